@@ -1,0 +1,1 @@
+"""The processes of trainq, one package each. They never import one another."""

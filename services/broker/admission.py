@@ -1,0 +1,75 @@
+"""Admission: what a submit becomes. Pure: rows and settings in, an event or a receipt out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainq import messages
+from trainq.config import DataSettings, FolderSettings, Settings
+from trainq.errors import RequestReusedError, UsageError
+from trainq.jobs import DuplicateSubmitted, JobSubmitted
+from trainq.journal import JobRow
+from trainq.manifests import digest_bytes
+from trainq.messages import SubmitItem, TrainSpec
+
+
+def request_digest(item: SubmitItem) -> str:
+    """What identifies the content of a request, so that an id used again for something else is noticed."""
+    return digest_bytes(messages.encode(item))
+
+
+def freeze(item: SubmitItem, settings: Settings) -> TrainSpec:
+    """The settings of this job: the configuration of now, the inbox folder's, then the submit's own wishes."""
+    data, train = settings.data, settings.train
+    overrides = item.overrides
+    in_folder = _folder_settings(data, item.folder)
+    column_map = overrides.map if overrides.map is not None else (in_folder.map if in_folder else None)
+    if column_map is not None:
+        data = msgspec.structs.replace(data, map=column_map)
+    # What holds for other folders is nothing to this job.
+    data = msgspec.structs.replace(data, folders={})
+    if overrides.epochs is not None:
+        train = msgspec.structs.replace(train, epochs=overrides.epochs)
+    return TrainSpec(model=settings.model.path, data=data, train=train)
+
+
+def _folder_settings(data: DataSettings, folder: str) -> FolderSettings | None:
+    """The settings of the nearest folder that has any: for ``a/b/c`` those of a/b/c, else of a/b, else of a."""
+    while folder:
+        if folder in data.folders:
+            return data.folders[folder]
+        folder = folder.rpartition("/")[0]
+    return None
+
+
+def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: JobRow | None, number: int,
+          spec: TrainSpec) -> JobSubmitted | DuplicateSubmitted | str:
+    """The event that accepts ``item``, or the id of the job that this very request already means.
+
+    Args:
+        digest: :func:`request_digest` of the item.
+        earlier: (digest, job) of an earlier request under the same id.
+        duplicate: the job that already carries this content, if any.
+        number: the next submission's number.
+        spec: the frozen settings.
+
+    Raises:
+        RequestReusedError: the id was used for something else.
+        UsageError: nothing is in the file.
+    """
+    if earlier is not None:
+        if earlier[0] != digest:
+            raise RequestReusedError(f"request id {item.request_id} was used for something else (job {earlier[1]})",
+                                     mend="make a new id for a new request")
+        return earlier[1]
+    if item.size_bytes == 0:
+        raise UsageError(f"{item.name} is empty", mend="submit a file with at least one row")
+    if duplicate is not None and not item.force:
+        return DuplicateSubmitted(job=duplicate.id, request_id=item.request_id, request_digest=digest)
+    frozen: dict[str, Any] = msgspec.to_builtins(spec)
+    return JobSubmitted(
+        job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=item.name, request_id=item.request_id,
+        request_digest=digest, digest=item.digest, size_bytes=item.size_bytes, priority=item.priority,
+        origin=item.origin, after=tuple(dict.fromkeys(item.after)), after_any=item.after_any, spec=frozen)

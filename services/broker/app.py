@@ -1,0 +1,146 @@
+"""The broker's loop: drain, decide, commit once, then reply and publish (group commit).
+
+Nothing is answered or published before it is on disk. Leases expire only after the socket is drained, so that a
+heartbeat which waited behind a slow disk still counts.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from services.broker.desk import Desk
+from services.broker.views import event_view
+from trainq import __version__, messages
+from trainq.errors import ProtocolError, StorageFullError
+from trainq.ids import new_request_id
+from trainq.jobs import BrokerStarted
+from trainq.journal import Journal, Recorded
+from trainq.messages import AnyReply, AnyRequest, Heartbeat, Lifecycle, Live, ReplyEnvelope
+from trainq.service import Process
+from trainq.transport import Incoming, Publisher, ReplySocket, new_context
+
+DRAIN_LIMIT = 1024
+MAX_WAIT_SECONDS = 1.0
+
+
+class Broker:
+    """The sockets, the journal and the desk between them."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._journal = Journal.open(process.home.journal)
+        self._desk = Desk(self._journal, process.configuration, process.clock)
+        self._context = new_context()
+        self._requests = ReplySocket(self._context, process.home.request_socket)
+        self._events = Publisher(self._context, process.home.event_socket)
+        process.poller.watch(self._requests)
+        self._next_beat = 0.0
+
+    def start(self) -> None:
+        """Record that a new life began; it also proves that the journal can be written."""
+        with self._journal.transaction():
+            recorded = self._journal.append(
+                BrokerStarted(version=__version__, pid=os.getpid()), self._process.clock.wall())
+        self._publish([recorded])
+        self._process.set_state(Lifecycle.RUNNING)
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+        self._journal.close()
+
+    def turn(self) -> None:
+        """One round: wait, answer all that has come in one commit, then look at the leases."""
+        self._process.wait(self._seconds_to_wait())
+        incoming = self._requests.drain(DRAIN_LIMIT)
+        if incoming:
+            self._serve([(message, self._decode(message)) for message in incoming])
+        self._expire()
+        self._beat()
+
+    def _serve(self, batch: list[tuple[Incoming, AnyRequest | ProtocolError]]) -> None:
+        try:
+            replies = self._answer(batch)
+        except StorageFullError as error:
+            if len(batch) > 1:
+                # One by one, so that those who only read are answered all the same.
+                for single in batch:
+                    self._serve([single])
+                return
+            self._process.log.error("journal_full", error=str(error))
+            replies = [(batch[0][0], self._envelope(*batch[0], messages.refusal(error)))]
+        for message, payload in replies:
+            if not self._requests.reply(message, payload):
+                self._process.log.warning("reply_dropped", bytes=len(payload))
+
+    def _answer(self, batch: Iterable[tuple[Incoming, AnyRequest | ProtocolError]]) -> list[tuple[Incoming, bytes]]:
+        """All replies of one transaction; when this returns, what they say is on disk and published."""
+        self._desk.take_recorded()
+        answered: list[tuple[Incoming, AnyRequest | ProtocolError, AnyReply]] = []
+        with self._journal.transaction():
+            for message, request in batch:
+                reply = messages.refusal(request) if isinstance(request, ProtocolError) else self._desk.answer(request)
+                answered.append((message, request, reply))
+        self._publish(self._desk.take_recorded())
+        for _, request, _ in answered:
+            if isinstance(request, Heartbeat):
+                self._events.publish(messages.LIVE_TOPIC + request.service.encode(),
+                                     messages.encode(Live(heartbeat=request)))
+        return [(message, self._envelope(message, request, reply)) for message, request, reply in answered]
+
+    def _expire(self) -> None:
+        if not self._desk.deadlines.expired(self._process.clock.monotonic()):
+            return
+        self._desk.take_recorded()
+        with self._journal.transaction():
+            self._desk.expire_leases()
+        self._publish(self._desk.take_recorded())
+
+    def _publish(self, recorded: list[Recorded]) -> None:
+        self._desk.committed(recorded)
+        for entry in recorded:
+            view = event_view(entry)
+            self._process.log.debug("event", seq=view.seq, type=view.type, job=view.job)
+            self._events.publish(messages.EVENT_TOPIC + view.type.encode(), messages.encode(view))
+
+    def _beat(self) -> None:
+        """The broker is in its own roster, so that the status shows it like any other."""
+        process, now = self._process, self._process.clock.monotonic()
+        if now < self._next_beat:
+            return
+        self._next_beat = now + process.settings.broker.heartbeat_seconds
+        beat = Heartbeat(request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
+                         state=process.state, detail=process.detail, started_at=process.started_at)
+        self._desk.roster.heard(beat, now)
+        self._events.publish(messages.LIVE_TOPIC + process.name.encode(), messages.encode(Live(heartbeat=beat)))
+
+    def _seconds_to_wait(self) -> float:
+        expiry = self._desk.deadlines.next_expiry()
+        if expiry is None:
+            return MAX_WAIT_SECONDS
+        return min(MAX_WAIT_SECONDS, max(0.0, expiry - self._process.clock.monotonic()))
+
+    def _decode(self, message: Incoming) -> AnyRequest | ProtocolError:
+        try:
+            return messages.decode_request(message.payload)
+        except ProtocolError as error:
+            self._process.log.warning("message_refused", error=str(error), bytes=len(message.payload))
+            return error
+
+    @staticmethod
+    def _envelope(message: Incoming, request: AnyRequest | ProtocolError, reply: AnyReply) -> bytes:
+        if isinstance(request, ProtocolError):
+            return messages.encode(ReplyEnvelope(request_id=messages.request_id_of(message.payload), reply=reply))
+        return messages.encode(ReplyEnvelope(request_id=request.request_id, reply=reply))
+
+
+def serve(process: Process) -> None:
+    """Run the broker until it is told to stop. A failing disk ends it: what fsync did not confirm is unknown."""
+    broker = Broker(process)
+    try:
+        broker.start()
+        while not process.stopping:
+            broker.turn()
+        process.set_state(Lifecycle.STOPPED)
+    finally:
+        broker.close()

@@ -1,0 +1,302 @@
+"""The desk: each request's way from message to journal to reply.
+
+It asks the deciding modules (``admission``, ``leasing``, ``endings``) what a request means, appends the events that
+they return, and makes the reply. It runs inside the app's transaction and sends nothing itself; what it holds in
+memory (deadlines, heartbeats, progress) is changed for committed events only, in :meth:`Desk.committed`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import msgspec
+
+from services.broker import admission, endings, leasing, views
+from services.broker.roster import Roster
+from trainq import ingest, messages
+from trainq.clock import Clock
+from trainq.config import Configuration
+from trainq.errors import TrainqError, UsageError
+from trainq.jobs import (
+    ENDED,
+    AnyEvent,
+    CheckpointPublished,
+    FileRefused,
+    JobEvent,
+    JobKind,
+    JobOvertaken,
+    JobState,
+    JobSubmitted,
+    LeaseEnded,
+    LeaseGranted,
+    QueuePaused,
+    QueueResumed,
+)
+from trainq.journal import JobRow, Journal, Queries, Recorded
+from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TrainSpec
+
+WAITING_SHOWN = 100
+
+
+class Desk:
+    """Answers requests. Owned by the broker's only thread."""
+
+    def __init__(self, journal: Journal, configuration: Configuration, clock: Clock) -> None:
+        self._journal = journal
+        self._queries = Queries(journal.connection)
+        self._configuration = configuration
+        self._clock = clock
+        self._jitter = random.Random()
+        settings = configuration.settings.broker
+        self.deadlines = leasing.Deadlines(settings.lease_seconds)
+        self.roster = Roster()
+        self._head_wait = leasing.HeadWait()
+        self._recorded: list[Recorded] = []
+        # The leases of the broker's former life get a full term.
+        for row in self._queries.running():
+            self.deadlines.start(row.id, row.token, clock.monotonic())
+
+    def take_recorded(self) -> list[Recorded]:
+        """The events appended since the last call, in order."""
+        recorded, self._recorded = self._recorded, []
+        return recorded
+
+    def committed(self, recorded: Sequence[Recorded]) -> None:
+        """These events are on disk: let the memory follow."""
+        now = self._clock.monotonic()
+        for entry in recorded:
+            event = entry.event
+            if isinstance(event, LeaseGranted):
+                self.deadlines.start(event.job, entry.seq, now)
+            elif isinstance(event, JobEvent) and self._queries.job(event.job).state is not JobState.RUNNING:
+                self.deadlines.stop(event.job)
+                self.roster.forget_progress(event.job)
+
+    def answer(self, request: AnyRequest) -> AnyReply:
+        """The reply to one valid request; a refusal changes nothing.
+
+        Runs in the app's transaction. An error of the disk is raised, every other one becomes a refusal.
+        """
+        before = len(self._recorded)
+        try:
+            with self._journal.savepoint():
+                return self._dispatch(request)
+        except TrainqError as error:
+            del self._recorded[before:]
+            if error.code in ("storage", "storage_full", "damage"):
+                raise
+            return messages.refusal(error)
+
+    def expire_leases(self) -> None:
+        """End the leases whose workers were not heard of in time."""
+        for job, token in self.deadlines.expired(self._clock.monotonic()):
+            row = self._queries.job(job)
+            if row.state is JobState.RUNNING and row.token == token:
+                self._append(LeaseEnded(job=job, reason=f"nothing was heard of {row.worker} for "
+                                                        f"{self.deadlines.lease_seconds:g} s"))
+            else:
+                self.deadlines.stop(job)
+
+    def _dispatch(self, request: AnyRequest) -> AnyReply:
+        match request:
+            case messages.Submit():
+                return messages.Submitted(receipts=[self._submit(item) for item in request.items])
+            case messages.TakeLease():
+                return self._lease(request.worker, request.session, request.kinds)
+            case messages.Heartbeat():
+                return self._heartbeat(request)
+            case messages.Complete():
+                return self._complete(request)
+            case messages.LeaseRequest():
+                return self._end_lease(request)
+            case messages.Cancel():
+                return self._record(*endings.cancel(self._queries.job(request.job), request.reason))
+            case messages.PauseQueue():
+                paused = self._queries.line().paused_reason is not None
+                return self._record(*([] if paused else [QueuePaused(reason=request.reason)]))
+            case messages.ResumeQueue():
+                paused = self._queries.line().paused_reason is not None
+                return self._record(*([QueueResumed()] if paused else []))
+            case messages.ReportRefusedFile():
+                return self._record(FileRefused(name=request.name, reason=request.reason, report=request.report))
+            case _:
+                return self._read(request)
+
+    def _read(self, request: AnyRequest) -> AnyReply:
+        match request:
+            case messages.ListJobs():
+                rows = self._queries.listing(kinds=request.kinds, states=request.states,
+                                             before_number=request.before_number, limit=request.limit)
+                return messages.JobList(jobs=[views.job_view(row, self.roster.progress(row.id)) for row in rows])
+            case messages.ShowJob():
+                row = self._queries.job(request.job)
+                submission = self._queries.submission(row)
+                return messages.JobDetail(
+                    job=views.job_view(row, self.roster.progress(row.id)), waits_for=self._queries.waits_for(row.id),
+                    after_any=submission.after_any, report=views.unpack(row.report), spec=_spec(submission))
+            case messages.Replay():
+                found = self._journal.replay(request.after_seq, request.limit, request.job)
+                return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
+                                       events=[views.event_view(entry) for entry in found])
+            case messages.GetOverview():
+                return self._overview()
+            case _:
+                raise UsageError(f"{type(request).__name__} is not known here")
+
+    # ------------------------------------------------------------------------------------------------------- submitting
+
+    def _submit(self, item: messages.SubmitItem) -> Receipt:
+        """Each item by itself: what is wrong with one is no other's fault."""
+        before = len(self._recorded)
+        try:
+            with self._journal.savepoint():
+                return self._admit(item)
+        except TrainqError as error:
+            del self._recorded[before:]
+            if error.code in ("storage", "storage_full", "damage"):
+                raise
+            return Receipt(request_id=item.request_id, error_code=error.code, error=str(error))
+
+    def _admit(self, item: messages.SubmitItem) -> Receipt:
+        settings = self._configuration.settings
+        digest = admission.request_digest(item)
+        earlier = self._queries.request(item.request_id)
+        if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
+            raise UsageError(f"{item.name}: data/ holds no file with this digest and size",
+                             mend="store it first, then submit it")
+        spec = admission.freeze(item, settings)
+        outcome = admission.admit(item, digest, earlier=earlier, duplicate=self._queries.duplicate_of(item.digest),
+                                  number=self._queries.line().next_number, spec=spec)
+        if not isinstance(outcome, str):
+            self._append(outcome)
+        row = self._queries.job(outcome if isinstance(outcome, str) else outcome.job)
+        return Receipt(request_id=item.request_id, job=row.id, state=row.state.value,
+                       duplicate=not isinstance(outcome, JobSubmitted) and not isinstance(outcome, str))
+
+    # ---------------------------------------------------------------------------------------------------------- leasing
+
+    def _lease(self, worker: str, session: str, kinds: Sequence[JobKind]) -> Leased:
+        for row in self._queries.running(worker):
+            if row.kind not in kinds:
+                continue
+            if row.session == session:
+                return Leased(lease=self._lease_message(row))  # the reply was lost; this is the same lease
+            self._append(LeaseEnded(job=row.id, reason=f"{worker} was restarted"))
+            return self._grant(self._queries.job(row.id), worker, session)
+        reason = "nothing to do"
+        for kind in kinds:
+            choice = self._choose(kind)
+            if choice.job is not None:
+                if choice.overtaken is not None:
+                    self._append(JobOvertaken(job=choice.overtaken.id, by=choice.job.id))
+                return self._grant(choice.job, worker, session)
+            reason = choice.reason
+        return Leased(lease=None, reason=reason)
+
+    def _choose(self, kind: JobKind) -> leasing.Choice:
+        now_wall = self._clock.wall()
+        head = self._queries.head(kind, now_wall)
+        if kind is not JobKind.TRAIN:
+            return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
+        return leasing.choose_train(
+            paused_reason=self._queries.line().paused_reason, head=head,
+            prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(kind),
+            head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
+            prepare_wait_seconds=self._configuration.settings.broker.prepare_wait_seconds, now_wall=now_wall)
+
+    def _grant(self, row: JobRow, worker: str, session: str) -> Leased:
+        self._append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
+        return Leased(lease=self._lease_message(self._queries.job(row.id)))
+
+    def _lease_message(self, row: JobRow) -> Lease:
+        settings = self._configuration.settings.broker
+        return Lease(
+            job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
+            size_bytes=row.size_bytes, spec=_spec(self._queries.submission(row)), shard=row.shard,
+            shard_digest=row.shard_digest, seq=self._journal.head_seq, lease_seconds=settings.lease_seconds,
+            heartbeat_seconds=settings.heartbeat_seconds)
+
+    def _heartbeat(self, beat: messages.Heartbeat) -> messages.HeartbeatReply:
+        now = self._clock.monotonic()
+        self.roster.heard(beat, now)
+        lost, cancel = [], []
+        for lease in beat.leases:
+            row = self._queries.job(lease.job)
+            if row.state is not JobState.RUNNING or row.token != lease.token:
+                lost.append(lease.job)
+                continue
+            self.deadlines.renew(lease.job, lease.token, now)
+            if row.cancel_reason is not None:
+                cancel.append(lease.job)
+        return messages.HeartbeatReply(lost=tuple(lost), cancel=tuple(cancel))
+
+    # ----------------------------------------------------------------------------------------------------------- ending
+
+    def _complete(self, request: messages.Complete) -> Leased:
+        row = self._queries.job(request.job)
+        self._record(*endings.complete(row, self._train_of(row), request.token, request.result))
+        if not request.next_kinds:
+            return Leased(lease=None)
+        return self._lease(request.worker, request.session, request.next_kinds)
+
+    def _end_lease(self, request: messages.LeaseRequest) -> Done:
+        row = self._queries.job(request.job)
+        match request:
+            case messages.Fail():
+                broker = self._configuration.settings.broker
+                return self._record(*endings.fail(
+                    row, self._train_of(row), request.token, request.reason, max_attempts=broker.max_attempts,
+                    now_wall=self._clock.wall(), jitter=self._jitter.uniform(-1, 1)))
+            case messages.Release():
+                return self._record(*endings.release(row, request.token, request.reason))
+            case messages.AcknowledgeCancel():
+                return self._record(*endings.acknowledge_cancel(row, request.token))
+            case messages.ReportCheckpoint():
+                if request.generation <= self._queries.line().generation:
+                    return Done(changed=False, seq=self._journal.head_seq)
+                endings.check_lease(row, request.token)
+                return self._record(CheckpointPublished(
+                    job=row.id, generation=request.generation, name=request.name, step=request.step,
+                    job_step=request.job_step, done=request.done, reason=request.reason))
+            case _:
+                raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _train_of(self, row: JobRow) -> JobRow:
+        return row if row.kind is JobKind.TRAIN else self._queries.job(f"train-{row.number}")
+
+    # -------------------------------------------------------------------------------------------------------- recording
+
+    def _record(self, *events: AnyEvent) -> Done:
+        for event in events:
+            self._append(event)
+        return Done(changed=bool(events), seq=self._journal.head_seq)
+
+    def _append(self, event: AnyEvent) -> None:
+        """Append one event, and whatever the end of its job brings with it."""
+        self._recorded.append(self._journal.append(event, self._clock.wall()))
+        if not isinstance(event, JobEvent):
+            return
+        row = self._queries.job(event.job)
+        if row.state in ENDED:
+            prepare = self._queries.job(f"prepare-{row.number}") if row.kind is JobKind.TRAIN else None
+            for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), prepare):
+                self._append(consequence)
+
+    # ---------------------------------------------------------------------------------------------------------- viewing
+
+    def _overview(self) -> messages.Overview:
+        line = self._queries.line()
+        running = self._queries.running()
+        training = any(row.kind is JobKind.TRAIN for row in running)
+        return messages.Overview(
+            journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
+            paused_reason=line.paused_reason, counts=self._queries.counts(),
+            running=[views.job_view(row, self.roster.progress(row.id)) for row in running],
+            waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
+            waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
+            checkpoint=line.checkpoint, step=line.step, services=self.roster.views(self._clock.monotonic()))
+
+
+def _spec(submission: JobSubmitted) -> TrainSpec:
+    return msgspec.convert(submission.spec, TrainSpec)

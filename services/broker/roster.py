@@ -1,0 +1,39 @@
+"""The roster: what was last heard of each process and of each running job. Memory only, never journalled."""
+
+from __future__ import annotations
+
+from trainq.messages import Heartbeat, Progress, ServiceView
+
+# More services than any installation has; a client that invents names fills no memory.
+MAX_SERVICES = 256
+
+
+class Roster:
+    """Heartbeats by service and progress by job, each with its age."""
+
+    def __init__(self) -> None:
+        self._beats: dict[str, tuple[Heartbeat, float]] = {}
+        self._progress: dict[str, Progress] = {}
+
+    def heard(self, beat: Heartbeat, now: float) -> None:
+        """A heartbeat came at ``now`` (monotonic seconds)."""
+        if beat.service in self._beats or len(self._beats) < MAX_SERVICES:
+            self._beats[beat.service] = (beat, now)
+        for lease in beat.leases:
+            self._progress[lease.job] = lease.progress
+
+    def progress(self, job: str) -> Progress | None:
+        """How far a running job was when last heard of."""
+        return self._progress.get(job)
+
+    def forget_progress(self, job: str) -> None:
+        """The job runs no longer."""
+        self._progress.pop(job, None)
+
+    def views(self, now: float) -> list[ServiceView]:
+        """Every service by name."""
+        return [
+            ServiceView(name=name, session=beat.session, pid=beat.pid, state=beat.state, detail=beat.detail,
+                        started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
+            for name, (beat, at) in sorted(self._beats.items())
+        ]

@@ -1,0 +1,35 @@
+"""Rows of the journal as the messages show them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainq.jobs import JobEvent, Origin, Priority
+from trainq.journal import JobRow, Recorded
+from trainq.messages import EventView, JobView, Progress
+
+
+def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
+    """A job as people see it."""
+    return JobView(
+        id=row.id, number=row.number, kind=row.kind, state=row.state, name=row.name,
+        priority=Priority(row.priority).name.lower(),
+        origin=(Origin.GENERATED if row.generated else Origin.PEOPLE).value, digest=row.digest,
+        size_bytes=row.size_bytes, prepared=bool(row.prepared), rows=row.rows, tokens=row.tokens,
+        attempts=row.attempts, failures=row.failures, submitted_at=row.submitted_at, started_at=row.started_at,
+        ended_at=row.ended_at, retry_at=row.retry_at, reason=row.reason, cancel_reason=row.cancel_reason,
+        result=unpack(row.result), progress=progress)
+
+
+def event_view(recorded: Recorded) -> EventView:
+    """A committed event as it is published and replayed."""
+    body: dict[str, Any] = msgspec.to_builtins(recorded.event)
+    job = recorded.event.job if isinstance(recorded.event, JobEvent) else ""
+    return EventView(seq=recorded.seq, at=recorded.at, type=str(body["type"]), job=job, body=body)
+
+
+def unpack(packed: bytes | None) -> dict[str, Any] | None:
+    """A map that a projection keeps as msgpack."""
+    return None if packed is None else msgspec.msgpack.decode(packed, type=dict[str, Any])

@@ -1,0 +1,112 @@
+"""The preparer's loop: lease a file, judge and tokenise it, publish its shard, report.
+
+The work is a pure function of the file, the model's tokenizer and the frozen settings (``trainq.preparing``), so doing
+it again after a crash gives the same shard.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+from msgspec import to_builtins
+
+from trainq import builtin, files, ingest, preparing
+from trainq.errors import InputError, StorageError, StorageFullError
+from trainq.jobs import JobKind
+from trainq.messages import Lifecycle, PrepareResult, Progress, RejectResult, Result
+from trainq.preparing import Prepared, PrepareProgress
+from trainq.service import HeldLease, InterruptedWorkError, Peer, Process, take_lease
+from trainq.service.work import Interruption
+from trainq.textcodec import TextCodec
+
+IDLE_SECONDS = 1.0
+
+
+class Preparer:
+    """Prepares one file at a time. Owned by the main thread."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._peer = Peer(process, topics=(b"event.JobSubmitted", b"event.BrokerStarted"))
+        # What an earlier life had half written.
+        files.sweep_temporaries(process.home.cache)
+
+    def close(self) -> None:
+        self._process.set_state(Lifecycle.STOPPED)
+        self._peer.close()
+
+    def turn(self) -> None:
+        """Take one job and end it, or wait for the next."""
+        self._process.set_state(Lifecycle.RUNNING)
+        self._peer.beat()
+        held, _ = take_lease(self._peer, (JobKind.PREPARE,))
+        if held is None:
+            self._peer.wait(IDLE_SECONDS)
+            return
+        try:
+            result = self._prepare(held)
+        except InterruptedWorkError as interrupted:
+            self._process.log.info("interrupted", job=held.lease.job, why=interrupted.why.value)
+            if interrupted.why is Interruption.CANCELLED:
+                held.acknowledge_cancel()
+            elif interrupted.why is Interruption.STOPPING:
+                held.release("the preparer stops")
+        except (StorageError, StorageFullError) as error:
+            # The disk is at fault, not the file: give it back, say so, and come again after a pause.
+            held.release(str(error))
+            raise
+        except Exception as error:
+            self._process.log.error("preparing_failed", job=held.lease.job)
+            held.fail(f"{type(error).__name__}: {error}")
+        else:
+            held.complete(result)
+
+    def _prepare(self, held: HeldLease) -> Result:
+        lease, home = held.lease, self._process.home
+        folder = model_folder(lease.spec.model)
+
+        def beat(progress: PrepareProgress) -> None:
+            held.keep_or_raise(Progress(step=progress.bytes_read, steps=progress.bytes_total, unit="bytes"))
+
+        # People know the train job; its number is the preparation's.
+        report_name = lease.job.replace(JobKind.PREPARE.value, JobKind.TRAIN.value)
+        outcome = preparing.prepare(
+            source=ingest.data_path(home, lease.digest), codec=TextCodec.load(folder), settings=lease.spec.data,
+            context_tokens=context_tokens(folder), destination_folder=home.cache, rejected_folder=home.rejected,
+            name=report_name, beat=beat)
+        report = to_builtins(outcome.report)
+        if isinstance(outcome, Prepared):
+            return PrepareResult(shard=outcome.shard, shard_digest=outcome.digest, rows=outcome.report.trained,
+                                 tokens=outcome.report.tokens, report=report)
+        return RejectResult(reason=outcome.reason[:4096], report=report)
+
+
+def model_folder(path: str) -> Path:
+    """Where the tokenizer and the template of the model lie; an empty path means the built-in one."""
+    return Path(path) if path else builtin.folder()
+
+
+def context_tokens(folder: Path) -> int:
+    """The longest row that the model takes, from its configuration.
+
+    Raises:
+        InputError: the folder has no readable ``config.json`` that says it.
+    """
+    if folder == builtin.folder():
+        return builtin.CONTEXT_TOKENS
+    path = folder / "config.json"
+    try:
+        return int(orjson.loads(path.read_bytes())["max_position_embeddings"])
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"the model's context is not known: {error!r}", file=str(path),
+                         field="max_position_embeddings", mend="check [model] path") from error
+
+
+def serve(process: Process) -> None:
+    """Run the preparer until it is told to stop."""
+    preparer = Preparer(process)
+    try:
+        process.loop(preparer.turn)
+    finally:
+        preparer.close()

@@ -1,0 +1,44 @@
+"""Named points at which a test may kill this process; a no-op unless armed.
+
+``TRAINQ_CRASH_AT=name:n`` in the environment kills the process with SIGKILL when ``name`` is reached for the n-th
+time (n counts from 1). The environment is read by :func:`arm_from_environment`, which service start-up calls;
+importing this module reads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping
+
+ENVIRONMENT_KEY = "TRAINQ_CRASH_AT"
+
+_countdown: dict[str, int] = {}
+
+
+def arm(name: str, hits: int) -> None:
+    """Kill this process when ``name`` is reached for the ``hits``-th time from now."""
+    if hits < 1:
+        raise ValueError(f"hits counts from 1, not {hits}")
+    _countdown[name] = hits
+
+
+def disarm() -> None:
+    """Forget every armed point."""
+    _countdown.clear()
+
+
+def arm_from_environment(environment: Mapping[str, str]) -> None:
+    """Arm the points listed in ``TRAINQ_CRASH_AT`` (``name:n``, several with commas)."""
+    for entry in filter(None, environment.get(ENVIRONMENT_KEY, "").split(",")):
+        name, _, hits = entry.partition(":")
+        arm(name, int(hits or "1"))
+
+
+def reach(name: str) -> None:
+    """Say that execution is at ``name``. Returns unless that point is armed and its count is used up."""
+    if not _countdown or name not in _countdown:
+        return
+    _countdown[name] -= 1
+    if _countdown[name] == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,166 @@
+"""The errors of trainq: one class for each thing that a caller can do about it.
+
+Every error carries its facts as attributes and its prose in ``__str__``. ``exit_code`` is what the process edge
+(the command line, a service's ``main``) ends with; the numbers follow BSD ``sysexits.h`` and are part of the public
+contract (docs/guide.md, "Exit codes").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class TrainqError(Exception):
+    """Root of all errors that trainq raises on purpose."""
+
+    exit_code = 70
+    code = "internal"
+
+    def __init__(self, message: str, *, mend: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.mend = mend
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.mend})" if self.mend else self.message
+
+
+class UsageError(TrainqError):
+    """The caller asked for something that makes no sense; asking differently helps."""
+
+    exit_code = 64
+    code = "usage"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfigurationProblem:
+    """One mistake in the configuration: where it is, what is wrong, and what would be right."""
+
+    key: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.problem}; {self.mend}"
+
+
+class ConfigurationError(TrainqError):
+    """The configuration cannot be used. Carries every mistake found, not just the first."""
+
+    exit_code = 78
+    code = "configuration"
+
+    def __init__(self, problems: Sequence[ConfigurationProblem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InputError(TrainqError):
+    """A file given by a person cannot be used. Names file, line, column, field, reason and mend where known."""
+
+    exit_code = 65
+    code = "input"
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: str = "",
+        line: int = 0,
+        column: int = 0,
+        field: str = "",
+        mend: str = "",
+    ) -> None:
+        self.file, self.line, self.column, self.field, self.reason = file, line, column, field, reason
+        place = ":".join([file] + [str(n) for n in (line, column) if n]) if file else ""
+        super().__init__(" ".join(part for part in (f"{place}:" if place else "", f"{field}:" if field else "", reason)
+                                  if part), mend=mend)
+
+
+class NotFoundError(TrainqError):
+    """What was named does not exist."""
+
+    exit_code = 66
+    code = "not_found"
+
+
+class BrokerUnavailableError(TrainqError):
+    """No answer came in time. The outcome of a write is unknown; the same request may be sent again."""
+
+    exit_code = 69
+    code = "unavailable"
+
+
+class StorageFullError(TrainqError):
+    """The disk (or its inodes, or a quota) is full. Nothing was accepted; it works again when there is room."""
+
+    exit_code = 73
+    code = "storage_full"
+
+
+class StorageError(TrainqError):
+    """The file system refused or failed an operation for another reason than room."""
+
+    exit_code = 74
+    code = "storage"
+
+
+class DamageError(TrainqError):
+    """Bytes on disk are not what a digest or the format says. Never repaired by guessing."""
+
+    exit_code = 74
+    code = "damage"
+
+    def __init__(self, path: str, reason: str, *, mend: str = "") -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"{path}: {reason}", mend=mend)
+
+
+class AlreadyRunningError(TrainqError):
+    """Another living process holds the lock of this role."""
+
+    exit_code = 75
+    code = "already_running"
+
+    def __init__(self, role: str, pid: int, path: str) -> None:
+        self.role, self.pid, self.path = role, pid, path
+        who = f"process {pid}" if pid else "another process"
+        super().__init__(f"{role} is already running as {who} (lock {path})",
+                         mend=f"stop that one first, or leave it be: one {role} serves one home")
+
+
+class ProtocolError(TrainqError):
+    """The other side sent bytes that are no valid message of a version known here."""
+
+    exit_code = 76
+    code = "protocol"
+
+
+class TransitionError(TrainqError):
+    """The state table has no entry for this event; nothing was changed."""
+
+    exit_code = 65
+    code = "transition"
+
+    def __init__(self, entity: str, state: str, event: str) -> None:
+        self.entity, self.state, self.event = entity, state, event
+        super().__init__(f"{entity} is {state}: {event} is not possible now")
+
+
+class StaleLeaseError(TrainqError):
+    """The lease was taken away (fencing token too old): stop that work and publish nothing of it."""
+
+    exit_code = 75
+    code = "stale_lease"
+
+    def __init__(self, job: str, token: int, current: int | None) -> None:
+        self.job, self.token, self.current = job, token, current
+        super().__init__(f"the lease {token} on {job} is no longer valid (now: {current if current else 'none'})")
+
+
+class RequestReusedError(TrainqError):
+    """A request id came again with other content; the first use stands."""
+
+    exit_code = 65
+    code = "request_reused"

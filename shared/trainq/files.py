@@ -1,0 +1,238 @@
+"""Durable file operations: the only module that makes, renames or removes anything that must survive.
+
+The rule behind every function: write beside the place, fsync the file, rename, fsync the directory. Nothing is
+visible under its name before it is whole and on disk, and when a function returns, a power cut loses nothing of it.
+
+It never retries an fsync (after a failed one the kernel may have dropped the pages) and never repairs: a failure is
+raised as :class:`StorageFullError` or :class:`StorageError` and leaves at most a ``.tmp-`` entry, which
+:func:`sweep_temporaries` removes at the next start.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from trainq import crashpoints
+from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
+
+TEMPORARY_PREFIX = ".tmp-"
+PRIVATE_DIRECTORY_MODE = 0o700
+PRIVATE_FILE_MODE = 0o600
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError:
+    """Turn an ``OSError`` into the class that says what the caller can do about it."""
+    if error.errno in _FULL:
+        return StorageFullError(f"no room left while {doing}: {error.strerror}",
+                                mend="free some space (or inodes); trainq goes on by itself")
+    return StorageError(f"{error.strerror or error} while {doing}", mend="look at the disk and its mount")
+
+
+@contextlib.contextmanager
+def _reported(doing: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, doing) from error
+
+
+def make_directory(path: Path) -> None:
+    """Make ``path`` and its missing parents, private to the user, and make their names durable."""
+    if path.is_dir():
+        return
+    make_directory(path.parent)
+    with _reported(f"making the folder {path}"):
+        try:
+            path.mkdir(mode=PRIVATE_DIRECTORY_MODE)
+        except FileExistsError:
+            return
+        _sync_directory(path.parent)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put ``content`` under ``path``, atomically and durably; an older file there is replaced as a whole."""
+    with publish_file(path) as stream:
+        stream.write(content)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put ``content`` under ``path`` atomically but not durably: for pictures of the moment, written every second.
+
+    A reader sees the old or the new content; a power cut may leave either, or nothing.
+    """
+    temporary = temporary_beside(path)
+    with _reported(f"writing {path}"):
+        try:
+            temporary.write_bytes(content)
+            temporary.rename(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def publish_file(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream whose bytes appear under ``path`` when the block ends without an error, and never otherwise."""
+    temporary = temporary_beside(path)
+    with _reported(f"writing {path}"):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+            with os.fdopen(descriptor, "wb") as stream:
+                yield stream
+                stream.flush()
+                _sync_file(stream.fileno())
+            _rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+@contextlib.contextmanager
+def publish_directory(path: Path) -> Iterator[Path]:
+    """Give an empty folder that appears under ``path`` when the block ends without an error, and never otherwise.
+
+    Every file put in it is fsynced first. ``path`` must not exist: a published directory is never changed.
+    """
+    temporary = temporary_beside(path)
+    with _reported(f"publishing {path}"):
+        try:
+            temporary.mkdir(mode=PRIVATE_DIRECTORY_MODE)
+            yield temporary
+            _sync_tree(temporary)
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "it exists already", str(path))
+            _rename(temporary, path)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def move(source: Path, destination: Path) -> None:
+    """Rename ``source`` to ``destination`` (same file system) and make both folders durable."""
+    with _reported(f"moving {source} to {destination}"):
+        _rename(source, destination)
+        if source.parent != destination.parent:
+            _sync_directory(source.parent)
+
+
+def remove_file(path: Path) -> None:
+    """Unlink ``path`` durably; that it is gone already is no error."""
+    with _reported(f"removing {path}"):
+        crashpoints.reach("files.remove")
+        try:
+            path.unlink()
+        except FileNotFoundError:
+            return
+        _sync_directory(path.parent)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder and all in it; that it is gone already is no error."""
+    with _reported(f"removing {path}"):
+        crashpoints.reach("files.remove")
+        if not path.exists():
+            return
+        doomed = temporary_beside(path)
+        _rename(path, doomed)
+        shutil.rmtree(doomed)
+
+
+def replace_link(link: Path, target: str) -> None:
+    """Make ``link`` a symbolic link to ``target`` (relative to the link's folder), replacing the old one at once."""
+    temporary = temporary_beside(link)
+    with _reported(f"setting the link {link}"):
+        temporary.symlink_to(target)
+        _rename(temporary, link)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A fresh name in the same folder that every reader ignores and every sweep may remove."""
+    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+
+
+def sweep_temporaries(folder: Path) -> list[Path]:
+    """Remove what a killed writer left in ``folder``. Only the folder's owner calls this, under its lock, at start."""
+    swept = [entry for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)] if folder.is_dir() else []
+    for entry in swept:
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink(missing_ok=True)
+    return swept
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """A held ``flock``; it is let go when the process ends, however it ends."""
+
+    path: Path
+    descriptor: int
+
+    def release(self) -> None:
+        """Let go. The file stays: removing it would let two processes lock two inodes of one name."""
+        os.close(self.descriptor)
+
+
+def acquire_lock(path: Path, role: str) -> Lock:
+    """Take the exclusive lock ``path`` for ``role`` without waiting.
+
+    Raises:
+        AlreadyRunningError: another living process holds it; carries its pid.
+    """
+    with _reported(f"locking {path}"):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).strip()
+            os.close(descriptor)
+            raise AlreadyRunningError(role, int(holder) if holder.isdigit() else 0, str(path)) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    return Lock(path, descriptor)
+
+
+def _sync_file(descriptor: int) -> None:
+    crashpoints.reach("files.fsync")
+    os.fsync(descriptor)
+
+
+def _sync_directory(path: Path) -> None:
+    crashpoints.reach("files.fsync_directory")
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for entry in sorted(folder.iterdir()):
+        if entry.is_dir():
+            _sync_tree(entry)
+            continue
+        descriptor = os.open(entry, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _sync_file(descriptor)
+        finally:
+            os.close(descriptor)
+    _sync_directory(folder)
+
+
+def _rename(source: Path, destination: Path) -> None:
+    crashpoints.reach("files.rename")
+    source.rename(destination)
+    crashpoints.reach("files.renamed")
+    _sync_directory(destination.parent)

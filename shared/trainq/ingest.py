@@ -1,0 +1,113 @@
+"""Ingest: how a file becomes accepted content. The command line and the watcher share it.
+
+The bytes are copied to ``data/<first two digits>/<digest>`` and fsynced, hashed in the same pass; only then may they
+be submitted. Only file-level checks happen here (a regular file, readable, not empty, unchanged while read); rows are
+judged by the preparer alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+from blake3 import blake3
+
+from trainq import files
+from trainq.config import Home
+from trainq.errors import InputError
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Stored(NamedTuple):
+    """Content that lies, durable, in ``data/``."""
+
+    digest: str
+    size_bytes: int
+
+
+def data_path(home: Home, digest: str) -> Path:
+    """Where content with this digest lies."""
+    return home.data / digest[:2] / digest
+
+
+def is_stored(home: Home, digest: str, size_bytes: int) -> bool:
+    """Whether content with this digest and size is there (its bytes were proven when it was stored)."""
+    try:
+        found = data_path(home, digest).stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+
+
+def store_file(home: Home, path: Path) -> Stored:
+    """Copy a file's content to ``data/``; the source is only read.
+
+    Raises:
+        InputError: it is no regular readable file, it is empty, or it changed while it was read.
+        StorageError: ``data/`` could not be written (:class:`StorageFullError`: no room). Nothing half done stays.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer; it means nothing for a regular file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except OSError as error:
+        raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
+                         mend="check its name and its permissions") from error
+    before = os.fstat(descriptor)
+    if not stat.S_ISREG(before.st_mode):
+        os.close(descriptor)
+        raise InputError("it is not a regular file", file=str(path), mend="give a file of JSON lines")
+    with os.fdopen(descriptor, "rb") as stream:
+
+        def check_unchanged(size_bytes: int) -> None:
+            after = os.fstat(descriptor)
+            if (before.st_size, before.st_mtime_ns, before.st_size) != (after.st_size, after.st_mtime_ns, size_bytes):
+                raise FileChangedError("it changed while it was read", file=str(path),
+                                       mend="submit it when it is whole")
+
+        return store_stream(home, stream, str(path), check_unchanged)
+
+
+class FileChangedError(InputError):
+    """The file changed while it was read; nothing of it was stored. It may be whole a moment later."""
+
+
+def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Callable[[int], None] | None = None,
+                 ) -> Stored:
+    """Copy a stream's content to ``data/``; ``name`` is for error messages.
+
+    Content that is there already is not written twice: the same digest means the same bytes.
+    ``before_publishing`` is told the number of bytes read and may raise; then nothing is stored.
+    """
+    spool = home.data / "spool"
+    files.make_directory(spool)
+    hasher, size_bytes = blake3(), 0
+    spooled = files.temporary_beside(spool / "x")
+    try:
+        with files.publish_file(spooled) as copy:
+            while chunk := _read(stream, name):
+                hasher.update(chunk)
+                size_bytes += len(chunk)
+                copy.write(chunk)
+        if size_bytes == 0:
+            raise InputError("it is empty", file=name, mend="give a file with at least one row")
+        if before_publishing is not None:
+            before_publishing(size_bytes)
+        digest = hasher.hexdigest()
+        if not is_stored(home, digest, size_bytes):
+            destination = data_path(home, digest)
+            files.make_directory(destination.parent)
+            files.move(spooled, destination)
+        return Stored(digest, size_bytes)
+    finally:
+        files.remove_file(spooled)
+
+
+def _read(stream: BinaryIO, name: str) -> bytes:
+    try:
+        return stream.read(_CHUNK_BYTES)
+    except OSError as error:
+        raise InputError(f"it cannot be read: {error.strerror}", file=name, mend="check the disk it lies on") from error

@@ -1,0 +1,272 @@
+"""Jobs: their states, the events that change them, and the one table that says what may follow what.
+
+Rules:
+
+* Every job is in exactly one of eight states; ``ENDED`` states are final in this version of the table.
+* An event is a fact, named in the past tense, frozen, and written to the journal before anybody hears of it.
+* ``TRANSITIONS`` has an entry for every (state, event) that may happen; a missing entry raises
+  :class:`~trainq.errors.TransitionError` and changes nothing.
+* A submit makes one ``train`` job, which people see, and its ``prepare`` job in the same transaction. How the
+  preparation ends is an event of the *train* job (``JobPrepared``, ``JobRejected``, ``HoldPlaced``).
+* The sequence number of ``LeaseGranted`` is the lease's fencing token: it grows for ever and is never used twice.
+
+This module is pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum, StrEnum
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from trainq.errors import TransitionError
+
+
+class JobState(StrEnum):
+    """Where a job stands."""
+
+    HELD = "held"
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    QUARANTINED = "quarantined"
+    REJECTED = "rejected"
+
+
+ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED, JobState.REJECTED})
+
+# The states in which content counts as already submitted; content that failed may come again.
+COUNTS_AS_DUPLICATE = frozenset({JobState.HELD, JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED})
+
+
+class JobKind(StrEnum):
+    """What a job asks for; each kind is leased by one sort of worker."""
+
+    TRAIN = "train"
+    PREPARE = "prepare"
+
+
+class Priority(IntEnum):
+    """The order of people's classes; smaller goes first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Origin(StrEnum):
+    """Who made the data. People's files go before generated ones, always."""
+
+    PEOPLE = "people"
+    GENERATED = "generated"
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A fact. Its wire and journal name is the class name."""
+
+
+class JobEvent(Event, frozen=True, kw_only=True):
+    """A fact about one job."""
+
+    job: str
+
+
+class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """A file was accepted: the train job ``job`` and its preparation ``prepare`` exist from here on.
+
+    ``number`` counts submissions and is the place in the line inside a class. ``spec`` is everything a worker needs,
+    resolved and frozen now.
+    """
+
+    prepare: str
+    number: int
+    name: str
+    request_id: str
+    request_digest: str
+    digest: str
+    size_bytes: int
+    priority: Priority
+    origin: Origin
+    after: tuple[str, ...] = ()
+    after_any: bool = False
+    spec: dict[str, Any]
+
+
+class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """Content that ``job`` already carries came again under another request id; that id now means ``job``."""
+
+    request_id: str
+    request_digest: str
+
+
+class JobPrepared(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The file's shard is in the cache. From here on its batches are fixed."""
+
+    shard: str
+    shard_digest: str
+    rows: int
+    tokens: int
+    report: dict[str, Any]
+
+
+class JobRejected(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The file's rows were judged unfit; nothing of it is trained."""
+
+    reason: str
+    report: dict[str, Any]
+
+
+class HoldPlaced(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The job left the line until a person lets it go."""
+
+    reason: str
+
+
+class HoldLifted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The job is back in the line, at its old place."""
+
+
+class JobOvertaken(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The head of the line was not prepared in time, so ``by`` goes first."""
+
+    by: str
+
+
+class LeaseGranted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """An attempt begins: the job was given to one life (``session``) of a worker."""
+
+    worker: str
+    session: str
+    attempt: int
+
+
+class LeaseEnded(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The lease ended without a verdict (expired, released, worker restarted); the job goes to the front again."""
+
+    reason: str
+
+
+class AttemptFailed(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The attempt failed; the job waits until ``retry_at`` (seconds since 1970) with low priority."""
+
+    reason: str
+    retry_at: float
+
+
+class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The model line has a new generation, published while ``job`` ran."""
+
+    generation: int
+    name: str
+    step: int
+    job_step: int
+    done: bool
+    reason: str
+
+
+class CancelRequested(JobEvent, frozen=True, kw_only=True, tag=True):
+    """Somebody wants the running job ended; its worker does it at the next step boundary."""
+
+    reason: str
+
+
+class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag=True):
+    """All of the job's work is done and published."""
+
+    result: dict[str, Any]
+
+
+class JobFailed(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The job failed for good (kinds other than ``train``)."""
+
+    reason: str
+
+
+class JobQuarantined(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The file was set aside after too many failed attempts; the queue goes on."""
+
+    reason: str
+
+
+class JobCancelled(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The job ended by somebody's wish, or because what it waited for did not succeed."""
+
+    reason: str
+
+
+class QueuePaused(Event, frozen=True, kw_only=True, tag=True):
+    """No new train job is granted until the queue is resumed."""
+
+    reason: str
+
+
+class QueueResumed(Event, frozen=True, kw_only=True, tag=True):
+    """Train jobs are granted again."""
+
+
+class FileRefused(Event, frozen=True, kw_only=True, tag=True):
+    """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
+
+    name: str
+    reason: str
+    report: str
+
+
+class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
+    """A new life of the broker began on this journal."""
+
+    version: str
+    pid: int
+
+
+AnyEvent = (
+    JobSubmitted | DuplicateSubmitted | JobPrepared | JobRejected | HoldPlaced | HoldLifted | JobOvertaken
+    | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded | JobFailed
+    | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
+)
+
+_H, _Q, _R = JobState.HELD, JobState.QUEUED, JobState.RUNNING
+
+TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyType({
+    (_Q, JobPrepared): _Q,
+    (_H, JobPrepared): _H,
+    # A shard may be made again (it was lost) while the job runs or waits; the verdict is the same.
+    (_R, JobPrepared): _R,
+    (_Q, JobRejected): JobState.REJECTED,
+    (_H, JobRejected): JobState.REJECTED,
+    (_Q, HoldPlaced): _H,
+    (_H, HoldLifted): _Q,
+    (_Q, JobOvertaken): _Q,
+    (_Q, LeaseGranted): _R,
+    (_R, LeaseEnded): _Q,
+    (_R, AttemptFailed): _Q,
+    (_R, CheckpointPublished): _R,
+    (_R, CancelRequested): _R,
+    (_R, JobSucceeded): JobState.SUCCEEDED,
+    (_R, JobFailed): JobState.FAILED,
+    (_R, JobQuarantined): JobState.QUARANTINED,
+    (_Q, JobQuarantined): JobState.QUARANTINED,
+    (_H, JobQuarantined): JobState.QUARANTINED,
+    (_Q, JobCancelled): JobState.CANCELLED,
+    (_H, JobCancelled): JobState.CANCELLED,
+    (_R, JobCancelled): JobState.CANCELLED,
+    # Content submitted again points at a job in any state that counts as a duplicate, and changes nothing.
+    **{(state, DuplicateSubmitted): state for state in COUNTS_AS_DUPLICATE},
+})
+
+
+def transition(job: str, state: JobState, event: JobEvent) -> JobState:
+    """The state of ``job`` after ``event``.
+
+    Raises:
+        TransitionError: the table has no entry; the state stands.
+    """
+    try:
+        return TRANSITIONS[state, type(event)]
+    except KeyError:
+        raise TransitionError(job, state.value, type(event).__name__) from None

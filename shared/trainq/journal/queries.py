@@ -1,0 +1,184 @@
+"""Reading the projections: each question that the broker asks, answered by an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import apsw
+import msgspec
+
+from trainq.errors import DamageError, NotFoundError
+from trainq.jobs import COUNTS_AS_DUPLICATE, AnyEvent, JobKind, JobState, JobSubmitted
+
+_decode_event = msgspec.msgpack.Decoder(AnyEvent).decode
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One job as the journal has it now. Times are wall seconds since 1970; ``token`` is the last lease's."""
+
+    id: str
+    number: int
+    kind: JobKind
+    state: JobState
+    name: str
+    front: int
+    generated: int
+    priority: int
+    digest: str
+    size_bytes: int
+    blockers: int
+    submitted_seq: int
+    submitted_at: float
+    prepared: int
+    shard: str
+    shard_digest: str
+    rows: int
+    tokens: int
+    attempts: int
+    failures: int
+    worker: str
+    session: str
+    token: int
+    cancel_reason: str | None
+    started_at: float | None
+    ended_at: float | None
+    retry_at: float
+    reason: str
+    report: bytes | None
+    result: bytes | None
+
+
+class LineRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The model line and the queue as a whole."""
+
+    next_number: int
+    paused_reason: str | None
+    generation: int
+    checkpoint: str
+    step: int
+
+
+_JOB_FIELDS = JobRow.__struct_fields__
+_JOB_COLUMNS = ", ".join(_JOB_FIELDS)
+_LINE_COLUMNS = ", ".join(LineRow.__struct_fields__)
+_IN_LINE = "kind=? AND state='queued' AND blockers=0"
+_LINE_ORDER = "front, generated, priority, number"
+
+
+class Queries:
+    """All reads of the projections. They see the open transaction's own changes."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def job(self, job: str) -> JobRow:
+        """The job of that id.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        row = self._one("id=?", (job,))
+        if row is None:
+            raise NotFoundError(f"there is no job {job}", mend="trainq list shows them")
+        return row
+
+    def submission(self, row: JobRow) -> JobSubmitted:
+        """The event that made this job, with everything frozen then."""
+        body = self._connection.execute("SELECT body FROM events WHERE seq=?", (row.submitted_seq,)).fetchone()
+        if body is None:
+            raise DamageError(row.id, f"its submission, event {row.submitted_seq}, is not in the journal")
+        event = _decode_event(body[0])
+        if not isinstance(event, JobSubmitted):
+            raise DamageError(row.id, f"event {row.submitted_seq} is not its submission")
+        return event
+
+    def request(self, request_id: str) -> tuple[str, str] | None:
+        """(digest of the request, job) of an earlier submit under this id."""
+        found = self._connection.execute("SELECT digest, job FROM requests WHERE id=?", (request_id,)).fetchone()
+        return (str(found[0]), str(found[1])) if found else None
+
+    def duplicate_of(self, digest: str) -> JobRow | None:
+        """The first train job with this content that is waiting, running or trained."""
+        states = ", ".join(f"'{state.value}'" for state in sorted(COUNTS_AS_DUPLICATE))
+        return self._one(f"digest=? AND kind='train' AND state IN ({states}) ORDER BY number", (digest,))
+
+    def head(self, kind: JobKind, now: float) -> JobRow | None:
+        """Who is next of this kind: queued, waiting for nobody, and past its retry time (``now``: wall seconds)."""
+        return self._one(f"{_IN_LINE} AND retry_at<=? ORDER BY {_LINE_ORDER}", (kind.value, now))
+
+    def first_prepared(self, now: float) -> JobRow | None:
+        """The first train job in the line that could start at once."""
+        condition = f"{_IN_LINE} AND retry_at<=? AND prepared=1 ORDER BY {_LINE_ORDER}"
+        return self._one(condition, (JobKind.TRAIN.value, now))
+
+    def first_waiting(self, kind: JobKind) -> JobRow | None:
+        """Any queued job of this kind, also one that waits for another job or for its retry time."""
+        return self._one("state='queued' AND kind=? ORDER BY number", (kind.value,))
+
+    def running(self, worker: str = "") -> list[JobRow]:
+        """All running jobs, or those of one worker."""
+        if worker:
+            return self._many("state='running' AND worker=?", (worker,))
+        return self._many("state='running'", ())
+
+    def cancelled_by_end_of(self, job: str) -> list[str]:
+        """Those that waited for the success of ``job``, which has ended otherwise."""
+        rows = self._connection.execute("SELECT job FROM dependencies WHERE after=? AND any=0 ORDER BY job", (job,))
+        return [str(row[0]) for row in rows]
+
+    def waits_for(self, job: str) -> list[str]:
+        """The jobs that ``job`` still waits for."""
+        return [str(row[0]) for row in
+                self._connection.execute("SELECT after FROM dependencies WHERE job=? ORDER BY after", (job,))]
+
+    def listing(self, *, kinds: Iterable[JobKind], states: Iterable[JobState], before_number: int | None,
+                limit: int) -> list[JobRow]:
+        """Jobs, newest first, of any of these kinds and (if any are named) states, below ``before_number``."""
+        kind_marks, state_marks = list(kinds), list(states)
+        conditions = [f"kind IN ({_marks(kind_marks)})"]
+        values: list[Any] = [kind.value for kind in kind_marks]
+        if state_marks:
+            conditions.append(f"state IN ({_marks(state_marks)})")
+            values += [state.value for state in state_marks]
+        if before_number is not None:
+            conditions.append("number<?")
+            values.append(before_number)
+        order = f"{' AND '.join(conditions)} ORDER BY number DESC, kind DESC LIMIT {limit:d}"
+        return self._many(order, tuple(values))
+
+    def waiting_line(self, limit: int) -> list[JobRow]:
+        """The first train jobs of the line in the order in which they will start."""
+        return self._many(f"{_IN_LINE} ORDER BY {_LINE_ORDER} LIMIT {limit:d}", (JobKind.TRAIN.value,))
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """{kind: {state: how many}}, only those that are not zero."""
+        result: dict[str, dict[str, int]] = {}
+        for kind, state, n in self._connection.execute("SELECT kind, state, n FROM counts WHERE n<>0"):
+            result.setdefault(kind, {})[state] = n
+        return result
+
+    def line(self) -> LineRow:
+        """The model line and the queue's pause."""
+        values = self._connection.execute(f"SELECT {_LINE_COLUMNS} FROM line").fetchone()
+        if values is None:
+            raise DamageError("line", "the journal lacks its only row")
+        return LineRow(**dict(zip(LineRow.__struct_fields__, values, strict=True)))
+
+    def _one(self, condition: str, values: tuple[Any, ...]) -> JobRow | None:
+        rows = self._many(f"{condition} LIMIT 1", values)
+        return rows[0] if rows else None
+
+    def _many(self, condition: str, values: tuple[Any, ...]) -> list[JobRow]:
+        rows = self._connection.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {condition}", values)
+        return [_job_row(row) for row in rows]
+
+
+def _job_row(values: tuple[Any, ...]) -> JobRow:
+    fields = dict(zip(_JOB_FIELDS, values, strict=True))
+    fields["kind"], fields["state"] = JobKind(fields["kind"]), JobState(fields["state"])
+    return JobRow(**fields)
+
+
+def _marks(values: list[Any]) -> str:
+    return ", ".join("?" * len(values))

@@ -1,0 +1,78 @@
+"""Logs are events: one JSON line each, with the event's name, the service, and the facts as fields.
+
+One identifier (the job's) runs from submission to snapshot, so that one search tells its story. Lines hold no row
+content. Files lie in ``<home>/logs`` and are rotated by size; nothing here ever blocks a loop on a slow reader.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+MAX_FILE_BYTES = 10 * 1024 * 1024
+KEPT_FILES = 5
+
+
+class JsonLineFormatter(logging.Formatter):
+    """Formats a record as one JSON object: at, level, service, pid, event, the facts, and a traceback if any."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "pid": record.process,
+            "event": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class EventLog:
+    """Writes named events with facts. ``error`` adds the traceback of the exception being handled."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def debug(self, event: str, **facts: object) -> None:
+        self._logger.debug(event, extra={"facts": facts})
+
+    def info(self, event: str, **facts: object) -> None:
+        self._logger.info(event, extra={"facts": facts})
+
+    def warning(self, event: str, **facts: object) -> None:
+        self._logger.warning(event, extra={"facts": facts})
+
+    def error(self, event: str, **facts: object) -> None:
+        self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)
+
+
+def open_log(service: str, folder: Path, level: str = "info") -> EventLog:
+    """Open ``<folder>/<service>.log`` for appending, rotated at 10 MiB, five old files kept."""
+    logger = logging.Logger(f"trainq.{service}", level=level.upper())
+    handler = logging.handlers.RotatingFileHandler(
+        folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
+    )
+    handler.setFormatter(JsonLineFormatter(service))
+    logger.addHandler(handler)
+    return EventLog(logger)
+
+
+def null_log() -> EventLog:
+    """A log that goes nowhere, for callers that have none."""
+    logger = logging.Logger("trainq.null")
+    logger.addHandler(logging.NullHandler())
+    return EventLog(logger)

@@ -1,0 +1,118 @@
+"""Verified directories: a manifest with a BLAKE3 digest for every file, and one for itself.
+
+A directory with a manifest is either proven whole by :func:`verify` or it is damaged; names, times and markers prove
+nothing. The manifest's own digest makes the directory addressable: it covers every byte in it and the facts that the
+writer recorded. (safetensors and ``torch.load`` both accept a flipped bit in silence; this does not.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import orjson
+from blake3 import blake3
+
+from trainq import files
+from trainq.errors import DamageError
+
+MANIFEST_NAME = "manifest.json"
+FORMAT = 1
+_CHUNK_BYTES = 1 << 20
+
+
+class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one file must be: its BLAKE3 digest in hexadecimal and its size."""
+
+    blake3: str
+    size_bytes: int
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of ``manifest.json``. ``facts`` belong to the writer and depend on ``kind``."""
+
+    format: int
+    kind: str
+    files: dict[str, FileRecord]
+    facts: dict[str, Any]
+    digest: str
+
+
+def digest_bytes(content: bytes) -> str:
+    """BLAKE3 of ``content`` as 64 hexadecimal digits."""
+    return blake3(content).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """BLAKE3 of a file's bytes, read in pieces (bounded memory; no mmap, which a truncation would turn into SIGBUS)."""
+    hasher = blake3()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def seal(folder: Path, kind: str, facts: dict[str, Any]) -> Manifest:
+    """Write ``manifest.json`` over all files that now lie in ``folder`` (call it inside ``publish_directory``)."""
+    records = {
+        entry.relative_to(folder).as_posix(): FileRecord(blake3=digest_file(entry), size_bytes=entry.stat().st_size)
+        for entry in sorted(folder.rglob("*"))
+        if entry.is_file()
+    }
+    manifest = Manifest(format=FORMAT, kind=kind, files=records, facts=facts,
+                        digest=_own_digest(FORMAT, kind, records, facts))
+    content = orjson.dumps(msgspec.to_builtins(manifest), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
+    files.write_file(folder / MANIFEST_NAME, content + b"\n")
+    return manifest
+
+
+def read(folder: Path, kind: str) -> Manifest:
+    """Read and check the manifest itself, not the files that it names.
+
+    Raises:
+        DamageError: it is missing, no valid manifest, of another kind or a newer format, or its own digest is wrong.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        raise DamageError(str(folder), f"it has no {MANIFEST_NAME}") from None
+    except (msgspec.MsgspecError, RecursionError, OSError) as error:
+        raise DamageError(str(path), f"not a manifest: {error}") from error
+    if manifest.format > FORMAT:
+        raise DamageError(str(path), f"format {manifest.format} is newer than {FORMAT}, the newest known here",
+                          mend="use the trainq that wrote it")
+    if manifest.kind != kind:
+        raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
+    if manifest.digest != _own_digest(manifest.format, manifest.kind, manifest.files, manifest.facts):
+        raise DamageError(str(path), "its own digest is wrong")
+    return manifest
+
+
+def verify(folder: Path, kind: str) -> Manifest:
+    """Prove every byte: the manifest, each file's size and digest, and that no file is missing or too many.
+
+    Raises:
+        DamageError: naming the first file that is not what the manifest says.
+    """
+    manifest = read(folder, kind)
+    present = {entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if entry.is_file()}
+    for extra in sorted(present - manifest.files.keys() - {MANIFEST_NAME}):
+        raise DamageError(str(folder / extra), "the manifest does not name it")
+    for name, record in manifest.files.items():
+        path = folder / name
+        try:
+            size_bytes = path.stat().st_size
+            if size_bytes != record.size_bytes:
+                raise DamageError(str(path), f"it has {size_bytes} bytes, the manifest says {record.size_bytes}")
+            if digest_file(path) != record.blake3:
+                raise DamageError(str(path), "its content is not what the manifest says")
+        except OSError as error:
+            raise DamageError(str(path), f"it cannot be read: {error.strerror}") from error
+    return manifest
+
+
+def _own_digest(format_: int, kind: str, records: dict[str, FileRecord], facts: dict[str, Any]) -> str:
+    covered = {"format": format_, "kind": kind, "files": msgspec.to_builtins(records), "facts": facts}
+    return digest_bytes(orjson.dumps(covered, option=orjson.OPT_SORT_KEYS))

@@ -1,0 +1,127 @@
+"""The status picture: one folded view of everything, with the age of every figure, and its answer to *why?*
+
+The status service publishes it and writes it to ``status.json``; the command line reads it when the broker is down.
+This module is pure: it holds the types and the fold from what the broker said and which processes live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from trainq.jobs import JobKind
+from trainq.messages import JobView, Lifecycle, Overview, ServiceView
+
+PICTURE_VERSION = 1
+STATUS_TOPIC = b"status"
+
+# The processes of the standard installation, in the order in which people look for them.
+SERVICES = ("broker", "watcher", "preparer", "trainer", "status")
+
+DEAD = "DEAD"
+ABSENT = "ABSENT"
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One process. ``state`` is a lifecycle state, ``DEAD`` (it ended without a word) or ``ABSENT`` (never heard of).
+
+    ``age_seconds`` is how long ago it was last heard of.
+    """
+
+    name: str
+    pid: int
+    state: str
+    detail: str
+    uptime_seconds: float | None
+    age_seconds: float | None
+
+
+class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything, as of ``at`` (wall seconds since 1970). ``broker_age_seconds``: how old the broker's figures are."""
+
+    v: int
+    at: float
+    journal_id: str
+    seq: int
+    training: bool
+    why: str
+    broker_age_seconds: float | None
+    paused_reason: str | None
+    counts: dict[str, dict[str, int]]
+    running: tuple[JobView, ...]
+    waiting: tuple[JobView, ...]
+    generation: int
+    checkpoint: str
+    step: int
+    services: tuple[ServiceStatus, ...]
+
+
+def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_wall: float,
+         is_alive: Callable[[int], bool], silent_after_seconds: float) -> StatusPicture:
+    """The picture from the broker's newest overview and which of its processes live.
+
+    Args:
+        overview: the newest that the broker sent; None before the first.
+        overview_age_seconds: how long ago that was.
+        now_wall: seconds since 1970.
+        is_alive: whether a process with this pid exists.
+        silent_after_seconds: an answer or a heartbeat older than this means that its sender is not well.
+    """
+    age = overview_age_seconds or 0.0
+    heard = {view.name: view for view in overview.services} if overview else {}
+    names = (*SERVICES, *sorted(heard.keys() - set(SERVICES)))
+    services = tuple(_service(name, heard.get(name), age, now_wall, is_alive) for name in names)
+    reachable = overview is not None and age < silent_after_seconds
+    by_name = {service.name: service for service in services}
+    training = reachable and any(job.kind is JobKind.TRAIN for job in overview.running) if overview else False
+    trainer_up = by_name["trainer"].state == Lifecycle.RUNNING
+    return StatusPicture(
+        v=PICTURE_VERSION, at=now_wall, journal_id=overview.journal_id if overview else "",
+        seq=overview.seq if overview else 0, training=training and trainer_up,
+        why=explain(overview, by_name, reachable=reachable, age_seconds=overview_age_seconds),
+        broker_age_seconds=overview_age_seconds, paused_reason=overview.paused_reason if overview else None,
+        counts=overview.counts if overview else {}, running=tuple(overview.running) if overview else (),
+        waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
+        checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services)
+
+
+def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,
+            age_seconds: float | None) -> str:
+    """Why nothing is training, or what is: one sentence, the nearest cause first."""
+    if overview is None:
+        return "the broker has not been heard of: supervisorctl start broker"
+    if not reachable:
+        return f"the broker has not answered for {age_seconds or 0:.0f} s: supervisorctl status broker"
+    trainer, preparer = services["trainer"], services["preparer"]
+    if trainer.state in (DEAD, ABSENT, Lifecycle.STOPPED):
+        return "the trainer is not running: supervisorctl start trainer"
+    if trainer.state != Lifecycle.RUNNING:
+        return f"the trainer is {trainer.state}: {trainer.detail or 'it says no more'}"
+    for job in overview.running:
+        if job.kind is JobKind.TRAIN:
+            return f"training {job.id} ({job.name}){_at_step(job)}"
+    head = overview.waiting[0] if overview.waiting else None
+    if head is not None and not head.prepared and preparer.state != Lifecycle.RUNNING and not overview.paused_reason:
+        return f"{head.id} waits to be prepared and the preparer is {preparer.state}: supervisorctl status preparer"
+    return overview.waiting_reason or "the trainer is about to ask for work"
+
+
+def _at_step(job: JobView) -> str:
+    progress = job.progress
+    if progress is None or not progress.steps:
+        return ""
+    loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+    return f": step {progress.step} of {progress.steps}{loss}"
+
+
+def _service(name: str, view: ServiceView | None, overview_age: float, now_wall: float,
+             is_alive: Callable[[int], bool]) -> ServiceStatus:
+    if view is None:
+        return ServiceStatus(name=name, pid=0, state=ABSENT, detail="", uptime_seconds=None, age_seconds=None)
+    state = view.state.value
+    if not is_alive(view.pid) and view.state is not Lifecycle.STOPPED:
+        state = DEAD
+    uptime = max(0.0, now_wall - view.started_at) if view.started_at and state not in (DEAD, "STOPPED") else None
+    return ServiceStatus(name=name, pid=view.pid, state=state, detail=view.detail, uptime_seconds=uptime,
+                         age_seconds=round(view.age_seconds + overview_age, 3))

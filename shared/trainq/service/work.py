@@ -1,0 +1,122 @@
+"""Leases from the worker's side: take one, keep it alive while working, and end it in one of four ways."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from trainq.errors import BrokerUnavailableError, TrainqError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind
+from trainq.messages import (
+    AcknowledgeCancel,
+    Complete,
+    Done,
+    Fail,
+    Lease,
+    Leased,
+    LeaseState,
+    Progress,
+    RefusedError,
+    Release,
+    Result,
+    TakeLease,
+)
+from trainq.service.peer import Peer
+
+_ASK_SECONDS = 2.0
+
+
+class Interruption(StrEnum):
+    """Why work on a lease must end now."""
+
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    STOPPING = "stopping"
+
+
+class InterruptedWorkError(TrainqError):
+    """Raised into the work when it is to end at once; publish nothing of it."""
+
+    def __init__(self, why: Interruption) -> None:
+        self.why = why
+        super().__init__(f"the work ends: {why.value}")
+
+
+class HeldLease:
+    """A lease in this worker's hands."""
+
+    def __init__(self, peer: Peer, lease: Lease) -> None:
+        self._peer = peer
+        self.lease = lease
+        self.progress = Progress()
+        peer.lost.discard(lease.job)
+        peer.cancelled.discard(lease.job)
+
+    @property
+    def states(self) -> tuple[LeaseState, ...]:
+        return (LeaseState(job=self.lease.job, token=self.lease.token, progress=self.progress),)
+
+    def keep(self, progress: Progress | None = None) -> None:
+        """Send the heartbeat when it is due; note the progress that it carries."""
+        if progress is not None:
+            self.progress = progress
+        self._peer.beat(self.states)
+
+    def interruption(self) -> Interruption | None:
+        """Why the work should end now, if it should."""
+        if self.lease.job in self._peer.lost:
+            return Interruption.LOST
+        if self.lease.job in self._peer.cancelled:
+            return Interruption.CANCELLED
+        return Interruption.STOPPING if self._peer.process.stopping else None
+
+    def keep_or_raise(self, progress: Progress) -> None:
+        """For work that runs in this thread: :meth:`keep`, and raise :class:`InterruptedWorkError` when it must end."""
+        self.keep(progress)
+        why = self.interruption()
+        if why is not None:
+            raise InterruptedWorkError(why)
+
+    def complete(self, result: Result) -> bool:
+        """Report the result; false when the lease was lost meanwhile (the broker has decided otherwise)."""
+        process = self._peer.process
+        return self._end(Complete(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
+                                  result=result, worker=process.name, session=process.session))
+
+    def fail(self, reason: str) -> bool:
+        """Report that the attempt failed by the job's fault."""
+        return self._end(Fail(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
+                              reason=reason[:4096]))
+
+    def release(self, reason: str) -> bool:
+        """Give the job back unfinished, for nobody's fault."""
+        return self._end(Release(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
+                                 reason=reason[:4096]))
+
+    def acknowledge_cancel(self) -> bool:
+        """Say that the cancel took effect."""
+        return self._end(AcknowledgeCancel(request_id=new_request_id(), job=self.lease.job, token=self.lease.token))
+
+    def _end(self, request: Complete | Fail | Release | AcknowledgeCancel) -> bool:
+        log = self._peer.process.log
+        try:
+            reply = self._peer.call(request, Leased if isinstance(request, Complete) else Done, self.states)
+        except RefusedError as error:
+            log.warning("lease_end_refused", job=self.lease.job, token=self.lease.token, error=str(error))
+            return False
+        log.info("lease_ended", job=self.lease.job, how=type(request).__name__, reply=type(reply).__name__)
+        return True
+
+
+def take_lease(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease | None, str]:
+    """Ask for work once; the lease, or why there is none."""
+    process = peer.process
+    request = TakeLease(request_id=new_request_id(), worker=process.name, session=process.session, kinds=kinds)
+    try:
+        reply = peer.client.call(request, Leased, timeout_seconds=_ASK_SECONDS)
+    except BrokerUnavailableError:
+        return None, "the broker does not answer"
+    if reply.lease is None:
+        return None, reply.reason
+    process.log.info("lease_taken", job=reply.lease.job, token=reply.lease.token, attempt=reply.lease.attempt)
+    return HeldLease(peer, reply.lease), ""

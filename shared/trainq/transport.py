@@ -1,0 +1,187 @@
+"""Sockets: the only module that imports zmq.
+
+One thread owns each object. Every socket is ``ipc://`` inside the home's ``run/`` (mode 0700, so the folder guards
+the sockets), with bounded queues and no lingering. ZeroMQ loses messages quietly (a peer that dies, a slow
+subscriber), so nothing here is relied on for delivery: requests are repeated until their reply comes, and published
+events carry numbers, so that a gap is seen and asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import zmq
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+HIGH_WATER_MARK = 1000
+RECONNECT_MILLISECONDS = 20
+MAX_RECONNECT_MILLISECONDS = 500
+# REQ and well-made DEALER clients send an empty delimiter before the body; both forms are understood.
+_MAX_FRAMES = 3
+
+
+class Incoming(NamedTuple):
+    """A request as it came in; ``route`` leads back to its sender."""
+
+    route: tuple[bytes, ...]
+    payload: bytes
+
+
+def _socket(context: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+    made = context.socket(kind)
+    made.setsockopt(zmq.LINGER, 0)
+    made.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+    made.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+    made.setsockopt(zmq.RCVHWM, HIGH_WATER_MARK)
+    made.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MILLISECONDS)
+    made.setsockopt(zmq.RECONNECT_IVL_MAX, MAX_RECONNECT_MILLISECONDS)
+    return made
+
+
+def _address(path: Path) -> str:
+    return f"ipc://{path}"
+
+
+class Endpoint:
+    """Base of all sockets: owned by one thread, closed once, pollable."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], kind: int) -> None:
+        self._context = context
+        self._socket = _socket(context, kind)
+
+    @property
+    def raw(self) -> zmq.Socket[bytes]:
+        """For the :class:`Poller` only."""
+        return self._socket
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class RequestSocket(Endpoint):
+    """A client's side: sends requests, receives replies in any order; both without waiting."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+        super().__init__(context, zmq.DEALER)
+        self._path = path
+        self._socket.connect(_address(path))
+
+    def send(self, payload: bytes) -> bool:
+        """Queue a request; false when the queue is full (nobody is there to read it)."""
+        try:
+            self._socket.send_multipart((b"", payload), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def drain(self) -> list[bytes]:
+        """The replies that have come."""
+        return [frames[-1] for frames in _received(self._socket)]
+
+    def reset(self) -> None:
+        """Forget the connection and what is queued on it, and connect anew."""
+        self._socket.close()
+        self._socket = _socket(self._context, zmq.DEALER)
+        self._socket.connect(_address(self._path))
+
+
+class ReplySocket(Endpoint):
+    """The broker's side. The caller holds the broker's lock: a second bind would silently steal the path."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+        super().__init__(context, zmq.ROUTER)
+        # A reply to somebody who has gone is an error here instead of a silent drop, and we choose to ignore it.
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        # A client that comes back under its identity replaces its dead connection.
+        self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.bind(_address(path))
+
+    def drain(self, limit: int) -> list[Incoming]:
+        """Up to ``limit`` requests that have come; those of more frames than any client sends are dropped."""
+        found: list[Incoming] = []
+        for frames in _received(self._socket, limit):
+            if 2 <= len(frames) <= _MAX_FRAMES:
+                found.append(Incoming(tuple(frames[:-1]), frames[-1]))
+        return found
+
+    def reply(self, incoming: Incoming, payload: bytes) -> bool:
+        """Answer without waiting; false when the sender has gone or does not read (it will ask again)."""
+        try:
+            self._socket.send_multipart((*incoming.route, payload), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            return False
+        return True
+
+
+class Publisher(Endpoint):
+    """PUB: says it once to whoever listens; a slow listener loses messages and slows nobody."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+        super().__init__(context, zmq.PUB)
+        self._socket.bind(_address(path))
+
+    def publish(self, topic: bytes, payload: bytes) -> None:
+        with contextlib.suppress(zmq.Again):
+            self._socket.send_multipart((topic, payload), zmq.NOBLOCK)
+
+
+class Subscriber(Endpoint):
+    """SUB to the given topics (by prefix)."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path, topics: tuple[bytes, ...]) -> None:
+        super().__init__(context, zmq.SUB)
+        for topic in topics:
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+        self._socket.connect(_address(path))
+
+    def drain(self, limit: int = HIGH_WATER_MARK) -> list[tuple[bytes, bytes]]:
+        """(topic, payload) pairs that have come."""
+        return [(frames[0], frames[-1]) for frames in _received(self._socket, limit) if len(frames) == 2]
+
+
+class Poller:
+    """Waits for sockets, file descriptors and signals at once."""
+
+    def __init__(self) -> None:
+        self._poller = zmq.Poller()
+        self._endpoints: list[Endpoint] = []
+
+    def watch(self, endpoint: Endpoint) -> None:
+        """Wake for input on an endpoint, also after it was reset."""
+        self._endpoints.append(endpoint)
+
+    def watch_descriptor(self, descriptor: int) -> None:
+        """Wake for input on a file descriptor."""
+        self._poller.register(descriptor, zmq.POLLIN)
+
+    def forget_descriptor(self, descriptor: int) -> None:
+        """Wake for it no longer; unknown ones are ignored."""
+        with contextlib.suppress(KeyError):
+            self._poller.unregister(descriptor)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something is readable, at most ``seconds``; whether something is."""
+        raws = [endpoint.raw for endpoint in self._endpoints]
+        for raw in raws:
+            self._poller.register(raw, zmq.POLLIN)
+        try:
+            return bool(self._poller.poll(max(0, int(seconds * 1000))))
+        finally:
+            for raw in raws:
+                self._poller.unregister(raw)
+
+
+def new_context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context of its own; end it with ``context.destroy(linger=0)``."""
+    return zmq.Context()
+
+
+def _received(raw: zmq.Socket[bytes], limit: int = HIGH_WATER_MARK) -> Iterator[list[bytes]]:
+    for _ in range(limit):
+        try:
+            yield raw.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return

@@ -1,0 +1,128 @@
+"""Random operations and crashes: the projections always equal the fold of the events, and nothing acknowledged goes."""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import apsw
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from trainq import jobs
+from trainq.errors import NotFoundError, TransitionError
+from trainq.jobs import JobKind
+from trainq.journal import Journal, projections
+from trainq.journal.store import GENESIS, chain
+
+TABLES = ("jobs", "requests", "dependencies", "counts", "line")
+NUMBERS = st.integers(1, 12)
+JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
+EVENTS = st.one_of(
+    st.builds(jobs.JobPrepared, job=JOBS, shard=st.just("s"), shard_digest=st.just("d"), rows=st.just(1),
+              tokens=st.just(2), report=st.just({})),
+    st.builds(jobs.JobRejected, job=JOBS, reason=st.just("r"), report=st.just({})),
+    st.builds(jobs.HoldPlaced, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.HoldLifted, job=JOBS),
+    st.builds(jobs.LeaseGranted, job=JOBS, worker=st.just("w"), session=st.just("s"), attempt=st.integers(1, 3)),
+    st.builds(jobs.LeaseEnded, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.AttemptFailed, job=JOBS, reason=st.just("r"), retry_at=st.floats(0, 10)),
+    st.builds(jobs.CheckpointPublished, job=JOBS, generation=st.integers(1, 9), name=st.just("g"),
+              step=st.integers(0, 9), job_step=st.integers(0, 9), done=st.booleans(), reason=st.just("r")),
+    st.builds(jobs.CancelRequested, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.JobSucceeded, job=JOBS, result=st.just({})),
+    st.builds(jobs.JobFailed, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.JobQuarantined, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.JobCancelled, job=JOBS, reason=st.just("r")),
+    st.builds(jobs.QueuePaused, reason=st.just("r")),
+    st.just(jobs.QueueResumed()),
+)
+
+
+class JournalMachine(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.journal = Journal.open(self.folder / "j")
+        self.acknowledged: list[bytes] = []
+        self.next_number = 1
+
+    def teardown(self) -> None:
+        self.journal.close()
+        shutil.rmtree(self.folder)
+
+    @rule(after=st.lists(JOBS, max_size=2, unique=True), any_end=st.booleans())
+    def submit(self, after: list[str], any_end: bool) -> None:
+        number = self.next_number
+        event = jobs.JobSubmitted(
+            job=f"train-{number}", prepare=f"prepare-{number}", number=number, name="n", request_id=f"r{number}",
+            request_digest="d", digest="d", size_bytes=1, priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE,
+            after=tuple(after), after_any=any_end, spec={})
+        if self.commit([event]):
+            self.next_number += 1
+
+    @rule(events=st.lists(EVENTS, min_size=1, max_size=3))
+    def change(self, events: list[jobs.AnyEvent]) -> None:
+        self.commit(events)
+
+    @rule(events=st.lists(EVENTS, max_size=2))
+    def crash_in_a_transaction(self, events: list[jobs.AnyEvent]) -> None:
+        """What a killed process leaves: the files as they are now, with a transaction open."""
+        transaction = self.journal.transaction()
+        transaction.__enter__()
+        for event in events:
+            try:
+                with self.journal.savepoint():
+                    self.journal.append(event, 1.0)
+            except (TransitionError, NotFoundError):
+                pass
+        left = Path(tempfile.mkdtemp())
+        for path in self.folder.iterdir():
+            shutil.copy(path, left / path.name)
+        with contextlib.suppress(ZeroDivisionError):
+            transaction.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+        self.journal.close()
+        shutil.rmtree(self.folder)
+        self.folder = left
+        self.journal = Journal.open(left / "j")
+
+    def commit(self, events: list[jobs.AnyEvent]) -> bool:
+        written = []
+        with self.journal.transaction():
+            for event in events:
+                try:
+                    with self.journal.savepoint():
+                        written.append(self.journal.append(event, 1.0).hash)
+                except (TransitionError, NotFoundError):
+                    pass
+        self.acknowledged += written
+        return bool(written)
+
+    @invariant()
+    def everything_acknowledged_is_there_in_order(self) -> None:
+        entries = self.journal.replay(0, 10_000)
+        assert [entry.hash for entry in entries] == self.acknowledged
+        previous = GENESIS
+        for seq, at, body, digest in self.journal.connection.execute(
+                "SELECT seq, at, body, hash FROM events ORDER BY seq"):
+            assert chain(previous, seq, at, body) == digest
+            previous = digest
+
+    @invariant()
+    def projections_are_the_fold(self) -> None:
+        folded = apsw.Connection(":memory:")
+        for statement in projections.SCHEMA.split(";\n"):
+            folded.execute(statement)
+        for entry in self.journal.replay(0, 10_000):
+            projections.apply(folded, entry.seq, entry.at, entry.event)
+        for table in TABLES:
+            query = f"SELECT * FROM {table} ORDER BY 1, 2"
+            assert list(folded.execute(query)) == list(self.journal.connection.execute(query))
+        counted = "SELECT kind, state, count(*) FROM jobs GROUP BY kind, state ORDER BY kind, state"
+        kept = "SELECT kind, state, n FROM counts WHERE n<>0 ORDER BY kind, state"
+        assert list(folded.execute(counted)) == list(folded.execute(kept))
+
+
+JournalMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestJournal = JournalMachine.TestCase

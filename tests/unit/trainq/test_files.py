@@ -1,0 +1,99 @@
+"""Publishing is whole or not at all, private, and reported by what can be done about it."""
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainq import files
+from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
+
+
+def test_write_file_replaces_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    files.write_file(path, b"old")
+    first = path.stat().st_ino
+    files.write_file(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert path.stat().st_ino != first, "a hard link of the old file must keep the old content"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    files.write_file(tmp_path / "a", b"old")
+    with pytest.raises(RuntimeError), files.publish_file(tmp_path / "a") as stream:
+        stream.write(b"half")
+        raise RuntimeError
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), files.publish_directory(tmp_path / "d") as folder:
+        (folder / "x").write_bytes(b"1")
+        raise RuntimeError
+    assert os.listdir(tmp_path) == []
+    with files.publish_directory(tmp_path / "d") as folder:
+        (folder / "x").write_bytes(b"1")
+        assert not (tmp_path / "d").exists()
+    assert (tmp_path / "d" / "x").read_bytes() == b"1"
+
+
+def test_a_published_directory_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    with pytest.raises(StorageError), files.publish_directory(tmp_path / "d"):
+        pass
+    assert os.listdir(tmp_path) == ["d"]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, StorageFullError), (errno.EDQUOT, StorageFullError),
+                                              (errno.EIO, StorageError), (errno.EROFS, StorageError)])
+def test_errors_say_what_can_be_done(number: int, kind: type[Exception]) -> None:
+    error = files.storage_error(OSError(number, os.strerror(number)), "writing x")
+    assert type(error) is kind
+    assert "writing x" in str(error)
+
+
+def test_a_second_lock_names_the_first_ones_pid(tmp_path: Path) -> None:
+    lock = files.acquire_lock(tmp_path / "l", "broker")
+    with pytest.raises(AlreadyRunningError) as caught:
+        files.acquire_lock(tmp_path / "l", "broker")
+    assert caught.value.pid == os.getpid()
+    lock.release()
+    files.acquire_lock(tmp_path / "l", "broker").release()
+
+
+def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
+    code = f"from trainq import files; from pathlib import Path; files.acquire_lock(Path({str(tmp_path / 'l')!r}), 'x')"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
+    files.acquire_lock(tmp_path / "l", "x").release()
+
+
+def test_sweep_removes_only_temporaries(tmp_path: Path) -> None:
+    (tmp_path / "keep").write_bytes(b"")
+    files.temporary_beside(tmp_path / "x").write_bytes(b"")
+    files.temporary_beside(tmp_path / "x").mkdir()
+    assert len(files.sweep_temporaries(tmp_path)) == 2
+    assert os.listdir(tmp_path) == ["keep"]
+
+
+def test_replace_link_swaps_at_once(tmp_path: Path) -> None:
+    files.replace_link(tmp_path / "current", "a")
+    files.replace_link(tmp_path / "current", "b")
+    assert (tmp_path / "current").readlink() == Path("b")
+
+
+def test_make_directory_is_private_and_idempotent(tmp_path: Path) -> None:
+    files.make_directory(tmp_path / "a" / "b")
+    files.make_directory(tmp_path / "a" / "b")
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_removing_what_is_gone_is_no_error(tmp_path: Path) -> None:
+    files.remove_file(tmp_path / "x")
+    files.remove_tree(tmp_path / "y")

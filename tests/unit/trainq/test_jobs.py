@@ -1,0 +1,63 @@
+"""The state table: every (state, event) pair is either in it or refused, and what is in it is what the design says."""
+
+import itertools
+import typing
+
+import pytest
+
+from trainq import jobs
+from trainq.errors import TransitionError
+from trainq.jobs import ENDED, TRANSITIONS, JobEvent, JobState, transition
+
+JOB_EVENTS = [event for event in typing.get_args(jobs.AnyEvent)
+              if issubclass(event, JobEvent) and event is not jobs.JobSubmitted]
+
+SAMPLES: dict[type[JobEvent], JobEvent] = {
+    jobs.DuplicateSubmitted: jobs.DuplicateSubmitted(job="train-1", request_id="r", request_digest="d"),
+    jobs.JobPrepared: jobs.JobPrepared(job="train-1", shard="s", shard_digest="d", rows=1, tokens=1, report={}),
+    jobs.JobRejected: jobs.JobRejected(job="train-1", reason="r", report={}),
+    jobs.HoldPlaced: jobs.HoldPlaced(job="train-1", reason="r"),
+    jobs.HoldLifted: jobs.HoldLifted(job="train-1"),
+    jobs.JobOvertaken: jobs.JobOvertaken(job="train-1", by="train-2"),
+    jobs.LeaseGranted: jobs.LeaseGranted(job="train-1", worker="w", session="s", attempt=1),
+    jobs.LeaseEnded: jobs.LeaseEnded(job="train-1", reason="r"),
+    jobs.AttemptFailed: jobs.AttemptFailed(job="train-1", reason="r", retry_at=0.0),
+    jobs.CheckpointPublished: jobs.CheckpointPublished(job="train-1", generation=1, name="g", step=1, job_step=1,
+                                                       done=False, reason="r"),
+    jobs.CancelRequested: jobs.CancelRequested(job="train-1", reason="r"),
+    jobs.JobSucceeded: jobs.JobSucceeded(job="train-1", result={}),
+    jobs.JobFailed: jobs.JobFailed(job="train-1", reason="r"),
+    jobs.JobQuarantined: jobs.JobQuarantined(job="train-1", reason="r"),
+    jobs.JobCancelled: jobs.JobCancelled(job="train-1", reason="r"),
+}
+
+
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(JobState, JOB_EVENTS)))
+def test_every_pair_is_in_the_table_or_refused(state: JobState, event: type[JobEvent]) -> None:
+    sample = SAMPLES[event]
+    if (state, event) in TRANSITIONS:
+        assert transition("train-1", state, sample) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(TransitionError) as caught:
+            transition("train-1", state, sample)
+        assert (caught.value.entity, caught.value.state, caught.value.event) == ("train-1", state.value, event.__name__)
+
+
+@pytest.mark.parametrize("state", sorted(ENDED))
+def test_ended_states_are_final(state: JobState) -> None:
+    assert {after for (before, _), after in TRANSITIONS.items() if before is state} <= {state}
+
+
+def test_every_event_is_somewhere_in_the_table() -> None:
+    assert {event for _, event in TRANSITIONS} == set(JOB_EVENTS)
+
+
+def test_a_job_runs_only_by_a_lease() -> None:
+    into_running = {event for (before, event), after in TRANSITIONS.items()
+                    if after is JobState.RUNNING and before is not JobState.RUNNING}
+    assert into_running == {jobs.LeaseGranted}
+
+
+def test_a_job_that_failed_does_not_count_as_a_duplicate() -> None:
+    for state in (JobState.FAILED, JobState.REJECTED, JobState.QUARANTINED, JobState.CANCELLED):
+        assert state not in jobs.COUNTS_AS_DUPLICATE

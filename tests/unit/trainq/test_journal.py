@@ -1,0 +1,219 @@
+"""The journal keeps what it acknowledged, in order, chained; and its tables are the fold of its events."""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from trainq import jobs
+from trainq.errors import DamageError, StorageFullError, TransitionError
+from trainq.jobs import JobKind, JobState
+from trainq.journal import Journal, Queries
+from trainq.journal.store import GENESIS, chain
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    opened = Journal.open(tmp_path / "journal.db")
+    yield opened
+    opened.close()
+
+
+def submitted(number: int, **changes: object) -> jobs.JobSubmitted:
+    fields: dict[str, object] = {
+        "job": f"train-{number}", "prepare": f"prepare-{number}", "number": number, "name": f"{number}.jsonl",
+        "request_id": f"r{number}", "request_digest": "0" * 64, "digest": f"{number:064x}", "size_bytes": 1,
+        "priority": jobs.Priority.NORMAL, "origin": jobs.Origin.PEOPLE, "spec": {}, **changes}
+    return jobs.JobSubmitted(**fields)  # type: ignore[arg-type]  # built from names on purpose
+
+
+def write(journal: Journal, *events: jobs.AnyEvent) -> None:
+    with journal.transaction():
+        for event in events:
+            journal.append(event, 1.0)
+
+
+def granted(job: str) -> jobs.LeaseGranted:
+    return jobs.LeaseGranted(job=job, worker="w", session="s", attempt=1)
+
+
+def test_a_reopened_journal_goes_on(tmp_path: Path) -> None:
+    first = Journal.open(tmp_path / "j")
+    write(first, submitted(1), submitted(2))
+    first.close()
+    second = Journal.open(tmp_path / "j")
+    assert second.head_seq == 2
+    assert second.journal_id == first.journal_id
+    write(second, submitted(3))
+    assert [entry.seq for entry in second.replay(0, 10)] == [1, 2, 3]
+    second.close()
+
+
+def test_the_chain_covers_every_event(journal: Journal) -> None:
+    write(journal, submitted(1), granted("prepare-1"))
+    previous = GENESIS
+    for seq, at, body, digest in journal.connection.execute("SELECT seq, at, body, hash FROM events ORDER BY seq"):
+        assert chain(previous, seq, at, body) == digest
+        assert chain(previous, seq, at + 1, body) != digest
+        previous = digest
+
+
+def test_an_error_in_a_transaction_undoes_all_of_it(journal: Journal) -> None:
+    write(journal, submitted(1))
+    with pytest.raises(RuntimeError), journal.transaction():
+        journal.append(submitted(2), 1.0)
+        raise RuntimeError
+    assert journal.head_seq == 1
+    write(journal, submitted(2))
+    assert [entry.event.job for entry in journal.replay(0, 10) if isinstance(entry.event, jobs.JobEvent)] == [
+        "train-1", "train-2"]
+
+
+def test_a_savepoint_undoes_only_its_own(journal: Journal) -> None:
+    with journal.transaction():
+        journal.append(submitted(1), 1.0)
+        with pytest.raises(TransitionError), journal.savepoint():
+            journal.append(submitted(2), 1.0)
+            journal.append(jobs.JobSucceeded(job="train-1", result={}), 1.0)
+        journal.append(submitted(2), 1.0)
+    assert journal.head_seq == 2
+    assert Queries(journal.connection).counts() == {"train": {"queued": 2}, "prepare": {"queued": 2}}
+
+
+def test_only_acknowledged_work_survives_kill_9(tmp_path: Path) -> None:
+    code = f"""
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_journal import submitted
+from trainq.journal import Journal
+journal = Journal.open(Path({str(tmp_path / "j")!r}))
+for number in range(1, 51):
+    with journal.transaction():
+        journal.append(submitted(number), 1.0)
+    os.write(1, b"%d\\n" % number)
+    if number == 50:
+        transaction = journal.transaction()
+        transaction.__enter__()
+        journal.append(submitted(51), 1.0)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=False,
+                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    assert ended.returncode == -9
+    acknowledged = [int(line) for line in ended.stdout.split()]
+    journal = Journal.open(tmp_path / "j")
+    assert journal.head_seq == len(acknowledged) == 50
+    journal.close()
+
+
+def test_a_second_opener_is_refused_by_sqlite_itself(journal: Journal, tmp_path: Path) -> None:
+    write(journal, submitted(1))
+    with pytest.raises(apsw.BusyError):
+        apsw.Connection(str(tmp_path / "journal.db")).execute("SELECT * FROM events").fetchall()
+
+
+def test_there_is_no_shared_memory_file(journal: Journal, tmp_path: Path) -> None:
+    write(journal, submitted(1))
+    assert not (tmp_path / "journal.db-shm").exists()
+
+
+def test_a_full_disk_is_an_error_that_passes(journal: Journal) -> None:
+    pages = journal.connection.execute("PRAGMA page_count").fetchone()
+    assert pages is not None
+    journal.connection.execute(f"PRAGMA max_page_count={pages[0]}").fetchall()
+    with pytest.raises(StorageFullError), journal.transaction():
+        for number in itertools.count(1):
+            journal.append(submitted(number, spec={"x": "y" * 2000}), 1.0)
+    assert journal.head_seq == 0
+    assert Queries(journal.connection).counts() == {}
+    journal.connection.execute("PRAGMA max_page_count=1000000").fetchall()
+    write(journal, submitted(1))
+    assert journal.head_seq == 1
+
+
+def test_garbage_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "j").write_bytes(b"garbage" * 1000)
+    with pytest.raises(DamageError):
+        Journal.open(tmp_path / "j")
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "j")
+    journal.connection.execute("UPDATE meta SET value='99' WHERE key='format'")
+    journal.close()
+    with pytest.raises(DamageError, match="newer"):
+        Journal.open(tmp_path / "j")
+
+
+class TestLine:
+    """The order in which jobs go."""
+
+    def test_high_normal_low_then_generated_then_fifo(self, journal: Journal) -> None:
+        generated, high, low = jobs.Origin.GENERATED, jobs.Priority.HIGH, jobs.Priority.LOW
+        write(journal, submitted(1, priority=high, origin=generated), submitted(2, priority=low), submitted(3),
+              submitted(4), submitted(5, priority=high))
+        line = [row.id for row in Queries(journal.connection).waiting_line(10)]
+        assert line == ["train-5", "train-3", "train-4", "train-2", "train-1"]
+
+    def test_a_job_given_back_goes_before_everything(self, journal: Journal) -> None:
+        write(journal, submitted(1), submitted(2, priority=jobs.Priority.HIGH), granted("train-1"),
+              jobs.LeaseEnded(job="train-1", reason="worker restarted"))
+        head = Queries(journal.connection).head(JobKind.TRAIN, 1.0)
+        assert head is not None
+        assert head.id == "train-1"
+
+    def test_a_retry_waits_and_goes_behind(self, journal: Journal) -> None:
+        queries = Queries(journal.connection)
+        write(journal, submitted(1), submitted(2), granted("train-1"),
+              jobs.AttemptFailed(job="train-1", reason="r", retry_at=100.0))
+        assert [queries.head(JobKind.TRAIN, now).id for now in (50.0, 200.0)] == ["train-2", "train-2"]  # type: ignore[union-attr]
+        assert [row.id for row in queries.waiting_line(9)] == ["train-2", "train-1"]
+
+    def test_after_waits_for_success(self, journal: Journal) -> None:
+        queries = Queries(journal.connection)
+        write(journal, submitted(1), submitted(2, after=("train-1",)), submitted(3, after=("train-1",), after_any=True))
+        assert [row.id for row in queries.waiting_line(9)] == ["train-1"]
+        assert queries.waits_for("train-2") == ["train-1"]
+        write(journal, granted("train-1"), jobs.JobSucceeded(job="train-1", result={}))
+        assert [row.id for row in queries.waiting_line(9)] == ["train-2", "train-3"]
+
+    def test_after_any_is_let_go_by_any_end(self, journal: Journal) -> None:
+        queries = Queries(journal.connection)
+        write(journal, submitted(1), submitted(2, after=("train-1",)), submitted(3, after=("train-1",), after_any=True),
+              jobs.JobCancelled(job="train-1", reason="r"))
+        assert [row.id for row in queries.waiting_line(9)] == ["train-3"]
+        assert queries.cancelled_by_end_of("train-1") == ["train-2"]
+
+    def test_waiting_for_what_failed_is_refused(self, journal: Journal) -> None:
+        write(journal, submitted(1), jobs.JobCancelled(job="train-1", reason="r"))
+        with pytest.raises(TransitionError):
+            write(journal, submitted(2, after=("train-1",)))
+
+    def test_duplicates_count_only_living_or_trained_jobs(self, journal: Journal) -> None:
+        queries = Queries(journal.connection)
+        write(journal, submitted(1))
+        assert queries.duplicate_of(f"{1:064x}").id == "train-1"  # type: ignore[union-attr]
+        write(journal, jobs.JobCancelled(job="train-1", reason="r"))
+        assert queries.duplicate_of(f"{1:064x}") is None
+
+
+def test_the_line_is_read_through_an_index(journal: Journal) -> None:
+    for where in ("kind='train' AND state='queued' AND blockers=0 AND retry_at<=1 "
+                  "ORDER BY front, generated, priority, number LIMIT 1",
+                  "digest='x' AND kind='train' AND state IN ('held') ORDER BY number LIMIT 1",
+                  "state='running' AND worker='w'"):
+        plan = str(journal.connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE {where}").fetchall())
+        assert "USING INDEX" in plan
+        assert "TEMP B-TREE" not in plan
+
+
+def test_states_are_counted(journal: Journal) -> None:
+    write(journal, submitted(1), submitted(2), granted("train-1"))
+    assert Queries(journal.connection).counts()["train"] == {"queued": 1, "running": 1}
+    assert Queries(journal.connection).job("train-1").state is JobState.RUNNING

@@ -1,0 +1,56 @@
+"""A manifest proves every byte, or the directory is damaged."""
+
+from pathlib import Path
+
+import pytest
+
+from trainq import files, manifests
+from trainq.errors import DamageError
+
+
+@pytest.fixture
+def sealed(tmp_path: Path) -> Path:
+    with files.publish_directory(tmp_path / "d") as folder:
+        (folder / "a").write_bytes(b"hello")
+        (folder / "sub").mkdir()
+        (folder / "sub" / "b").write_bytes(bytes(100))
+        manifests.seal(folder, "thing", {"step": 3})
+    return tmp_path / "d"
+
+
+def test_what_was_sealed_verifies(sealed: Path) -> None:
+    manifest = manifests.verify(sealed, "thing")
+    assert manifest.facts == {"step": 3}
+    assert set(manifest.files) == {"a", "sub/b"}
+
+
+def test_every_flipped_bit_is_found(sealed: Path) -> None:
+    for path in (sealed / "a", sealed / "manifest.json"):
+        content = path.read_bytes()
+        for position in range(len(content)):
+            flipped = bytearray(content)
+            flipped[position] ^= 1
+            path.write_bytes(flipped)
+            try:
+                manifest = manifests.verify(sealed, "thing")
+            except DamageError:
+                continue
+            # White space of the JSON text carries nothing; anything else must have been noticed.
+            assert manifest.facts == {"step": 3}
+            assert chr(content[position]).isspace()
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["missing", "extra", "shorter", "no manifest", "other kind"])
+def test_other_damage_is_found(sealed: Path, damage: str) -> None:
+    match damage:
+        case "missing":
+            (sealed / "a").unlink()
+        case "extra":
+            (sealed / "c").write_bytes(b"")
+        case "shorter":
+            (sealed / "sub" / "b").write_bytes(bytes(99))
+        case "no manifest":
+            (sealed / "manifest.json").unlink()
+    with pytest.raises(DamageError):
+        manifests.verify(sealed, "other" if damage == "other kind" else "thing")
