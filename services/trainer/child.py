@@ -1,0 +1,146 @@
+"""The agent's side of the fork server and the training process: start, talk, watch, kill. No torch, no threads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from typing import cast
+
+import msgspec
+
+from services.trainer import wire
+from services.trainer.forkserver import Answer, Arguments, Exited, Forked, ForkServerReady
+from trainq.errors import ProtocolError
+
+_MAX_ANSWER_BYTES = 4096
+
+
+class ChildExited(msgspec.Struct, frozen=True, kw_only=True):
+    """The training process has ended; ``how`` says it for people (``signal 9``, ``exit 1``)."""
+
+    pid: int
+    status: int
+    how: str
+
+
+class TrainingChild:
+    """One fork server, and at most one training process under it. Owned by the agent's main thread."""
+
+    def __init__(self, arguments: Arguments) -> None:
+        self._arguments = arguments
+        self._decoder = msgspec.msgpack.Decoder(Answer)
+        self._server: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._channel: wire.Channel | None = None
+        self.pid = 0
+        self.preload_seconds: float | None = None
+
+    def descriptors(self) -> list[int]:
+        """What a poller should watch now; changes with every start and end."""
+        ends = [self._control, self._channel]
+        return [end.fileno() for end in ends if end is not None]
+
+    def start(self) -> None:
+        """Fork a training process; the fork server is started first if it is not there."""
+        if self._server is None or self._server.poll() is not None:
+            self._start_server()
+        ours, theirs = socket.socketpair()
+        self._channel = wire.Channel(ours, wire.FromTraining)
+        self.pid = 0
+        assert self._control is not None
+        with contextlib.suppress(OSError):  # a server that has died is seen in receive()
+            socket.send_fds(self._control, [msgspec.msgpack.encode(self._arguments)], [theirs.fileno()])
+        theirs.close()
+
+    def send(self, message: wire.ToTraining) -> None:
+        """Tell the training process something; if it has died, its end is what will be heard."""
+        if self._channel is not None:
+            self._channel.send(message)
+
+    def receive(self) -> list[wire.FromTraining | ChildExited]:
+        """Everything that has been said since, and the end of the process if it has ended."""
+        heard: list[wire.FromTraining | ChildExited] = []
+        ended = self._take_answers()
+        if self._channel is not None:
+            self._channel.flush()
+            try:
+                heard += cast("list[wire.FromTraining | ChildExited]", self._channel.receive())
+            except ProtocolError as error:
+                self.kill()
+                ended = ended or ChildExited(pid=self.pid, status=1, how=str(error))
+        if ended is not None:
+            self._drop_channel()
+            heard.append(ended)
+        return heard
+
+    def kill(self) -> None:
+        """End the training process and whatever it has started, at once."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End everything; the fork server goes when its socket closes."""
+        self.kill()
+        self._drop_channel()
+        self._stop_server()
+
+    def _start_server(self) -> None:
+        self._stop_server()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        command = [sys.executable, "-m", "services.trainer.forkserver", str(theirs.fileno()), str(os.getpid())]
+        # NVML answers "is there a GPU" without initialising CUDA, which must not happen before the fork.
+        environment = {**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TOKENIZERS_PARALLELISM": "false"}
+        self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment,
+                                        stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+        self.preload_seconds = None
+
+    def _stop_server(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._server is not None:
+            try:
+                self._server.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                self._server.kill()
+                self._server.wait()
+            self._server = None
+
+    def _take_answers(self) -> ChildExited | None:
+        ended: ChildExited | None = None
+        while self._control is not None:
+            try:
+                answer = self._control.recv(_MAX_ANSWER_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                answer = b""
+            if not answer:  # the fork server has died, and its children with it (their death signal)
+                self._stop_server()
+                return ended or ChildExited(pid=self.pid, status=-signal.SIGKILL, how="the fork server ended")
+            ended = self._taken(self._decoder.decode(answer)) or ended
+        return ended
+
+    def _taken(self, answer: ForkServerReady | Forked | Exited) -> ChildExited | None:
+        if isinstance(answer, ForkServerReady):
+            self.preload_seconds = answer.seconds
+        elif isinstance(answer, Forked):
+            self.pid = answer.pid
+        elif answer.pid == self.pid:
+            how = f"signal {-answer.status}" if answer.status < 0 else f"exit {answer.status}"
+            return ChildExited(pid=answer.pid, status=answer.status, how=how)
+        return None
+
+    def _drop_channel(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        self.pid = 0

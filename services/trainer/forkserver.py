@@ -1,0 +1,163 @@
+"""The fork server: imports torch and transformers once, and forks a training process whenever it is told to.
+
+``python -m services.trainer.forkserver FD`` is started by the agent; FD is one end of a unix socket pair. A command is
+one datagram with the arguments (msgpack) and, as a passed file descriptor, the training process's end of its own
+channel. Answers are datagrams too: ``ready`` after the imports, ``forked`` with the pid, ``exited`` with the status.
+
+It forks from its main thread only (the death signal follows the thread that forked), runs no tensor operation and
+never initialises CUDA (a forked child could not use it any more).
+"""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+import msgspec
+
+_PR_SET_PDEATHSIG = 1
+_MAX_COMMAND_BYTES = 1 << 16
+_ONE_DESCRIPTOR = socket.CMSG_SPACE(array.array("i").itemsize)
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training process is started with."""
+
+    home: str
+    model: str
+    threads: int
+    seed: int
+    log: str
+
+
+class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The imports are done; ``seconds`` is what they took."""
+
+    seconds: float
+
+
+class Forked(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A training process began."""
+
+    pid: int
+
+
+class Exited(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A training process ended; ``status`` is its exit code, or minus the signal's number."""
+
+    pid: int
+    status: int
+
+
+Answer = ForkServerReady | Forked | Exited
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Be sent ``number`` when the process that forked this one dies; end at once if it has already."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def serve(control: socket.socket) -> None:
+    """Fork on command and report ends, until the agent closes its end."""
+    reader, writer = socket.socketpair()
+    for end in (reader, writer):
+        end.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    # Like the training process: a signal to the whole group is the agent's to act upon.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    selector = selectors.DefaultSelector()
+    selector.register(control, selectors.EVENT_READ)
+    selector.register(reader, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is reader:
+                reader.recv(4096)
+                _report_ends(control)
+            elif not _obey(control):
+                return
+
+
+def _obey(control: socket.socket) -> bool:
+    """Carry out one command; false when the agent has gone."""
+    command, ancillary, _, _ = control.recvmsg(_MAX_COMMAND_BYTES, _ONE_DESCRIPTOR)
+    if not command:
+        return False
+    descriptors = array.array("i")
+    for _, _, content in ancillary:
+        descriptors.frombytes(content[:len(content) - len(content) % descriptors.itemsize])
+    arguments = msgspec.msgpack.decode(command, type=Arguments)
+    channel = socket.socket(fileno=descriptors[0])
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        _become_training_process(channel, arguments, control, parent)
+    channel.close()
+    _answer(control, Forked(pid=pid))
+    return True
+
+
+def _become_training_process(channel: socket.socket, arguments: Arguments, control: socket.socket,
+                             parent: int) -> NoReturn:
+    """What the child does with its life. Never returns into the fork server's loop."""
+    status = 1
+    try:
+        # A group of its own, so that it can be killed whole; and its end is bound to the fork server's, whose end is
+        # bound to the agent's.
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        die_with_parent(signal.SIGKILL, parent)
+        control.close()
+        from services.trainer import training_process
+
+        status = training_process.main(channel, arguments)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _report_ends(control: socket.socket) -> None:
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        _answer(control, Exited(pid=pid, status=os.waitstatus_to_exitcode(status)))
+
+
+def _answer(control: socket.socket, answer: Answer) -> None:
+    control.send(msgspec.msgpack.encode(answer), socket.MSG_NOSIGNAL)
+
+
+def main() -> None:
+    """Entry point of ``python -m services.trainer.forkserver``."""
+    import time
+
+    die_with_parent(signal.SIGKILL, int(sys.argv[2]))
+    started = time.monotonic()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    from services.trainer import training_process
+
+    training_process.preload()
+    _answer(control, ForkServerReady(seconds=round(time.monotonic() - started, 3)))
+    serve(control)
+
+
+if __name__ == "__main__":
+    main()

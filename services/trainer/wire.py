@@ -1,0 +1,201 @@
+"""What the agent and the training process say to each other, and the frames it travels in.
+
+One unix socket pair, each message a frame: four bytes of length (big endian) and a msgpack map with a ``type``. No
+pickle. Both ends may be slow: the training process drops progress that nobody reads and never waits for it.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections import deque
+
+import msgspec
+
+from trainq.config import TrainSettings
+from trainq.errors import ProtocolError
+
+MAX_FRAME_BYTES = 1 << 20
+_LENGTH = struct.Struct(">I")
+# What a slow agent leaves unread before progress is dropped; everything else waits in memory, a few messages a job.
+MAX_WAITING_FRAMES = 64
+_READ_BYTES = 1 << 16
+
+
+class WireMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all messages."""
+
+
+class Train(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Train this job to its end; ``shard`` is the shard's path, ``journal_seq`` how far the agent knows the journal."""
+
+    job: str
+    token: int
+    shard: str
+    shard_digest: str
+    settings: TrainSettings
+    journal_seq: int
+
+
+class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Leave ``job`` at the next step boundary with none of its steps in the weights, whether it is running or not."""
+
+    job: str
+
+
+class Stop(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Finish the step, publish a checkpoint if there is anything new, and end."""
+
+
+class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The model line is loaded. ``damaged`` names the generations that did not verify and were passed over."""
+
+    fingerprint: dict[str, str]
+    head: str
+    generation: int
+    step: int
+    journal_seq: int
+    job: str = ""
+    job_done: bool = False
+    damaged: list[str] = []
+    seconds: float = 0.0
+
+
+class Progress(WireMessage, frozen=True, kw_only=True, tag=True):
+    """One step is done. ``steps_this_run`` and ``elapsed_seconds`` count from this run's start, for the estimate."""
+
+    job: str
+    job_step: int
+    steps_planned: int
+    global_step: int
+    loss: float
+    learning_rate: float
+    tokens_per_second: float
+    steps_this_run: int
+    elapsed_seconds: float
+
+
+class Published(WireMessage, frozen=True, kw_only=True, tag=True):
+    """A new generation is published. ``job`` is empty for the initial one; ``done`` if it covers all of the job."""
+
+    generation: int
+    name: str
+    step: int
+    reason: str
+    seconds: float
+    size_bytes: int
+    job: str = ""
+    job_step: int = 0
+    done: bool = False
+
+
+class Finished(WireMessage, frozen=True, kw_only=True, tag=True):
+    """All steps of the job are in the published generation named."""
+
+    job: str
+    steps_done: int
+    steps_planned: int
+    global_step: int
+    generation: int
+    checkpoint: str
+    first_loss: float | None
+    last_loss: float | None
+
+
+class Cancelled(WireMessage, frozen=True, kw_only=True, tag=True):
+    """None of the job's steps is in the weights. ``taken_back``: how many had been."""
+
+    job: str
+    taken_back: int
+
+
+class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The job cannot go on. ``system``: the machine is at fault (disk, memory of others, driver), not the file."""
+
+    job: str
+    system: bool
+    code: str
+    reason: str
+    traceback: str = ""
+
+
+ToTraining = Train | Cancel | Stop
+FromTraining = Ready | Progress | Published | Finished | Cancelled | Failed
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Channel:
+    """One end of the socket pair; ``incoming`` is the type of what the other end says. Owned by one thread."""
+
+    def __init__(self, end: socket.socket, incoming: object) -> None:
+        end.setblocking(False)
+        self._socket = end
+        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(incoming)
+        self._received = bytearray()
+        self._waiting: deque[tuple[bytes, bool]] = deque()
+        self._partly_sent = b""
+        self.closed = False
+
+    def fileno(self) -> int:
+        """For a poller."""
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self.closed = True
+        self._socket.close()
+
+    def send(self, message: WireMessage) -> None:
+        """Send without waiting; what does not fit now goes with the next :meth:`send` or :meth:`flush`."""
+        droppable = isinstance(message, Progress)
+        body = _encoder.encode(message)
+        if len(self._waiting) >= MAX_WAITING_FRAMES:
+            self._waiting = deque(entry for entry in self._waiting if not entry[1])
+        self._waiting.append((_LENGTH.pack(len(body)) + body, droppable))
+        self.flush()
+
+    def flush(self) -> bool:
+        """Send what waits, as far as the other end reads; whether all of it went."""
+        while self._partly_sent or self._waiting:
+            frame = self._partly_sent or self._waiting.popleft()[0]
+            try:
+                sent = self._socket.send(frame, socket.MSG_NOSIGNAL)
+            except BlockingIOError:
+                self._partly_sent = frame
+                return False
+            except OSError:
+                self.closed = True
+                return False
+            self._partly_sent = frame[sent:]
+        return True
+
+    def receive(self) -> list[object]:
+        """The whole messages that have come. At the other end's death :attr:`closed` is set.
+
+        Raises:
+            ProtocolError: a frame is too large or no message; the other end is no training process of ours.
+        """
+        while not self.closed:
+            try:
+                read = self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError:
+                read = b""
+            if not read:
+                self.closed = True
+            self._received += read
+        messages: list[object] = []
+        while len(self._received) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._received)
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"a frame of {length} bytes")
+            if len(self._received) < _LENGTH.size + length:
+                break
+            body = bytes(self._received[_LENGTH.size:_LENGTH.size + length])
+            del self._received[:_LENGTH.size + length]
+            try:
+                messages.append(self._decoder.decode(body))
+            except (msgspec.MsgspecError, ValueError) as error:
+                raise ProtocolError(f"not a message of the training process: {error}") from error
+        return messages

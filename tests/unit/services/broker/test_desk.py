@@ -1,0 +1,318 @@
+"""Stories at the broker's desk: requests, and what the journal says then. Real SQLite, a clock by hand."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.broker.desk import Desk
+from trainq import config, files, ingest, messages
+from trainq.jobs import JobKind, JobState, Priority
+from trainq.journal import Journal, Queries
+from trainq.messages import AnyReply, AnyRequest, Lease, Leased, Lifecycle, SubmitItem, TrainResult
+
+TRAINED = TrainResult(steps_done=2, steps_planned=2, global_step=2, generation=2, checkpoint="g000002-s00000002")
+PREPARED = messages.PrepareResult(shard="s", shard_digest="0" * 64, rows=1, tokens=2, report={})
+
+
+class HandClock:
+    """A clock that somebody moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def wall(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Story:
+    """Requests to a desk, each committed by itself as the app would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.configuration = config.load({"TRAINQ_HOME": str(folder / "home")}, folder)
+        for made in self.configuration.home.folders():
+            files.make_directory(made)
+        self.clock = HandClock()
+        self.journal = Journal.open(self.configuration.home.journal)
+        self.desk = Desk(self.journal, self.configuration, self.clock)
+        self.queries = Queries(self.journal.connection)
+        self.requests = 0
+
+    def restart(self) -> None:
+        self.journal.close()
+        self.journal = Journal.open(self.configuration.home.journal)
+        self.desk = Desk(self.journal, self.configuration, self.clock)
+        self.queries = Queries(self.journal.connection)
+
+    def id(self) -> str:
+        self.requests += 1
+        return f"request-{self.requests}"
+
+    def ask(self, request: AnyRequest) -> AnyReply:
+        with self.journal.transaction():
+            reply = self.desk.answer(request)
+        self.desk.committed(self.desk.take_recorded())
+        return reply
+
+    def expire(self) -> None:
+        with self.journal.transaction():
+            self.desk.expire_leases()
+        self.desk.committed(self.desk.take_recorded())
+
+    def item(self, content: str = "a", **changes: object) -> SubmitItem:
+        source = self.configuration.home.root / "source"
+        source.write_text(content)
+        stored = ingest.store_file(self.configuration.home, source)
+        fields = {"request_id": self.id(), "name": f"{content}.jsonl", "digest": stored.digest,
+                  "size_bytes": stored.size_bytes, **changes}
+        return SubmitItem(**fields)
+
+    def submit(self, content: str = "a", **changes: object) -> messages.Receipt:
+        return self.submit_items(self.item(content, **changes))[0]
+
+    def submit_items(self, *items: SubmitItem) -> list[messages.Receipt]:
+        reply = self.ask(messages.Submit(request_id=self.id(), items=list(items)))
+        assert isinstance(reply, messages.Submitted)
+        return reply.receipts
+
+    def lease(self, kind: JobKind, session: str = "s1", worker: str = "") -> Lease | None:
+        reply = self.ask(messages.TakeLease(request_id=self.id(), worker=worker or kind.value, session=session,
+                                            kinds=(kind,)))
+        assert isinstance(reply, Leased)
+        return reply.lease
+
+    def complete(self, lease: Lease, result: messages.Result, **changes: object) -> AnyReply:
+        return self.ask(messages.Complete(request_id=self.id(), job=lease.job, token=lease.token, result=result,
+                                          worker=lease.kind.value, session="s1", **changes))
+
+    def prepare_next(self) -> None:
+        lease = self.lease(JobKind.PREPARE)
+        assert lease is not None
+        self.complete(lease, PREPARED)
+
+    def state(self, job: str) -> JobState:
+        return self.queries.job(job).state
+
+    def types(self, job: str = "") -> list[str]:
+        return [type(entry.event).__name__ for entry in self.journal.replay(0, 1000, job)]
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    made = Story(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def test_a_file_goes_through(story: Story) -> None:
+    assert story.submit().job == "train-1"
+    assert story.lease(JobKind.TRAIN) is None, "it is not prepared yet"
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert (lease.job, lease.shard) == ("train-1", "s")
+    assert story.complete(lease, TRAINED) == Leased(lease=None)
+    assert story.types("train-1") == ["JobSubmitted", "JobPrepared", "LeaseGranted", "JobSucceeded"]
+
+
+def test_a_request_repeated_after_a_lost_reply_does_nothing_twice(story: Story) -> None:
+    item = story.item()
+    first = story.submit_items(item)
+    assert story.submit_items(item) == first
+    story.restart()
+    assert story.submit_items(item) == first
+    assert story.queries.counts() == {"train": {"queued": 1}, "prepare": {"queued": 1}}
+    lease = story.lease(JobKind.PREPARE)
+    assert story.lease(JobKind.PREPARE) == lease, "the same life asks again: the same lease"
+    assert lease is not None
+    assert story.complete(lease, PREPARED) == story.complete(lease, PREPARED)
+    assert story.types("prepare-1") == ["LeaseGranted", "JobSucceeded"]
+
+
+def test_the_same_content_is_a_duplicate_until_it_has_failed(story: Story) -> None:
+    story.submit()
+    again = story.submit()
+    assert (again.job, again.duplicate) == ("train-1", True)
+    assert story.submit(force=True).job == "train-2"
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1"))
+    story.ask(messages.Cancel(request_id=story.id(), job="train-2"))
+    assert story.submit().job == "train-3"
+
+
+def test_two_files_of_one_name_are_two_jobs(story: Story) -> None:
+    assert [story.submit(content, name="same.jsonl").job for content in "ab"] == ["train-1", "train-2"]
+
+
+def test_one_bad_item_harms_no_other(story: Story) -> None:
+    good, bad = story.item("a"), story.item("b", digest="f" * 64)
+    receipts = story.submit_items(bad, good, story.item("c", after=("train-99",)))
+    assert [bool(receipt.error) for receipt in receipts] == [True, False, True]
+    assert "data/" in receipts[0].error
+    assert receipts[1].job == "train-1"
+    assert story.types() == ["JobSubmitted"]
+
+
+def test_an_id_reused_for_other_content_is_refused(story: Story) -> None:
+    item = story.item("a")
+    story.submit_items(item)
+    other = story.submit_items(story.item("b", request_id=item.request_id))[0]
+    assert other.error_code == "request_reused"
+
+
+def test_a_restarted_worker_gets_its_job_back_before_everything(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    old = story.lease(JobKind.TRAIN, "life-1")
+    story.submit("b", priority=Priority.HIGH)
+    story.prepare_next()
+    new = story.lease(JobKind.TRAIN, "life-2")
+    assert old is not None
+    assert new is not None
+    assert (new.job, new.attempt) == ("train-1", 2)
+    assert new.token > old.token
+    refused = story.complete(old, TRAINED)
+    assert isinstance(refused, messages.Refused)
+    assert refused.code == "stale_lease"
+    assert isinstance(story.complete(new, TRAINED), Leased)
+
+
+def test_a_silent_worker_loses_its_lease_and_hears_of_it(story: Story) -> None:
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    beat = messages.Heartbeat(request_id=story.id(), service="prepare", session="s1", pid=1, state=Lifecycle.RUNNING,
+                              leases=(messages.LeaseState(job=lease.job, token=lease.token),))
+    story.clock.now += 29
+    assert story.ask(beat) == messages.HeartbeatReply()
+    story.clock.now += 29
+    story.expire()
+    assert story.state("prepare-1") is JobState.RUNNING
+    story.clock.now += 1
+    story.expire()
+    assert story.state("prepare-1") is JobState.QUEUED
+    assert story.ask(beat) == messages.HeartbeatReply(lost=("prepare-1",))
+    assert isinstance(story.complete(lease, PREPARED), messages.Refused)
+    again = story.lease(JobKind.PREPARE, "s2", worker="other")
+    assert again is not None
+    assert again.token > lease.token
+
+
+def test_a_restarted_broker_gives_each_lease_a_full_term(story: Story) -> None:
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    story.clock.now += 3600
+    story.restart()
+    story.expire()
+    assert story.state("prepare-1") is JobState.RUNNING
+    story.clock.now += 30
+    story.expire()
+    assert story.state("prepare-1") is JobState.QUEUED
+
+
+def test_complete_may_lease_the_next_in_the_same_commit(story: Story) -> None:
+    for content in "ab":
+        story.submit(content)
+        story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    reply = story.complete(lease, TRAINED, next_kinds=(JobKind.TRAIN,))
+    assert isinstance(reply, Leased)
+    assert reply.lease is not None
+    assert reply.lease.job == "train-2"
+
+
+def test_pause_gives_nothing_and_resume_without_pause_does_nothing(story: Story) -> None:
+    story.submit()
+    story.prepare_next()
+    assert story.ask(messages.ResumeQueue(request_id=story.id())) == messages.Done(changed=False, seq=4)
+    story.ask(messages.PauseQueue(request_id=story.id(), reason="lunch"))
+    story.restart()
+    assert story.lease(JobKind.TRAIN) is None
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, messages.Overview)
+    assert "lunch" in overview.waiting_reason
+    story.ask(messages.ResumeQueue(request_id=story.id()))
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_cancelling_a_running_job_is_told_to_its_worker(story: Story) -> None:
+    story.submit()
+    story.submit("b", after=("train-1",))
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1", reason="wrong file"))
+    beat = messages.Heartbeat(request_id=story.id(), service="trainer", session="s1", pid=1, state=Lifecycle.RUNNING,
+                              leases=(messages.LeaseState(job=lease.job, token=lease.token),))
+    assert story.ask(beat) == messages.HeartbeatReply(cancel=("train-1",))
+    story.ask(messages.AcknowledgeCancel(request_id=story.id(), job=lease.job, token=lease.token))
+    assert story.state("train-1") is JobState.CANCELLED
+    assert story.state("train-2") is JobState.CANCELLED
+    assert story.state("prepare-2") is JobState.CANCELLED
+    assert "train-1" in story.queries.job("train-2").reason
+
+
+def test_a_rejected_file_ends_with_its_reason_and_report(story: Story) -> None:
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    story.complete(lease, messages.RejectResult(reason="all rows are bad", report={"read": 3}))
+    detail = story.ask(messages.ShowJob(request_id=story.id(), job="train-1"))
+    assert isinstance(detail, messages.JobDetail)
+    assert (detail.job.state, detail.job.reason, detail.report) == (JobState.REJECTED, "all rows are bad", {"read": 3})
+
+
+def test_the_head_is_overtaken_on_the_record(story: Story) -> None:
+    for content in "ab":
+        story.submit(content)
+    first = story.lease(JobKind.PREPARE)  # train-1's preparation hangs
+    assert first is not None
+    second = story.lease(JobKind.PREPARE, worker="second")
+    assert second is not None
+    story.complete(second, PREPARED)
+    assert story.lease(JobKind.TRAIN) is None
+    story.clock.now += 60
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert lease.job == "train-2"
+    assert "JobOvertaken" in story.types("train-1")
+
+
+def test_a_checkpoint_is_recorded_once_and_only_by_the_lease_holder(story: Story) -> None:
+    story.submit()
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    report = messages.ReportCheckpoint(request_id=story.id(), job="train-1", token=lease.token, generation=2, name="g",
+                                       step=5, job_step=5, done=False, reason="stop")
+    story.ask(report)
+    assert story.ask(report) == messages.Done(changed=False, seq=story.journal.head_seq)
+    stale = msgspec.structs.replace(report, generation=3, token=lease.token - 1)
+    assert isinstance(story.ask(stale), messages.Refused)
+    assert story.queries.line().step == 5
+
+
+def test_three_failed_attempts_quarantine_the_file(story: Story) -> None:
+    story.submit()
+    for _ in range(3):
+        lease = story.lease(JobKind.PREPARE)
+        assert lease is not None
+        story.ask(messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason="boom"))
+        assert story.lease(JobKind.PREPARE) is None
+        story.clock.now += 3600
+    assert story.state("prepare-1") is JobState.FAILED
+    assert story.state("train-1") is JobState.QUARANTINED
+    assert story.submit().job == "train-2", "a failed file is no duplicate"
+
+
+def test_settings_are_frozen_at_submit(story: Story) -> None:
+    story.submit(overrides=messages.Overrides(epochs=7))
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert lease.spec.train.epochs == 7

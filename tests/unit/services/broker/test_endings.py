@@ -1,0 +1,117 @@
+"""Endings: who may end a lease, and what an end brings with it."""
+
+import msgspec
+import pytest
+
+from services.broker import endings
+from trainq import jobs
+from trainq.errors import StaleLeaseError, TransitionError, UsageError
+from trainq.jobs import JobKind, JobState
+from trainq.journal import JobRow
+from trainq.messages import PrepareResult, RejectResult, TrainResult
+
+ROW = JobRow(
+    id="train-1", number=1, kind=JobKind.TRAIN, state=JobState.RUNNING, name="a.jsonl", front=1, generated=0,
+    priority=1, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1, submitted_at=0.0, prepared=1, shard="s",
+    shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, worker="trainer", session="s", token=7,
+    cancel_reason=None, started_at=0.0, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
+PREPARE = msgspec.structs.replace(ROW, id="prepare-1", kind=JobKind.PREPARE)
+TRAINED = TrainResult(steps_done=3, steps_planned=3, global_step=3, generation=2, checkpoint="g")
+PREPARED = PrepareResult(shard="s", shard_digest="0" * 64, rows=1, tokens=2, report={})
+
+
+def row(base: JobRow = ROW, **changes: object) -> JobRow:
+    return msgspec.structs.replace(base, **changes)
+
+
+def fail(of: JobRow, train: JobRow = ROW, failures: int = 0, jitter: float = 0.0) -> list[jobs.AnyEvent]:
+    return endings.fail(row(of, failures=failures), train, 7, "boom", max_attempts=3, now_wall=1000.0, jitter=jitter)
+
+
+def test_a_job_is_done_when_all_of_its_steps_are() -> None:
+    assert [type(event) for event in endings.complete(ROW, ROW, 7, TRAINED)] == [jobs.JobSucceeded]
+
+
+@pytest.mark.parametrize(("done", "planned"), [(0, 0), (2, 3), (4, 3)])
+def test_a_job_with_other_steps_than_planned_is_not_done(done: int, planned: int) -> None:
+    with pytest.raises(UsageError):
+        endings.complete(ROW, ROW, 7, msgspec.structs.replace(TRAINED, steps_done=done, steps_planned=planned))
+
+
+def test_a_completion_that_comes_twice_changes_nothing() -> None:
+    assert endings.complete(row(state=JobState.SUCCEEDED), ROW, 7, TRAINED) == []
+
+
+@pytest.mark.parametrize("state", [state for state in JobState if state is not JobState.RUNNING])
+def test_nobody_ends_what_does_not_run(state: JobState) -> None:
+    token = 6 if state is JobState.SUCCEEDED else 7
+    with pytest.raises(StaleLeaseError):
+        endings.complete(row(state=state), ROW, token, TRAINED)
+
+
+def test_an_old_token_ends_nothing() -> None:
+    for attempt in (lambda: endings.complete(ROW, ROW, 6, TRAINED),
+                    lambda: endings.fail(ROW, ROW, 6, "x", max_attempts=3, now_wall=0, jitter=0),
+                    lambda: endings.acknowledge_cancel(row(cancel_reason="x"), 6)):
+        with pytest.raises(StaleLeaseError):
+            attempt()
+    assert endings.release(ROW, 6, "x") == []
+
+
+def test_results_fit_their_kind() -> None:
+    with pytest.raises(UsageError):
+        endings.complete(ROW, ROW, 7, PREPARED)
+    with pytest.raises(UsageError):
+        endings.complete(PREPARE, ROW, 7, TRAINED)
+
+
+def test_a_preparation_gives_its_verdict_to_the_train_job() -> None:
+    waiting = row(state=JobState.QUEUED)
+    good = endings.complete(PREPARE, waiting, 7, PREPARED)
+    assert [(type(event), event.job) for event in good] == [
+        (jobs.JobSucceeded, "prepare-1"), (jobs.JobPrepared, "train-1")]
+    bad = endings.complete(PREPARE, waiting, 7, RejectResult(reason="r", report={}))
+    assert [type(event) for event in bad] == [jobs.JobSucceeded, jobs.JobRejected]
+
+
+def test_a_verdict_on_a_cancelled_job_is_no_event() -> None:
+    assert len(endings.complete(PREPARE, row(state=JobState.CANCELLED), 7, PREPARED)) == 1
+
+
+def test_retries_wait_longer_each_time_and_then_it_is_quarantined() -> None:
+    first, second, third = fail(ROW), fail(ROW, failures=1), fail(ROW, failures=2)
+    assert [event.retry_at for event in first + second] == [1030.0, 1120.0]  # type: ignore[union-attr]
+    assert isinstance(third[0], jobs.JobQuarantined)
+    assert "boom" in third[0].reason
+    assert fail(ROW, jitter=1.0)[0].retry_at == pytest.approx(1033.0)  # type: ignore[union-attr]
+
+
+def test_a_preparation_that_fails_for_good_quarantines_the_file() -> None:
+    events = fail(PREPARE, row(state=JobState.QUEUED), failures=2)
+    assert [(type(event), event.job) for event in events] == [  # type: ignore[union-attr]
+        (jobs.JobFailed, "prepare-1"), (jobs.JobQuarantined, "train-1")]
+
+
+def test_cancelling() -> None:
+    assert [type(event) for event in endings.cancel(row(state=JobState.QUEUED), "x")] == [jobs.JobCancelled]
+    assert [type(event) for event in endings.cancel(ROW, "x")] == [jobs.CancelRequested]
+    assert endings.cancel(row(cancel_reason="x"), "y") == []
+    assert endings.cancel(row(state=JobState.CANCELLED), "y") == []
+    with pytest.raises(TransitionError):
+        endings.cancel(row(state=JobState.SUCCEEDED), "x")
+
+
+def test_a_cancel_is_acknowledged_only_when_it_was_asked_for() -> None:
+    assert [type(event) for event in endings.acknowledge_cancel(row(cancel_reason="x"), 7)] == [jobs.JobCancelled]
+    assert endings.acknowledge_cancel(row(state=JobState.CANCELLED, cancel_reason="x"), 7) == []
+    with pytest.raises(UsageError):
+        endings.acknowledge_cancel(ROW, 7)
+
+
+def test_an_end_takes_dependants_and_an_unneeded_preparation_along() -> None:
+    ended = row(state=JobState.REJECTED)
+    events = endings.follow_end(ended, ["train-2"], row(PREPARE, state=JobState.QUEUED))
+    assert [(type(event), event.job) for event in events] == [  # type: ignore[union-attr]
+        (jobs.JobCancelled, "train-2"), (jobs.JobCancelled, "prepare-1")]
+    assert "rejected" in events[0].reason  # type: ignore[union-attr]
+    assert endings.follow_end(ended, [], row(PREPARE, state=JobState.SUCCEEDED)) == []

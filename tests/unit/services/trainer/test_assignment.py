@@ -1,0 +1,174 @@
+"""Stories of the agent: what happened, and what it does about it."""
+
+import pytest
+
+from services.trainer import wire
+from services.trainer.assignment import (
+    AcknowledgeCancel,
+    Assignment,
+    BeginTraining,
+    CompleteJob,
+    Effect,
+    FailJob,
+    ForgetJob,
+    Phase,
+    ReleaseJob,
+    ReportPublished,
+    ShowProgress,
+    ShowTrouble,
+    StartProcess,
+    StopProcess,
+    TakeBack,
+)
+from trainq.service.work import Interruption
+
+READY = wire.Ready(fingerprint={}, head="g", generation=1, step=0, journal_seq=0)
+PROGRESS = wire.Progress(job="train-1", job_step=2, steps_planned=10, global_step=12, loss=1.5, learning_rate=0.1,
+                         tokens_per_second=100.0, steps_this_run=2, elapsed_seconds=4.0)
+PUBLISHED = wire.Published(generation=2, name="g2", step=5, reason="interval", seconds=0.1, size_bytes=9, job="train-1",
+                           job_step=5)
+FINISHED = wire.Finished(job="train-1", steps_done=10, steps_planned=10, global_step=10, generation=3, checkpoint="g3",
+                         first_loss=2.0, last_loss=1.0)
+CANCELLED = wire.Cancelled(job="train-1", taken_back=5)
+FAILED = wire.Failed(job="train-1", system=False, code="nan", reason="boom")
+
+
+def types(effects: list[Effect]) -> list[type]:
+    return [type(effect) for effect in effects]
+
+
+@pytest.fixture
+def idle() -> Assignment:
+    made = Assignment()
+    assert made.begin() == [StartProcess()]
+    assert not made.wants_job
+    assert made.heard(READY) == []
+    assert made.wants_job
+    return made
+
+
+@pytest.fixture
+def training(idle: Assignment) -> Assignment:
+    assert idle.leased("train-1") == [BeginTraining()]
+    assert not idle.wants_job
+    return idle
+
+
+def test_a_job_goes_through(training: Assignment) -> None:
+    (shown,) = training.heard(PROGRESS)
+    assert isinstance(shown, ShowProgress)
+    assert (shown.progress.step, shown.progress.steps, shown.progress.seconds_left) == (2, 10, 16.0)
+    assert types(training.heard(PUBLISHED)) == [ReportPublished]
+    (completed,) = training.heard(FINISHED)
+    assert isinstance(completed, CompleteJob)
+    assert (completed.result.steps_done, completed.result.checkpoint) == (10, "g3")
+    assert training.wants_job
+
+
+def test_a_process_that_dies_is_started_again_and_goes_on(training: Assignment) -> None:
+    assert training.ended("signal 9") == [StartProcess()]
+    assert training.heard(READY) == [BeginTraining()]
+    assert types(training.heard(FINISHED)) == [CompleteJob]
+
+
+def test_the_third_death_without_progress_is_the_jobs_failure(training: Assignment) -> None:
+    for _ in range(2):
+        training.ended("signal 9")
+        assert training.heard(READY) == [BeginTraining()]
+    training.ended("signal 9")
+    assert training.heard(READY) == [TakeBack(job="train-1")]
+    (failed,) = training.heard(CANCELLED)
+    assert isinstance(failed, FailJob)
+    assert "signal 9" in failed.reason
+
+
+def test_deaths_with_progress_between_them_do_not_count(training: Assignment) -> None:
+    for _ in range(5):
+        training.ended("signal 9")
+        assert training.heard(READY) == [BeginTraining()]
+        training.heard(PUBLISHED)
+
+
+def test_a_process_that_never_gets_ready_is_started_ever_more_slowly() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    pauses = []
+    for _ in range(8):
+        effects = assignment.ended("exit 1")
+        assert types(effects) == [ShowTrouble, StartProcess]
+        pauses += [effect.after_seconds for effect in effects if isinstance(effect, StartProcess)]
+    assert pauses == [1, 3, 7, 15, 31, 60, 60, 60]
+    assignment.heard(READY)
+    assert assignment.ended("signal 9") == [StartProcess()]
+
+
+def test_a_failed_job_is_taken_back_before_it_is_reported(training: Assignment) -> None:
+    assert training.heard(FAILED) == [TakeBack(job="train-1")]
+    assert training.heard(CANCELLED) == [FailJob(reason="nan: boom")]
+    assert training.wants_job
+
+
+def test_a_death_while_taking_back_takes_back_again(training: Assignment) -> None:
+    training.heard(FAILED)
+    training.ended("signal 9")
+    assert training.heard(READY) == [TakeBack(job="train-1")]
+    assert training.heard(CANCELLED) == [FailJob(reason="nan: boom")]
+
+
+def test_the_machines_fault_is_not_the_jobs(training: Assignment) -> None:
+    (released,) = training.heard(wire.Failed(job="train-1", system=True, code="disk", reason="full"))
+    assert released == ReleaseJob(reason="disk: full", system_fault=True)
+
+
+def test_a_cancel_is_asked_for_once_and_acknowledged(training: Assignment) -> None:
+    assert training.interrupted(Interruption.CANCELLED) == [TakeBack(job="train-1")]
+    assert training.interrupted(Interruption.CANCELLED) == []
+    assert training.heard(CANCELLED) == [AcknowledgeCancel()]
+    assert training.wants_job
+
+
+def test_a_cancel_while_the_process_starts_is_carried_out_when_it_is_ready(training: Assignment) -> None:
+    training.ended("signal 9")
+    assert training.interrupted(Interruption.CANCELLED) == []
+    training.heard(READY)
+    assert training.interrupted(Interruption.CANCELLED) == [TakeBack(job="train-1")]
+
+
+def test_a_finish_wins_over_a_late_cancel(training: Assignment) -> None:
+    training.interrupted(Interruption.CANCELLED)
+    assert types(training.heard(FINISHED)) == [CompleteJob]
+    assert training.heard(CANCELLED) == []
+
+
+def test_a_lost_lease_is_forgotten_and_the_process_saves(training: Assignment) -> None:
+    assert training.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
+    assert training.heard(PUBLISHED) == [], "what it saves is nobody's report"
+    assert training.ended("exit 0") == [StartProcess()]
+    training.heard(READY)
+    assert training.wants_job
+
+
+def test_stopping_saves_and_hands_back(training: Assignment) -> None:
+    assert training.stop() == [StopProcess()]
+    assert training.stop() == []
+    assert types(training.heard(PUBLISHED)) == [ReportPublished]
+    assert training.ended("exit 0") == [ReleaseJob(reason="the trainer stops")]
+    assert training.phase is Phase.ABSENT
+
+
+def test_a_job_that_finishes_while_stopping_is_completed(training: Assignment) -> None:
+    training.stop()
+    assert types(training.heard(FINISHED)) == [CompleteJob]
+    assert training.ended("exit 0") == []
+
+
+def test_stopping_while_starting_waits_for_the_process() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    assert assignment.stop() == [StopProcess()]
+    assert assignment.ended("exit 0") == []
+
+
+def test_trouble_of_the_process_itself_is_shown(idle: Assignment) -> None:
+    assert idle.heard(wire.Failed(job="", system=True, code="model", reason="no such folder")) == [
+        ShowTrouble(reason="model: no such folder")]
