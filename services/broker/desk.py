@@ -111,7 +111,7 @@ class Desk:
             case messages.LeaseRequest():
                 return self._end_lease(request)
             case messages.Cancel():
-                return self._record(*endings.cancel(self._queries.job(request.job), request.reason))
+                return self._record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
             case messages.PauseQueue():
                 paused = self._queries.line().paused_reason is not None
                 return self._record(*([] if paused else [QueuePaused(reason=request.reason)]))

@@ -116,6 +116,19 @@ def acknowledge_cancel(row: JobRow, token: int) -> list[AnyEvent]:
     return [JobCancelled(job=row.id, reason=row.cancel_reason)]
 
 
+def cancel_by_request(row: JobRow, reason: str) -> list[AnyEvent]:
+    """Somebody asks for ``row`` to be ended; as :func:`cancel`.
+
+    Raises:
+        UsageError: it is a preparation. Without it its train job would wait for ever.
+        TransitionError: it has ended otherwise.
+    """
+    if row.kind is not JobKind.TRAIN:
+        raise UsageError(f"{row.id} is a part of train-{row.number} and is not cancelled by itself",
+                         mend=f"cancel train-{row.number}")
+    return cancel(row, reason)
+
+
 def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
     """Somebody wants ``row`` ended; a second wish changes nothing.
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from services.trainer import assignment, wire
 from services.trainer.assignment import Assignment, Effect, Phase
 from services.trainer.child import ChildExited, TrainingChild
-from services.trainer.forkserver import Arguments
+from services.trainer.forking import Arguments
 from trainq.errors import BrokerUnavailableError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
@@ -176,11 +176,12 @@ class Agent:
             self._outbox.popleft()
 
     def _report_published(self, held: HeldLease, published: wire.Published) -> None:
+        own = published.job == held.lease.job
         try:
             self._peer.client.call(ReportCheckpoint(
                 request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
                 generation=published.generation, name=published.name, step=published.step,
-                job_step=published.job_step, done=published.done, reason=published.reason), Done, timeout_seconds=2.0)
+                job_step=published.job_step if own else 0, done=published.done and own, reason=published.reason), Done, timeout_seconds=2.0)
         except BrokerUnavailableError:
             raise
         except TrainqError as error:

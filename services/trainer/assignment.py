@@ -177,7 +177,8 @@ class Assignment:
                 return [ShowProgress(progress=_shown(message))]
             case wire.Published():
                 self._checkpoint, self._ends_without_progress = message.name, 0
-                return [ReportPublished(published=message)] if message.job and message.job == self.job else []
+                # A generation that takes an earlier job back is published under the lease of the present one.
+                return [ReportPublished(published=message)] if self.job else []
             case wire.Finished() if message.job == self.job:
                 return self._left(CompleteJob(result=TrainResult(
                     steps_done=message.steps_done, steps_planned=message.steps_planned,

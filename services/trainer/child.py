@@ -13,10 +13,20 @@ from typing import cast
 import msgspec
 
 from services.trainer import wire
-from services.trainer.forkserver import Answer, Arguments, Exited, Forked, ForkServerReady
+from services.trainer.forking import Answer, Arguments, Exited, Forked, ForkServerReady
 from trainq.errors import ProtocolError
 
 _MAX_ANSWER_BYTES = 4096
+_ENVIRONMENT = {
+    # NVML answers "is there a GPU" without initialising CUDA, which must not happen before the fork.
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+    # No library's threads before a fork, and none that has used torch after it (trainq.ml.determinism).
+    "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1",
+    # Repeatable cuBLAS; read when the first handle is made.
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Nothing is fetched, and no pickle is read, whatever a library would like to.
+    "HF_HUB_OFFLINE": "1", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+}
 
 
 class ChildExited(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,8 +103,7 @@ class TrainingChild:
         self._stop_server()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", "services.trainer.forkserver", str(theirs.fileno()), str(os.getpid())]
-        # NVML answers "is there a GPU" without initialising CUDA, which must not happen before the fork.
-        environment = {**os.environ, "PYTORCH_NVML_BASED_CUDA_CHECK": "1", "TOKENIZERS_PARALLELISM": "false"}
+        environment = {**os.environ, **_ENVIRONMENT}
         self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment,
                                         stdin=subprocess.DEVNULL)
         theirs.close()

@@ -12,50 +12,26 @@ from __future__ import annotations
 
 import array
 import ctypes
+import gc
+import importlib
 import os
 import selectors
 import signal
 import socket
 import sys
+import time
+import traceback
 from typing import NoReturn
 
 import msgspec
 
+from services.trainer.forking import Answer, Arguments, Exited, Forked, ForkServerReady
+
+# Not imported above: the death signal comes before the seconds that it takes.
+_TRAINING_PROCESS = "services.trainer.training_process"
 _PR_SET_PDEATHSIG = 1
 _MAX_COMMAND_BYTES = 1 << 16
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(array.array("i").itemsize)
-
-
-class Arguments(msgspec.Struct, frozen=True, kw_only=True):
-    """What a training process is started with."""
-
-    home: str
-    model: str
-    threads: int
-    seed: int
-    log: str
-
-
-class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """The imports are done; ``seconds`` is what they took."""
-
-    seconds: float
-
-
-class Forked(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """A training process began."""
-
-    pid: int
-
-
-class Exited(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
-    """A training process ended; ``status`` is its exit code, or minus the signal's number."""
-
-    pid: int
-    status: int
-
-
-Answer = ForkServerReady | Forked | Exited
 
 
 def die_with_parent(number: signal.Signals, parent: int) -> None:
@@ -72,9 +48,6 @@ def serve(control: socket.socket) -> None:
         end.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Like the training process: a signal to the whole group is the agent's to act upon.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
     selector = selectors.DefaultSelector()
     selector.register(control, selectors.EVENT_READ)
     selector.register(reader, selectors.EVENT_READ)
@@ -118,12 +91,8 @@ def _become_training_process(channel: socket.socket, arguments: Arguments, contr
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         die_with_parent(signal.SIGKILL, parent)
         control.close()
-        from services.trainer import training_process
-
-        status = training_process.main(channel, arguments)
+        status = importlib.import_module(_TRAINING_PROCESS).main(channel, arguments)
     except BaseException:
-        import traceback
-
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -147,14 +116,16 @@ def _answer(control: socket.socket, answer: Answer) -> None:
 
 def main() -> None:
     """Entry point of ``python -m services.trainer.forkserver``."""
-    import time
-
     die_with_parent(signal.SIGKILL, int(sys.argv[2]))
+    # Like the training process: a signal to the whole group is the agent's to act upon.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     started = time.monotonic()
     control = socket.socket(fileno=int(sys.argv[1]))
-    from services.trainer import training_process
-
-    training_process.preload()
+    # This is the preloading: torch and all that a training process uses come in with it.
+    importlib.import_module(_TRAINING_PROCESS)
+    # What is here now is left alone by the children's garbage collectors, so that its pages stay shared.
+    gc.freeze()
     _answer(control, ForkServerReady(seconds=round(time.monotonic() - started, 3)))
     serve(control)
 

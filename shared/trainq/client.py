@@ -64,10 +64,10 @@ class BrokerClient:
         """
         payload = messages.encode(request)
         started = self._monotonic()
-        resend_at = started
+        resend_at: float | None = None
         while (now := self._monotonic()) < started + timeout_seconds:
-            if now >= resend_at:
-                if now > started:
+            if resend_at is None or now >= resend_at:
+                if resend_at is not None:
                     self._socket.reset()
                 self._socket.send(payload)
                 resend_at = now + RESEND_SECONDS

@@ -1,0 +1,40 @@
+"""What the agent and the fork server say to each other: one msgpack datagram each, on a SOCK_SEQPACKET pair.
+
+Kept apart from the fork server, whose imports reach torch, so that the agent's never do.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Arguments(msgspec.Struct, frozen=True, kw_only=True):
+    """What a training process is started with."""
+
+    home: str
+    model: str
+    threads: int
+    seed: int
+    log: str
+
+
+class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """The imports are done; ``seconds`` is what they took."""
+
+    seconds: float
+
+
+class Forked(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A training process began."""
+
+    pid: int
+
+
+class Exited(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """A training process ended; ``status`` is its exit code, or minus the signal's number."""
+
+    pid: int
+    status: int
+
+
+Answer = ForkServerReady | Forked | Exited

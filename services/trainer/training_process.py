@@ -1,0 +1,280 @@
+"""The training process: what runs after the fork. The only one that publishes into ``checkpoints/``.
+
+It takes the lock there after the fork (so that no descriptor of it is shared, and a successor waits until it is gone),
+sweeps what a killed predecessor left half written, restores the head, says Ready, and then trains what it is told, one
+job after the other, with the model kept in memory. It never waits for the agent: what the agent does not read in time
+is progress that is dropped. SIGTERM and SIGINT are the agent's to act upon; the agent's death is this one's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+
+from services.trainer import wire
+from services.trainer.forking import Arguments
+from trainq import checkpoints, crashpoints, files
+from trainq.checkpoints import Cursor
+from trainq.config import Home
+from trainq.errors import AlreadyRunningError, DamageError, TrainqError
+from trainq.ml import checkpointing, determinism, line, model, training
+from trainq.ml.checkpointing import Publication
+from trainq.ml.line import ModelLine
+from trainq.ml.metrics import StepMetrics
+from trainq.ml.training import Wish
+
+# A killed predecessor is gone in milliseconds; one in an uninterruptible write may take longer.
+LOCK_WAIT_SECONDS = 60.0
+_LOCK_POLL_SECONDS = 0.05
+# How long the last words may take to be read at the end.
+_FAREWELL_SECONDS = 10.0
+_MAX_LOG_BYTES = 10 * 1024 * 1024
+_MAX_TRACEBACK_CHARACTERS = 16_384
+
+
+class AgentGoneError(Exception):
+    """The other end of the channel is closed: nobody is there to train for."""
+
+
+def main(end: socket.socket, arguments: Arguments) -> int:
+    """Serve the agent at the other end of ``end``; gives the exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    _redirect_output(Path(arguments.log))
+    crashpoints.arm_from_environment(os.environ)
+    channel = wire.Channel(end, wire.ToTraining)
+    try:
+        TrainingProcess(channel, Home(Path(arguments.home)), arguments).serve()
+        code = 0
+    except AgentGoneError:
+        return 0
+    except TrainqError as error:
+        channel.send(_failure("", error))
+        code = error.exit_code
+    except Exception as error:
+        channel.send(_failure("", error))
+        code = TrainqError.exit_code
+    _farewell(channel)
+    return code
+
+
+class TrainingProcess:
+    """Owns the model line. One thread."""
+
+    def __init__(self, channel: wire.Channel, home: Home, arguments: Arguments) -> None:
+        self._channel, self._home, self._arguments = channel, home, arguments
+        self._orders: deque[wire.Train | wire.Cancel | wire.Stop] = deque()
+
+    def serve(self) -> None:
+        """Restore or begin the line, and train what comes until told to stop."""
+        model.silence_libraries()
+        determinism.enforce()
+        determinism.set_threads(self._arguments.threads)
+        lock = _wait_for_lock(self._home)
+        files.sweep_temporaries(self._home.checkpoints)
+        self._line = self._open_line()
+        while not isinstance(order := self._next_order(), wire.Stop):
+            if isinstance(order, wire.Train):
+                self._train(order)
+            else:
+                self._cancel(order.job)
+        lock.release()
+
+    def _open_line(self) -> ModelLine:
+        started = time.monotonic()
+        found, damaged = checkpoints.newest_verified(self._home.checkpoints)
+        if found is None and damaged:
+            # Beginning anew would silently drop all that was learned.
+            raise DamageError(str(self._home.checkpoints), f"none of its {len(damaged)} checkpoints verifies; the "
+                              f"newest: {damaged[0].reason}", mend="restore one from a snapshot or a backup")
+        if found is None:
+            opened = line.begin(self._arguments.model, self._arguments.seed)
+            self._say_published(checkpointing.publish(opened, self._home, "initial"))
+        else:
+            opened = checkpointing.restore(found)
+            checkpointing.point_current_at(self._home, found.facts)
+        head = opened.facts
+        self._channel.send(wire.Ready(
+            fingerprint=determinism.fingerprint(opened.accelerator.device), head=head.name, generation=head.generation,
+            step=head.step, journal_seq=head.journal_seq, job=head.cursor.job, job_done=head.cursor.done,
+            damaged=[str(error) for error in damaged], seconds=round(time.monotonic() - started, 3)))
+        return opened
+
+    def _train(self, order: wire.Train) -> None:
+        job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
+                           settings=order.settings, journal_seq=order.journal_seq)
+        try:
+            self._take_back_unfinished(order.job)
+            outcome = training.train(self._line, job, self._home, _Observer(self, order.job))
+        except AgentGoneError:
+            raise
+        except Exception as error:
+            self._fail(order.job, error)
+            return
+        if outcome.ending is training.Ending.FINISHED:
+            self._say_finished(outcome.first_loss, outcome.last_loss)
+        # A cancel or a stop still waits among the orders.
+
+    def _take_back_unfinished(self, next_job: str) -> None:
+        """The line is in another job that did not end: that one begins again later, so its steps go out first.
+
+        A job that was given back (its lease lost, its agent restarted) comes again at the head of the queue and just
+        goes on. One that the broker has moved behind others would be trained twice.
+        """
+        cursor = self._line.facts.cursor
+        if cursor.job not in ("", next_job) and not cursor.done:
+            self._line, publication = checkpointing.take_back(self._line, self._home)
+            if publication is not None:
+                self._say_published(publication)
+
+    def _fail(self, job: str, error: Exception) -> None:
+        """Say it, and forget whatever the failed step did to the model in memory."""
+        failure = _failure(job, error)
+        sys.stderr.write(failure.traceback)
+        self._channel.send(failure)
+        if _is_accelerator_error(error):
+            raise error  # its context is lost; only a new process can go on
+        assert self._line.head is not None
+        self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name))
+
+    def _cancel(self, job: str) -> None:
+        cursor = self._line.facts.cursor
+        if cursor.job == job and cursor.done:
+            self._say_finished(None, None)  # too late: all of it is published
+            return
+        taken_back = cursor.job_step if cursor.job == job else 0
+        if cursor.job == job:
+            self._line, publication = checkpointing.take_back(self._line, self._home)
+            if publication is not None:
+                self._say_published(publication)
+        self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
+
+    def wish(self, job: str) -> Wish:
+        """What the waiting orders mean for the running job."""
+        self._hear()
+        for order in self._orders:
+            if isinstance(order, wire.Stop):
+                return Wish.STOP
+            if isinstance(order, wire.Cancel) and order.job == job:
+                return Wish.CANCEL
+        return Wish.GO_ON
+
+    def say(self, message: wire.WireMessage) -> None:
+        """Tell the agent, without waiting."""
+        self._channel.send(message)
+
+    def _say_published(self, publication: Publication) -> None:
+        self.say(published_message(publication))
+
+    def _say_finished(self, first_loss: float | None, last_loss: float | None) -> None:
+        facts = self._line.facts
+        self.say(wire.Finished(
+            job=facts.cursor.job, steps_done=facts.cursor.job_step, steps_planned=facts.cursor.steps_planned,
+            global_step=facts.step, generation=facts.generation, checkpoint=facts.name, first_loss=first_loss,
+            last_loss=last_loss))
+
+    def _next_order(self) -> wire.Train | wire.Cancel | wire.Stop:
+        """Wait for an order."""
+        while not self._orders:
+            poller = select.poll()
+            poller.register(self._channel.fileno(),
+                            select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT)
+            poller.poll()
+            self._hear()
+        return self._orders.popleft()
+
+    def _hear(self) -> None:
+        for order in self._channel.receive():
+            assert isinstance(order, wire.Train | wire.Cancel | wire.Stop)
+            self._orders.append(order)
+        if self._channel.closed:
+            raise AgentGoneError
+
+
+class _Observer:
+    """Between the training loop and the agent, for one job."""
+
+    def __init__(self, process: TrainingProcess, job: str) -> None:
+        self._process, self._job = process, job
+        self._started, self._steps, self._tokens = time.monotonic(), 0, 0
+
+    def wish(self) -> Wish:
+        return self._process.wish(self._job)
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        elapsed = time.monotonic() - self._started
+        self._steps += 1
+        self._tokens += metrics.tokens
+        self._process.say(wire.Progress(
+            job=self._job, job_step=cursor.job_step, steps_planned=cursor.steps_planned, global_step=metrics.step,
+            loss=metrics.loss, learning_rate=metrics.learning_rate,
+            tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
+            elapsed_seconds=round(elapsed, 3)))
+
+    def published(self, publication: Publication) -> None:
+        self._process.say(published_message(publication))
+
+
+def published_message(publication: Publication) -> wire.Published:
+    """What the agent is told of a new generation."""
+    facts = publication.facts
+    return wire.Published(
+        generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
+        seconds=round(publication.seconds, 3), size_bytes=publication.size_bytes, job=facts.cursor.job,
+        job_step=facts.cursor.job_step, done=facts.cursor.done)
+
+
+def _failure(job: str, error: Exception) -> wire.Failed:
+    """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's."""
+    system = isinstance(error, OSError) or _is_accelerator_error(error) or (
+        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage"))
+    code = error.code if isinstance(error, TrainqError) else type(error).__name__
+    return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
+                       traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])
+
+
+def _is_accelerator_error(error: Exception) -> bool:
+    """Errors of the driver, after which no tensor on the device can be used; running out of memory is none."""
+    return type(error).__name__ == "AcceleratorError"
+
+
+def _wait_for_lock(home: Home) -> files.Lock:
+    """The lock on ``checkpoints/``, as soon as a predecessor has let it go.
+
+    Raises:
+        AlreadyRunningError: it still has it after :data:`LOCK_WAIT_SECONDS`.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            return files.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
+        except AlreadyRunningError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _redirect_output(log: Path) -> None:
+    """Standard output and error go to ``log``; a large old one is set aside under ``.1``."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+        files.move(log, log.with_name(log.name + ".1"))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _farewell(channel: wire.Channel) -> None:
+    """Give the agent time to read the last words."""
+    deadline = time.monotonic() + _FAREWELL_SECONDS
+    while not channel.flush() and not channel.closed and (left := deadline - time.monotonic()) > 0:
+        select.select([], [channel.fileno()], [], left)

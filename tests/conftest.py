@@ -1,0 +1,36 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installations import Installation
+
+
+@pytest.fixture
+def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
+    """An installation that is not started yet."""
+    folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp"))  # short: see above
+    made = Installation(folder)
+    yield made
+    made.end()
+    if getattr(request.node, "failed", False):
+        sys.stderr.write(made.logs())
+    left = made.processes()
+    shutil.rmtree(folder, ignore_errors=True)
+    assert not left, f"left running: {left}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let fixtures know whether their test failed."""
+    report = yield
+    if report.failed:
+        item.failed = True  # type: ignore[attr-defined]  # pytest's own recipe
+    return report
