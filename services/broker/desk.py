@@ -37,6 +37,7 @@ from trainq.journal import JobRow, Journal, Queries, Recorded
 from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TrainSpec
 
 WAITING_SHOWN = 100
+MAX_EVENTS_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 
 class Desk:
@@ -138,7 +139,7 @@ class Desk:
             case messages.Replay():
                 found = self._journal.replay(request.after_seq, request.limit, request.job)
                 return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
-                                       events=[views.event_view(entry) for entry in found])
+                                       events=_fitting([views.event_view(entry) for entry in found]))
             case messages.GetOverview():
                 return self._overview()
             case _:
@@ -296,6 +297,16 @@ class Desk:
             waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
             waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
             checkpoint=line.checkpoint, step=line.step, services=self.roster.views(self._clock.monotonic()))
+
+
+def _fitting(events: list[messages.EventView]) -> list[messages.EventView]:
+    """As many of the first as one message holds, at least one: a reply that is too long never arrives at all."""
+    size_bytes = 0
+    for at, event in enumerate(events):
+        size_bytes += len(messages.encode(event))
+        if size_bytes > MAX_EVENTS_BYTES and at > 0:
+            return events[:at]
+    return events
 
 
 def _spec(submission: JobSubmitted) -> TrainSpec:

@@ -174,6 +174,43 @@ def sweep_temporaries(folder: Path) -> list[Path]:
 
 
 @dataclass(frozen=True, slots=True)
+class GrowingFile:
+    """A file to which lines are added; what :meth:`sync` has returned for survives a power cut."""
+
+    path: Path
+    descriptor: int
+
+    def append(self, content: bytes) -> None:
+        """Add ``content`` at the end. A kill may leave a torn last line, never a torn earlier one."""
+        with _reported(f"writing {self.path}"):
+            while content:
+                content = content[os.write(self.descriptor, content):]
+
+    def sync(self) -> None:
+        """Make all that was appended durable."""
+        with _reported(f"writing {self.path}"):
+            _sync_file(self.descriptor)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+
+def open_growing(path: Path, keep_bytes: int) -> GrowingFile:
+    """Open ``path`` for appending, cut to its first ``keep_bytes`` bytes; it is made if it is not there."""
+    with _reported(f"opening {path}"):
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+        try:
+            os.ftruncate(descriptor, min(keep_bytes, os.fstat(descriptor).st_size))
+            if is_new:
+                _sync_directory(path.parent)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    return GrowingFile(path, descriptor)
+
+
+@dataclass(frozen=True, slots=True)
 class Lock:
     """A held ``flock``; it is let go when the process ends, however it ends."""
 

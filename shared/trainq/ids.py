@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import uuid
 
-ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
-DIGEST_PATTERN = r"^[0-9a-f]{64}$"
+# \Z, because $ would let a line feed at the end pass.
+ID_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}\Z"
+DIGEST_PATTERN = r"^[0-9a-f]{64}\Z"
 
 _ID = re.compile(ID_PATTERN)
 _DIGEST = re.compile(DIGEST_PATTERN)

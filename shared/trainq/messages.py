@@ -280,7 +280,10 @@ class GetOverview(Request, frozen=True, kw_only=True, tag=True):
 
 
 class Replay(Request, frozen=True, kw_only=True, tag=True):
-    """The events after ``after_seq``, in order; of one job if it is named."""
+    """The events after ``after_seq``, in order; of one job if it is named.
+
+    The reply may hold fewer than ``limit``, so that it stays within a message; only an empty one is the end.
+    """
 
     after_seq: Natural
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE

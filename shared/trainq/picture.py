@@ -94,7 +94,9 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
     if not reachable:
         return f"the broker has not answered for {age_seconds or 0:.0f} s: supervisorctl status broker"
     trainer, preparer = services["trainer"], services["preparer"]
-    if trainer.state in (DEAD, ABSENT, Lifecycle.STOPPED):
+    if trainer.state == ABSENT:
+        return "the trainer has not been heard of yet: supervisorctl status trainer"
+    if trainer.state in (DEAD, Lifecycle.STOPPED):
         return "the trainer is not running: supervisorctl start trainer"
     if trainer.state != Lifecycle.RUNNING:
         return f"the trainer is {trainer.state}: {trainer.detail or 'it says no more'}"

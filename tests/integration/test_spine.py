@@ -119,7 +119,7 @@ def test_what_cannot_be_taken_is_set_aside_with_the_reason(running: Installation
 def long_job(running: Installation) -> str:
     """Submit a job of some hundred steps and wait until it is in the middle; its id."""
     path = write(running, "long.jsonl", rows(160))
-    job = str(running.json("submit", path, "--epochs", "12")["jobs"][0]["id"])
+    job = str(running.json("submit", path, "--epochs", "12")["receipts"][0]["job"])
     wait_for(lambda: len(metrics(running, job)) > 5, "it trains", 90)
     return job
 
@@ -200,7 +200,7 @@ def test_a_pause_is_said_and_kept(running: Installation) -> None:
     running.trainq("submit", write(running, "a.jsonl", rows(8)))
     wait_for(lambda: "lunch" in running.trainq("why").stdout, "why says it")
     running.kill("broker")
-    assert "lunch" in running.trainq("why").stdout
+    wait_for(lambda: "lunch" in running.trainq("why").stdout, "a restarted broker says it too")
     assert running.jobs("queued")
     running.trainq("resume")
     wait_for(lambda: running.jobs("succeeded"), "it is trained after the pause")
@@ -222,7 +222,7 @@ def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(running: Inst
 def test_the_protocols_examples_work_as_printed(running: Installation) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "protocol.md").read_text(), re.DOTALL)
     subscriber, lister = examples
-    assert len([line for line in subscriber.splitlines() if line.strip()]) == 10
+    assert len([line for line in subscriber.splitlines() if line.strip()]) <= 10
     running.trainq("submit", write(running, "a.jsonl", rows(8)), "--wait")
     listed = subprocess.run([sys.executable, "-c", lister, str(running.home.root)], capture_output=True, text=True,
                             check=True, timeout=30)

@@ -62,9 +62,14 @@ class Process:
             self.log.info("state_changed", state=state.value, detail=detail)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for input on anything the poller watches, for a signal, or for the time; whether something came."""
-        if self.stopping:
-            return True
+        """Wait for input on anything the poller watches, for a signal, or for the time; whether something came.
+
+        A process that is to stop does not wait here; what it must still wait for, it does with :meth:`linger`.
+        """
+        return True if self.stopping else self.linger(seconds)
+
+    def linger(self, seconds: float) -> bool:
+        """:meth:`wait`, also while stopping."""
         woken = self.poller.wait(seconds)
         with contextlib.suppress(BlockingIOError):
             while self._signal_reader.recv(64):

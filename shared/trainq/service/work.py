@@ -15,6 +15,7 @@ from trainq.messages import (
     Lease,
     Leased,
     LeaseState,
+    Message,
     Progress,
     RefusedError,
     Release,
@@ -43,10 +44,15 @@ class InterruptedWorkError(TrainqError):
 
 
 class HeldLease:
-    """A lease in this worker's hands."""
+    """A lease in this worker's hands.
 
-    def __init__(self, peer: Peer, lease: Lease) -> None:
+    A ``patient`` one waits for the broker's answer when it ends; the other kind raises
+    :class:`~trainq.errors.BrokerUnavailableError` after two seconds, for workers that have more to do meanwhile.
+    """
+
+    def __init__(self, peer: Peer, lease: Lease, *, patient: bool) -> None:
         self._peer = peer
+        self._patient = patient
         self.lease = lease
         self.progress = Progress()
         peer.lost.discard(lease.job)
@@ -99,8 +105,12 @@ class HeldLease:
 
     def _end(self, request: Complete | Fail | Release | AcknowledgeCancel) -> bool:
         log = self._peer.process.log
+        expect: type[Message] = Leased if isinstance(request, Complete) else Done
         try:
-            reply = self._peer.call(request, Leased if isinstance(request, Complete) else Done, self.states)
+            if self._patient:
+                reply = self._peer.call(request, expect, self.states)
+            else:
+                reply = self._peer.client.call(request, expect, timeout_seconds=_ASK_SECONDS)
         except RefusedError as error:
             log.warning("lease_end_refused", job=self.lease.job, token=self.lease.token, error=str(error))
             return False
@@ -108,7 +118,7 @@ class HeldLease:
         return True
 
 
-def take_lease(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease | None, str]:
+def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease | None, str]:
     """Ask for work once; the lease, or why there is none."""
     process = peer.process
     request = TakeLease(request_id=new_request_id(), worker=process.name, session=process.session, kinds=kinds)
@@ -119,4 +129,4 @@ def take_lease(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease | None
     if reply.lease is None:
         return None, reply.reason
     process.log.info("lease_taken", job=reply.lease.job, token=reply.lease.token, attempt=reply.lease.attempt)
-    return HeldLease(peer, reply.lease), ""
+    return HeldLease(peer, reply.lease, patient=patient), ""

@@ -1,0 +1,163 @@
+"""Lines of a JSONL file, plain or compressed, one by one in bounded memory.
+
+What a file is, is told by its first bytes and never by its name: accepted files are stored under their digest. A line
+longer than :data:`MAX_LINE_BYTES` is passed by without being held: only its first :data:`KEPT_BYTES` come out. Whether
+a line is a good row is decided elsewhere (:mod:`trainq.samples`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import zstandard
+
+from trainq import files
+from trainq.errors import InputError
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+KEPT_BYTES = 64 * 1024
+BLOCK_BYTES = 1 << 20
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
+_ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F, little endian
+# A zstd block makes at most 128 KiB out of as little as 4 bytes (RFC 8878, 3.1.1.2): one piece this small cannot
+# become more than 32 MiB, whoever made the file.
+_ZSTD_PIECE_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line without its end. ``number`` counts from 1, blank lines too.
+
+    ``content`` is the whole line, unless ``size_bytes`` (its true length) is above :data:`MAX_LINE_BYTES`: then it is
+    only the first :data:`KEPT_BYTES`.
+    """
+
+    number: int
+    content: bytes
+    size_bytes: int
+
+    @property
+    def too_long(self) -> bool:
+        """Whether the line is above the limit, and so not all here."""
+        return self.size_bytes > MAX_LINE_BYTES
+
+
+def read_lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Line]:
+    """Every line of ``path`` that is not blank, in order.
+
+    A byte order mark at the start and CRLF line ends are tolerated. ``on_bytes`` gets the number of bytes of the file
+    read so far, about once a MiB of content; what it raises ends the reading.
+
+    Raises:
+        InputError: the file has no rows, is UTF-16, or its compression is damaged or cut short. The lines before the
+            damage have been given out by then.
+        StorageError: the file cannot be opened or read, which is not its content's fault.
+    """
+    empty = True
+    for line in _split(_blocks(path, on_bytes)):
+        if line.number == 1:
+            if line.content.startswith(_UTF16_MARKS):
+                raise InputError("it is UTF-16 text, not UTF-8", file=str(path), line=1, mend="save it as UTF-8")
+            line = Line(1, line.content.removeprefix(_BYTE_ORDER_MARK), line.size_bytes)
+        if line.content.strip() or line.too_long:
+            empty = False
+            yield line
+    if empty:
+        raise InputError("it has no rows", file=str(path), mend="put one JSON object on each line")
+
+
+def _split(blocks: Iterator[bytes]) -> Iterator[Line]:
+    number, pieces, size_bytes = 1, list[bytes](), 0
+    for block in blocks:
+        *ended, rest = block.split(b"\n")
+        for piece in ended:
+            yield _join(number, [*pieces, piece], size_bytes + len(piece))
+            number, pieces, size_bytes = number + 1, [], 0
+        size_bytes += len(rest)
+        pieces.append(rest)
+        if size_bytes > MAX_LINE_BYTES:
+            pieces = [b"".join(pieces)[:KEPT_BYTES]]
+    if size_bytes:
+        yield _join(number, pieces, size_bytes)
+
+
+def _join(number: int, pieces: list[bytes], size_bytes: int) -> Line:
+    content = b"".join(pieces)
+    if size_bytes > MAX_LINE_BYTES:
+        return Line(number, content[:KEPT_BYTES], size_bytes)
+    if content.endswith(b"\r"):
+        return Line(number, content[:-1], size_bytes - 1)
+    return Line(number, content, size_bytes)
+
+
+def _blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
+    """The decompressed content; errors of the compression become :class:`InputError`, those of the disk do not."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stream = stack.enter_context(path.open("rb"))
+            blocks = _decompressed(stream)
+        except OSError as error:
+            raise files.storage_error(error, f"opening {path}") from error
+        while True:
+            try:
+                block = next(blocks, b"")
+            except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError) as error:
+                raise InputError(f"its compression is damaged or cut short: {error}", file=str(path),
+                                 mend="compress it again, or submit it uncompressed") from error
+            except OSError as error:
+                raise files.storage_error(error, f"reading {path}") from error
+            if not block:
+                return
+            on_bytes(stream.tell())
+            yield block
+
+
+def _decompressed(stream: BinaryIO) -> Iterator[bytes]:
+    magic = stream.read(4)
+    stream.seek(0)
+    if magic.startswith(_GZIP_MAGIC):
+        return _pieces(gzip.GzipFile(fileobj=stream, mode="rb"), BLOCK_BYTES)
+    if magic == _ZSTD_MAGIC or magic[1:] == _ZSTD_SKIPPABLE:
+        return _unzstd(stream)
+    return _pieces(stream, BLOCK_BYTES)
+
+
+def _pieces(stream: BinaryIO | gzip.GzipFile, size_bytes: int) -> Iterator[bytes]:
+    while piece := stream.read(size_bytes):
+        yield piece
+
+
+def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
+    """All frames, one behind the other.
+
+    The library's own stream reader is no use here: it takes the end of the file in the middle of a frame for the end
+    of the content.
+    """
+    decompressor = zstandard.ZstdDecompressor()
+    frame = decompressor.decompressobj()
+    whole, collected, collected_bytes = True, list[bytes](), 0
+    for piece in _pieces(stream, _ZSTD_PIECE_BYTES):
+        while piece:
+            content = frame.decompress(piece)
+            collected.append(content)
+            collected_bytes += len(content)
+            whole, piece = frame.eof, frame.unused_data
+            if frame.eof:
+                frame = decompressor.decompressobj()
+        if collected_bytes >= BLOCK_BYTES:
+            yield b"".join(collected)
+            collected, collected_bytes = [], 0
+    if not whole:
+        raise EOFError("the last frame has no end")
+    if collected_bytes:
+        yield b"".join(collected)
