@@ -30,7 +30,7 @@ class Broker:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._journal = Journal.open(process.home.journal)
-        self._desk = Desk(self._journal, process.configuration, process.clock)
+        self._desk = Desk(self._journal, process.configuration, process.clock, process.log)
         self._context = new_context()
         self._requests = ReplySocket(self._context, process.home.request_socket)
         self._events = Publisher(self._context, process.home.event_socket)

@@ -33,7 +33,8 @@ from trainq.jobs import (
     QueuePaused,
     QueueResumed,
 )
-from trainq.journal import JobRow, Journal, Queries, Recorded
+from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
+from trainq.logs import EventLog
 from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TrainSpec
 
 WAITING_SHOWN = 100
@@ -43,8 +44,9 @@ MAX_EVENTS_BYTES = messages.MAX_MESSAGE_BYTES // 2
 class Desk:
     """Answers requests. Owned by the broker's only thread."""
 
-    def __init__(self, journal: Journal, configuration: Configuration, clock: Clock) -> None:
+    def __init__(self, journal: Journal, configuration: Configuration, clock: Clock, log: EventLog) -> None:
         self._journal = journal
+        self._log = log
         self._queries = Queries(journal.connection)
         self._configuration = configuration
         self._clock = clock
@@ -77,17 +79,25 @@ class Desk:
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one valid request; a refusal changes nothing.
 
-        Runs in the app's transaction. An error of the disk is raised, every other one becomes a refusal.
+        Runs in the app's transaction. An error of the disk is raised, every other one becomes a refusal: a request that
+        meets a bug must not end the broker, because its sender would send it again.
         """
         before = len(self._recorded)
         try:
             with self._journal.savepoint():
                 return self._dispatch(request)
+        except JournalFailure:
+            raise
         except TrainqError as error:
-            del self._recorded[before:]
             if error.code in ("storage", "storage_full", "damage"):
                 raise
-            return messages.refusal(error)
+            reply = messages.refusal(error)
+        except Exception as error:
+            self._log.error("request_met_a_bug", request=type(request).__name__)
+            reply = messages.refusal(TrainqError(f"the broker has a bug: {type(error).__name__}: {error}",
+                                                 mend="its log has the traceback; please report it"))
+        del self._recorded[before:]
+        return reply
 
     def expire_leases(self) -> None:
         """End the leases whose workers were not heard of in time."""

@@ -177,11 +177,12 @@ class Agent:
 
     def _report_published(self, held: HeldLease, published: wire.Published) -> None:
         own = published.job == held.lease.job
+        report = ReportCheckpoint(
+            request_id=new_request_id(), job=held.lease.job, token=held.lease.token, generation=published.generation,
+            name=published.name, step=published.step, job_step=published.job_step if own else 0,
+            done=published.done and own, reason=published.reason)
         try:
-            self._peer.client.call(ReportCheckpoint(
-                request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
-                generation=published.generation, name=published.name, step=published.step,
-                job_step=published.job_step if own else 0, done=published.done and own, reason=published.reason), Done, timeout_seconds=2.0)
+            self._peer.client.call(report, Done, timeout_seconds=2.0)
         except BrokerUnavailableError:
             raise
         except TrainqError as error:

@@ -17,8 +17,8 @@ from typing import Any
 import msgpack
 import orjson
 import pytest
-from installations import ROOT, Installation, wait_for
 
+from installations import ROOT, Installation, wait_for
 from trainq import manifests
 
 pytestmark = pytest.mark.slow
@@ -99,8 +99,9 @@ def test_a_file_still_being_written_is_waited_for(running: Installation) -> None
         assert [job["name"] for job in running.jobs()] == ["whole.jsonl"]
         stream.write(rows(4, "late"))
     wait_for(lambda: len(running.jobs()) == 2, "it is taken when it is closed")
-    job = wait_for(lambda: [one for one in running.jobs("succeeded") if one["name"] == "slow.jsonl"], "it is trained")[0]
-    assert running.json("show", job["id"])["report"]["read"] == 12
+    slow = next(job for job in running.jobs() if job["name"] == "slow.jsonl")
+    wait_for(lambda: len(running.jobs("succeeded")) == 2, "both are trained")
+    assert running.json("show", slow["id"])["report"]["read"] == 12
     assert not [path for path in running.home.inbox.iterdir() if not path.name.startswith(".")]
 
 
@@ -113,7 +114,8 @@ def test_what_cannot_be_taken_is_set_aside_with_the_reason(running: Installation
     report = orjson.loads((running.home.rejected / f"{job['id']}.report.json").read_bytes())
     assert "line" in str(report)
     wait_for(lambda: [event for event in running.events() if event["type"] == "FileRefused"], "the text is refused")
-    assert [path.read_text() for path in running.home.rejected.iterdir() if path.name.endswith("notes.txt")] == ["hello"]
+    kept = [path for path in running.home.rejected.iterdir() if path.name.endswith("notes.txt")]
+    assert [path.read_text() for path in kept] == ["hello"]
 
 
 def long_job(running: Installation) -> str:

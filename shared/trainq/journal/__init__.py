@@ -5,6 +5,6 @@ tables; ``queries`` reads them. Exactly one process has a journal open: the brok
 """
 
 from trainq.journal.queries import JobRow, Queries
-from trainq.journal.store import Journal, Recorded
+from trainq.journal.store import Journal, JournalFailure, Recorded
 
-__all__ = ["JobRow", "Journal", "Queries", "Recorded"]
+__all__ = ["JobRow", "Journal", "JournalFailure", "Queries", "Recorded"]

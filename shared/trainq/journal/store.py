@@ -26,6 +26,8 @@ from trainq.errors import DamageError, StorageError, StorageFullError
 from trainq.jobs import AnyEvent, JobEvent
 from trainq.journal import projections
 
+# What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
+JournalFailure = apsw.Error
 FORMAT = 1
 GENESIS = bytes(32)
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.broker import admission
 from services.broker.desk import Desk
 from trainq import config, files, ingest, messages
 from trainq.jobs import JobKind, JobState, Priority
 from trainq.journal import Journal, Queries
+from trainq.logs import null_log
 from trainq.messages import AnyReply, AnyRequest, Lease, Leased, Lifecycle, SubmitItem, TrainResult
 
 TRAINED = TrainResult(steps_done=2, steps_planned=2, global_step=2, generation=2, checkpoint="g000002-s00000002")
@@ -38,14 +40,14 @@ class Story:
             files.make_directory(made)
         self.clock = HandClock()
         self.journal = Journal.open(self.configuration.home.journal)
-        self.desk = Desk(self.journal, self.configuration, self.clock)
+        self.desk = Desk(self.journal, self.configuration, self.clock, null_log())
         self.queries = Queries(self.journal.connection)
         self.requests = 0
 
     def restart(self) -> None:
         self.journal.close()
         self.journal = Journal.open(self.configuration.home.journal)
-        self.desk = Desk(self.journal, self.configuration, self.clock)
+        self.desk = Desk(self.journal, self.configuration, self.clock, null_log())
         self.queries = Queries(self.journal.connection)
 
     def id(self) -> str:
@@ -316,3 +318,17 @@ def test_settings_are_frozen_at_submit(story: Story) -> None:
     lease = story.lease(JobKind.TRAIN)
     assert lease is not None
     assert lease.spec.train.epochs == 7
+
+
+def test_a_request_that_meets_a_bug_changes_nothing(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    item = story.item()
+
+    def bug(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(admission, "freeze", bug)
+        reply = story.ask(messages.Submit(request_id=story.id(), items=[item]))
+    assert isinstance(reply, messages.Refused)
+    assert reply.code == "internal"
+    assert story.submit_items(item)[0].job == "train-1"

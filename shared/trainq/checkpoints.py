@@ -1,0 +1,153 @@
+"""Checkpoints of the model line as directories: their names, their facts, and which one is the head.
+
+A checkpoint is a sealed directory (:mod:`trainq.manifests`, kind ``checkpoint``) named ``g000042-s00001200``: its
+generation, which only grows, and the line's global step, which a rollback makes smaller. Everything that training needs
+to go on lies in it, so it is the one commit point: that a file is trained is derived from its cursor.
+
+The head is the newest generation that verifies, never the highest step, and never what a link says. This module reads;
+``trainq.ml.checkpointing`` publishes. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from trainq import manifests
+from trainq.errors import DamageError
+from trainq.manifests import Manifest
+
+KIND = "checkpoint"
+FORMAT = 1
+LOCK_NAME = ".lock"
+
+Reason: TypeAlias = Literal["initial", "job_end", "interval", "stop", "take_back"]
+
+# Written with at least this many digits and read with any number of them: order is by number, never by string.
+_NAME = re.compile(r"^g(\d{6,})-s(\d{8,})$")
+
+
+class Name(NamedTuple):
+    """What a checkpoint's directory name says. Sorts by generation."""
+
+    generation: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"g{self.generation:06d}-s{self.step:08d}"
+
+
+def parse_name(text: str) -> Name | None:
+    """The generation and step in a directory's name; None if it is no checkpoint's."""
+    match = _NAME.match(text)
+    name = Name(int(match[1]), int(match[2])) if match else None
+    # Exactly one spelling for each number, so that no two directories are one generation by mere spelling.
+    return name if name is not None and str(name) == text else None
+
+
+class Cursor(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in which job the line stands. ``job`` is empty before the first one.
+
+    ``job_step`` counts the optimizer steps done in the job; the next one to do has that index. ``token`` is the lease's
+    fencing token, ``shard`` the digest of the job's shard. ``done`` means ``job_step == steps_planned > 0``.
+    """
+
+    job: str = ""
+    token: int = 0
+    shard: str = ""
+    epoch: int = 0
+    job_step: int = 0
+    steps_planned: int = 0
+    done: bool = False
+
+
+class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest's facts: all counters of the line.
+
+    ``parent`` is the head that was replaced; ``base`` the generation that holds the state before the first step of the
+    cursor's job, to which that job is taken back (empty while there is no job). ``journal_seq`` is the last event of
+    the journal that the trainer had seen. ``rows_seen`` and ``tokens_seen`` count repetitions, and no padding.
+    """
+
+    generation: int
+    step: int
+    cursor: Cursor
+    journal_seq: int
+    fingerprint: dict[str, str]
+    rows_seen: int
+    tokens_seen: int
+    model: str
+    created_by: str
+    reason: Reason
+    parent: str = ""
+    base: str = ""
+    format: int = FORMAT
+
+    @property
+    def name(self) -> str:
+        """The name of the directory that holds this."""
+        return str(Name(self.generation, self.step))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verified:
+    """A checkpoint whose every byte was proven."""
+
+    path: Path
+    manifest: Manifest
+    facts: CheckpointFacts
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take, without the manifest."""
+        return sum(record.size_bytes for record in self.manifest.files.values())
+
+
+def list_generations(folder: Path) -> list[Path]:
+    """All checkpoint directories in ``folder``, newest generation first; whether they are whole is not looked at."""
+    found = ((name, entry) for entry in folder.iterdir() if (name := parse_name(entry.name))) if folder.is_dir() else ()
+    return [entry for _, entry in sorted(found, reverse=True)]
+
+
+def next_generation(folder: Path) -> int:
+    """The number that the next checkpoint gets: above every one that is there, damaged ones too."""
+    newest = next(iter(list_generations(folder)), None)
+    name = parse_name(newest.name) if newest is not None else None
+    return name.generation + 1 if name is not None else 1
+
+
+def verify(path: Path) -> Verified:
+    """Prove every byte of the checkpoint at ``path`` and read its facts.
+
+    Raises:
+        DamageError: it is not whole, not a checkpoint, of a newer format, or it lies under another one's name.
+    """
+    manifest = manifests.verify(path, KIND)
+    try:
+        facts = msgspec.convert(manifest.facts, CheckpointFacts)
+    except msgspec.ValidationError as error:
+        raise DamageError(str(path), f"the manifest's facts are not those of a checkpoint: {error}") from error
+    if facts.format > FORMAT:
+        raise DamageError(str(path), f"checkpoint format {facts.format} is newer than {FORMAT}, the newest known here",
+                          mend="use the trainq that wrote it")
+    if facts.name != path.name:
+        raise DamageError(str(path), f"it is {facts.name} under another name")
+    return Verified(path=path, manifest=manifest, facts=facts)
+
+
+def newest_verified(folder: Path) -> tuple[Verified | None, list[DamageError]]:
+    """The head: the newest generation that verifies, and what was wrong with each newer one, newest first.
+
+    Damaged generations are left as they are. None with an empty list means that there is no checkpoint at all.
+    """
+    damaged: list[DamageError] = []
+    for path in list_generations(folder):
+        try:
+            return verify(path), damaged
+        except DamageError as error:
+            damaged.append(error)
+    return None, damaged

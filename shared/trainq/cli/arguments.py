@@ -1,0 +1,69 @@
+"""Argument types: from one word of the command line to a valid value, or a clear mistake."""
+
+from __future__ import annotations
+
+from argparse import ArgumentTypeError
+
+from trainq.errors import UsageError
+from trainq.ids import is_id
+
+MAX_EPOCHS = 1000  # as in [train] epochs
+
+
+def job_id(word: str) -> str:
+    """A job's id; a bare number means the train job of that number."""
+    job = f"train-{word}" if word.isdecimal() else word
+    if not is_id(job):
+        raise ArgumentTypeError(f"{word!r} is no job id; they look like train-7")
+    return job
+
+
+def text(word: str) -> str:
+    """Words that a message can carry; a command line may hold bytes that are no UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ArgumentTypeError("it is not valid UTF-8") from None
+    return word
+
+
+def natural(word: str) -> int:
+    """A whole number, 0 or more."""
+    if not (word.isascii() and word.isdecimal() and len(word) < 19):
+        raise ArgumentTypeError(f"{word!r} is not a whole number")
+    return int(word)
+
+
+def positive(word: str) -> int:
+    """A whole number, 1 or more."""
+    number = natural(word)
+    if number < 1:
+        raise ArgumentTypeError("it must be at least 1")
+    return number
+
+
+def epochs(word: str) -> int:
+    """How many times a file is gone through."""
+    number = positive(word)
+    if number > MAX_EPOCHS:
+        raise ArgumentTypeError(f"it must be at most {MAX_EPOCHS}")
+    return number
+
+
+def column_map(word: str) -> dict[str, str]:
+    """``prompt=question,completion=answer``: for each field the column that holds it."""
+    from trainq.samples import RowJudge
+
+    mapping: dict[str, str] = {}
+    for pair in text(word).split(","):
+        field, equals, column = (part.strip() for part in pair.partition("="))
+        if not (field and equals and column):
+            raise ArgumentTypeError(f"{pair!r} is not field=column; write prompt=question,completion=answer")
+        if field in mapping:
+            raise ArgumentTypeError(f"it gives two columns for {field!r}")
+        mapping[field] = column
+    try:
+        RowJudge(mapping)
+    except UsageError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return mapping

@@ -1,0 +1,159 @@
+"""``trainq list`` and ``trainq show``."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli import picturing, wording
+from trainq.cli.console import Console
+from trainq.cli.context import Context
+from trainq.cli.registry import Command
+from trainq.cli.rendering import Column, duration, facts, moment, size, table
+from trainq.client import BrokerClient
+from trainq.errors import BrokerUnavailableError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, JobState
+from trainq.messages import JobDetail, JobList, JobView, ListJobs, ShowJob
+
+DEFAULT_LIMIT = 50
+# Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
+PAGE = 250
+BAD_ROWS_SHOWN = 5
+
+
+def _configure_list(parser: ArgumentParser) -> None:
+    parser.add_argument("--state", action="append", default=[], choices=[state.value for state in JobState],
+                        help="only jobs in this state; may be repeated")
+    parser.add_argument("--kind", choices=[*(kind.value for kind in JobKind), "all"], default=JobKind.TRAIN.value,
+                        help="default: train")
+    parser.add_argument("--limit", type=types.positive, default=DEFAULT_LIMIT, metavar="N",
+                        help=f"at most so many, the newest (default {DEFAULT_LIMIT})")
+    parser.add_argument("--all", action="store_true", help="no limit")
+
+
+def _list(arguments: Namespace, context: Context) -> int:
+    kinds = tuple(JobKind) if arguments.kind == "all" else (JobKind(arguments.kind),)
+    states = tuple(JobState(state) for state in arguments.state)
+    limit = None if arguments.all else arguments.limit
+    # One more than shown tells whether there are more.
+    found, source = _find(context, kinds, states, None if limit is None else limit + 1)
+    shown = found[:limit]
+    if context.console.json:
+        context.console.emit({"jobs": msgspec.to_builtins(shown), "more": len(found) > len(shown), "source": source})
+        return 0
+    if shown:
+        for line in job_lines(shown, context.console):
+            context.console.line(line)
+    else:
+        context.console.say("no jobs" if not states else "no such jobs")
+    if len(found) > len(shown):
+        context.console.say(f"these are the newest {limit}; trainq list --all shows all")
+    return 0
+
+
+def _find(context: Context, kinds: tuple[JobKind, ...], states: tuple[JobState, ...],
+          limit: int | None) -> tuple[list[JobView], str]:
+    found: list[JobView] = []
+    try:
+        with BrokerClient(context.home) as broker:
+            for job in all_jobs(broker, kinds, states):
+                found.append(job)
+                if len(found) == limit:
+                    break
+    except BrokerUnavailableError as error:
+        seen, source, _ = picturing.last_written(context, error)
+        context.console.say("only jobs that run or wait are in it")
+        known = sorted((*seen.running, *seen.waiting), key=lambda job: -job.number)
+        return [job for job in known if job.kind in kinds and (not states or job.state in states)][:limit], source
+    return found, "broker"
+
+
+def all_jobs(broker: BrokerClient, kinds: tuple[JobKind, ...], states: tuple[JobState, ...]) -> Iterator[JobView]:
+    """Jobs, newest first, asked for page by page.
+
+    A page may end between two jobs of one number (a train job and its preparation), so the next one begins with that
+    number once more.
+    """
+    before: int | None = None
+    page: list[JobView] = []
+    while True:
+        known = {job.id for job in page}
+        page = broker.call(ListJobs(request_id=new_request_id(), kinds=kinds, states=states, before_number=before,
+                                    limit=PAGE), JobList, timeout_seconds=picturing.ANSWER_SECONDS).jobs
+        yield from (job for job in page if job.id not in known)
+        if len(page) < PAGE:
+            return
+        before = page[-1].number + 1
+
+
+def job_lines(jobs: list[JobView], console: Console) -> list[str]:
+    """A table of jobs."""
+    columns = [
+        Column("job"),
+        Column("state", paint=lambda cell: console.paint(cell, wording.STATE_STYLES.get(cell.strip(), ""))),
+        Column("name", flexible=True), Column("priority"), Column("rows", right=True), Column("submitted"),
+        Column("took", right=True), Column("", flexible=True)]
+    rows = [[job.id, job.state.value, job.name, job.priority, str(job.rows or ""), moment(job.submitted_at),
+             wording.took(job), wording.standing(job)] for job in jobs]
+    return table(columns, rows, console.width)
+
+
+def _configure_show(parser: ArgumentParser) -> None:
+    parser.add_argument("job", type=types.job_id, metavar="JOB", help="train-7, or 7 for short")
+
+
+def _show(arguments: Namespace, context: Context) -> int:
+    with BrokerClient(context.home) as broker:
+        detail = broker.call(ShowJob(request_id=new_request_id(), job=arguments.job), JobDetail)
+    if context.console.json:
+        document: dict[str, Any] = msgspec.to_builtins(detail)
+        document.pop("type")
+        context.console.emit(document)
+        return 0
+    for line in facts(_facts(detail)):
+        context.console.line(line)
+    return 0
+
+
+def _facts(detail: JobDetail) -> list[tuple[str, str]]:
+    job, report = detail.job, detail.report or {}
+    train = detail.spec.train
+    pairs = [
+        ("job", job.id), ("state", job.state.value), ("", wording.standing(job)), ("name", job.name),
+        ("priority", job.priority), ("origin", job.origin),
+        ("waits for", ", ".join(detail.waits_for) + (" (any end)" if detail.after_any else "")
+         if detail.waits_for else ""),
+        ("size", size(job.size_bytes)), ("digest", job.digest),
+        ("rows", f"{job.rows} ({job.tokens} tokens)" if job.rows else ""),
+        ("attempts", f"{job.attempts}, {job.failures} failed" if job.failures else str(job.attempts)),
+        ("submitted", moment(job.submitted_at)), ("started", moment(job.started_at)), ("ended", moment(job.ended_at)),
+        ("took", wording.took(job)),
+        ("speed", f"{job.progress.tokens_per_second:.0f} tokens/s"
+         if job.progress and job.progress.tokens_per_second else ""),
+        ("left", duration(job.progress.seconds_left) if job.progress and job.progress.seconds_left else ""),
+        ("model", detail.spec.model or "built-in"),
+        ("settings", f"epochs {train.epochs}, batch_rows {train.batch_rows}, learning_rate {train.learning_rate:g}, "
+                     f"seed {train.seed}"),
+        ("columns", ", ".join(f"{field}={column}" for field, column in detail.spec.data.map.items())),
+    ]
+    pairs += [(f"result {key}", _value(value)) for key, value in (job.result or {}).items() if key != "type"]
+    pairs += [(f"report {key}", _value(value)) for key, value in report.items() if not isinstance(value, dict | list)]
+    pairs += [("bad row", _bad_row(row)) for row in report.get("bad_rows", ())[:BAD_ROWS_SHOWN]]
+    return pairs
+
+
+def _value(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _bad_row(row: dict[str, Any]) -> str:
+    field = f", {row['field']}" if row.get("field") else ""
+    return f"line {row.get('line')}, column {row.get('column')}{field}: {row.get('reason')} ({row.get('mend')})"
+
+
+COMMANDS = {"list": Command(_configure_list, _list), "show": Command(_configure_show, _show)}

@@ -1,0 +1,53 @@
+"""A broker client for those who wait: it rides over the broker's absence and says so once."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TypeVar
+
+import msgspec
+
+from trainq.cli.console import Console
+from trainq.client import BrokerClient
+from trainq.config import Home
+from trainq.errors import BrokerUnavailableError
+from trainq.messages import AnyRequest
+
+Reply = TypeVar("Reply", bound=msgspec.Struct)
+
+# Long enough for a busy disk, short enough that the absence is told while one still wonders.
+_ANSWER_SECONDS = 3.0
+
+
+class PatientClient:
+    """Asks until it is answered. Only for questions: nothing is changed by asking twice."""
+
+    def __init__(self, home: Home, console: Console) -> None:
+        self._broker = BrokerClient(home)
+        self._console = console
+
+    def __enter__(self) -> PatientClient:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _value: BaseException | None,
+                 _traceback: TracebackType | None) -> None:
+        self._broker.close()
+
+    def ask(self, request: AnyRequest, expect: type[Reply]) -> Reply:
+        """The answer, whenever it comes.
+
+        Raises:
+            TrainqError: the broker refused.
+        """
+        absent = False
+        while True:
+            try:
+                reply = self._broker.call(request, expect, timeout_seconds=_ANSWER_SECONDS)
+            except BrokerUnavailableError:
+                if not absent:
+                    self._console.say("the broker does not answer; waiting until it does")
+                absent = True
+                continue
+            if absent:
+                self._console.say("the broker is back")
+            return reply

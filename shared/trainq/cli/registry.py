@@ -1,0 +1,52 @@
+"""Which module holds which command. Only the chosen command's module is imported."""
+
+from __future__ import annotations
+
+import importlib
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from trainq.cli.context import Context
+
+
+class Entry(NamedTuple):
+    """Where a command is and what it is for, as ``trainq --help`` shows it."""
+
+    module: str
+    summary: str
+
+
+class Command(NamedTuple):
+    """What a command's module gives: how its arguments are declared, and what it does (its exit code)."""
+
+    configure: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, Context], int]
+
+
+# In the order in which people need them.
+ENTRIES: Mapping[str, Entry] = {
+    "submit": Entry("submitting", "accept files for training"),
+    "list": Entry("listing", "jobs, newest first"),
+    "show": Entry("listing", "everything about one job"),
+    "wait": Entry("waiting", "wait until jobs have ended"),
+    "follow": Entry("following", "watch a job with a progress bar until it has ended"),
+    "cancel": Entry("steering", "end jobs"),
+    "pause": Entry("steering", "start no new training until resumed"),
+    "resume": Entry("steering", "go on after a pause"),
+    "status": Entry("overviewing", "the whole picture: queue, model, services"),
+    "why": Entry("overviewing", "why nothing is training, or what is"),
+    "events": Entry("replaying", "what happened, from the journal"),
+    "logs": Entry("logreading", "log lines of a service or of a job"),
+    "config": Entry("configuring", "check or show the configuration"),
+    "sample": Entry("sampling", "ask the trained model something"),
+    "version": Entry("versioning", "the version of trainq"),
+}
+
+
+def load(name: str) -> Command:
+    """The command ``name``, from its module."""
+    module = importlib.import_module(f"trainq.cli.{ENTRIES[name].module}")
+    commands: Mapping[str, Command] = module.COMMANDS
+    return commands[name]

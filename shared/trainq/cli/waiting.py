@@ -1,0 +1,133 @@
+"""``trainq wait``: until jobs have ended, whatever is restarted meanwhile.
+
+A round asks for the overview; only when the journal has grown are the new events asked for, and only jobs named in
+them are looked at, so that waiting for a thousand jobs costs no more than for one.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli import picturing, wording
+from trainq.cli.console import Console, printable
+from trainq.cli.context import Context
+from trainq.cli.listing import all_jobs
+from trainq.cli.patience import PatientClient
+from trainq.cli.registry import Command
+from trainq.cli.rendering import cut
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.jobs import ENDED, JobKind, JobState
+from trainq.messages import Events, GetOverview, JobDetail, JobView, Overview, Replay, ShowJob
+
+EXIT_NOT_SUCCEEDED = 1
+POLL_SECONDS = 0.3
+
+
+def _configure(parser: ArgumentParser) -> None:
+    parser.add_argument("jobs", nargs="*", type=types.job_id, metavar="JOB",
+                        help="train-7, or 7 for short; none: all that have not ended")
+
+
+def _run(arguments: Namespace, context: Context) -> int:
+    jobs = list(dict.fromkeys(arguments.jobs)) or _unfinished(context)
+    if not jobs:
+        context.console.say("there is nothing to wait for")
+    ended, code = wait_for(jobs, context)
+    if context.console.json:
+        context.console.emit({"jobs": ended})
+    return code
+
+
+def _unfinished(context: Context) -> list[str]:
+    states = tuple(state for state in JobState if state not in ENDED)
+    with BrokerClient(context.home) as broker:
+        return [job.id for job in all_jobs(broker, (JobKind.TRAIN,), states)][::-1]
+
+
+def wait_for(jobs: list[str], context: Context) -> tuple[list[dict[str, Any]], int]:
+    """Wait until all ``jobs`` have ended; each as a document, and 0 or :data:`EXIT_NOT_SUCCEEDED`.
+
+    Raises:
+        NotFoundError: there is no such job.
+        KeyboardInterrupt: after saying that the jobs go on.
+    """
+    with PatientClient(context.home, context.console) as broker:
+        waiting = Waiting(jobs, broker, context)
+        try:
+            while waiting.open:
+                waiting.turn()
+        except KeyboardInterrupt:
+            context.console.say(f"not waiting any longer; {', '.join(list(waiting.open)[:5])}"
+                                f"{' ...' if len(waiting.open) > 5 else ''} goes on")
+            raise
+    context.console.clear()
+    ended = [waiting.ended[job] for job in jobs]
+    failed = any(job.state is not JobState.SUCCEEDED for job in ended)
+    return msgspec.to_builtins(ended), EXIT_NOT_SUCCEEDED if failed else 0
+
+
+class Waiting:
+    """Which of the jobs are still ``open``, and how the others ``ended``."""
+
+    def __init__(self, jobs: list[str], broker: PatientClient, context: Context) -> None:
+        self.open = dict.fromkeys(jobs)
+        self.ended: dict[str, JobView] = {}
+        self._broker = broker
+        self._context = context
+        self._journal_id = ""
+        self._seq = 0
+
+    def turn(self) -> None:
+        """One round; it ends with a pause unless all jobs have ended."""
+        overview = self._broker.ask(GetOverview(request_id=new_request_id()), Overview)
+        if overview.journal_id != self._journal_id:
+            # The first round, or the journal was replaced: what was known of the jobs counts no more.
+            self._journal_id, self._seq = overview.journal_id, overview.seq
+            touched = set(self.open)
+        else:
+            touched = self._touched(overview.seq)
+        for job in [job for job in self.open if job in touched]:
+            self._look(job)
+        if self.open:
+            self._show(overview)
+            time.sleep(POLL_SECONDS)
+
+    def _touched(self, head_seq: int) -> set[str]:
+        touched: set[str] = set()
+        while self._seq < head_seq:
+            reply = self._broker.ask(Replay(request_id=new_request_id(), after_seq=self._seq), Events)
+            if not reply.events or reply.journal_id != self._journal_id:
+                break
+            touched |= {event.job for event in reply.events}
+            self._seq = reply.events[-1].seq
+        return touched
+
+    def _look(self, job: str) -> None:
+        view = self._broker.ask(ShowJob(request_id=new_request_id(), job=job), JobDetail).job
+        if view.state in ENDED:
+            del self.open[job]
+            self.ended[job] = view
+            if not self._context.console.json:
+                self._context.console.line(ending_line(view, self._context.console))
+
+    def _show(self, overview: Overview) -> None:
+        console = self._context.console
+        if console.lively:
+            why = picturing.fold(self._context, overview).why
+            text = f"waiting for {len(self.open)} job{'s' if len(self.open) > 1 else ''}: {why}"
+            console.show(cut(printable(text), console.talk_width))
+
+
+def ending_line(job: JobView, console: Console) -> str:
+    """How a job ended, in a line of stdout."""
+    id_, state, *rest = (printable(field) for field in wording.ending(job))
+    return "  ".join([id_, console.paint(state, wording.STATE_STYLES[job.state.value]), *rest])
+
+
+COMMANDS = {"wait": Command(_configure, _run)}

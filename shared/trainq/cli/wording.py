@@ -1,0 +1,62 @@
+"""Jobs in words: what people read about one in tables, progress lines and endings. Pure."""
+
+from __future__ import annotations
+
+from trainq.cli import rendering
+from trainq.jobs import JobState
+from trainq.messages import JobView, Progress
+
+STATE_STYLES = {
+    JobState.SUCCEEDED.value: "good",
+    JobState.RUNNING.value: "busy",
+    JobState.QUEUED.value: "",
+    JobState.HELD.value: "waiting",
+    JobState.CANCELLED.value: "waiting",
+    JobState.FAILED.value: "bad",
+    JobState.QUARANTINED.value: "bad",
+    JobState.REJECTED.value: "bad",
+}
+
+
+def standing(job: JobView) -> str:
+    """What there is to say beyond the state: progress, result, or reason."""
+    if job.state is JobState.RUNNING and job.cancel_reason is not None:
+        return "ends at the next step: " + job.cancel_reason
+    if job.state is JobState.RUNNING and job.progress is not None and job.progress.steps:
+        return advance(job.progress)
+    if job.state is JobState.SUCCEEDED:
+        return outcome(job)
+    if job.state is JobState.QUEUED and not job.reason and job.kind == "train":
+        return "prepared" if job.prepared else "to be prepared"
+    return job.reason
+
+
+def advance(progress: Progress) -> str:
+    """``step 12 of 64, loss 2.345``, or for other units the percentage."""
+    if progress.unit != "steps":
+        return f"{100 * progress.step // max(1, progress.steps)} % of the {progress.unit}"
+    loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
+    return f"step {progress.step} of {progress.steps}{loss}"
+
+
+def outcome(job: JobView) -> str:
+    """What a job that succeeded has done: ``64 steps, loss 5.123 to 2.001``."""
+    result = job.result or {}
+    steps = result.get("steps_done")
+    if not isinstance(steps, int):
+        return ""
+    first, last = result.get("first_loss"), result.get("last_loss")
+    losses = f", loss {first:.3f} to {last:.3f}" if isinstance(first, float) and isinstance(last, float) else ""
+    return f"{steps} step{'' if steps == 1 else 's'}{losses}"
+
+
+def took(job: JobView) -> str:
+    """How long it ran, from its first start to its end."""
+    if job.started_at is None or job.ended_at is None:
+        return ""
+    return rendering.duration(job.ended_at - job.started_at)
+
+
+def ending(job: JobView) -> list[str]:
+    """The fields of a line that says how a job ended, or how it stands."""
+    return [field for field in (job.id, job.state.value, job.name, standing(job), took(job)) if field]

@@ -1,0 +1,135 @@
+"""Publishing and restoring the whole state of the model line as one directory: the one commit point.
+
+A checkpoint holds a model folder that plain ``transformers`` loads (weights, configuration, tokenizer, chat template),
+``optimizer.safetensors``, ``rng.safetensors``, ``state.json``, and the manifest with the digests of all of them and the
+counters (:class:`trainq.checkpoints.CheckpointFacts`). No pickle is written or read. Weights, optimizer, generators and
+cursor become visible together or not at all.
+
+Only the process that holds the lock on the checkpoints' folder may call what publishes.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+
+from trainq import checkpoints, crashpoints, files, manifests
+from trainq.checkpoints import CheckpointFacts, Reason, Verified
+from trainq.config import Home
+from trainq.errors import DamageError, InputError
+from trainq.ml import determinism, model, optimizer, randomness
+from trainq.ml.line import ModelLine, assemble
+
+_OPTIMIZER, _RNG, _STATE = "optimizer.safetensors", "rng.safetensors", "state.json"
+
+
+class _State(msgspec.Struct, frozen=True, kw_only=True):
+    """``state.json``: what is neither a tensor nor one of the facts."""
+
+    rng: randomness.Remainder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Publication:
+    """A generation that is now on disk; ``seconds`` is how long training stood still for it."""
+
+    facts: CheckpointFacts
+    path: Path
+    seconds: float
+    size_bytes: int
+
+
+def publish(line: ModelLine, home: Home, reason: Reason) -> Publication:
+    """Publish the state in memory as the next generation, and make it the head and ``current``.
+
+    Raises:
+        InputError: a weight is not finite; nothing was published.
+        StorageError, StorageFullError: nothing was published, or everything but the link ``current``.
+    """
+    started = time.monotonic()
+    _refuse_non_finite(line)
+    facts = msgspec.structs.replace(
+        line.facts, generation=checkpoints.next_generation(home.checkpoints), reason=reason,
+        parent=line.head.name if line.head else "", fingerprint=determinism.fingerprint(line.accelerator.device))
+    path = home.checkpoints / facts.name
+    with files.publish_directory(path) as folder:
+        model.save(line.accelerator.unwrap_model(line.model), line.companions, folder)
+        rng_tensors, rng_remainder = randomness.capture()
+        (folder / _OPTIMIZER).write_bytes(tensors_to_bytes(optimizer.state_tensors(line.model, line.optimizer)))
+        (folder / _RNG).write_bytes(tensors_to_bytes(rng_tensors))
+        (folder / _STATE).write_bytes(msgspec.json.encode(_State(rng=rng_remainder)) + b"\n")
+        manifest = manifests.seal(folder, checkpoints.KIND, msgspec.to_builtins(facts))
+    crashpoints.reach("checkpoint.published")
+    line.facts = line.head = facts
+    point_current_at(home, facts)
+    return Publication(facts=facts, path=path, seconds=time.monotonic() - started,
+                       size_bytes=sum(record.size_bytes for record in manifest.files.values()))
+
+
+def point_current_at(home: Home, facts: CheckpointFacts) -> None:
+    """Make the link ``current`` lead to this generation. It is for people; nothing is resumed from it."""
+    target = f"{home.checkpoints.name}/{facts.name}"
+    if not home.current.is_symlink() or str(home.current.readlink()) != target:
+        files.replace_link(home.current, target)
+
+
+def restore(verified: Verified) -> ModelLine:
+    """Bring a proven checkpoint back to life, with the process's random number generators.
+
+    Raises:
+        DamageError: its content is not what a checkpoint of this model holds.
+    """
+    path = verified.path
+    try:
+        line = assemble(model.load(path), model.read_companions(path), verified.facts, head=verified.facts)
+    except InputError as error:
+        raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
+    optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / _OPTIMIZER))
+    try:
+        state = msgspec.json.decode((path / _STATE).read_bytes(), type=_State)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DamageError(str(path / _STATE), f"it cannot be read: {error}") from error
+    # Last, because making a model draws numbers.
+    randomness.restore(_read_tensors(path / _RNG), state.rng)
+    return line
+
+
+def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | None]:
+    """Take the steps of the cursor's job out of the weights: the line as it was before the job's first step.
+
+    If none of its steps is published, the head is that state and is just loaded again; else a new generation equal to
+    the job's base is published. The base's own cursor comes back with it.
+
+    Raises:
+        DamageError: the state before the job does not verify; nothing was changed.
+    """
+    if line.head is None:
+        raise ValueError("a line without a published state has nothing to go back to")
+    job = line.facts.cursor.job
+    if line.head.cursor.job != job:
+        return restore(checkpoints.verify(home.checkpoints / line.head.name)), None
+    restored = restore(checkpoints.verify(home.checkpoints / line.head.base))
+    restored.facts = msgspec.structs.replace(restored.facts, journal_seq=line.facts.journal_seq)
+    restored.head = line.head
+    return restored, publish(restored, home, "take_back")
+
+
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        tensors: dict[str, torch.Tensor] = tensors_from_bytes(path.read_bytes())
+    except Exception as error:  # safetensors raises a class of its own that is no subclass of anything useful
+        raise DamageError(str(path), f"no safetensors: {error}") from error
+    return tensors
+
+
+def _refuse_non_finite(line: ModelLine) -> None:
+    for name, parameter in line.model.named_parameters():
+        if not bool(torch.isfinite(parameter).all()):
+            raise InputError("a weight is not a finite number any more", field=name,
+                             mend="lower the learning rate, or look at the rows of this file")

@@ -1,0 +1,54 @@
+"""Same bits again: deterministic kernels, a pinned number of threads, and the fingerprint under which bits repeat.
+
+Bits depend on the torch build, the device, the CPU's instruction set and the number of threads (measured: one
+transformer step gives six different results under {default, AVX2, AVX512} x {1, 2} threads). Under one fingerprint they
+repeat. A helper thread that has used torch makes every CPU step slower until it sets its own number of threads to one,
+so there are none.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import torch
+
+
+def enforce() -> None:
+    """Make torch choose deterministic kernels, or raise where an operation has none. Call once, before any work.
+
+    On CUDA, ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` must be in the environment before the first use of cuBLAS
+    (https://docs.nvidia.com/cuda/cublas/#results-reproducibility); it is set here unless it is set already.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # Filling fresh memory would only hide reads of it, and costs a pass over every output.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # set on its module class
+    torch.backends.cudnn.benchmark = False
+    torch.set_float32_matmul_precision("highest")
+
+
+def set_threads(threads: int) -> None:
+    """Use ``threads`` threads inside an operation; 0 means one for each processor that this process may use."""
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+
+
+def seed(number: int) -> None:
+    """Set every random number generator that model code may use."""
+    random.seed(number)
+    np.random.seed(number)  # the legacy global generator is the one that libraries use
+    torch.manual_seed(number)
+
+
+def fingerprint(device: torch.device) -> dict[str, str]:
+    """What must be equal for bits to repeat."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return {
+        "torch": str(torch.__version__),
+        "device": kind,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": str(torch.get_num_threads()),
+        "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }

@@ -1,0 +1,61 @@
+"""The model line in memory: the one model that learns from file after file, its optimizer, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from trainq import __version__
+from trainq.checkpoints import CheckpointFacts, Cursor
+from trainq.ml import determinism, model, optimizer
+
+
+@dataclass(slots=True)
+class ModelLine:
+    """Everything that a checkpoint holds, alive. The generators of random numbers belong to the process.
+
+    ``facts`` describe the state in memory, ``head`` the newest published one; generation, parent and reason in
+    ``facts`` are the head's until the next publication.
+    """
+
+    accelerator: Accelerator
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    companions: Mapping[str, bytes]
+    facts: CheckpointFacts
+    head: CheckpointFacts | None
+
+    @property
+    def has_unpublished_steps(self) -> bool:
+        """Whether the state in memory is ahead of the newest published one."""
+        return self.head is None or self.facts.step != self.head.step
+
+
+def assemble(loaded: PreTrainedModel, companions: Mapping[str, bytes], facts: CheckpointFacts,
+             head: CheckpointFacts | None) -> ModelLine:
+    """Put the model on the device that ``accelerate`` chooses, in train mode, with a fresh optimizer."""
+    accelerator = Accelerator(mixed_precision="no")
+    placed = accelerator.prepare_model(loaded)
+    placed.train()
+    adamw = accelerator.prepare_optimizer(optimizer.make(placed))
+    return ModelLine(accelerator=accelerator, model=placed, optimizer=adamw, companions=companions, facts=facts,
+                     head=head)
+
+
+def begin(model_path: str, seed: int) -> ModelLine:
+    """A line at step 0: fresh weights for the built-in model (``model_path`` empty), or those of a local folder.
+
+    Raises:
+        InputError: the folder holds no model that can be used.
+    """
+    determinism.seed(seed)
+    loaded, name, tokenizer_folder = model.open_start(model_path)
+    # Setting the seed again makes what follows independent of how many numbers the weights took.
+    determinism.seed(seed)
+    facts = CheckpointFacts(generation=0, step=0, cursor=Cursor(), journal_seq=0, fingerprint={}, rows_seen=0,
+                            tokens_seen=0, model=name, created_by=f"trainq {__version__}", reason="initial")
+    return assemble(loaded, model.read_companions(tokenizer_folder), facts, head=None)

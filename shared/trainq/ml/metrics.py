@@ -1,0 +1,82 @@
+"""The history of a job's steps: ``metrics/<job>.jsonl``, one JSON line for each step that is in the weights.
+
+Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
+the file to its cursor, so that no step is in it twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from trainq import files
+
+
+class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """One optimizer step. ``step`` and ``job_step`` count it in (the first is 1).
+
+    ``loss`` is the mean over the step's trained tokens before the step (nats per token), ``grad_norm`` the norm before
+    clipping, ``tokens`` all tokens but padding, ``seconds`` the step's duration.
+    """
+
+    step: int
+    job_step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    trained_tokens: int
+    seconds: float
+
+
+class MetricsFile:
+    """The open file of one job. Also remembers the first and the last loss."""
+
+    def __init__(self, path: Path, keep_steps: int) -> None:
+        kept, keep_bytes = _read(path, keep_steps)
+        self.first_loss = kept[0].loss if kept else None
+        self.last_loss = kept[-1].loss if kept else None
+        self._file = files.open_growing(path, keep_bytes)
+
+    def append(self, metrics: StepMetrics) -> None:
+        """Add a step."""
+        if self.first_loss is None:
+            self.first_loss = metrics.loss
+        self.last_loss = metrics.loss
+        self._file.append(msgspec.json.encode(metrics) + b"\n")
+
+    def sync(self) -> None:
+        """Make the lines durable; before a checkpoint that covers them is published."""
+        self._file.sync()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def open_metrics(folder: Path, job: str, keep_steps: int) -> MetricsFile:
+    """Open the history of ``job``, cut to its first ``keep_steps`` steps."""
+    return MetricsFile(folder / f"{job}.jsonl", keep_steps)
+
+
+def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
+    """The first and last of the whole lines up to ``keep_steps``, and how many bytes those lines take."""
+    ends: list[StepMetrics] = []
+    size_bytes = 0
+    if not path.exists():
+        return ends, size_bytes
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                metrics = msgspec.json.decode(line, type=StepMetrics)
+            except msgspec.MsgspecError:
+                break  # torn by a kill; the step is done again
+            if not line.endswith(b"\n") or metrics.job_step > keep_steps:
+                break
+            size_bytes += len(line)
+            ends = [*ends[:1], metrics]
+    return ends, size_bytes

@@ -1,0 +1,217 @@
+"""Training one job on the model line, step by step, until it is done or somebody wants it otherwise.
+
+A step: rows of the plan, forward and backward in micro-batches with the loss divided by the trained tokens of the whole
+step (so that uneven micro-batches count as one batch), clip, AdamW. The line's optimizer, schedule and global step go
+on from file to file. Between steps, and only there, the observer is asked what it wants. A job is done exactly when
+``job_step == steps_planned > 0`` is published.
+
+Shape suffixes: b rows of a micro-batch, t tokens of its longest row, v vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+from torch.nn.functional import cross_entropy
+
+from trainq import crashpoints
+from trainq.checkpoints import Cursor, Reason
+from trainq.config import Home, TrainSettings
+from trainq.errors import DamageError, InputError
+from trainq.ml import batches, checkpointing, determinism, model, optimizer
+from trainq.ml.checkpointing import Publication
+from trainq.ml.line import ModelLine
+from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
+from trainq.shards import Shard, ShardRow
+
+
+class Wish(StrEnum):
+    """What the observer wants at a step boundary."""
+
+    GO_ON = "go_on"
+    STOP = "stop"
+    CANCEL = "cancel"
+
+
+class Ending(StrEnum):
+    """How :func:`train` left the job."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+
+
+class Observer(Protocol):
+    """Who is told and asked. Called in the training loop: it must not wait for anything."""
+
+    def wish(self) -> Wish:
+        """Asked before each step."""
+        ...
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        """A step is done."""
+        ...
+
+    def published(self, publication: Publication) -> None:
+        """A generation is on disk."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What is to be trained. ``journal_seq`` goes into the checkpoints that cover it."""
+
+    id: str
+    token: int
+    shard: Path
+    shard_digest: str
+    settings: TrainSettings
+    journal_seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How the job was left. Losses are those of the job's first and last step, if there were any."""
+
+    ending: Ending
+    first_loss: float | None
+    last_loss: float | None
+
+
+def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
+    """Train ``job`` from where the line's cursor says, to its end or until the observer wants otherwise.
+
+    A cancelled job leaves its steps in memory: follow with :func:`trainq.ml.checkpointing.take_back`.
+
+    Raises:
+        InputError: the job's fault: no rows, rows that do not fit the model, numbers that are not finite, another shard
+            than the one it began with.
+        DamageError: the shard is not what its manifest says.
+        StorageError, StorageFullError: a checkpoint or the metrics could not be written.
+    """
+    if line.head is not None and line.head.cursor.job == job.id and line.head.cursor.done:
+        with open_metrics(home.metrics, job.id, line.head.cursor.steps_planned) as metrics:
+            return Outcome(ending=Ending.FINISHED, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
+    determinism.set_threads(job.settings.threads)
+    with Shard.open(job.shard, verify=True) as shard:
+        plan = _plan(line, job, shard)
+        _place_cursor(line, job, plan)
+        with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
+            ending = _run(_Run(line, job, home, observer, shard, plan, metrics))
+            return Outcome(ending=ending, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    line: ModelLine
+    job: Job
+    home: Home
+    observer: Observer
+    shard: Shard
+    plan: batches.Plan
+    metrics: MetricsFile
+
+    def publish(self, reason: Reason) -> None:
+        self.metrics.sync()
+        self.observer.published(checkpointing.publish(self.line, self.home, reason))
+
+
+def _run(run: _Run) -> Ending:
+    line, settings = run.line, run.job.settings
+    published_at = time.monotonic()
+    while not line.facts.cursor.done:
+        wish = run.observer.wish()
+        if wish is Wish.CANCEL:
+            return Ending.CANCELLED
+        if wish is Wish.STOP:
+            if line.has_unpublished_steps:
+                run.publish("stop")
+            return Ending.STOPPED
+        metrics = _step(run)
+        run.metrics.append(metrics)
+        run.observer.stepped(metrics, line.facts.cursor)
+        crashpoints.reach("training.stepped")
+        if line.facts.cursor.done:
+            run.publish("job_end")
+        elif time.monotonic() - published_at >= settings.checkpoint_seconds:
+            run.publish("interval")
+            published_at = time.monotonic()
+    return Ending.FINISHED
+
+
+def _step(run: _Run) -> StepMetrics:
+    """One optimizer step; the line's facts count it when it is done."""
+    started = time.monotonic()
+    line, settings, facts = run.line, run.job.settings, run.line.facts
+    job_step = facts.cursor.job_step
+    micro_batches = [[run.shard.row(row) for row in rows] for rows in run.plan.micro_batches_of_step(job_step)]
+    rows = [row for micro_batch in micro_batches for row in micro_batch]
+    tokens, trained_tokens = sum(len(row.token_ids) for row in rows), sum(batches.targets(row) for row in rows)
+    rate = optimizer.adopt(line.optimizer, settings, facts.step)
+    loss = sum(_backward(line, micro_batch, trained_tokens) for micro_batch in micro_batches)
+    grad_norm = float(line.accelerator.clip_grad_norm_(line.model.parameters(), settings.max_grad_norm))
+    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        lines = sorted(row.line for row in rows)
+        raise InputError(f"loss {loss} and gradient norm {grad_norm} at step {job_step + 1}: not finite numbers",
+                         mend=f"lower the learning rate, or look at the lines {lines[:32]} of the file")
+    line.optimizer.step()
+    line.optimizer.zero_grad(set_to_none=True)
+    line.facts = msgspec.structs.replace(
+        facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
+        cursor=_advanced(facts.cursor, run.plan))
+    return StepMetrics(step=line.facts.step, job_step=job_step + 1, loss=loss, learning_rate=rate, grad_norm=grad_norm,
+                       tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
+
+
+def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int) -> float:
+    """Add the gradients of one micro-batch; gives its share of the step's mean loss."""
+    batch = batches.collate(rows, model.pad_token_id(line.model))
+    device = line.accelerator.device
+    tokens_bt, labels_bt = batch.tokens_bt.to(device), batch.labels_bt.to(device)
+    logits_btv = line.model(input_ids=tokens_bt, use_cache=False).logits
+    # What stands at t predicts t + 1.
+    loss = cross_entropy(logits_btv[:, :-1].flatten(0, 1).float(), labels_bt[:, 1:].flatten(),
+                         ignore_index=batches.NOT_TRAINED, reduction="sum") / max(1, trained_tokens_of_step)
+    line.accelerator.backward(loss)
+    return float(loss.detach())
+
+
+def _plan(line: ModelLine, job: Job, shard: Shard) -> batches.Plan:
+    if shard.digest != job.shard_digest:
+        raise DamageError(str(job.shard), f"it is the shard {shard.digest}, the job asks for {job.shard_digest}",
+                          mend="prepare the file again")
+    if not shard.rows:
+        raise InputError("there is no row to train", mend="look at the report of the preparation")
+    context = model.context_tokens(line.model)
+    if context is not None and shard.facts.longest_row_tokens > context:
+        raise InputError(f"a row has {shard.facts.longest_row_tokens} tokens, the model takes {context}",
+                         mend="prepare the file for this model")
+    return batches.Plan(shard.digest, shard.lengths(), job.settings)
+
+
+def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan) -> None:
+    """Go on in the job if the line is in it, else begin it; either way under the lease of now."""
+    cursor = line.facts.cursor
+    if cursor.job == job.id:
+        if (cursor.shard, cursor.steps_planned) != (job.shard_digest, plan.steps):
+            raise InputError(f"the job began with shard {cursor.shard} and {cursor.steps_planned} steps, and is to go "
+                             f"on with shard {job.shard_digest} and {plan.steps} steps", mend="begin it again")
+        cursor = msgspec.structs.replace(cursor, token=job.token)
+        base = line.facts.base
+    else:
+        cursor = Cursor(job=job.id, token=job.token, shard=job.shard_digest, steps_planned=plan.steps)
+        base = line.head.name if line.head else ""
+    line.facts = msgspec.structs.replace(line.facts, cursor=cursor, base=base, journal_seq=job.journal_seq)
+
+
+def _advanced(cursor: Cursor, plan: batches.Plan) -> Cursor:
+    job_step = cursor.job_step + 1
+    done = job_step == plan.steps
+    return msgspec.structs.replace(cursor, job_step=job_step, done=done,
+                                   epoch=plan.epoch_of_step(min(job_step, plan.steps - 1)))

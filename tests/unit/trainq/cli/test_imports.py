@@ -1,0 +1,42 @@
+"""The command line starts fast: no command's module brings in anything heavy."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from trainq.cli import registry
+
+FORBIDDEN = ("torch", "transformers", "pydantic", "numpy", "tokenizers", "accelerate")
+_PROBE = """
+import sys
+from trainq.cli import parsing
+parsing.parse({words!r})
+print(*sys.modules)
+"""
+_WORDS = {"submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
+          "config": ["config", "show"], "sample": ["sample", "x"]}
+
+
+def modules_of(name: str) -> set[str]:
+    words = _WORDS.get(name, [name])
+    probe = subprocess.run([sys.executable, "-c", _PROBE.format(words=words)], capture_output=True, text=True,
+                           check=True)
+    return set(probe.stdout.split())
+
+
+@pytest.mark.parametrize("name", registry.ENTRIES)
+def test_no_command_imports_anything_heavy(name: str) -> None:
+    modules = modules_of(name)
+    assert not modules & set(FORBIDDEN)
+    assert not any(module.startswith("trainq.ml") for module in modules)
+    assert "rich" not in modules
+
+
+def test_only_the_chosen_command_is_imported() -> None:
+    others = {f"trainq.cli.{entry.module}" for entry in registry.ENTRIES.values()} - {"trainq.cli.versioning"}
+    modules = modules_of("version")
+    assert not modules & others
+    assert not modules & {"zmq", "msgspec", "trainq.messages", "trainq.config"}
