@@ -82,6 +82,13 @@ class Installation:
             self._supervisord.kill()
             self._supervisord.wait()
 
+    def restart(self) -> None:
+        """Stop everything in order, and start it with the settings of now."""
+        assert self._supervisord is not None
+        self._supervisord.terminate()
+        self._supervisord.wait(timeout=200)
+        self.start()
+
     def kill_supervisord(self) -> None:
         """What an out-of-memory killer does."""
         assert self._supervisord is not None

@@ -1,0 +1,170 @@
+"""A checkpoint is everything: what is restored goes on exactly as what was saved, and damage is refused."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load, save
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
+from trainq import checkpoints, files, manifests
+from trainq.checkpoints import Verified
+from trainq.config import Home
+from trainq.errors import DamageError, InputError
+from trainq.ml import checkpointing
+from trainq.ml.training import Wish
+
+
+def head(home: Home) -> Verified:
+    found, damaged = checkpoints.newest_verified(home.checkpoints)
+    assert found is not None
+    assert damaged == []
+    return found
+
+
+def digests(verified: Verified) -> dict[str, str]:
+    return {name: record.blake3 for name, record in verified.manifest.files.items()}
+
+
+def test_what_is_restored_is_published_as_the_same_bytes(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS)), home, Script(at=2))
+    saved = head(home)
+    restored = checkpointing.restore(saved)
+    assert restored.facts == line.facts == saved.facts
+    checkpointing.publish(restored, home, "interval")
+    again = head(home)
+    assert digests(again) == digests(saved)
+    assert (again.facts.generation, again.facts.parent) == (saved.facts.generation + 1, saved.facts.name)
+
+
+def test_the_generators_draw_what_they_would_have_drawn(tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    random.gauss(0, 1)
+    np.random.standard_normal()
+    checkpointing.publish(line, home, "interval")
+
+    def draw() -> tuple[float, float, float, list[float]]:
+        return random.random(), random.gauss(0, 1), float(np.random.standard_normal()), torch.rand(3).tolist()
+
+    drawn = draw()
+    checkpointing.restore(head(home))
+    assert draw() == drawn
+
+
+def test_current_leads_to_the_head(tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    assert home.current.resolve() == head(home).path.resolve()
+    checkpointing.publish(line, home, "interval")
+    assert home.current.resolve() == head(home).path.resolve()
+    assert not home.current.readlink().is_absolute()
+    home.current.unlink()
+    checkpointing.point_current_at(home, head(home).facts)
+    assert home.current.resolve() == head(home).path.resolve()
+
+
+def test_plain_transformers_loads_it(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS)), home)
+    plain = AutoModelForCausalLM.from_pretrained(home.current)
+    tokenizer = AutoTokenizer.from_pretrained(home.current)
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "hé"}], tokenize=False,
+                                         add_generation_prompt=True)
+    assert text == "<|bos|><|user|>hé<|end|><|assistant|>"
+    tokens = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+    with torch.inference_mode():
+        assert torch.equal(plain.eval()(tokens).logits, line.model.eval()(tokens).logits)
+
+
+def test_no_pickle_is_written(tiny_model: Path, home: Home) -> None:
+    start(tiny_model, home)
+    assert {Path(name).suffix for name in head(home).manifest.files} == {".json", ".jinja", ".safetensors"}
+
+
+def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS, "first"), "job-1"), home)
+    before = head(home)
+    second = job_over(make_shard(LENGTHS, "second!"), "job-2")
+    train(line, second, home, Script(at=2))  # a stop publishes
+    train(line, second, home, Script(at=4, what=Wish.CANCEL))
+    partly = head(home)
+    assert partly.facts.cursor.job == "job-2"
+    line, publication = checkpointing.take_back(line, home)
+    after = head(home)
+    assert publication is not None
+    assert publication.facts == after.facts
+    assert digests(after) == digests(before)
+    assert (after.facts.step, after.facts.cursor, after.facts.base) == (
+        before.facts.step, before.facts.cursor, before.facts.base)
+    assert (after.facts.generation, after.facts.parent, after.facts.reason) == (
+        partly.facts.generation + 1, partly.facts.name, "take_back")
+    _, script = train(line, second, home)
+    assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_job_without_published_steps_is_taken_back_by_loading_the_head(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS)), home, Script(at=3, what=Wish.CANCEL))
+    assert line.has_unpublished_steps
+    line, publication = checkpointing.take_back(line, home)
+    assert publication is None
+    assert line.facts == head(home).facts
+    assert not line.has_unpublished_steps
+    checkpointing.publish(line, home, "interval")
+    first, second = reversed(checkpoints.list_generations(home.checkpoints))
+    assert digests(checkpoints.verify(first)) == digests(checkpoints.verify(second))
+
+
+def test_weights_that_are_no_numbers_are_not_published(tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    with torch.no_grad():
+        next(line.model.parameters())[0, 0] = float("nan")
+    with pytest.raises(InputError, match="finite"):
+        checkpointing.publish(line, home, "interval")
+    assert len(checkpoints.list_generations(home.checkpoints)) == 1
+    assert files.sweep_temporaries(home.checkpoints) == []
+
+
+def reseal(verified: Verified, name: str, content: bytes) -> Verified:
+    """The same checkpoint with another file in it and a manifest that fits: damage that digests cannot show."""
+    (verified.path / "manifest.json").unlink()
+    (verified.path / name).write_bytes(content)
+    manifests.seal(verified.path, checkpoints.KIND, msgspec.to_builtins(verified.facts))
+    return checkpoints.verify(verified.path)
+
+
+def test_an_optimizer_state_of_another_model_is_refused(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    train(start(tiny_model, home), job_over(make_shard(LENGTHS)), home, Script(at=1))
+    whole = head(home)
+    tensors = load((whole.path / "optimizer.safetensors").read_bytes())
+    name = next(name for name in tensors if name.endswith("norm.weight/exp_avg"))
+    for changed in ({**tensors, name: tensors[name][:-1].clone()}, {**tensors, name: tensors[name].double()},
+                    {other: tensor for other, tensor in tensors.items() if other != name},
+                    {**tensors, "extra/exp_avg": tensors[name].clone()}):
+        with pytest.raises(DamageError, match=r"optimizer\.safetensors"):
+            checkpointing.restore(reseal(whole, "optimizer.safetensors", save(changed)))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json"])
+def test_content_that_is_nonsense_is_refused(tiny_model: Path, home: Home, name: str) -> None:
+    start(tiny_model, home)
+    with pytest.raises(DamageError):
+        checkpointing.restore(reseal(head(home), name, b"nonsense"))
+
+
+def test_a_model_with_missing_weights_is_refused(tiny_model: Path, home: Home) -> None:
+    start(tiny_model, home)
+    whole = head(home)
+    tensors = load((whole.path / "model.safetensors").read_bytes())
+    del tensors["model.norm.weight"]
+    with pytest.raises(DamageError, match="missing_keys"):
+        checkpointing.restore(reseal(whole, "model.safetensors", save(tensors, metadata={"format": "pt"})))

@@ -1,0 +1,203 @@
+"""Training is exact: stopped and resumed anywhere it ends as if undisturbed; every row counts once an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+
+from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
+from trainq import checkpoints
+from trainq.checkpoints import Verified
+from trainq.config import Home, TrainSettings
+from trainq.errors import DamageError, InputError
+from trainq.ml import checkpointing
+from trainq.ml.line import ModelLine
+from trainq.ml.training import Ending, Wish
+
+STEPS = 6  # of a job over LENGTHS under SETTINGS
+
+
+def head(home: Home) -> Verified:
+    found, _ = checkpoints.newest_verified(home.checkpoints)
+    assert found is not None
+    return found
+
+
+def digests(home: Home) -> dict[str, str]:
+    return {name: record.blake3 for name, record in head(home).manifest.files.items()}
+
+
+def metric_lines(home: Home, job: str = "job-1") -> list[dict[str, float]]:
+    timeless = []
+    for text in (home.metrics / f"{job}.jsonl").read_bytes().splitlines():
+        line = msgspec.json.decode(text)
+        del line["seconds"]
+        timeless.append(line)
+    return timeless
+
+
+def test_a_job_trains_to_its_end(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    outcome, script = train(start(tiny_model, home), job_over(make_shard(LENGTHS)), home)
+    assert (outcome.ending, outcome.first_loss, outcome.last_loss) == (
+        Ending.FINISHED, script.losses[0], script.losses[-1])
+    facts = head(home).facts
+    assert (facts.step, facts.rows_seen, facts.tokens_seen) == (STEPS, 14, 2 * sum(LENGTHS))
+    assert (facts.cursor.job_step, facts.cursor.steps_planned, facts.cursor.done) == (STEPS, STEPS, True)
+    assert (facts.reason, facts.journal_seq, facts.base) == ("job_end", 40, "g000001-s00000000")
+    assert [metrics.learning_rate for metrics in script.steps] == [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01]
+    assert script.losses[-1] < script.losses[0]
+
+
+def test_the_last_partial_batch_is_trained(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    _, script = train(start(tiny_model, home), job_over(make_shard((4, 4, 4, 4, 4, 4, 4))), home)
+    assert [metrics.tokens for metrics in script.steps] == [12, 12, 4, 12, 12, 4]
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[str, object]:
+    """What an undisturbed run gave; filled by the first test that makes one."""
+    return {}
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+def test_stopped_and_resumed_is_undisturbed(tiny_model: Path, home: Home, make_shard: MakeShard, stop_at: int,
+                                            undisturbed: dict[str, object]) -> None:
+    job = job_over(make_shard(LENGTHS))
+    if not undisturbed:
+        train(start(tiny_model, home), job, home)
+        undisturbed |= {"digests": digests(home), "metrics": metric_lines(home)}
+        for path in checkpoints.list_generations(home.checkpoints):
+            path.rename(home.root / path.name)
+    outcome, first = train(start(tiny_model, home), job, home, Script(at=stop_at))
+    assert outcome.ending is Ending.STOPPED
+    assert (head(home).facts.reason, head(home).facts.cursor.done) == ("stop", False)
+    torch.manual_seed(999)  # nothing of this process may matter
+    outcome, second = train(checkpointing.restore(head(home)), job, home)
+    assert outcome.ending is Ending.FINISHED
+    assert (len(first.steps), len(second.steps)) == (stop_at, STEPS - stop_at)
+    assert digests(home) == undisturbed["digests"]
+    assert metric_lines(home) == undisturbed["metrics"]
+
+
+def test_steps_after_the_last_checkpoint_are_done_again_and_counted_once(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    job = job_over(make_shard(LENGTHS))
+    train(start(tiny_model, home), job, home, Script(at=2))
+    # The next life does two steps that no checkpoint covers, and its last line is torn.
+    train(checkpointing.restore(head(home)), job, home, Script(at=4, what=Wish.CANCEL))
+    with (home.metrics / "job-1.jsonl").open("ab") as stream:
+        stream.write(b'{"step":5,"job_')
+    train(checkpointing.restore(head(home)), job, home)
+    assert [line["job_step"] for line in metric_lines(home)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_two_files_are_one_line(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS, "a"), "job-1"), home)
+    adam_steps = optimizer_steps(line)
+    _, script = train(line, job_over(make_shard(LENGTHS, "b"), "job-2"), home)
+    assert [(metrics.step, metrics.job_step) for metrics in script.steps] == [
+        (STEPS + done, done) for done in range(1, STEPS + 1)]
+    assert {metrics.learning_rate for metrics in script.steps} == {SETTINGS.learning_rate}
+    assert (adam_steps, optimizer_steps(line)) == ({STEPS}, {2 * STEPS})
+    facts = head(home).facts
+    assert (facts.generation, facts.step, facts.cursor.job) == (3, 2 * STEPS, "job-2")
+    assert facts.parent == facts.base == checkpoints.list_generations(home.checkpoints)[1].name
+
+
+def optimizer_steps(line: ModelLine) -> set[int]:
+    return {int(state["step"]) for state in line.optimizer.state.values()}
+
+
+def test_a_finished_job_takes_no_further_step(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    job = job_over(make_shard(LENGTHS))
+    _, script = train(start(tiny_model, home), job, home)
+    outcome, again = train(checkpointing.restore(head(home)), job, home)
+    assert (outcome.ending, again.steps, again.publications) == (Ending.FINISHED, [], [])
+    assert (outcome.first_loss, outcome.last_loss) == (script.losses[0], script.losses[-1])
+
+
+def test_a_stop_before_the_first_step_publishes_nothing(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    outcome, script = train(start(tiny_model, home), job_over(make_shard(LENGTHS)), home, Script(at=0))
+    assert (outcome.ending, outcome.first_loss, script.publications) == (Ending.STOPPED, None, [])
+
+
+def test_checkpoints_come_by_the_clock(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    settings = msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-9)
+    _, script = train(start(tiny_model, home), job_over(make_shard(LENGTHS), settings=settings), home)
+    assert [publication.facts.reason for publication in script.publications] == ["interval"] * 5 + ["job_end"]
+    assert {publication.facts.base for publication in script.publications} == {"g000001-s00000000"}
+
+
+@pytest.mark.parametrize("micro_batch_rows", [1, 2])
+def test_accumulation_equals_the_big_batch(tiny_model: Path, home: Home, make_shard: MakeShard,
+                                           micro_batch_rows: int) -> None:
+    """Rows of very different length: the mean is over the step's tokens, not over micro-batches."""
+    shard = make_shard((3, 40, 5, 21))
+
+    def weights(rows: int) -> tuple[list[float], torch.Tensor]:
+        settings = TrainSettings(epochs=2, batch_rows=4, micro_batch_rows=rows, learning_rate=1e-3, threads=1)
+        line = start(tiny_model, home)
+        line.model.config._attn_implementation = "sdpa"
+        for layer in line.model.model.layers:
+            layer.self_attn.attention_dropout = 0.0
+        _, script = train(line, job_over(shard, f"job-{rows}", settings), home)
+        return script.losses, torch.cat([parameter.detach().flatten() for parameter in line.model.parameters()])
+
+    big_losses, big = weights(4)
+    losses, accumulated = weights(micro_batch_rows)
+    assert losses == pytest.approx(big_losses, rel=1e-5)
+    torch.testing.assert_close(accumulated, big, rtol=1e-4, atol=1e-5)
+
+
+def test_rows_longer_than_the_context_are_the_jobs_fault(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    with pytest.raises(InputError, match="65 tokens, the model takes 64"):
+        train(start(tiny_model, home), job_over(make_shard((3, 65))), home)
+
+
+def test_an_empty_shard_is_not_done(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    with pytest.raises(InputError, match="no row"):
+        train(start(tiny_model, home), job_over(make_shard(())), home)
+
+
+def test_another_shard_under_the_job_is_refused(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    job = job_over(make_shard(LENGTHS))
+    train(line, job, home, Script(at=2))
+    with pytest.raises(InputError, match="began with shard"):
+        train(line, job_over(make_shard(LENGTHS[:-1], "other")), home)
+    with pytest.raises(DamageError, match="the job asks for"):
+        train(line, replace(job, shard_digest="cd" * 32), home)
+
+
+def test_numbers_that_are_not_finite_change_nothing(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    with torch.no_grad():
+        line.model.model.norm.weight.fill_(float("inf"))
+    with pytest.raises(InputError, match=r"not finite numbers.*lines \["):
+        train(line, job_over(make_shard(LENGTHS)), home)
+    assert line.facts.step == 0
+    assert optimizer_steps(line) == set()
+    assert len(checkpoints.list_generations(home.checkpoints)) == 1
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_training_goes_on_from_the_one_before(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    job = job_over(make_shard(LENGTHS))
+    line = start(tiny_model, home)
+    train(line, job, home, Script(at=2))
+    train(line, job, home, Script(at=4))
+    weights = head(home).path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 4
+    weights.write_bytes(content)
+    found, damaged = checkpoints.newest_verified(home.checkpoints)
+    assert found is not None
+    assert [error.path for error in damaged] == [str(weights)]
+    _, script = train(checkpointing.restore(found), job, home)
+    assert [metrics.job_step for metrics in script.steps] == [3, 4, 5, 6]
+    assert (head(home).facts.generation, head(home).facts.parent) == (4, found.facts.name)

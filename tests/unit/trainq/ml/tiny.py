@@ -1,0 +1,63 @@
+"""What the tests of training share: an observer that follows a script, settings, and the two verbs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from trainq.checkpoints import Cursor
+from trainq.config import Home, TrainSettings
+from trainq.ml import checkpointing, line, training
+from trainq.ml.checkpointing import Publication
+from trainq.ml.line import ModelLine
+from trainq.ml.metrics import StepMetrics
+from trainq.ml.training import Job, Outcome, Wish
+from trainq.shards import Shard
+
+SEED = 5
+MakeShard = Callable[..., Path]
+
+
+class Script:
+    """An observer that wants ``what`` once the job has done ``at`` steps, and remembers everything."""
+
+    def __init__(self, at: int = -1, what: Wish = Wish.STOP) -> None:
+        self._at, self._what, self._done = at, what, 0
+        self.steps: list[StepMetrics] = []
+        self.publications: list[Publication] = []
+
+    def wish(self) -> Wish:
+        return self._what if self._done == self._at else Wish.GO_ON
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        assert metrics.job_step == cursor.job_step
+        self._done = cursor.job_step
+        self.steps.append(metrics)
+
+    def published(self, publication: Publication) -> None:
+        self.publications.append(publication)
+
+    @property
+    def losses(self) -> list[float]:
+        return [metrics.loss for metrics in self.steps]
+
+
+SETTINGS = TrainSettings(epochs=2, batch_rows=3, micro_batch_rows=2, learning_rate=1e-2, warmup_steps=4, threads=1)
+LENGTHS = (5, 9, 3, 12, 7, 4, 8)  # 7 rows: each epoch is 3, 3 and 1
+
+
+def job_over(shard: Path, name: str = "job-1", settings: TrainSettings = SETTINGS) -> Job:
+    with Shard.open(shard, verify=False) as opened:
+        return Job(id=name, token=1, shard=shard, shard_digest=opened.digest, settings=settings, journal_seq=40)
+
+
+def start(tiny_model: Path, home: Home) -> ModelLine:
+    """A line with its initial generation published."""
+    begun = line.begin(str(tiny_model), SEED)
+    checkpointing.publish(begun, home, "initial")
+    return begun
+
+
+def train(begun: ModelLine, job: Job, home: Home, script: Script | None = None) -> tuple[Outcome, Script]:
+    script = script or Script()
+    return training.train(begun, job, home, script), script
