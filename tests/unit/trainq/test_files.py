@@ -97,3 +97,21 @@ def test_make_directory_is_private_and_idempotent(tmp_path: Path) -> None:
 def test_removing_what_is_gone_is_no_error(tmp_path: Path) -> None:
     files.remove_file(tmp_path / "x")
     files.remove_tree(tmp_path / "y")
+
+
+def test_a_growing_file_is_cut_to_what_is_kept_and_grows_from_there(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    growing = files.open_growing(path, keep_bytes=0)
+    growing.append(b"one\ntwo\nthr")
+    growing.sync()
+    growing.close()
+    growing = files.open_growing(path, keep_bytes=8)
+    growing.append(b"three\n")
+    growing.close()
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_growing_file_is_never_padded(tmp_path: Path) -> None:
+    files.open_growing(tmp_path / "history", keep_bytes=100).close()
+    assert (tmp_path / "history").read_bytes() == b""

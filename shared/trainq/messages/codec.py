@@ -1,0 +1,110 @@
+"""Bytes to messages and back: the one place where what comes in is judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainq import errors
+from trainq.messages.replies import EventView, Live, Refused, ReplyEnvelope
+from trainq.messages.requests import AnyRequest
+from trainq.messages.work import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
+
+EVENT_TOPIC = b"event."
+LIVE_TOPIC = b"live."
+
+_request_decoder = msgspec.msgpack.Decoder(AnyRequest)
+_reply_decoder = msgspec.msgpack.Decoder(ReplyEnvelope)
+_event_decoder = msgspec.msgpack.Decoder(EventView)
+_live_decoder = msgspec.msgpack.Decoder(Live)
+_encoder = msgspec.msgpack.Encoder()
+
+
+class _Envelope(msgspec.Struct, frozen=True):
+    request_id: str = ""
+    v: int = 0
+
+
+_envelope_decoder = msgspec.msgpack.Decoder(_Envelope)
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """The msgpack bytes of any message of this module."""
+    return _encoder.encode(message)
+
+
+def decode_request(payload: bytes) -> AnyRequest:
+    """A valid request, or :class:`~trainq.errors.ProtocolError`."""
+    request: AnyRequest = _decode(_request_decoder, payload)
+    return request
+
+
+def decode_reply(payload: bytes) -> ReplyEnvelope:
+    """A valid reply, or :class:`~trainq.errors.ProtocolError`."""
+    reply: ReplyEnvelope = _decode(_reply_decoder, payload)
+    return reply
+
+
+def decode_event(payload: bytes) -> EventView:
+    """A valid published event, or :class:`~trainq.errors.ProtocolError`."""
+    event: EventView = _decode(_event_decoder, payload)
+    return event
+
+
+def decode_live(payload: bytes) -> Live:
+    """A valid live message, or :class:`~trainq.errors.ProtocolError`."""
+    live: Live = _decode(_live_decoder, payload)
+    return live
+
+
+def request_id_of(payload: bytes) -> str:
+    """The id of a request that could not be decoded, so that its sender can be told; empty if there is none."""
+    try:
+        return _envelope_decoder.decode(payload).request_id[:64]
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return ""
+
+
+def _decode(decoder: Any, payload: bytes) -> Any:
+    if len(payload) > MAX_MESSAGE_BYTES:
+        raise errors.ProtocolError(f"a message of {len(payload)} bytes is over the limit of {MAX_MESSAGE_BYTES}",
+                                   mend="split it")
+    try:
+        return decoder.decode(payload)
+    # ValueError: msgspec raises it bare for invalid UTF-8; RecursionError: nesting bombs.
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise errors.ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}",
+                                   mend="see docs/protocol.md") from error
+
+
+_ERROR_CLASSES: dict[str, type[errors.TrainqError]] = {
+    cls.code: cls
+    for cls in (errors.UsageError, errors.InputError, errors.NotFoundError, errors.StorageFullError,
+                errors.StorageError, errors.ProtocolError, errors.RequestReusedError)
+}
+
+
+def refusal(error: errors.TrainqError) -> Refused:
+    """The reply that tells a client of ``error``."""
+    return Refused(code=error.code, message=error.message, mend=error.mend)
+
+
+class RefusedError(errors.TrainqError):
+    """The broker refused, with a code for which there is no class of its own on this side."""
+
+    def __init__(self, refused: Refused) -> None:
+        super().__init__(refused.message, mend=refused.mend)
+        self.refused_code = refused.code
+
+
+def raise_refusal(refused: Refused) -> None:
+    """Raise the error class that stands for the broker's refusal."""
+    if refused.code in (errors.StaleLeaseError.code, errors.TransitionError.code):
+        error = RefusedError(refused)
+        error.exit_code = errors.TransitionError.exit_code
+        raise error
+    cls = _ERROR_CLASSES.get(refused.code)
+    if cls is None or cls is errors.InputError:
+        raise RefusedError(refused)
+    raise cls(refused.message, mend=refused.mend)

@@ -1,0 +1,166 @@
+"""What the broker answers and publishes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from trainq.jobs import JobKind, JobState
+from trainq.messages.requests import Heartbeat
+from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, TrainSpec
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one submitted item: a job (perhaps an earlier one with the same content), or an error."""
+
+    request_id: str
+    job: str = ""
+    state: str = ""
+    duplicate: bool = False
+    error_code: str = ""
+    error: str = ""
+
+
+class JobView(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as people see it. Times are wall seconds since 1970."""
+
+    id: str
+    number: int
+    kind: JobKind
+    state: JobState
+    name: str
+    priority: str
+    origin: str
+    digest: str
+    size_bytes: int
+    prepared: bool
+    rows: int
+    tokens: int
+    attempts: int
+    failures: int
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    retry_at: float
+    reason: str
+    cancel_reason: str | None
+    result: dict[str, Any] | None
+    progress: Progress | None = None
+
+
+class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
+    """What the broker last heard of a process; ``age_seconds`` ago."""
+
+    name: str
+    session: str
+    pid: int
+    state: Lifecycle
+    detail: str
+    started_at: float
+    age_seconds: float
+
+
+class Done(Message, frozen=True, kw_only=True, tag=True):
+    """Yes, and it is on disk. ``changed`` is false when it was so already."""
+
+    changed: bool = True
+    seq: int = 0
+
+
+class Submitted(Message, frozen=True, kw_only=True, tag=True):
+    """A receipt for each item, in their order; all are on disk."""
+
+    receipts: list[Receipt]
+
+
+class Leased(Message, frozen=True, kw_only=True, tag=True):
+    """A lease, or why there is none."""
+
+    lease: Lease | None
+    reason: str = ""
+
+
+class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
+    """What the worker must know: leases that it lost, and jobs that it is to end."""
+
+    lost: tuple[str, ...] = ()
+    cancel: tuple[str, ...] = ()
+
+
+class JobList(Message, frozen=True, kw_only=True, tag=True):
+    """One page of jobs."""
+
+    jobs: list[JobView]
+
+
+class JobDetail(Message, frozen=True, kw_only=True, tag=True):
+    """One job, what it waits for, its report, and the settings that were frozen with it."""
+
+    job: JobView
+    waits_for: list[str]
+    after_any: bool
+    report: dict[str, Any] | None
+    spec: TrainSpec
+
+
+class Overview(Message, frozen=True, kw_only=True, tag=True):
+    """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now."""
+
+    journal_id: str
+    seq: int
+    at: float
+    paused_reason: str | None
+    counts: dict[str, dict[str, int]]
+    running: list[JobView]
+    waiting: list[JobView]
+    waiting_reason: str
+    generation: int
+    checkpoint: str
+    step: int
+    services: list[ServiceView]
+
+
+class EventView(msgspec.Struct, frozen=True, kw_only=True):
+    """A committed event as it is published and replayed: ``body`` holds the fields, also ``type``."""
+
+    seq: int
+    at: float
+    type: str
+    job: str
+    body: dict[str, Any]
+    v: int = PROTOCOL_VERSION
+
+
+class Events(Message, frozen=True, kw_only=True, tag=True):
+    """A stretch of the journal. ``head_seq`` is its newest number; ``journal_id`` changes when the journal does."""
+
+    journal_id: str
+    head_seq: int
+    events: list[EventView]
+
+
+class Refused(Message, frozen=True, kw_only=True, tag=True):
+    """No, nothing was changed, and why. ``code`` is that of an error class of trainq."""
+
+    code: str
+    message: str
+    mend: str = ""
+
+
+AnyReply = Done | Submitted | Leased | HeartbeatReply | JobList | JobDetail | Overview | Events | Refused
+
+
+class ReplyEnvelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A reply with the id of the request that it answers."""
+
+    request_id: str
+    reply: AnyReply
+    v: int = PROTOCOL_VERSION
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """Published beside the events and never journalled: a heartbeat as it came in."""
+
+    heartbeat: Heartbeat
+    v: int = PROTOCOL_VERSION

@@ -1,0 +1,188 @@
+"""What a client asks of the broker."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from trainq.config import ColumnMap, Epochs
+from trainq.jobs import JobKind, JobState, Origin, Priority
+from trainq.messages.work import (
+    MAX_PAGE,
+    MAX_SUBMITS,
+    Digest,
+    Id,
+    LeaseState,
+    Lifecycle,
+    Message,
+    Name,
+    Natural,
+    Result,
+    Text,
+    Token,
+)
+
+
+class Request(Message, frozen=True, kw_only=True):
+    """Asked of the broker. The same ``request_id`` with the same content may be sent again and again."""
+
+    request_id: Id
+    v: Literal[1] = 1
+
+
+class Overrides(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submit wants otherwise than the configuration says."""
+
+    epochs: Epochs | None = None
+    map: ColumnMap | None = None
+
+
+class SubmitItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One file: its content must already lie, fsynced, under ``digest`` in the home's ``data/``.
+
+    ``folder`` is the inbox sub-folder that it came from, for which ``[data.folders]`` may say something.
+    """
+
+    request_id: Id
+    name: Name
+    folder: Annotated[str, Meta(max_length=1024)] = ""
+    digest: Digest
+    size_bytes: Natural
+    priority: Priority = Priority.NORMAL
+    origin: Origin = Origin.PEOPLE
+    after: Annotated[tuple[Id, ...], Meta(max_length=100)] = ()
+    after_any: bool = False
+    force: bool = False
+    overrides: Overrides = Overrides()
+
+
+class Submit(Request, frozen=True, kw_only=True, tag=True):
+    """Accept files; each item is judged by itself and its receipt says what became of it."""
+
+    items: Annotated[list[SubmitItem], Meta(min_length=1, max_length=MAX_SUBMITS)]
+
+
+class TakeLease(Request, frozen=True, kw_only=True, tag=True):
+    """Give me work. ``session`` names this life of the worker; a former life's job comes back at once."""
+
+    worker: Id
+    session: Id
+    kinds: Annotated[tuple[JobKind, ...], Meta(min_length=1)]
+
+
+class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
+    """I live, this is my state, these are my leases. Never journalled."""
+
+    service: Id
+    session: Id
+    pid: Natural
+    state: Lifecycle
+    detail: Text = ""
+    started_at: float = 0.0
+    leases: Annotated[tuple[LeaseState, ...], Meta(max_length=100)] = ()
+
+
+class LeaseRequest(Request, frozen=True, kw_only=True):
+    """About one lease; refused when ``token`` is not the lease's."""
+
+    job: Id
+    token: Token
+
+
+class Complete(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The job is done. With ``next_kinds`` the next lease comes in the same commit."""
+
+    result: Result
+    worker: Id
+    session: Id
+    next_kinds: tuple[JobKind, ...] = ()
+
+
+class Fail(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The attempt failed by the job's own fault."""
+
+    reason: Text
+
+
+class Release(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """I stop; give the job to somebody else, or to my next life."""
+
+    reason: Text = "released"
+
+
+class AcknowledgeCancel(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The cancel took effect: the job's work is stopped and its steps are out of the weights."""
+
+
+class ReportCheckpoint(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """A new generation is published and verified."""
+
+    generation: Natural
+    name: Name
+    step: Natural
+    job_step: Natural
+    done: bool
+    reason: Text
+
+
+class ReportRefusedFile(Request, frozen=True, kw_only=True, tag=True):
+    """A file in the inbox could not be accepted; it lies in ``rejected/``."""
+
+    name: Name
+    reason: Text
+    report: Text
+
+
+class Cancel(Request, frozen=True, kw_only=True, tag=True):
+    """End this job: at once if it waits, at the next step boundary if it runs."""
+
+    job: Id
+    reason: Text = "cancelled by a person"
+
+
+class PauseQueue(Request, frozen=True, kw_only=True, tag=True):
+    """Grant no new train job until resumed."""
+
+    reason: Text = "paused by a person"
+
+
+class ResumeQueue(Request, frozen=True, kw_only=True, tag=True):
+    """Grant train jobs again. Without a pause it does nothing."""
+
+
+class ListJobs(Request, frozen=True, kw_only=True, tag=True):
+    """Jobs, newest first; the next page begins before the last page's smallest ``number``."""
+
+    kinds: tuple[JobKind, ...] = (JobKind.TRAIN,)
+    states: tuple[JobState, ...] = ()
+    before_number: int | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
+
+
+class ShowJob(Request, frozen=True, kw_only=True, tag=True):
+    """Everything about one job."""
+
+    job: Id
+
+
+class GetOverview(Request, frozen=True, kw_only=True, tag=True):
+    """The broker's part of the status picture."""
+
+
+class Replay(Request, frozen=True, kw_only=True, tag=True):
+    """The events after ``after_seq``, in order; of one job if it is named.
+
+    The reply may hold fewer than ``limit``, so that it stays within a message; only an empty one is the end.
+    """
+
+    after_seq: Natural
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+    job: Annotated[str, Meta(max_length=64)] = ""
+
+
+AnyRequest = (
+    Submit | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
+    | ReportRefusedFile | Cancel | PauseQueue | ResumeQueue | ListJobs | ShowJob | GetOverview | Replay
+)

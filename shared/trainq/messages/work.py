@@ -1,0 +1,120 @@
+"""What requests and replies are made of: bounded fields, and the parts that speak of a job's work."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from trainq.config import DataSettings, TrainSettings
+from trainq.ids import DIGEST_PATTERN, ID_PATTERN
+from trainq.jobs import JobKind
+
+PROTOCOL_VERSION = 1
+# Precedent: the frame limit of 4 MiB is far above the largest legal message (10 000 submits of 300 bytes).
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+MAX_SUBMITS = 10_000
+MAX_PAGE = 1000
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+Digest = Annotated[str, Meta(pattern=DIGEST_PATTERN)]
+Text = Annotated[str, Meta(max_length=4096)]
+Name = Annotated[str, Meta(min_length=1, max_length=1024)]
+Token = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+
+
+class Lifecycle(StrEnum):
+    """What a process says of itself in each heartbeat."""
+
+    INITIALIZING = "INITIALIZING"
+    RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    STOPPED = "STOPPED"
+    ERROR = "ERROR"
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Anything on a wire; ``type`` is the class name."""
+
+
+class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submit froze: the settings that its preparation and its training use, whatever is configured later."""
+
+    model: str
+    data: DataSettings
+    train: TrainSettings
+
+
+class PrepareResult(Message, frozen=True, kw_only=True, tag=True):
+    """A preparation ended with a shard in the cache (``shard`` is its folder's name there)."""
+
+    shard: Name
+    shard_digest: Digest
+    rows: Annotated[int, Meta(ge=1)]
+    tokens: Annotated[int, Meta(ge=1)]
+    report: dict[str, Any]
+
+
+class RejectResult(Message, frozen=True, kw_only=True, tag=True):
+    """A preparation ended with the verdict that the file is unfit."""
+
+    reason: Text
+    report: dict[str, Any]
+
+
+class TrainResult(Message, frozen=True, kw_only=True, tag=True):
+    """A training ended with a published generation that covers all of the job's steps."""
+
+    steps_done: Natural
+    steps_planned: Natural
+    global_step: Natural
+    generation: Natural
+    checkpoint: Name
+    first_loss: float | None = None
+    last_loss: float | None = None
+
+
+Result = PrepareResult | RejectResult | TrainResult
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running job is; lives in memory only. ``step`` of ``steps`` in ``unit`` (steps, or bytes read)."""
+
+    step: Natural = 0
+    steps: Natural = 0
+    unit: str = "steps"
+    global_step: Natural = 0
+    loss: float | None = None
+    learning_rate: float | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+
+
+class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
+    """One lease as its worker sees it, sent with each heartbeat."""
+
+    job: Id
+    token: Token
+    progress: Progress = Progress()
+
+
+class Lease(Message, frozen=True, kw_only=True, tag=True):
+    """A job in a worker's hands until ``lease_seconds`` after the last heartbeat."""
+
+    job: str
+    kind: JobKind
+    token: int
+    attempt: int
+    name: str
+    digest: str
+    size_bytes: int
+    spec: TrainSpec
+    shard: str = ""
+    shard_digest: str = ""
+    seq: int
+    lease_seconds: float
+    heartbeat_seconds: float
