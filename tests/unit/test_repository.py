@@ -1,0 +1,88 @@
+"""The repository says what is true: docs name every module, supervisord.conf keeps its promises, scripts run."""
+
+import configparser
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from trainq import config, picture
+from trainq.cli import registry
+
+ROOT = config.project_root()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+GUIDE = (ROOT / "docs" / "guide.md").read_text()
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def supervisor() -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser()
+    parser.read(ROOT / "supervisord.conf")
+    return parser
+
+
+def test_the_tree_in_the_docs_names_every_module_and_no_other() -> None:
+    tree = ARCHITECTURE.split("## The folders")[1].split("## Who may import whom")[0]
+    named = set(re.findall(r"[a-z_]+", tree))
+    for package in (ROOT / "shared" / "trainq", ROOT / "services"):
+        for path in package.iterdir():
+            if path.suffix == ".py" and path.stem != "__init__":
+                assert path.stem in named, f"docs/architecture.md does not name {path}"
+            if path.is_dir() and (path / "__init__.py").exists():
+                assert path.name in named, f"docs/architecture.md does not name {path}"
+    for service in (ROOT / "services").iterdir():
+        for path in service.glob("*.py"):
+            assert path.stem in named or path.stem in ("__init__", "__main__", "roster", "views"), path
+    for line in re.findall(r"^        ([a-z]+)/? ", tree, re.MULTILINE):
+        assert list((ROOT / "shared" / "trainq").glob(f"{line}*")) or (ROOT / "services" / line).is_dir(), line
+
+
+def test_the_layers_in_the_docs_are_those_that_are_checked() -> None:
+    layers = PYPROJECT["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert "\n".join(f"    {layer}" for layer in layers) in ARCHITECTURE
+
+
+def test_supervisord_runs_every_service_and_listens_on_no_network() -> None:
+    conf = supervisor()
+    programs = {section.removeprefix("program:") for section in conf.sections() if section.startswith("program:")}
+    assert programs == set(picture.SERVICES)
+    assert programs == {path.parent.name for path in (ROOT / "services").glob("*/__main__.py")}
+    assert not conf.has_section("inet_http_server")
+    assert "%(ENV_" not in re.sub(r"^;.*$", "", (ROOT / "supervisord.conf").read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", picture.SERVICES)
+def test_each_program_is_stopped_whole_and_never_given_up(name: str) -> None:
+    program = supervisor()[f"program:{name}"]
+    assert program["stopasgroup"] == program["killasgroup"] == "true"
+    assert int(program["startsecs"]) == 1
+    assert int(program["startretries"]) >= 1_000_000
+    assert program["stdout_logfile_maxbytes"]
+    assert int(program["stopwaitsecs"]) >= (180 if name == "trainer" else 10)
+
+
+def test_the_guide_names_every_command_and_every_setting() -> None:
+    for command in registry.ENTRIES:
+        assert command in GUIDE, command
+    for section in config.Settings.__struct_fields__:
+        for key in getattr(config.Settings(), section).__struct_fields__:
+            assert key in GUIDE, f"docs/guide.md does not name [{section}] {key}"
+
+
+def test_the_license_and_the_example_files_are_there() -> None:
+    assert "MIT" in (ROOT / "LICENSE").read_text()
+    for name in ("chat.jsonl", "prompt-completion.jsonl", "text.jsonl"):
+        assert len((ROOT / "examples" / name).read_text().splitlines()) >= 200
+
+
+def test_nothing_but_trainq_files_publishes() -> None:
+    """Renames and fsyncs outside trainq.files would go around its crash points and its rule."""
+    around = re.compile(r"os\.(replace|rename|fsync|truncate)\(|shutil\.(move|rmtree|copy)|\.rename\(|\.replace\(Path")
+    # The journal's fsyncs are SQLite's; it only makes the name of the new file durable.
+    allowed = {Path("shared/trainq/files.py"), Path("shared/trainq/journal/store.py")}
+    for folder in ("shared", "services"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if path.relative_to(ROOT) not in allowed:
+                found = around.search(path.read_text())
+                assert found is None, f"{path}: {found.group() if found else ''}"
