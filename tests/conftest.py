@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from installations import Installation
+from installations import ROOT, Installation
 
+# What a test starts imports the tree under test, whatever is installed in the environment.
+os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
