@@ -6,6 +6,7 @@ content. Files lie in ``<home>/logs`` and are rotated by size; nothing here ever
 
 from __future__ import annotations
 
+import json
 import logging
 import logging.handlers
 import sys
@@ -38,7 +39,11 @@ class JsonLineFormatter(logging.Formatter):
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        try:
+            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        except orjson.JSONEncodeError:
+            # A file name that is no UTF-8 has surrogates, which orjson refuses and the standard library escapes.
+            return json.dumps(line, default=str)
 
 
 class EventLog:
@@ -55,6 +60,11 @@ class EventLog:
 
     def warning(self, event: str, **facts: object) -> None:
         self._logger.warning(event, extra={"facts": facts})
+
+    def close(self) -> None:
+        """Close the file; the log may not be used after."""
+        for handler in self._logger.handlers:
+            handler.close()
 
     def error(self, event: str, **facts: object) -> None:
         self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)

@@ -78,7 +78,8 @@ def test_the_license_and_the_example_files_are_there() -> None:
 
 def test_nothing_but_trainq_files_publishes() -> None:
     """Renames and fsyncs outside trainq.files would go around its crash points and its rule."""
-    around = re.compile(r"os\.(replace|rename|fsync|truncate)\(|shutil\.(move|rmtree|copy)\(|\.rename\(|\.replace\(Path")
+    around = re.compile(
+        r"os\.(replace|rename|fsync|truncate)\(|shutil\.(move|rmtree|copy)\(|\.rename\(|\.replace\(Path")
     # The journal's fsyncs are SQLite's; it only makes the name of the new file durable.
     allowed = {Path("shared/trainq/files.py"), Path("shared/trainq/journal/store.py")}
     for folder in ("shared", "services"):

@@ -142,6 +142,7 @@ def run(name: str, body: Callable[[Process], int | None]) -> int:
         log.error("ended_by_bug")
         raise
     log.info("ended", exit_code=code)
+    log.close()
     lock.release()
     return code
 
