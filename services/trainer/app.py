@@ -22,6 +22,7 @@ from trainq.messages import Done, Lifecycle, ReportCheckpoint
 from trainq.service import HeldLease, Peer, Process, take_lease
 
 IDLE_SECONDS = 1.0
+SHOW_SECONDS = 1.0
 # Shorter than stopwaitsecs in supervisord.conf, so that the agent is still there to see a slow save end.
 SAVE_SECONDS = 170.0
 # After a fault of the machine, not of a file: wait before anything is tried again.
@@ -44,6 +45,7 @@ class Agent:
         self._watched: list[int] = []
         self._not_before = 0.0
         self._start_at: float | None = None
+        self._next_show = 0.0
 
     def close(self) -> None:
         """Save, hand back, say goodbye; within the time that supervisord gives."""
@@ -139,6 +141,7 @@ class Agent:
                 self._child.send(self._train_message(held))
             case assignment.ShowProgress():
                 held.progress = effect.progress
+                self._show_soon()
             case assignment.ReportPublished():
                 self._outbox.append(lambda: self._report_published(held, effect.published))
             case assignment.CompleteJob():
@@ -155,6 +158,13 @@ class Agent:
             case assignment.ForgetJob():
                 self._process.log.warning("lease_lost", job=held.lease.job)
                 self._held = None
+
+    def _show_soon(self) -> None:
+        """People who follow a job see it move: the heartbeat goes out early, though not with every step."""
+        now = self._process.clock.monotonic()
+        if now >= self._next_show:
+            self._next_show = now + SHOW_SECONDS
+            self._peer.beat_soon()
 
     def _end(self, report: Callable[[], bool]) -> None:
         """The job is over on this side; the lease is held on to until the broker has heard of it."""
