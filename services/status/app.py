@@ -6,13 +6,12 @@ older, which the picture says.
 
 from __future__ import annotations
 
-import os
-
 import orjson
 from msgspec import to_builtins
 
 from trainq import files, messages, picture
 from trainq.ids import new_request_id
+from trainq.liveness import is_alive
 from trainq.messages import GetOverview, Lifecycle, Overview
 from trainq.service import Peer, Process
 from trainq.transport import Publisher, new_context
@@ -63,19 +62,6 @@ class Status:
         self._publisher.publish(picture.STATUS_TOPIC, messages.encode(now))
         files.replace_file(process.home.status_file,
                            orjson.dumps(to_builtins(now), option=orjson.OPT_INDENT_2) + b"\n")
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process with this pid exists."""
-    if pid <= 0:
-        return False  # 0 would mean this process's own group
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it lives, as somebody else's
-    return True
 
 
 def serve(process: Process) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from trainq.cli.rendering import duration
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
+from trainq.liveness import is_alive
 from trainq.messages import GetOverview, Lifecycle, Overview
 from trainq.picture import DEAD, StatusPicture
 
@@ -52,19 +52,6 @@ def fold(context: Context, overview: Overview) -> StatusPicture:
     """The picture from an overview that the broker has just sent."""
     return picture.fold(overview, overview_age_seconds=0.0, now_wall=time.time(), is_alive=is_alive,
                         silent_after_seconds=context.configuration.settings.broker.lease_seconds)
-
-
-def is_alive(pid: int) -> bool:
-    """Whether a process with this pid exists."""
-    if pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # it is there, as another user's
-    return True
 
 
 def last_written(context: Context, unavailable: BrokerUnavailableError) -> Sighting:

@@ -26,8 +26,8 @@ _HIDDEN = frozenset({"type", "job", "request_id", "request_digest", "digest", "s
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--after", type=types.natural, metavar="SEQ",
-                        help=f"those behind this number; 0 for all (default: the newest {NEWEST_SHOWN}, "
-                             "or all of the job that is named)")
+                        help=f"those behind this number (default: the newest {NEWEST_SHOWN}; with --json or --job "
+                             "all)")
     parser.add_argument("--job", type=types.job_id, metavar="JOB", help="only this job's")
     parser.add_argument("-f", "--follow", action="store_true", help="go on with new ones as they come")
 
@@ -58,9 +58,9 @@ class _Reader:
         self._journal_id = ""
 
     def start(self, after: int | None) -> None:
-        """Begin behind ``after``; None: where the newest are, or for one job at its beginning."""
+        """Begin behind ``after``; None: where the newest are, but for machines and for one job at the beginning."""
         self._seq = after or 0
-        if after is None and not self._job:
+        if after is None and not self._job and not self._console.json:
             head = self._ask(Replay(request_id=new_request_id(), after_seq=0, limit=1), Events)
             self._seq = max(0, head.head_seq - NEWEST_SHOWN)
 

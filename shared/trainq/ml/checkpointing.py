@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
@@ -123,7 +124,7 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = tensors_from_bytes(path.read_bytes())
-    except Exception as error:  # safetensors raises a class of its own that is no subclass of anything useful
+    except (OSError, SafetensorError) as error:
         raise DamageError(str(path), f"no safetensors: {error}") from error
     return tensors
 

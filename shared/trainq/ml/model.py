@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -80,7 +81,7 @@ def load(folder: Path) -> PreTrainedModel:
             folder, config=AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False),
             local_files_only=True, trust_remote_code=False, use_safetensors=True, dtype=torch.float32,
             disable_mmap=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise InputError(f"no model can be read from it: {error}", file=str(folder),
                          mend="name a local folder with config.json and model.safetensors") from error
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):

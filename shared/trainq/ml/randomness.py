@@ -61,5 +61,5 @@ def restore(tensors: dict[str, torch.Tensor], remainder: Remainder) -> None:
         for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
             if f"{_CUDA}{index}" in tensors:
                 torch.cuda.set_rng_state(tensors[f"{_CUDA}{index}"], index)
-    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, RuntimeError) as error:
         raise DamageError("rng.safetensors", f"no states of the random number generators: {error}") from error

@@ -16,7 +16,7 @@ import pytest
 from trainq import picture
 from trainq.cli.console import Console
 from trainq.cli.context import Context
-from trainq.cli.picturing import is_alive, last_written
+from trainq.cli.picturing import last_written
 from trainq.errors import BrokerUnavailableError
 from trainq.messages import Lifecycle, Overview, ServiceView
 
@@ -79,10 +79,3 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokerUnavailableError):
         last_written(context_in(tmp_path, err), UNAVAILABLE)
     assert "status.json cannot be read either" in err.getvalue()
-
-
-def test_who_lives(dead_pid: int) -> None:
-    assert is_alive(os.getpid())
-    assert is_alive(1)
-    assert not is_alive(dead_pid)
-    assert not is_alive(0)
