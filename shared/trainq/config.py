@@ -83,7 +83,7 @@ class TrainSettings(_Section, frozen=True, kw_only=True):
     epochs: Epochs = 1
     batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
     micro_batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 2e-3
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-4
     warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
     weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
     max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0

@@ -15,6 +15,8 @@ from installations import ROOT, Installation, wait_for
 
 pytestmark = pytest.mark.slow
 
+# Two of these run beside each other; more threads than processors would only make both slower.
+ONE_THREAD = {"TRAINQ_TRAIN_THREADS": "1"}
 GSM8K = ROOT.parent / "shared" / "data" / "gsm8k" / "train-1000.jsonl"
 
 
@@ -42,6 +44,7 @@ def report(installation: Installation, job: str) -> dict[str, Any]:
 @pytest.mark.timeout(600)
 def test_the_built_in_model_learns_the_example(installation: Installation) -> None:
     """16 of 20 fixed prompts exactly, after what scripts/up does."""
+    installation.settings = dict(ONE_THREAD)
     installation.start()
     installation.trainq("submit", str(ROOT / "examples" / "chat.jsonl"), "--epochs", "40", "--wait", timeout=500)
     prompts = [orjson.loads(line) for line in (ROOT / "examples" / "prompts.jsonl").read_bytes().splitlines()]
@@ -62,6 +65,7 @@ def test_gsm8k_goes_in_by_both_ways(installation: Installation) -> None:
     first.write_bytes(b"".join(lines[:500]))
     rest.write_bytes(b"".join(lines[500:]))
     (installation.folder / "my.toml").write_text('[data]\nmap = { prompt = "question", completion = "answer" }\n')
+    installation.settings = dict(ONE_THREAD)
     installation.start()
     installation.trainq("submit", str(first), "--map", "prompt=question,completion=answer", "--wait", timeout=400)
     # The rest by the inbox, under a configuration that maps the columns.
