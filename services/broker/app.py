@@ -1,7 +1,8 @@
 """The broker's loop: drain, decide, commit once, then reply and publish (group commit).
 
-Nothing is answered or published before it is on disk. Leases expire only after the socket is drained, so that a
-heartbeat which waited behind a slow disk still counts.
+Nothing is answered or published before it is on disk. A lease expires only when the socket was found empty and the
+broker was awake all the time: a heartbeat that waited behind a slow disk, or behind a broker that was stopped, counts.
+A full disk is a state and not an end: reads are answered, writes are refused, and it passes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable
 from services.broker.desk import Desk
 from services.broker.views import event_view
 from trainq import __version__, messages
-from trainq.errors import ProtocolError, StorageFullError
+from trainq.errors import ProtocolError, StorageFullError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import BrokerStarted
 from trainq.journal import Journal, Recorded
@@ -22,6 +23,8 @@ from trainq.transport import Incoming, Publisher, ReplySocket, new_context
 
 DRAIN_LIMIT = 1024
 MAX_WAIT_SECONDS = 1.0
+# The broker's own heartbeat, by which its peers also notice that it is a new one.
+BEAT_SECONDS = 1.0
 
 
 class Broker:
@@ -36,13 +39,18 @@ class Broker:
         self._events = Publisher(self._context, process.home.event_socket)
         process.poller.watch(self._requests)
         self._next_beat = 0.0
+        self._awake_at = process.clock.monotonic()
 
     def start(self) -> None:
-        """Record that a new life began; it also proves that the journal can be written."""
-        with self._journal.transaction():
-            recorded = self._journal.append(
-                BrokerStarted(version=__version__, pid=os.getpid()), self._process.clock.wall())
-        self._publish([recorded])
+        """Record that a new life began, if there is room for the record."""
+        try:
+            with self._journal.transaction():
+                recorded = self._journal.append(
+                    BrokerStarted(version=__version__, pid=os.getpid()), self._process.clock.wall())
+        except StorageFullError as error:
+            self._process.log.error("journal_full", error=str(error))
+        else:
+            self._publish([recorded])
         self._process.set_state(Lifecycle.RUNNING)
 
     def close(self) -> None:
@@ -52,10 +60,15 @@ class Broker:
     def turn(self) -> None:
         """One round: wait, answer all that has come in one commit, then look at the leases."""
         self._process.wait(self._seconds_to_wait())
+        now = self._process.clock.monotonic()
+        if now - self._awake_at > MAX_WAIT_SECONDS + self._process.settings.broker.heartbeat_seconds:
+            self._desk.deadlines.forgive(now)
+        self._awake_at = now
         incoming = self._requests.drain(DRAIN_LIMIT)
         if incoming:
             self._serve([(message, self._decode(message)) for message in incoming])
-        self._expire()
+        else:
+            self._expire()
         self._beat()
 
     def _serve(self, batch: list[tuple[Incoming, AnyRequest | ProtocolError]]) -> None:
@@ -77,10 +90,14 @@ class Broker:
         """All replies of one transaction; when this returns, what they say is on disk and published."""
         self._desk.take_recorded()
         answered: list[tuple[Incoming, AnyRequest | ProtocolError, AnyReply]] = []
+        # A client that waited long has asked several times; what it asked is done once.
+        replies: dict[bytes, AnyReply] = {}
         with self._journal.transaction():
             for message, request in batch:
-                reply = messages.refusal(request) if isinstance(request, ProtocolError) else self._desk.answer(request)
-                answered.append((message, request, reply))
+                if message.payload not in replies:
+                    replies[message.payload] = (messages.refusal(request) if isinstance(request, ProtocolError)
+                                                else self._desk.answer(request))
+                answered.append((message, request, replies[message.payload]))
         self._publish(self._desk.take_recorded())
         for _, request, _ in answered:
             if isinstance(request, Heartbeat):
@@ -92,8 +109,13 @@ class Broker:
         if not self._desk.deadlines.expired(self._process.clock.monotonic()):
             return
         self._desk.take_recorded()
-        with self._journal.transaction():
-            self._desk.expire_leases()
+        try:
+            with self._journal.transaction():
+                self._desk.expire_leases()
+        except StorageFullError as error:
+            self._process.log.error("journal_full", error=str(error))
+            self._desk.deadlines.forgive(self._process.clock.monotonic())
+            return
         self._publish(self._desk.take_recorded())
 
     def _publish(self, recorded: list[Recorded]) -> None:
@@ -108,7 +130,7 @@ class Broker:
         process, now = self._process, self._process.clock.monotonic()
         if now < self._next_beat:
             return
-        self._next_beat = now + process.settings.broker.heartbeat_seconds
+        self._next_beat = now + BEAT_SECONDS
         beat = Heartbeat(request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
                          state=process.state, detail=process.detail, started_at=process.started_at)
         self._desk.roster.heard(beat, now)
@@ -131,7 +153,12 @@ class Broker:
     def _envelope(message: Incoming, request: AnyRequest | ProtocolError, reply: AnyReply) -> bytes:
         if isinstance(request, ProtocolError):
             return messages.encode(ReplyEnvelope(request_id=messages.request_id_of(message.payload), reply=reply))
-        return messages.encode(ReplyEnvelope(request_id=request.request_id, reply=reply))
+        payload = messages.encode(ReplyEnvelope(request_id=request.request_id, reply=reply))
+        if len(payload) <= messages.MAX_MESSAGE_BYTES:
+            return payload
+        too_long = UsageError(f"the reply would have {len(payload)} bytes, over the limit of a message",
+                              mend="ask for less at once")
+        return messages.encode(ReplyEnvelope(request_id=request.request_id, reply=messages.refusal(too_long)))
 
 
 def serve(process: Process) -> None:

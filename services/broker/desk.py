@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -17,7 +18,15 @@ from services.broker.roster import Roster
 from trainq import ingest, messages
 from trainq.clock import Clock
 from trainq.config import Configuration
-from trainq.errors import TrainqError, UsageError
+from trainq.errors import (
+    DamageError,
+    NotFoundError,
+    StaleLeaseError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+    UsageError,
+)
 from trainq.jobs import (
     ENDED,
     AnyEvent,
@@ -35,10 +44,13 @@ from trainq.jobs import (
 )
 from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
 from trainq.logs import EventLog
+from trainq.manifests import digest_bytes
 from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TrainSpec
 
 WAITING_SHOWN = 100
-MAX_EVENTS_BYTES = messages.MAX_MESSAGE_BYTES // 2
+MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
+
+Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
 class Desk:
@@ -88,9 +100,11 @@ class Desk:
                 return self._dispatch(request)
         except JournalFailure:
             raise
+        except (StorageError, StorageFullError):
+            raise
         except TrainqError as error:
-            if error.code in ("storage", "storage_full", "damage"):
-                raise
+            if isinstance(error, DamageError):
+                self._log.error("journal_damaged", request=type(request).__name__, error=str(error))
             reply = messages.refusal(error)
         except Exception as error:
             self._log.error("request_met_a_bug", request=type(request).__name__)
@@ -104,8 +118,8 @@ class Desk:
         for job, token in self.deadlines.expired(self._clock.monotonic()):
             row = self._queries.job(job)
             if row.state is JobState.RUNNING and row.token == token:
-                self._append(LeaseEnded(job=job, reason=f"nothing was heard of {row.worker} for "
-                                                        f"{self.deadlines.lease_seconds:g} s"))
+                self._append(endings.end_lease(
+                    row, f"nothing was heard of {row.worker} for {self.deadlines.lease_seconds:g} s"))
             else:
                 self.deadlines.stop(job)
 
@@ -130,7 +144,7 @@ class Desk:
                 paused = self._queries.line().paused_reason is not None
                 return self._record(*([QueueResumed()] if paused else []))
             case messages.ReportRefusedFile():
-                return self._record(FileRefused(name=request.name, reason=request.reason, report=request.report))
+                return self._refuse_file(request)
             case _:
                 return self._read(request)
 
@@ -139,7 +153,8 @@ class Desk:
             case messages.ListJobs():
                 rows = self._queries.listing(kinds=request.kinds, states=request.states,
                                              before_number=request.before_number, limit=request.limit)
-                return messages.JobList(jobs=[views.job_view(row, self.roster.progress(row.id)) for row in rows])
+                return messages.JobList(
+                    jobs=_fitting([views.job_view(row, self.roster.progress(row.id)) for row in rows]))
             case messages.ShowJob():
                 row = self._queries.job(request.job)
                 submission = self._queries.submission(row)
@@ -163,10 +178,10 @@ class Desk:
         try:
             with self._journal.savepoint():
                 return self._admit(item)
+        except (StorageError, StorageFullError):
+            raise
         except TrainqError as error:
             del self._recorded[before:]
-            if error.code in ("storage", "storage_full", "damage"):
-                raise
             return Receipt(request_id=item.request_id, error_code=error.code, error=str(error))
 
     def _admit(self, item: messages.SubmitItem) -> Receipt:
@@ -193,8 +208,10 @@ class Desk:
                 continue
             if row.session == session:
                 return Leased(lease=self._lease_message(row))  # the reply was lost; this is the same lease
-            self._append(LeaseEnded(job=row.id, reason=f"{worker} was restarted"))
-            return self._grant(self._queries.job(row.id), worker, session)
+            ended = endings.end_lease(row, f"{worker} was restarted")
+            self._append(ended)
+            if isinstance(ended, LeaseEnded):
+                return self._grant(self._queries.job(row.id), worker, session)
         reason = "nothing to do"
         for kind in kinds:
             choice = self._choose(kind)
@@ -233,10 +250,13 @@ class Desk:
         self.roster.heard(beat, now)
         lost, cancel = [], []
         for lease in beat.leases:
-            row = self._queries.job(lease.job)
-            if row.state is not JobState.RUNNING or row.token != lease.token:
+            try:
+                row = self._queries.job(lease.job)
+                endings.check_lease(row, lease.token)
+            except (NotFoundError, StaleLeaseError):
                 lost.append(lease.job)
                 continue
+            self.roster.progressed(lease.job, lease.progress)
             self.deadlines.renew(lease.job, lease.token, now)
             if row.cancel_reason is not None:
                 cancel.append(lease.job)
@@ -263,15 +283,27 @@ class Desk:
                 return self._record(*endings.release(row, request.token, request.reason))
             case messages.AcknowledgeCancel():
                 return self._record(*endings.acknowledge_cancel(row, request.token))
+            case messages.ReportLostShard():
+                return self._record(*endings.lose_shard(
+                    row, self._queries.job(f"prepare-{row.number}"), request.token, request.reason))
             case messages.ReportCheckpoint():
+                endings.check_lease(row, request.token)
+                if row.kind is not JobKind.TRAIN:
+                    raise UsageError(f"{row.id} is no train job: it publishes no checkpoints")
                 if request.generation <= self._queries.line().generation:
                     return Done(changed=False, seq=self._journal.head_seq)
-                endings.check_lease(row, request.token)
                 return self._record(CheckpointPublished(
                     job=row.id, generation=request.generation, name=request.name, step=request.step,
                     job_step=request.job_step, done=request.done, reason=request.reason))
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
+        digest = digest_bytes(messages.encode(request))
+        if self._queries.request(request.request_id) is not None:
+            return Done(changed=False, seq=self._journal.head_seq)
+        return self._record(FileRefused(request_id=request.request_id, request_digest=digest, name=request.name,
+                                        reason=request.reason, report=request.report))
 
     def _train_of(self, row: JobRow) -> JobRow:
         return row if row.kind is JobKind.TRAIN else self._queries.job(f"train-{row.number}")
@@ -309,14 +341,14 @@ class Desk:
             checkpoint=line.checkpoint, step=line.step, services=self.roster.views(self._clock.monotonic()))
 
 
-def _fitting(events: list[messages.EventView]) -> list[messages.EventView]:
+def _fitting(page: list[Entry]) -> list[Entry]:
     """As many of the first as one message holds, at least one: a reply that is too long never arrives at all."""
     size_bytes = 0
-    for at, event in enumerate(events):
-        size_bytes += len(messages.encode(event))
-        if size_bytes > MAX_EVENTS_BYTES and at > 0:
-            return events[:at]
-    return events
+    for at, entry in enumerate(page):
+        size_bytes += len(messages.encode(entry))
+        if size_bytes > MAX_PAGE_BYTES and at > 0:
+            return page[:at]
+    return page
 
 
 def _spec(submission: JobSubmitted) -> TrainSpec:

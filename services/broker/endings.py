@@ -22,6 +22,7 @@ from trainq.jobs import (
     JobState,
     JobSucceeded,
     LeaseEnded,
+    PreparationReopened,
 )
 from trainq.journal import JobRow
 from trainq.messages import PrepareResult, RejectResult, Result, TrainResult
@@ -68,6 +69,9 @@ def _verdict(train: JobRow, result: PrepareResult | RejectResult) -> list[AnyEve
     if train.state in ENDED:
         return []
     if isinstance(result, PrepareResult):
+        if train.shard_digest and train.shard_digest != result.shard_digest:
+            return [JobQuarantined(job=train.id, reason="its shard was lost and came out different when it was made "
+                                   f"again (digest {result.shard_digest}, before {train.shard_digest})")]
         return [JobPrepared(job=train.id, shard=result.shard, shard_digest=result.shard_digest, rows=result.rows,
                             tokens=result.tokens, report=result.report)]
     return [JobRejected(job=train.id, reason=result.reason, report=result.report)]
@@ -86,7 +90,12 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, *, max_attempts: i
         now_wall: seconds since 1970.
         jitter: between -1 and 1, so that many retries do not come at once.
     """
+    if row.token == token and (row.state in (JobState.FAILED, JobState.QUARANTINED)
+                               or (row.state is JobState.QUEUED and row.reason == reason)):
+        return []  # this very failure was recorded, and its reply was lost
     check_lease(row, token)
+    if row.cancel_reason is not None:
+        return [JobCancelled(job=row.id, reason=row.cancel_reason)]
     if row.failures + 1 < max_attempts:
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * RETRY_FACTOR**row.failures)
         return [AttemptFailed(job=row.id, reason=reason, retry_at=now_wall + pause * (1 + RETRY_JITTER * jitter))]
@@ -103,7 +112,35 @@ def release(row: JobRow, token: int, reason: str) -> list[AnyEvent]:
     """The worker gives the job back; a lease that is over already needs no giving back."""
     if row.state is not JobState.RUNNING or row.token != token:
         return []
-    return [LeaseEnded(job=row.id, reason=reason)]
+    return [end_lease(row, reason)]
+
+
+def end_lease(row: JobRow, reason: str) -> AnyEvent:
+    """The lease of a running job ends without a verdict: it goes back, unless somebody wants it cancelled.
+
+    What steps it has in the weights the trainer takes back before it begins the next job.
+    """
+    if row.cancel_reason is not None:
+        return JobCancelled(job=row.id, reason=row.cancel_reason)
+    return LeaseEnded(job=row.id, reason=reason)
+
+
+def lose_shard(row: JobRow, prepare: JobRow, token: int, reason: str) -> list[AnyEvent]:
+    """The train job cannot begin without its shard: its preparation is queued again, and it waits for that.
+
+    Args:
+        row: the leased train job.
+        prepare: the preparation of the same submission.
+        token: the lease's.
+        reason: what is wrong with the shard.
+    """
+    if row.state is JobState.QUEUED and row.token == token:
+        return []
+    check_lease(row, token)
+    events = [end_lease(row, f"its shard was lost: {reason}")]
+    if row.cancel_reason is None and prepare.state is JobState.SUCCEEDED:
+        events.append(PreparationReopened(job=prepare.id, reason=reason))
+    return events
 
 
 def acknowledge_cancel(row: JobRow, token: int) -> list[AnyEvent]:

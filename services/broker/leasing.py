@@ -85,6 +85,11 @@ class Deadlines:
         if job in self._until and self._until[job][0] == token:
             self.start(job, token, now)
 
+    def forgive(self, now: float) -> None:
+        """Nobody could be heard for a while (a slow disk, a stopped process): every lease gets a full term."""
+        for job, (token, _) in list(self._until.items()):
+            self.start(job, token, now)
+
     def stop(self, job: str) -> None:
         """The lease ended."""
         self._until.pop(job, None)

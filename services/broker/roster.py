@@ -19,8 +19,10 @@ class Roster:
         """A heartbeat came at ``now`` (monotonic seconds)."""
         if beat.service in self._beats or len(self._beats) < MAX_SERVICES:
             self._beats[beat.service] = (beat, now)
-        for lease in beat.leases:
-            self._progress[lease.job] = lease.progress
+
+    def progressed(self, job: str, progress: Progress) -> None:
+        """The holder of the job's lease said how far it is."""
+        self._progress[job] = progress
 
     def progress(self, job: str) -> Progress | None:
         """How far a running job was when last heard of."""

@@ -148,6 +148,8 @@ class Agent:
                 self._end(lambda: held.complete(effect.result))
             case assignment.FailJob():
                 self._end(lambda: held.fail(effect.reason))
+            case assignment.ReportLostShard():
+                self._end(lambda: held.lose_shard(effect.reason))
             case assignment.AcknowledgeCancel():
                 self._end(held.acknowledge_cancel)
             case assignment.ReleaseJob():

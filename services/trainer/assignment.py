@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from services.trainer import wire
+from trainq.errors import ShardLostError
 from trainq.messages import Progress, TrainResult
 from trainq.service.work import Interruption
 
@@ -103,6 +104,13 @@ class ReleaseJob:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReportLostShard:
+    """Tell the broker that the job's shard must be made again."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AcknowledgeCancel:
     """Tell the broker that the cancelled job's steps are out of the weights."""
 
@@ -114,7 +122,7 @@ class ForgetJob:
 
 Effect: TypeAlias = (
     StartProcess | ShowTrouble | BeginTraining | TakeBack | StopProcess | ShowProgress | ReportPublished
-    | CompleteJob | FailJob | ReleaseJob | AcknowledgeCancel | ForgetJob
+    | CompleteJob | FailJob | ReportLostShard | ReleaseJob | AcknowledgeCancel | ForgetJob
 )
 
 
@@ -224,6 +232,8 @@ class Assignment:
 
     def _failed(self, message: wire.Failed) -> list[Effect]:
         reason = f"{message.code}: {message.reason}"
+        if message.code == ShardLostError.code:
+            return self._left(ReportLostShard(reason=message.reason))
         if message.system:
             return self._left(ReleaseJob(reason=reason, system_fault=True))
         self.failure = reason

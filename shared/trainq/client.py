@@ -64,13 +64,12 @@ class BrokerClient:
         """
         payload = messages.encode(request)
         started = self._monotonic()
-        resend_at: float | None = None
+        resend_at, pause = started, RESEND_SECONDS
         while (now := self._monotonic()) < started + timeout_seconds:
-            if resend_at is None or now >= resend_at:
-                if resend_at is not None:
-                    self._socket.reset()
+            if now >= resend_at:
+                # On the same connection: a late reply to an earlier copy still finds its way.
                 self._socket.send(payload)
-                resend_at = now + RESEND_SECONDS
+                resend_at, pause = now + pause, 2 * pause
             self._poller.wait(min(resend_at, started + timeout_seconds) - now)
             self._collect()
             if request.request_id in self._aside:

@@ -117,6 +117,12 @@ class DamageError(TrainqError):
         super().__init__(f"{path}: {reason}", mend=mend)
 
 
+class ShardLostError(DamageError):
+    """A shard is not in the cache any more, or is not what its digest says. It can be made again from the file."""
+
+    code = "shard_lost"
+
+
 class AlreadyRunningError(TrainqError):
     """Another living process holds the lock of this role."""
 

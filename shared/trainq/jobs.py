@@ -2,7 +2,8 @@
 
 Rules:
 
-* Every job is in exactly one of eight states; ``ENDED`` states are final in this version of the table.
+* Every job is in exactly one of eight states; ``ENDED`` states are final, except that a preparation whose shard was
+  lost is queued again.
 * An event is a fact, named in the past tense, frozen, and written to the journal before anybody hears of it.
 * ``TRANSITIONS`` has an entry for every (state, event) that may happen; a missing entry raises
   :class:`~trainq.errors.TransitionError` and changes nothing.
@@ -114,6 +115,15 @@ class JobPrepared(JobEvent, frozen=True, kw_only=True, tag=True):
     report: dict[str, Any]
 
 
+class PreparationReopened(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The shard that preparation ``job`` had made is gone or damaged: it is made again, and must come out the same.
+
+    Its train job counts as unprepared until then.
+    """
+
+    reason: str
+
+
 class JobRejected(JobEvent, frozen=True, kw_only=True, tag=True):
     """The file's rows were judged unfit; nothing of it is trained."""
 
@@ -212,6 +222,8 @@ class QueueResumed(Event, frozen=True, kw_only=True, tag=True):
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
 
+    request_id: str
+    request_digest: str
     name: str
     reason: str
     report: str
@@ -225,8 +237,8 @@ class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
 
 
 AnyEvent = (
-    JobSubmitted | DuplicateSubmitted | JobPrepared | JobRejected | HoldPlaced | HoldLifted | JobOvertaken
-    | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded | JobFailed
+    JobSubmitted | DuplicateSubmitted | JobPrepared | PreparationReopened | JobRejected | HoldPlaced | HoldLifted
+    | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded | JobFailed
     | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
 )
 
@@ -248,6 +260,7 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     (_R, CheckpointPublished): _R,
     (_R, CancelRequested): _R,
     (_R, JobSucceeded): JobState.SUCCEEDED,
+    (JobState.SUCCEEDED, PreparationReopened): _Q,
     (_R, JobFailed): JobState.FAILED,
     (_R, JobQuarantined): JobState.QUARANTINED,
     (_Q, JobQuarantined): JobState.QUARANTINED,

@@ -66,7 +66,6 @@ class RequestSocket(Endpoint):
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
         super().__init__(context, zmq.DEALER)
-        self._path = path
         self._socket.connect(_address(path))
 
     def send(self, payload: bytes) -> bool:
@@ -80,12 +79,6 @@ class RequestSocket(Endpoint):
     def drain(self) -> list[bytes]:
         """The replies that have come."""
         return [frames[-1] for frames in _received(self._socket)]
-
-    def reset(self) -> None:
-        """Forget the connection and what is queued on it, and connect anew."""
-        self._socket.close()
-        self._socket = _socket(self._context, zmq.DEALER)
-        self._socket.connect(_address(self._path))
 
 
 class ReplySocket(Endpoint):
@@ -150,7 +143,7 @@ class Poller:
         self._endpoints: list[Endpoint] = []
 
     def watch(self, endpoint: Endpoint) -> None:
-        """Wake for input on an endpoint, also after it was reset."""
+        """Wake for input on an endpoint."""
         self._endpoints.append(endpoint)
 
     def watch_descriptor(self, descriptor: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,6 +196,21 @@ def test_a_second_copy_is_refused_with_the_first_ones_pid(running: Installation)
                             capture_output=True, text=True, check=False, timeout=30)
     assert second.returncode == 75
     assert str(pid) in second.stderr
+
+
+def test_a_lost_shard_is_made_again(running: Installation) -> None:
+    running.trainq("pause")
+    for number in range(2):
+        running.trainq("submit", write(running, f"{number}.jsonl", rows(16, f"word{number}")))
+    wait_for(lambda: all(job["prepared"] for job in running.jobs()) and len(running.jobs()) == 2, "both are prepared")
+    first, second = (show(running, job) for job in ("train-1", "train-2"))
+    for event in running.events("train-1"):
+        if event["type"] == "JobPrepared":
+            shutil.rmtree(running.home.cache / event["body"]["shard"])
+    running.trainq("resume")
+    running.trainq("wait", first["id"], second["id"])
+    assert show(running, "train-1")["failures"] == 0
+    assert "PreparationReopened" in [event["type"] for event in running.events("prepare-1")]
 
 
 def test_a_pause_is_said_and_kept(running: Installation) -> None:

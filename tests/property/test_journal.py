@@ -22,6 +22,7 @@ JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(J
 EVENTS = st.one_of(
     st.builds(jobs.JobPrepared, job=JOBS, shard=st.just("s"), shard_digest=st.just("d"), rows=st.just(1),
               tokens=st.just(2), report=st.just({})),
+    st.builds(jobs.PreparationReopened, job=JOBS, reason=st.just("r")),
     st.builds(jobs.JobRejected, job=JOBS, reason=st.just("r"), report=st.just({})),
     st.builds(jobs.HoldPlaced, job=JOBS, reason=st.just("r")),
     st.builds(jobs.HoldLifted, job=JOBS),

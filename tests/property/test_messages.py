@@ -84,6 +84,22 @@ def test_bombs_are_refused() -> None:
             messages.decode_request(bomb)
 
 
+def test_what_could_never_be_told_again_is_refused() -> None:
+    item = {"request_id": "x", "name": "a", "digest": "0" * 64, "size_bytes": 1}
+    for overrides in ({"map": {"a": "b" * 257}}, {"map": {str(n): "b" for n in range(65)}}):
+        submit = {"v": 1, "type": "Submit", "request_id": "x", "items": [{**item, "overrides": overrides}]}
+        with pytest.raises(ProtocolError):
+            messages.decode_request(msgpack.packb(submit))
+    result = {"type": "RejectResult", "reason": "r", "report": {"x": "y" * messages.MAX_REPORT_BYTES}}
+    complete = {"v": 1, "type": "Complete", "request_id": "x", "job": "a", "token": 1, "worker": "w", "session": "s",
+                "result": result}
+    with pytest.raises(ProtocolError, match="report"):
+        messages.decode_request(msgpack.packb(complete))
+    beat = {"v": 1, "type": "Heartbeat", "request_id": "x", "service": "s", "session": "s", "state": "RUNNING"}
+    with pytest.raises(ProtocolError):
+        messages.decode_request(msgpack.packb({**beat, "pid": 2**40}))
+
+
 def test_the_id_of_a_broken_request_is_found() -> None:
     assert messages.request_id_of(msgpack.packb({"type": "Nonsense", "request_id": "abc"})) == "abc"
 

@@ -25,6 +25,7 @@ from trainq.jobs import (
     CancelRequested,
     CheckpointPublished,
     DuplicateSubmitted,
+    FileRefused,
     HoldPlaced,
     JobCancelled,
     JobEvent,
@@ -38,6 +39,7 @@ from trainq.jobs import (
     JobSucceeded,
     LeaseEnded,
     LeaseGranted,
+    PreparationReopened,
     Priority,
     QueuePaused,
     QueueResumed,
@@ -94,12 +96,14 @@ def apply(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> 
             _submit(connection, seq, at, event)
         case JobEvent():
             _change(connection, seq, at, event)
+        case FileRefused():
+            _remember_request(connection, seq, event, "")
         case QueuePaused():
             connection.execute("UPDATE line SET paused_reason=?", (event.reason,))
         case QueueResumed():
             connection.execute("UPDATE line SET paused_reason=NULL")
         case _:
-            pass  # BrokerStarted and FileRefused are history only
+            pass  # BrokerStarted is history only
 
 
 def _submit(connection: apsw.Connection, seq: int, at: float, event: JobSubmitted) -> None:
@@ -118,7 +122,7 @@ def _submit(connection: apsw.Connection, seq: int, at: float, event: JobSubmitte
                                       event.digest, event.size_bytes, waits, seq, at))
         _count(connection, kind.value, JobState.QUEUED, 1)
     connection.execute("UPDATE line SET next_number=?", (event.number + 1,))
-    _remember_request(connection, seq, event)
+    _remember_request(connection, seq, event, event.job)
 
 
 def _change(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -> None:
@@ -128,7 +132,7 @@ def _change(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -
     kind, before = row[0], JobState(row[1])
     after = transition(event.job, before, event)
     if isinstance(event, DuplicateSubmitted):
-        _remember_request(connection, seq, event)
+        _remember_request(connection, seq, event, event.job)
         return
     columns = {"state": after.value, **_columns(connection, seq, at, event)}
     if after in ENDED:
@@ -149,6 +153,11 @@ def _columns(connection: apsw.Connection, seq: int, at: float, event: JobEvent) 
         case JobPrepared():
             return {"prepared": 1, "shard": event.shard, "shard_digest": event.shard_digest, "rows": event.rows,
                     "tokens": event.tokens, "report": _pack(event.report)}
+        case PreparationReopened():
+            connection.execute(
+                "UPDATE jobs SET prepared=0 WHERE kind='train' AND number=(SELECT number FROM jobs WHERE id=?)",
+                (event.job,))
+            return {"ended_at": None, "result": None, "retry_at": 0.0, "reason": event.reason}
         case JobRejected():
             return {"reason": event.reason, "report": _pack(event.report)}
         case LeaseGranted():
@@ -183,9 +192,9 @@ def _release_dependants(connection: apsw.Connection, job: str, ended: JobState) 
     connection.execute(f"DELETE FROM dependencies WHERE after=?{wanted}", (job,))
 
 
-def _remember_request(connection: apsw.Connection, seq: int, event: JobSubmitted | DuplicateSubmitted) -> None:
-    connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)",
-                       (event.request_id, event.request_digest, event.job, seq))
+def _remember_request(connection: apsw.Connection, seq: int, event: JobSubmitted | DuplicateSubmitted | FileRefused,
+                      job: str) -> None:
+    connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", (event.request_id, event.request_digest, job, seq))
 
 
 def _state(connection: apsw.Connection, job: str) -> JobState:

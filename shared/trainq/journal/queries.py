@@ -9,9 +9,8 @@ import apsw
 import msgspec
 
 from trainq.errors import DamageError, NotFoundError
-from trainq.jobs import COUNTS_AS_DUPLICATE, AnyEvent, JobKind, JobState, JobSubmitted
-
-_decode_event = msgspec.msgpack.Decoder(AnyEvent).decode
+from trainq.jobs import COUNTS_AS_DUPLICATE, JobKind, JobState, JobSubmitted
+from trainq.journal.events import decode_event
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +87,7 @@ class Queries:
         body = self._connection.execute("SELECT body FROM events WHERE seq=?", (row.submitted_seq,)).fetchone()
         if body is None:
             raise DamageError(row.id, f"its submission, event {row.submitted_seq}, is not in the journal")
-        event = _decode_event(body[0])
+        event = decode_event(body[0], row.submitted_seq)
         if not isinstance(event, JobSubmitted):
             raise DamageError(row.id, f"event {row.submitted_seq} is not its submission")
         return event
@@ -99,9 +98,10 @@ class Queries:
         return (str(found[0]), str(found[1])) if found else None
 
     def duplicate_of(self, digest: str) -> JobRow | None:
-        """The first train job with this content that is waiting, running or trained."""
+        """The first train job with this content that is waiting, running or trained, and that nobody has cancelled."""
         states = ", ".join(f"'{state.value}'" for state in sorted(COUNTS_AS_DUPLICATE))
-        return self._one(f"digest=? AND kind='train' AND state IN ({states}) ORDER BY number", (digest,))
+        wanted = f"digest=? AND kind='train' AND state IN ({states}) AND cancel_reason IS NULL ORDER BY number"
+        return self._one(wanted, (digest,))
 
     def head(self, kind: JobKind, now: float) -> JobRow | None:
         """Who is next of this kind: queued, waiting for nobody, and past its retry time (``now``: wall seconds)."""

@@ -25,6 +25,7 @@ from blake3 import blake3
 from trainq.errors import DamageError, StorageError, StorageFullError
 from trainq.jobs import AnyEvent, JobEvent
 from trainq.journal import projections
+from trainq.journal.events import decode_event, encode_event
 
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
 JournalFailure = apsw.Error
@@ -43,9 +44,6 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 # of several statements stops at the first that returns a row.
 _PRAGMAS = (("locking_mode", "exclusive", "exclusive"), ("journal_mode", "wal", "wal"), ("synchronous", "full", 2),
             ("foreign_keys", "on", 1), ("trusted_schema", "off", 0))
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(AnyEvent)
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -158,7 +156,7 @@ class Journal:
         if not self._connection.in_transaction:
             raise RuntimeError("an event is appended inside a transaction only")
         seq = self.head_seq + 1
-        body = _encoder.encode(event)
+        body = encode_event(event)
         job = event.job if isinstance(event, JobEvent) else None
         type_ = type(event).__name__
         digest = chain(self._head_hash, seq, at, body)
@@ -176,7 +174,7 @@ class Journal:
         else:
             rows = self._connection.execute(
                 "SELECT seq, at, body, hash FROM events WHERE seq>? ORDER BY seq LIMIT ?", (after_seq, limit))
-        return [Recorded(seq, at, decode_event(body, self._path, seq), hash_) for seq, at, body, hash_ in rows]
+        return [Recorded(seq, at, decode_event(body, seq), hash_) for seq, at, body, hash_ in rows]
 
     def _meta(self, key: str) -> str:
         row = self._connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
@@ -190,15 +188,6 @@ def chain(previous: bytes, seq: int, at: float, body: bytes) -> bytes:
     return blake3(b"%b|%d|%b|%b" % (previous, seq, repr(at).encode(), body)).digest()
 
 
-def decode_event(body: bytes, path: Path, seq: int) -> AnyEvent:
-    """An event from its bytes, or :class:`DamageError` naming its number."""
-    try:
-        event: AnyEvent = _decoder.decode(body)
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise DamageError(str(path), f"event {seq} cannot be read: {error}", mend="run trainq fsck") from error
-    return event
-
-
 @contextlib.contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into the classes that say what can be done."""
@@ -208,7 +197,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageFullError(f"no room left for the journal {path}: {error}",
                                mend="free some space; trainq goes on by itself") from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
-        raise DamageError(str(path), str(error), mend="run trainq fsck; restore a backup") from error
+        raise DamageError(str(path), str(error), mend="stop trainq and restore a backup of the home") from error
     except apsw.Error as error:
         raise StorageError(f"the journal {path} failed: {error}") from error
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from trainq.config import ColumnMap, Epochs
+from trainq.config import Epochs
 from trainq.jobs import JobKind, JobState, Origin, Priority
 from trainq.messages.work import (
     MAX_PAGE,
@@ -19,6 +19,7 @@ from trainq.messages.work import (
     Message,
     Name,
     Natural,
+    Pid,
     Result,
     Text,
     Token,
@@ -32,11 +33,15 @@ class Request(Message, frozen=True, kw_only=True):
     v: Literal[1] = 1
 
 
+MAX_MAPPED_COLUMNS = 64
+ColumnName = Annotated[str, Meta(max_length=256)]
+
+
 class Overrides(msgspec.Struct, frozen=True, kw_only=True):
     """What a submit wants otherwise than the configuration says."""
 
     epochs: Epochs | None = None
-    map: ColumnMap | None = None
+    map: Annotated[dict[ColumnName, ColumnName], Meta(max_length=MAX_MAPPED_COLUMNS)] | None = None
 
 
 class SubmitItem(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +82,7 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
 
     service: Id
     session: Id
-    pid: Natural
+    pid: Pid
     state: Lifecycle
     detail: Text = ""
     started_at: float = 0.0
@@ -127,6 +132,12 @@ class ReportCheckpoint(LeaseRequest, frozen=True, kw_only=True, tag=True):
     reason: Text
 
 
+class ReportLostShard(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The train job cannot begin, because its shard is not in the cache any more, or is damaged: make it again."""
+
+    reason: Text
+
+
 class ReportRefusedFile(Request, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted; it lies in ``rejected/``."""
 
@@ -153,11 +164,15 @@ class ResumeQueue(Request, frozen=True, kw_only=True, tag=True):
 
 
 class ListJobs(Request, frozen=True, kw_only=True, tag=True):
-    """Jobs, newest first; the next page begins before the last page's smallest ``number``."""
+    """Jobs, newest first; the next page begins before the last page's smallest ``number``.
+
+    A page may hold fewer than ``limit``, so that it fits into a message; only an empty one is the end. One of several
+    kinds may end between the jobs of one number.
+    """
 
     kinds: tuple[JobKind, ...] = (JobKind.TRAIN,)
     states: tuple[JobState, ...] = ()
-    before_number: int | None = None
+    before_number: Natural | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 
 
@@ -184,5 +199,6 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 
 AnyRequest = (
     Submit | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
-    | ReportRefusedFile | Cancel | PauseQueue | ResumeQueue | ListJobs | ShowJob | GetOverview | Replay
+    | ReportLostShard | ReportRefusedFile | Cancel | PauseQueue | ResumeQueue | ListJobs | ShowJob | GetOverview
+    | Replay
 )

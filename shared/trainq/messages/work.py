@@ -22,8 +22,12 @@ Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Digest = Annotated[str, Meta(pattern=DIGEST_PATTERN)]
 Text = Annotated[str, Meta(max_length=4096)]
 Name = Annotated[str, Meta(min_length=1, max_length=1024)]
-Token = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
+# SQLite's and msgpack's integers have 64 bits.
+Token = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Pid = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+# What a preparation reports is kept in the journal and travels in replies; it must always fit into one.
+MAX_REPORT_BYTES = 256 * 1024
 
 
 class Lifecycle(StrEnum):
@@ -49,6 +53,11 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     train: TrainSettings
 
 
+def _check_report(report: dict[str, Any]) -> None:
+    if len(msgspec.msgpack.encode(report)) > MAX_REPORT_BYTES:
+        raise ValueError(f"a report may have {MAX_REPORT_BYTES} bytes")
+
+
 class PrepareResult(Message, frozen=True, kw_only=True, tag=True):
     """A preparation ended with a shard in the cache (``shard`` is its folder's name there)."""
 
@@ -58,12 +67,18 @@ class PrepareResult(Message, frozen=True, kw_only=True, tag=True):
     tokens: Annotated[int, Meta(ge=1)]
     report: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        _check_report(self.report)
+
 
 class RejectResult(Message, frozen=True, kw_only=True, tag=True):
     """A preparation ended with the verdict that the file is unfit."""
 
     reason: Text
     report: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_report(self.report)
 
 
 class TrainResult(Message, frozen=True, kw_only=True, tag=True):

@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 from trainq import crashpoints
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, ShardLostError
 from trainq.ml import batches, checkpointing, determinism, model, optimizer
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
@@ -92,14 +92,14 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     Raises:
         InputError: the job's fault: no rows, rows that do not fit the model, numbers that are not finite, another shard
             than the one it began with.
-        DamageError: the shard is not what its manifest says.
+        ShardLostError: the shard is not there, or is not what its digest says.
         StorageError, StorageFullError: a checkpoint or the metrics could not be written.
     """
     if line.head is not None and line.head.cursor.job == job.id and line.head.cursor.done:
         with open_metrics(home.metrics, job.id, line.head.cursor.steps_planned) as metrics:
             return Outcome(ending=Ending.FINISHED, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
     determinism.set_threads(job.settings.threads)
-    with Shard.open(job.shard, verify=True) as shard:
+    with _open_shard(job.shard) as shard:
         plan = _plan(line, job, shard)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
@@ -182,9 +182,16 @@ def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int
     return float(loss.detach())
 
 
+def _open_shard(path: Path) -> Shard:
+    try:
+        return Shard.open(path, verify=True)
+    except DamageError as error:
+        raise ShardLostError(error.path, error.reason, mend="it is made again from the file") from error
+
+
 def _plan(line: ModelLine, job: Job, shard: Shard) -> batches.Plan:
     if shard.digest != job.shard_digest:
-        raise DamageError(str(job.shard), f"it is the shard {shard.digest}, the job asks for {job.shard_digest}",
+        raise ShardLostError(str(job.shard), f"it is the shard {shard.digest}, the job asks for {job.shard_digest}",
                           mend="prepare the file again")
     if not shard.rows:
         raise InputError("there is no row to train", mend="look at the report of the preparation")

@@ -15,13 +15,13 @@ from trainq import messages
 from trainq.client import MAX_ASIDE, BrokerClient
 from trainq.errors import BrokerUnavailableError, ProtocolError, TrainqError
 from trainq.ids import new_request_id
-from trainq.jobs import BrokerStarted
 from trainq.messages import AnyReply, AnyRequest, EventView, Heartbeat, HeartbeatReply, LeaseState
 from trainq.service.process import Process
 from trainq.transport import Subscriber, new_context
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
+_BROKER_LIVE = messages.LIVE_TOPIC + b"broker"
 _CALL_SECONDS = 2.0
 # A stopping process still tries this long to hand back its lease or report its last result.
 _LAST_WORDS_SECONDS = 5.0
@@ -35,10 +35,12 @@ class Peer:
     """Requests, heartbeats and events of one service. Owned by the main thread."""
 
     def __init__(self, process: Process, topics: tuple[bytes, ...] = (messages.EVENT_TOPIC,)) -> None:
+        """Connect; ``topics`` are the events that wake the loop. The broker's own heartbeats always do."""
         self.process = process
         self.client = BrokerClient(process.home)
         self._context = new_context()
-        self._events = Subscriber(self._context, process.home.event_socket, topics)
+        self._events = Subscriber(self._context, process.home.event_socket, (*topics, _BROKER_LIVE))
+        self._broker_session = ""
         process.poller.watch(self.client.endpoint)
         process.poller.watch(self._events)
         process.on_pause = self.beat  # type: ignore[method-assign]  # the hook exists to be set
@@ -94,16 +96,19 @@ class Peer:
         """The published events that have come."""
         taken: list[EventView] = []
         for topic, payload in self._events.drain():
-            if topic.startswith(messages.EVENT_TOPIC):
-                try:
-                    event = messages.decode_event(payload)
-                except ProtocolError as error:
-                    self.process.log.warning("event_not_understood", error=str(error))
-                    continue
-                if event.type == BrokerStarted.__name__:
-                    self.beat_soon()  # a new broker knows nobody yet
-                taken.append(event)
+            try:
+                if topic.startswith(messages.EVENT_TOPIC):
+                    taken.append(messages.decode_event(payload))
+                elif topic == _BROKER_LIVE:
+                    self._notice_broker(messages.decode_live(payload).heartbeat.session)
+            except ProtocolError as error:
+                self.process.log.warning("message_not_understood", topic=topic.decode(), error=str(error))
         return taken
+
+    def _notice_broker(self, session: str) -> None:
+        if session != self._broker_session:
+            self._broker_session = session
+            self.beat_soon()  # a new broker knows nobody yet
 
     def call(self, request: AnyRequest, expect: type[Reply], leases: tuple[LeaseState, ...] = ()) -> Reply:
         """Ask until the broker answers; heartbeats go on meanwhile.

@@ -57,6 +57,8 @@ class Process:
 
     def set_state(self, state: Lifecycle, detail: str = "") -> None:
         """Change what the next heartbeat says; a change is logged once."""
+        # A file name in it may be no UTF-8, which no message carries.
+        detail = detail.encode("utf-8", "backslashreplace").decode()
         if (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
             self.log.info("state_changed", state=state.value, detail=detail)
@@ -94,7 +96,10 @@ class Process:
         """Sit out a backoff; only a signal ends it early."""
         until = self.clock.monotonic() + seconds
         while not self.stopping and (left := until - self.clock.monotonic()) > 0:
-            self.on_pause()
+            try:
+                self.on_pause()
+            except Exception as error:
+                self.log.error("heartbeat_failed", error=str(error))
             # Input that nobody drains now would make the poller spin: wait for the signal alone.
             self._signal_reader.settimeout(min(left, 1.0))
             with contextlib.suppress(TimeoutError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from trainq.errors import BrokerUnavailableError, TrainqError
+from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
@@ -17,12 +17,12 @@ from trainq.messages import (
     LeaseState,
     Message,
     Progress,
-    RefusedError,
     Release,
+    ReportLostShard,
     Result,
     TakeLease,
 )
-from trainq.service.peer import Peer
+from trainq.service.peer import Peer, StoppedError
 
 _ASK_SECONDS = 2.0
 
@@ -99,11 +99,16 @@ class HeldLease:
         return self._end(Release(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
                                  reason=reason[:4096]))
 
+    def lose_shard(self, reason: str) -> bool:
+        """Report that the job's shard must be made again before it can be trained."""
+        return self._end(ReportLostShard(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
+                                         reason=reason[:4096]))
+
     def acknowledge_cancel(self) -> bool:
         """Say that the cancel took effect."""
         return self._end(AcknowledgeCancel(request_id=new_request_id(), job=self.lease.job, token=self.lease.token))
 
-    def _end(self, request: Complete | Fail | Release | AcknowledgeCancel) -> bool:
+    def _end(self, request: Complete | Fail | Release | AcknowledgeCancel | ReportLostShard) -> bool:
         log = self._peer.process.log
         expect: type[Message] = Leased if isinstance(request, Complete) else Done
         try:
@@ -111,7 +116,10 @@ class HeldLease:
                 reply = self._peer.call(request, expect, self.states)
             else:
                 reply = self._peer.client.call(request, expect, timeout_seconds=_ASK_SECONDS)
-        except RefusedError as error:
+        except (BrokerUnavailableError, StoppedError, StorageError, StorageFullError):
+            raise
+        except TrainqError as error:
+            # A definite no: the broker has decided otherwise, and asking again changes nothing.
             log.warning("lease_end_refused", job=self.lease.job, token=self.lease.token, error=str(error))
             return False
         log.info("lease_ended", job=self.lease.job, how=type(request).__name__, reply=type(reply).__name__)

@@ -8,7 +8,7 @@ import pytest
 
 from services.broker import admission
 from services.broker.desk import Desk
-from trainq import config, files, ingest, messages
+from trainq import config, files, ingest, jobs, messages
 from trainq.jobs import JobKind, JobState, Priority
 from trainq.journal import Journal, Queries
 from trainq.logs import null_log
@@ -332,3 +332,107 @@ def test_a_request_that_meets_a_bug_changes_nothing(story: Story, monkeypatch: p
     assert isinstance(reply, messages.Refused)
     assert reply.code == "internal"
     assert story.submit_items(item)[0].job == "train-1"
+
+
+def test_a_lost_shard_is_made_again_and_the_queue_goes_on(story: Story) -> None:
+    for content in "ab":
+        story.submit(content)
+        story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    lost = messages.ReportLostShard(request_id=story.id(), job=lease.job, token=lease.token, reason="gone")
+    story.ask(lost)
+    assert story.ask(lost) == messages.Done(changed=False, seq=story.journal.head_seq), "its reply was lost"
+    assert (story.state("train-1"), story.state("prepare-1")) == (JobState.QUEUED, JobState.QUEUED)
+    assert story.lease(JobKind.TRAIN) is None, "its preparation is waited for"
+    story.prepare_next()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert (again.job, again.shard) == ("train-1", "s")
+
+
+def test_a_shard_that_comes_out_different_is_not_trained(story: Story) -> None:
+    story.submit()
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.ReportLostShard(request_id=story.id(), job=lease.job, token=lease.token, reason="gone"))
+    prepare = story.lease(JobKind.PREPARE)
+    assert prepare is not None
+    story.complete(prepare, msgspec.structs.replace(PREPARED, shard_digest="1" * 64))
+    assert story.state("train-1") is JobState.QUARANTINED
+
+
+@pytest.mark.parametrize("how", ["fail", "release", "expire", "restart"])
+def test_a_cancel_is_kept_however_the_lease_ends(story: Story, how: str) -> None:
+    story.submit()
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1", reason="wrong file"))
+    assert story.submit().job == "train-2", "what is being cancelled is no duplicate"
+    fields = {"request_id": story.id(), "job": lease.job, "token": lease.token, "reason": "r"}
+    match how:
+        case "fail":
+            story.ask(messages.Fail(**fields))
+        case "release":
+            story.ask(messages.Release(**fields))
+        case "expire":
+            story.clock.now += 31
+            story.expire()
+        case "restart":
+            assert story.lease(JobKind.TRAIN, "life-2") is None
+    assert (story.state("train-1"), story.queries.job("train-1").reason) == (JobState.CANCELLED, "wrong file")
+
+
+def test_a_heartbeat_for_an_unknown_job_tells_of_it_and_renews_the_others(story: Story) -> None:
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    story.clock.now += 20
+    progress = messages.Progress(step=5, steps=9)
+    beat = messages.Heartbeat(
+        request_id=story.id(), service="preparer", session="s1", pid=1, state=Lifecycle.RUNNING,
+        leases=(messages.LeaseState(job="train-99", token=1),
+                messages.LeaseState(job=lease.job, token=lease.token, progress=progress)))
+    assert story.ask(beat) == messages.HeartbeatReply(lost=("train-99",))
+    story.clock.now += 20
+    story.expire()
+    assert story.state("prepare-1") is JobState.RUNNING
+    assert story.desk.roster.progress("prepare-1") == progress
+    assert story.desk.roster.progress("train-99") is None
+
+
+def test_writes_repeated_after_a_lost_reply_are_one_event(story: Story) -> None:
+    refused = messages.ReportRefusedFile(request_id=story.id(), name="a.csv", reason="r", report="x")
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    failed = messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason="boom")
+    for _ in range(3):
+        assert isinstance(story.ask(refused), messages.Done)
+        assert isinstance(story.ask(failed), messages.Done)
+    assert story.types().count("FileRefused") == 1
+    assert story.types("prepare-1").count("AttemptFailed") == 1
+
+
+def test_no_checkpoint_comes_from_a_preparation(story: Story) -> None:
+    story.submit()
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    reply = story.ask(messages.ReportCheckpoint(request_id=story.id(), job=lease.job, token=lease.token, generation=5,
+                                                name="g", step=1, job_step=1, done=True, reason="r"))
+    assert isinstance(reply, messages.Refused)
+    assert story.queries.line().generation == 0
+
+
+def test_a_page_always_fits_into_a_message(story: Story) -> None:
+    items = [story.item("a", force=True) for _ in range(900)]
+    story.submit_items(*items)
+    with story.journal.transaction():
+        for number in range(1, 901):
+            story.journal.append(jobs.JobCancelled(job=f"train-{number}", reason="x" * 4096), 1.0)
+    page = story.ask(messages.ListJobs(request_id=story.id(), limit=1000))
+    assert isinstance(page, messages.JobList)
+    assert 0 < len(page.jobs) < 900
+    assert len(messages.encode(page)) < messages.MAX_MESSAGE_BYTES

@@ -66,7 +66,7 @@ def test_results_fit_their_kind() -> None:
 
 
 def test_a_preparation_gives_its_verdict_to_the_train_job() -> None:
-    waiting = row(state=JobState.QUEUED)
+    waiting = row(state=JobState.QUEUED, shard_digest="")
     good = endings.complete(PREPARE, waiting, 7, PREPARED)
     assert [(type(event), event.job) for event in good] == [
         (jobs.JobSucceeded, "prepare-1"), (jobs.JobPrepared, "train-1")]

@@ -71,5 +71,7 @@ def test_a_lease_story() -> None:
     assert deadlines.expired(50.0) == [("train-1", 5)]
     deadlines.start("train-1", 9, 50.0)
     assert deadlines.expired(79.0) == []
+    deadlines.forgive(100.0)
+    assert deadlines.expired(129.0) == []
     deadlines.stop("train-1")
     assert deadlines.next_expiry() is None

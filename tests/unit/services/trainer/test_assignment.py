@@ -13,6 +13,7 @@ from services.trainer.assignment import (
     ForgetJob,
     Phase,
     ReleaseJob,
+    ReportLostShard,
     ReportPublished,
     ShowProgress,
     ShowTrouble,
@@ -118,6 +119,12 @@ def test_a_death_while_taking_back_takes_back_again(training: Assignment) -> Non
 def test_the_machines_fault_is_not_the_jobs(training: Assignment) -> None:
     (released,) = training.heard(wire.Failed(job="train-1", system=True, code="disk", reason="full"))
     assert released == ReleaseJob(reason="disk: full", system_fault=True)
+
+
+def test_a_lost_shard_is_neither_the_jobs_fault_nor_the_machines(training: Assignment) -> None:
+    lost = wire.Failed(job="train-1", system=False, code="shard_lost", reason="gone")
+    assert training.heard(lost) == [ReportLostShard(reason="gone")]
+    assert training.wants_job
 
 
 def test_a_cancel_is_asked_for_once_and_acknowledged(training: Assignment) -> None:
