@@ -97,10 +97,14 @@ def context_tokens(folder: Path) -> int:
         return builtin.CONTEXT_TOKENS
     path = folder / "config.json"
     try:
-        return int(orjson.loads(path.read_bytes())["max_position_embeddings"])
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        found = orjson.loads(path.read_bytes())["max_position_embeddings"]
+    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
         raise InputError(f"the model's context is not known: {error!r}", file=str(path),
                          field="max_position_embeddings", mend="check [model] path") from error
+    if type(found) is not int or found < 1:  # JSON's true is an int in Python
+        raise InputError(f"the model's context is not known: {found!r} is no number of tokens", file=str(path),
+                         field="max_position_embeddings", mend="check [model] path")
+    return found
 
 
 def serve(process: Process) -> None:

@@ -60,6 +60,12 @@ def make_directory(path: Path) -> None:
         _sync_directory(path.parent)
 
 
+def sync_directory(path: Path) -> None:
+    """Make the names in a folder durable: also those that another process put there and died."""
+    with _reported(f"syncing the folder {path}"):
+        _sync_directory(path)
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Put ``content`` under ``path``, atomically and durably; an older file there is replaced as a whole."""
     with publish_file(path) as stream:

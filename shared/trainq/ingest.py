@@ -23,10 +23,16 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Stored(NamedTuple):
-    """Content that lies, durable, in ``data/``."""
+    """Content that lies, durable, in ``data/``.
+
+    ``mtime_ns`` and ``inode`` are those of the file that was read, 0 for a stream: with ``size_bytes`` they tell
+    whether it has changed since.
+    """
 
     digest: str
     size_bytes: int
+    mtime_ns: int = 0
+    inode: int = 0
 
 
 def data_path(home: Home, digest: str) -> Path:
@@ -43,8 +49,11 @@ def is_stored(home: Home, digest: str, size_bytes: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
 
 
-def store_file(home: Home, path: Path) -> Stored:
+def store_file(home: Home, path: Path, *, follow_links: bool = True,
+               on_chunk: Callable[[], None] | None = None) -> Stored:
     """Copy a file's content to ``data/``; the source is only read.
+
+    Without ``follow_links`` a symbolic link is refused. ``on_chunk`` is called before each MiB and may raise.
 
     Raises:
         InputError: it is no regular readable file, it is empty, or it changed while it was read.
@@ -52,7 +61,8 @@ def store_file(home: Home, path: Path) -> Stored:
     """
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer; it means nothing for a regular file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+                             | (0 if follow_links else os.O_NOFOLLOW))
     except OSError as error:
         raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
                          mend="check its name and its permissions") from error
@@ -68,7 +78,8 @@ def store_file(home: Home, path: Path) -> Stored:
                 raise FileChangedError("it changed while it was read", file=str(path),
                                        mend="submit it when it is whole")
 
-        return store_stream(home, stream, str(path), check_unchanged)
+        stored = store_stream(home, stream, str(path), check_unchanged, on_chunk)
+    return stored._replace(mtime_ns=before.st_mtime_ns, inode=before.st_ino)
 
 
 class FileChangedError(InputError):
@@ -76,11 +87,12 @@ class FileChangedError(InputError):
 
 
 def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Callable[[int], None] | None = None,
-                 ) -> Stored:
+                 on_chunk: Callable[[], None] | None = None) -> Stored:
     """Copy a stream's content to ``data/``; ``name`` is for error messages.
 
     Content that is there already is not written twice: the same digest means the same bytes.
-    ``before_publishing`` is told the number of bytes read and may raise; then nothing is stored.
+    ``before_publishing`` is told the number of bytes read; ``on_chunk`` is called before each MiB. Both may raise;
+    then nothing is stored.
     """
     spool = home.data / "spool"
     files.make_directory(spool)
@@ -88,7 +100,11 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
     spooled = files.temporary_beside(spool / "x")
     try:
         with files.publish_file(spooled) as copy:
-            while chunk := _read(stream, name):
+            while True:
+                if on_chunk is not None:
+                    on_chunk()
+                if not (chunk := _read(stream, name)):
+                    break
                 hasher.update(chunk)
                 size_bytes += len(chunk)
                 copy.write(chunk)
@@ -97,10 +113,14 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         if before_publishing is not None:
             before_publishing(size_bytes)
         digest = hasher.hexdigest()
-        if not is_stored(home, digest, size_bytes):
-            destination = data_path(home, digest)
-            files.make_directory(destination.parent)
+        destination = data_path(home, digest)
+        files.make_directory(destination.parent)
+        if is_stored(home, digest, size_bytes):
+            # Whoever renamed it there may have been killed before its name was durable.
+            files.sync_directory(destination.parent)
+        else:
             files.move(spooled, destination)
+        files.sync_directory(destination.parent.parent)  # the same for the maker of the folder
         return Stored(digest, size_bytes)
     finally:
         files.remove_file(spooled)

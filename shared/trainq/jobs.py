@@ -238,8 +238,8 @@ class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
 
 AnyEvent = (
     JobSubmitted | DuplicateSubmitted | JobPrepared | PreparationReopened | JobRejected | HoldPlaced | HoldLifted
-    | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded | JobFailed
-    | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
+    | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
+    | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
 )
 
 _H, _Q, _R = JobState.HELD, JobState.QUEUED, JobState.RUNNING

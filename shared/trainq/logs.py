@@ -6,6 +6,7 @@ content. Files lie in ``<home>/logs`` and are rotated by size; nothing here ever
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import logging.handlers
@@ -46,6 +47,30 @@ class JsonLineFormatter(logging.Formatter):
             return json.dumps(line, default=str)
 
 
+class _LogFile(logging.handlers.RotatingFileHandler):
+    """A file that may fail: failed lines are counted, and the count is logged once lines are taken again.
+
+    A line that failed may still come out of the buffer later, or be lost. The standard handler writes a traceback to
+    stderr for each, which under supervisord fills the same disk.
+    """
+
+    _failures = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        before, self._failures = self._failures, 0
+        super().emit(record)
+        if before and not self._failures:
+            super().emit(logging.makeLogRecord({
+                "name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log_was_not_writable",
+                "process": record.process, "facts": {"failed_lines": before}}))
+        # Either line may have failed; what failed before is then still unsaid.
+        if self._failures:
+            self._failures += before
+
+    def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
+        self._failures += 1
+
+
 class EventLog:
     """Writes named events with facts. ``error`` adds the traceback of the exception being handled."""
 
@@ -62,9 +87,10 @@ class EventLog:
         self._logger.warning(event, extra={"facts": facts})
 
     def close(self) -> None:
-        """Close the file; the log may not be used after."""
+        """Close the file; the log may not be used after. What a full disk still keeps from it is lost."""
         for handler in self._logger.handlers:
-            handler.close()
+            with contextlib.suppress(OSError):
+                handler.close()
 
     def error(self, event: str, **facts: object) -> None:
         self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)
@@ -73,9 +99,7 @@ class EventLog:
 def open_log(service: str, folder: Path, level: str = "info") -> EventLog:
     """Open ``<folder>/<service>.log`` for appending, rotated at 10 MiB, five old files kept."""
     logger = logging.Logger(f"trainq.{service}", level=level.upper())
-    handler = logging.handlers.RotatingFileHandler(
-        folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
-    )
+    handler = _LogFile(folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
     handler.setFormatter(JsonLineFormatter(service))
     logger.addHandler(handler)
     return EventLog(logger)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from trainq.config import BrokerSettings
 from trainq.jobs import JobKind
 from trainq.messages import JobView, Lifecycle, Overview, ServiceView
 
@@ -20,11 +21,18 @@ STATUS_TOPIC = b"status"
 SERVICES = ("broker", "watcher", "preparer", "trainer", "status")
 
 DEAD = "DEAD"
+SILENT = "SILENT"
 ABSENT = "ABSENT"
+
+# One lost heartbeat is bad luck; more is silence.
+_MISSED_HEARTBEATS = 2
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One process. ``state`` is a lifecycle state, ``DEAD`` (it ended without a word) or ``ABSENT`` (never heard of).
+    """One process. ``state`` is a lifecycle state, or one of three that no process says of itself.
+
+    ``DEAD``: it ended without a word; ``SILENT``: it lives, and has not been heard of for too long (it hangs);
+    ``ABSENT``: never heard of.
 
     ``age_seconds`` is how long ago it was last heard of.
     """
@@ -57,6 +65,15 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[ServiceStatus, ...]
 
 
+def silent_after(settings: BrokerSettings) -> float:
+    """The seconds without an answer or a heartbeat after which a living process counts as hung.
+
+    The broker takes a silent worker's job away after its lease, so the picture calls it silent no earlier: whoever
+    follows the advice to restart it interrupts no work that would still have counted.
+    """
+    return max(_MISSED_HEARTBEATS * settings.heartbeat_seconds, settings.lease_seconds)
+
+
 def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_wall: float,
          is_alive: Callable[[int], bool], silent_after_seconds: float) -> StatusPicture:
     """The picture from the broker's newest overview and which of its processes live.
@@ -66,14 +83,16 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         overview_age_seconds: how long ago that was.
         now_wall: seconds since 1970.
         is_alive: whether a process with this pid exists.
-        silent_after_seconds: an answer or a heartbeat older than this means that its sender is not well.
+        silent_after_seconds: :func:`silent_after`; an answer or a heartbeat older than this means that its sender is
+            not well.
     """
     age = overview_age_seconds or 0.0
     heard = {view.name: view for view in overview.services} if overview else {}
     names = (*SERVICES, *sorted(heard.keys() - set(SERVICES)))
-    services = tuple(_service(name, heard.get(name), age, now_wall, is_alive) for name in names)
-    reachable = overview is not None and age < silent_after_seconds
+    services = tuple(_service(name, heard.get(name), age, now_wall, is_alive, silent_after_seconds) for name in names)
     by_name = {service.name: service for service in services}
+    # A broker that ended is known at once; one that hangs, by its silence.
+    reachable = overview is not None and age < silent_after_seconds and by_name["broker"].state != DEAD
     training = reachable and any(job.kind is JobKind.TRAIN for job in overview.running) if overview else False
     trainer_up = by_name["trainer"].state == Lifecycle.RUNNING
     return StatusPicture(
@@ -98,6 +117,8 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
         return "the trainer has not been heard of yet: supervisorctl status trainer"
     if trainer.state in (DEAD, Lifecycle.STOPPED):
         return "the trainer is not running: supervisorctl start trainer"
+    if trainer.state == SILENT:
+        return f"the trainer {_unheard(trainer)}: supervisorctl restart trainer"
     if trainer.state != Lifecycle.RUNNING:
         return f"the trainer is {trainer.state}: {trainer.detail or 'it says no more'}"
     for job in overview.running:
@@ -105,8 +126,15 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
             return f"training {job.id} ({job.name}){_at_step(job)}"
     head = overview.waiting[0] if overview.waiting else None
     if head is not None and not head.prepared and preparer.state != Lifecycle.RUNNING and not overview.paused_reason:
-        return f"{head.id} waits to be prepared and the preparer is {preparer.state}: supervisorctl status preparer"
+        waits = f"{head.id} waits to be prepared and the preparer"
+        if preparer.state == SILENT:
+            return f"{waits} {_unheard(preparer)}: supervisorctl restart preparer"
+        return f"{waits} is {preparer.state}: supervisorctl status preparer"
     return overview.waiting_reason or "the trainer is about to ask for work"
+
+
+def _unheard(service: ServiceStatus) -> str:
+    return f"has not been heard of for {service.age_seconds or 0:.0f} s"
 
 
 def _at_step(job: JobView) -> str:
@@ -118,12 +146,18 @@ def _at_step(job: JobView) -> str:
 
 
 def _service(name: str, view: ServiceView | None, overview_age: float, now_wall: float,
-             is_alive: Callable[[int], bool]) -> ServiceStatus:
+             is_alive: Callable[[int], bool], silent_after_seconds: float) -> ServiceStatus:
     if view is None:
         return ServiceStatus(name=name, pid=0, state=ABSENT, detail="", uptime_seconds=None, age_seconds=None)
     state = view.state.value
-    if not is_alive(view.pid) and view.state is not Lifecycle.STOPPED:
-        state = DEAD
+    age = view.age_seconds + overview_age
+    # While the broker does not answer, nothing new is known of the others: only its own silence grows.
+    unheard = age if name == "broker" else view.age_seconds
+    if view.state is not Lifecycle.STOPPED:
+        if not is_alive(view.pid):
+            state = DEAD
+        elif unheard > silent_after_seconds:
+            state = SILENT
     uptime = max(0.0, now_wall - view.started_at) if view.started_at and state not in (DEAD, "STOPPED") else None
     return ServiceStatus(name=name, pid=view.pid, state=state, detail=view.detail, uptime_seconds=uptime,
-                         age_seconds=round(view.age_seconds + overview_age, 3))
+                         age_seconds=round(age, 3))

@@ -29,6 +29,7 @@ import msgspec
 import orjson
 from blake3 import blake3
 
+from trainq.config import mapping_faults
 from trainq.errors import UsageError
 from trainq.jsonl import MAX_LINE_BYTES, Line, read_lines
 from trainq.jsonplaces import RowPath, column_of, path_name
@@ -151,14 +152,8 @@ class RowJudge:
 
 
 def _check_mapping(mapping: Mapping[str, str]) -> None:
-    known = ", ".join(KNOWN_FIELDS)
-    for field, column in mapping.items():
-        if field not in KNOWN_FIELDS:
-            raise UsageError(f"the mapping names a field {field!r} that there is not", mend=f"known are: {known}")
-        if not column:
-            raise UsageError(f"the mapping gives no column for {field!r}", mend=f"write {field}=<column>")
-    if len(set(mapping.values())) < len(mapping):
-        raise UsageError("the mapping takes two fields from one column", mend="give each field a column of its own")
+    for _field, problem, mend in mapping_faults(mapping):
+        raise UsageError(problem, mend=mend)
 
 
 def _chat(row: Mapping[str, Any], columns: Mapping[str, str]) -> Sample:

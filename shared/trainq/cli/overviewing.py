@@ -10,11 +10,12 @@ from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, count, duration, facts, table
 from trainq.messages import Lifecycle
-from trainq.picture import ABSENT, DEAD, ServiceStatus, StatusPicture
+from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
 
 WAITING_SHOWN = 10
 
-_SERVICE_STYLES = {Lifecycle.RUNNING.value: "good", Lifecycle.ERROR.value: "bad", DEAD: "bad", ABSENT: "faint"}
+_SERVICE_STYLES = {Lifecycle.RUNNING.value: "good", Lifecycle.ERROR.value: "bad", DEAD: "bad",
+                   SILENT: "bad", ABSENT: "faint"}
 
 
 def _configure(_parser: ArgumentParser) -> None:

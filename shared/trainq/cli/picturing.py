@@ -51,7 +51,7 @@ def look(context: Context) -> Sighting:
 def fold(context: Context, overview: Overview) -> StatusPicture:
     """The picture from an overview that the broker has just sent."""
     return picture.fold(overview, overview_age_seconds=0.0, now_wall=time.time(), is_alive=is_alive,
-                        silent_after_seconds=context.configuration.settings.broker.lease_seconds)
+                        silent_after_seconds=picture.silent_after(context.configuration.settings.broker))
 
 
 def last_written(context: Context, unavailable: BrokerUnavailableError) -> Sighting:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from trainq import config
+from trainq import config, samples
 from trainq.errors import ConfigurationError
 
 
@@ -73,3 +73,70 @@ def test_folder_maps(tmp_path: Path) -> None:
 
 def test_the_shipped_file_is_valid() -> None:
     config.load({}, config.project_root())
+
+
+def mistakes(root: Path, content: str, **environment: str) -> dict[str, str]:
+    """Each key with its problem and its mend."""
+    (root / "trainq.toml").write_text(content)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load(environment, root)
+    assert all(problem.mend for problem in caught.value.problems)
+    return {problem.key: f"{problem.problem}; {problem.mend}" for problem in caught.value.problems}
+
+
+def test_the_fields_of_a_mapping_are_those_of_the_formats() -> None:
+    assert set(config.KNOWN_FIELDS) == set(samples.KNOWN_FIELDS)
+
+
+def test_a_mapping_that_is_not_possible_is_a_mistake(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, """
+        [data]
+        map = {promt = "q", completion = ""}
+        [data.folders.math]
+        map = {prompt = "a", completion = "a"}
+    """)
+    assert set(found) == {"data.map.promt", "data.map.completion", "data.folders.math.map.completion"}
+    assert "prompt" in found["data.map.promt"]
+    assert "one column" in found["data.folders.math.map.completion"]
+    assert set(mistakes(tmp_path, "", TRAINQ_DATA_MAP='{promt = "q"}')) == {"data.map.promt"}
+
+
+@pytest.mark.parametrize("folder", ["", "/", "/math", "math/", "a//b", "..", "a/../b", "./a", ".hidden"])
+def test_a_folder_that_can_never_match_is_a_mistake(tmp_path: Path, folder: str) -> None:
+    content = f'[data.folders."{folder}"]\nmap = {{prompt = "q"}}\n'
+    assert set(mistakes(tmp_path, content)) == {f"data.folders.{folder!r}"}
+
+
+def test_a_folder_below_another_is_none(tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text('[data.folders."math/easy 1..2"]\nmap = {prompt = "q"}\n')
+    assert set(config.load({}, tmp_path).settings.data.folders) == {"math/easy 1..2"}
+
+
+def test_a_model_must_be_there_and_whole(tmp_path: Path) -> None:
+    content = '[model]\npath = "models/m"\n'
+    assert f"no folder {tmp_path}/models/m" in mistakes(tmp_path, content)["model.path"]
+    folder = tmp_path / "models" / "m"
+    folder.mkdir(parents=True)
+    assert "no config.json and no tokenizer.json" in mistakes(tmp_path, content)["model.path"]
+    (folder / "config.json").write_text("{}")
+    assert "there is no tokenizer.json in" in mistakes(tmp_path, content)["model.path"]
+    (folder / "tokenizer.json").write_text("{}")
+    assert config.load({}, tmp_path).settings.model.path == "models/m"
+    assert config.load({"TRAINQ_MODEL_PATH": str(folder)}, tmp_path).settings.model.path == str(folder)
+    assert set(mistakes(tmp_path, f'[model]\npath = "{"x" * 5000}"\n')) == {"model.path"}
+    assert set(mistakes(tmp_path, '[model]\npath = "a\\u0000b"\n')) == {"model.path"}
+
+
+@pytest.mark.parametrize(("content", "micro_batch_rows"), [
+    ("batch_rows = 8", 8), ("batch_rows = 16", 16), ("batch_rows = 64", 16),
+    ("batch_rows = 64\nmicro_batch_rows = 32", 32),
+])
+def test_a_micro_batch_that_is_not_set_fits_into_its_batch(tmp_path: Path, content: str, micro_batch_rows: int) -> None:
+    (tmp_path / "trainq.toml").write_text(f"[train]\n{content}\n")
+    assert config.load({}, tmp_path).settings.train.micro_batch_rows == micro_batch_rows
+
+
+def test_a_micro_batch_that_is_set_is_not_changed(tmp_path: Path) -> None:
+    assert set(mistakes(tmp_path, "[train]\nbatch_rows = 8\nmicro_batch_rows = 16\n")) == {"train.micro_batch_rows"}
+    assert set(mistakes(tmp_path, "train = 3\n")) == {"train"}
+    assert config.load({"TRAINQ_TRAIN_BATCH_ROWS": "4"}, tmp_path / "none").settings.train.micro_batch_rows == 4

@@ -64,3 +64,56 @@ def test_what_is_refused_leaves_nothing(home: Home, tmp_path: Path, what: str, m
         ingest.store_file(home, source)
     assert str(source) in str(caught.value)
     assert _stored_files(home) == []
+
+
+def test_what_was_read_is_described(home: Home, tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(b"{}")
+    found = source.stat()
+    stored = ingest.store_file(home, source)
+    assert (stored.size_bytes, stored.mtime_ns, stored.inode) == (2, found.st_mtime_ns, found.st_ino)
+
+
+def test_a_link_is_followed_only_where_a_person_gave_it(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"{}")
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "a.jsonl")
+    assert ingest.store_file(home, tmp_path / "link.jsonl").size_bytes == 2
+    with pytest.raises(InputError):
+        ingest.store_file(home, tmp_path / "link.jsonl", follow_links=False)
+
+
+def test_a_callback_can_end_a_large_copy_and_nothing_stays(home: Home, tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    source.write_bytes(b"x" * (5 << 20))
+    calls = 0
+
+    def stop_at_the_third() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ingest.store_file(home, source, on_chunk=stop_at_the_third)
+    assert calls == 3
+    assert _stored_files(home) == []
+
+
+@pytest.mark.parametrize("there", ["nothing", "folder", "content"])
+def test_the_name_is_durable_whoever_made_it(home: Home, there: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    destination = ingest.data_path(home, digest_bytes(b"abc"))
+    if there != "nothing":
+        destination.parent.mkdir()
+    if there == "content":
+        destination.write_bytes(b"abc")  # by one that was killed before it could sync the folder
+    synced: list[tuple[Path, bool]] = []
+    real = os.fsync
+
+    def note_and_sync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), destination.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_and_sync)
+    ingest.store_stream(home, io.BytesIO(b"abc"), "-")
+    assert (destination.parent, True) in synced
+    assert (home.data, True) in synced

@@ -15,3 +15,9 @@ def test_the_living_and_the_dead() -> None:
     assert not is_alive(ended.pid)
     assert not is_alive(0)
     assert not is_alive(-1)
+
+
+def test_a_number_that_is_no_pid_is_nobody_s() -> None:
+    assert not is_alive(2**31)
+    assert not is_alive(2**40)
+    assert not is_alive(-2**40)

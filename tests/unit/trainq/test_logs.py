@@ -1,5 +1,7 @@
 """Logs are JSON lines with an event, its facts, and a traceback where there is an error."""
 
+import contextlib
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,3 +43,51 @@ def test_an_error_carries_its_traceback(log: logs.EventLog, tmp_path: Path) -> N
 def test_hostile_names_stay_in_their_line(log: logs.EventLog, tmp_path: Path) -> None:
     log.info("claimed", name="a\n{}\x1b[2J\udce9")
     assert len((tmp_path / "broker.log").read_bytes().splitlines()) == 1
+
+
+@contextlib.contextmanager
+def no_file_grows_beyond(size_bytes: int) -> Iterator[None]:
+    """A disk that is full, as far as this process can tell (EFBIG in place of ENOSPC)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broker.log").symlink_to("/dev/full")
+    log = logs.open_log("broker", tmp_path)
+    for number in range(1000):
+        log.info("said", number=number, filler="x" * 100)
+    log.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_when_there_is_room_again_the_failure_is_said(log: logs.EventLog, tmp_path: Path) -> None:
+    log.info("before")
+    with no_file_grows_beyond((tmp_path / "broker.log").stat().st_size):
+        log.info("first")
+        log.info("second")
+    log.info("after")
+    said = lines(tmp_path)
+    assert (said[0]["event"], said[-2]["event"]) == ("before", "after")
+    assert (said[-1]["event"], said[-1]["failed_lines"], said[-1]["level"]) == ("log_was_not_writable", 2, "warning")
+
+
+def test_a_rotation_on_a_full_disk_does_not_end_the_log(log: logs.EventLog, tmp_path: Path,
+                                                        monkeypatch: pytest.MonkeyPatch,
+                                                        capfd: pytest.CaptureFixture[str]) -> None:
+    log.close()
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 1000)
+    log = logs.open_log("broker", tmp_path)
+    log.info("long", filler="x" * 800)
+    with no_file_grows_beyond((tmp_path / "broker.log").stat().st_size):
+        log.info("short")
+        log.info("rotates", filler="x" * 800)
+    log.info("after")
+    log.close()
+    assert "after" in [line["event"] for line in lines(tmp_path)]
+    assert (tmp_path / "broker.log.1").exists()
+    assert capfd.readouterr() == ("", "")

@@ -6,15 +6,16 @@ import msgspec
 import pytest
 
 from trainq import picture
+from trainq.config import BrokerSettings
 from trainq.jobs import JobKind, JobState
 from trainq.messages import JobView, Lifecycle, Overview, Progress, ServiceView
 
 PIDS = {name: number for number, name in enumerate(picture.SERVICES, start=100)}
 
 
-def service(name: str, state: Lifecycle = Lifecycle.RUNNING, detail: str = "") -> ServiceView:
+def service(name: str, state: Lifecycle = Lifecycle.RUNNING, detail: str = "", age: float = 1.0) -> ServiceView:
     return ServiceView(name=name, session="s", pid=PIDS[name], state=state, detail=detail, started_at=900.0,
-                       age_seconds=1.0)
+                       age_seconds=age)
 
 
 def job(**changes: Any) -> JobView:
@@ -49,6 +50,11 @@ RUNNING = job(state=JobState.RUNNING, progress=Progress(step=3, steps=10, loss=1
 @pytest.mark.parametrize(("of", "age", "dead", "words"), [
     (None, None, "", "the broker has not been heard of"),
     (overview(), 12.0, "", "not answered for 12 s"),
+    (overview(), 3.0, "broker", "not answered for 3 s"),
+    (overview(services=without("trainer", service("trainer", age=61.5))), 0.5, "",
+     "the trainer has not been heard of for 62 s: supervisorctl restart trainer"),
+    (overview(waiting=[job(prepared=False)], services=without("preparer", service("preparer", age=61.5))), 0.5, "",
+     "train-1 waits to be prepared and the preparer has not been heard of for 62 s: supervisorctl restart preparer"),
     (overview(), 0.5, "trainer", "the trainer is not running"),
     (overview(services=without("trainer")), 0.5, "", "the trainer has not been heard of yet"),
     (overview(services=without("trainer", service("trainer", Lifecycle.STOPPED))), 0.5, "", "trainer is not running"),
@@ -82,3 +88,28 @@ def test_every_expected_service_is_listed_with_its_age() -> None:
 def test_a_stopped_process_is_stopped_and_not_dead() -> None:
     shown = fold(overview(services=without("watcher", service("watcher", Lifecycle.STOPPED))), dead="watcher")
     assert {one.name: one.state for one in shown.services}["watcher"] == "STOPPED"
+
+
+def states(of: Overview, age: float = 0.5, dead: str = "") -> dict[str, str]:
+    return {one.name: one.state for one in fold(of, age, dead).services}
+
+
+def test_a_living_process_that_is_not_heard_of_is_silent() -> None:
+    hung = overview(services=without("trainer", service("trainer", age=10.5)), running=[RUNNING])
+    assert states(hung)["trainer"] == "SILENT"
+    assert not fold(hung).training
+    assert states(hung, dead="trainer")["trainer"] == "DEAD"
+    assert states(overview(services=without("trainer", service("trainer", age=10.0))))["trainer"] == "RUNNING"
+    stopped = overview(services=without("trainer", service("trainer", Lifecycle.STOPPED, age=1e6)))
+    assert states(stopped)["trainer"] == "STOPPED"
+
+
+def test_a_broker_that_hangs_makes_only_itself_silent() -> None:
+    found = states(overview(), age=60.0)
+    assert found.pop("broker") == "SILENT"
+    assert set(found.values()) == {"RUNNING"}
+
+
+def test_a_process_is_silent_no_earlier_than_its_lease_is_taken() -> None:
+    assert picture.silent_after(BrokerSettings(lease_seconds=30, heartbeat_seconds=5)) == 30
+    assert picture.silent_after(BrokerSettings(lease_seconds=1, heartbeat_seconds=5)) == 10

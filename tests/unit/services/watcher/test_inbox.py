@@ -1,6 +1,7 @@
 """The inbox on a real file system: claims, leftovers, refusals."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import orjson
@@ -8,7 +9,7 @@ import pytest
 
 from services.watcher import inbox
 from services.watcher.settling import EntryKind
-from trainq import files
+from trainq import files, ingest
 from trainq.config import Home
 
 
@@ -54,7 +55,7 @@ def test_a_claim_keeps_the_name_and_survives_a_crash(home: Home) -> None:
     assert inbox.sweep(home) == []
     assert inbox.leftover_claims(home) == [claimed]
     assert (claimed.shown_name, claimed.folder, claimed.path.read_text()) == ("sub/a.jsonl", "sub", "x")
-    inbox.discard(home, claimed)
+    inbox.discard(home, claimed.id)
     assert inbox.leftover_claims(home) == []
     assert list(home.claimed.iterdir()) == []
 
@@ -82,14 +83,142 @@ def test_a_file_that_vanished_is_no_claim(home: Home) -> None:
     assert list(home.claimed.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["a.csv", "n" * 251 + ".csv", os.fsdecode(b"caf\xe9.csv"), "new\nline.csv"])
-def test_a_refused_file_is_kept_with_a_report(home: Home, name: str) -> None:
-    drop(home, name, "content")
+def claim_first(home: Home) -> inbox.Claim:
     claimed = inbox.claim(home, inbox.sweep(home)[0])
     assert claimed is not None
-    report = inbox.refuse(home, claimed, "because")
-    found = orjson.loads(report.read_bytes())
-    assert found["reason"] == "because"
-    kept = [path for path in home.rejected.iterdir() if path != report]
+    return claimed
+
+
+@pytest.mark.parametrize("name", ["a.csv", "n" * 251 + ".csv", "é" * 120 + ".csv", os.fsdecode(b"caf\xe9.csv"),
+                                  "new\nline.csv", "x." + "y" * 240])
+def test_a_refused_file_is_kept_with_a_report(home: Home, name: str) -> None:
+    drop(home, name, "content")
+    claimed = claim_first(home)
+    refused = inbox.refuse(home, claimed, "because")
+    assert orjson.loads(refused.report.read_bytes())["reason"] == "because"
+    kept = [path for path in home.rejected.iterdir() if path != refused.report]
     assert [path.read_text() for path in kept] == ["content"]
+    assert kept[0].name.startswith(claimed.id)
+    if name.isprintable():
+        kept[0].name.encode()  # cut between characters, not within one
+    assert inbox.leftover_claims(home) == []
+    assert inbox.unreported_refusals(home) == [refused], "until the broker has heard of it"
+    inbox.discard(home, claimed.id)
+    assert inbox.unreported_refusals(home) == []
     assert list(home.claimed.iterdir()) == []
+
+
+def test_two_refused_files_of_one_long_name_are_both_kept(home: Home) -> None:
+    name = "n" * 250 + ".csv"
+    for content in ("one", "two"):
+        drop(home, name, content)
+        inbox.refuse(home, claim_first(home), "because")
+    assert sorted(path.read_text() for path in home.rejected.iterdir() if path.suffix == ".csv") == ["one", "two"]
+
+
+def test_refusing_again_does_nothing_twice(home: Home) -> None:
+    drop(home, "a.csv", "content")
+    claimed = claim_first(home)
+    refused = inbox.refuse(home, claimed, "because")
+    before = sorted(home.rejected.iterdir())
+    with pytest.raises(FileNotFoundError):
+        inbox.judge(claimed)
+    assert inbox.reported_reason(home, claimed.id) == "because"
+    assert inbox.refuse(home, claimed, "because") == refused
+    assert sorted(home.rejected.iterdir()) == before
+
+
+def test_a_kill_between_report_and_move_is_made_good(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    drop(home, "a.jsonl", "content")
+    claimed = claim_first(home)
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "move", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            inbox.refuse(home, claimed, "because")
+    left = inbox.leftover_claims(home)
+    assert [(one.id, one.fault) for one in left] == [(claimed.id, "because")]
+    assert inbox.unreported_refusals(home) == []
+
+
+def test_leftovers_are_judged_by_what_lies_there(home: Home, tmp_path: Path) -> None:
+    for name in ("link.jsonl", "pipe.jsonl", "notes.txt", "good.jsonl"):
+        drop(home, name)
+    for entry in inbox.sweep(home):
+        claimed = inbox.claim(home, entry)
+        assert claimed is not None
+        if entry.name.startswith(("link", "pipe")):
+            claimed.path.unlink()
+        if entry.name.startswith("link"):
+            claimed.path.symlink_to(tmp_path)
+        if entry.name.startswith("pipe"):
+            os.mkfifo(claimed.path)
+    verdicts = {claimed.name: inbox.judge(claimed) or "" for claimed in inbox.leftover_claims(home)}
+    assert verdicts.pop("good.jsonl") == ""
+    assert "symbolic link" in verdicts["link.jsonl"]
+    assert "FIFO" in verdicts["pipe.jsonl"]
+    assert "ending" in verdicts["notes.txt"]
+
+
+def test_what_is_not_the_watchers_is_refused_and_not_deleted(home: Home) -> None:
+    (home.claimed / "mine.jsonl").write_text("file")
+    (home.claimed / "folder").mkdir()
+    (home.claimed / "folder" / "a.jsonl").write_text("in a folder")
+    both = home.claimed / ("0" * 32)
+    both.mkdir()
+    (both / "a.jsonl").write_text("one of two")
+    (both / "b.jsonl").write_text("two of two")
+    for claimed in inbox.leftover_claims(home):
+        reason = inbox.judge(claimed)
+        assert reason
+        assert ".claimed" in reason
+        inbox.discard(home, inbox.refuse(home, claimed, reason).id)
+    assert list(home.claimed.iterdir()) == []
+    kept = {path.read_text() for path in home.rejected.rglob("*.jsonl") if path.is_file()}
+    assert kept == {"file", "in a folder", "one of two", "two of two"}
+
+
+def test_what_cannot_be_renamed_stays_and_leaves_no_claim(home: Home) -> None:
+    # As long as a path may be (PATH_MAX, 4096 with the closing NUL), so that it is too long below .claimed/<id>/.
+    room = 4095 - len(os.fsencode(home.inbox)) - 1
+    parts = []
+    while room > 255:
+        parts.append("d" * min(250, room - 10))
+        room -= len(parts[-1]) + 1
+    name = "/".join([*parts, "n" * (room - len(".jsonl")) + ".jsonl"])
+    drop(home, name)
+    drop(home, "good.jsonl")
+    found = {entry.name: entry for entry in inbox.sweep(home)}
+    with pytest.raises(inbox.CannotClaimError, match="too long"):
+        inbox.claim(home, found[name])
+    assert list(home.claimed.iterdir()) == []
+    assert inbox.claim(home, found["good.jsonl"]) is not None
+    assert (home.inbox / name).exists()
+
+
+def test_another_file_system_leaves_no_claim(home: Home) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == home.inbox.stat().st_dev:
+        pytest.skip("needs a second file system")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        home.claimed.rmdir()
+        home.claimed.symlink_to(other)
+        drop(home, "deep/a.jsonl")
+        with pytest.raises(inbox.CannotClaimError, match="ross-device"):
+            inbox.claim(home, inbox.sweep(home)[0])
+        assert list(home.claimed.iterdir()) == []
+    assert (home.inbox / "deep" / "a.jsonl").exists()
+
+
+def test_a_change_after_reading_is_seen_and_gets_a_new_claim(home: Home) -> None:
+    drop(home, "sub/a.jsonl", "{}")
+    claimed = claim_first(home)
+    stored = ingest.store_file(home, claimed.path, follow_links=False)
+    assert inbox.is_unchanged(claimed, stored)
+    with claimed.path.open("a") as stream:
+        assert not inbox.is_unchanged(claimed, stored), "it has a writer"
+        stream.write("{}")
+    assert not inbox.is_unchanged(claimed, stored)
+    again = inbox.reclaim(home, claimed)
+    assert again.id != claimed.id
+    assert inbox.leftover_claims(home) == [again]
+    assert again.path.read_text() == "{}{}"

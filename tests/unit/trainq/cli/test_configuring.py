@@ -15,7 +15,8 @@ from trainq.cli.configuring import toml_value
 @pytest.fixture(autouse=True)
 def _environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "trainq.toml"
-    file.write_text('[train]\nepochs = 3\n[data]\nmap = { prompt = "question", "a b" = "ü" }\n')
+    file.write_text('[train]\nepochs = 3\n[data]\nmap = { prompt = "question", completion = "ü" }\n'
+                    '[data.folders."a b"]\nmap = { text = "t" }\n')
     monkeypatch.setenv("TRAINQ_CONFIG", str(file))
     monkeypatch.setenv("TRAINQ_HOME", "/tmp/tq-nowhere")
     monkeypatch.setenv("TRAINQ_TRAIN_SEED", "5")
@@ -54,7 +55,8 @@ def test_show_is_toml_that_says_the_same(capsys: pytest.CaptureFixture[str]) -> 
     shown = tomllib.loads(capsys.readouterr().out)
     assert shown["train"]["epochs"] == 3
     assert shown["train"]["seed"] == 5
-    assert shown["data"]["map"] == {"prompt": "question", "a b": "ü"}
+    assert shown["data"]["map"] == {"prompt": "question", "completion": "ü"}
+    assert shown["data"]["folders"] == {"a b": {"map": {"text": "t"}}}
     assert main(["--json", "config", "show"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["settings"] == shown

@@ -1,9 +1,4 @@
-"""Configuration: one TOML file and ``TRAINQ_<SECTION>_<KEY>`` become frozen, validated objects.
-
-Order, later wins: the defaults below, ``trainq.toml``, the environment. Every mistake is found and reported at once,
-each with its key and its mend, before anything starts. Importing this module reads nothing; :func:`load` is told
-where to look.
-"""
+"""Reading the file and the environment, and finding every mistake in them."""
 
 from __future__ import annotations
 
@@ -11,184 +6,19 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import msgspec
-from msgspec import Meta
 
+from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
+from trainq.config.settings import KNOWN_FIELDS, DataSettings, FolderSettings, Section, Settings
 from trainq.errors import ConfigurationError, ConfigurationProblem
 
 HOME_KEY = "TRAINQ_HOME"
 FILE_KEY = "TRAINQ_CONFIG"
 _PREFIX = "TRAINQ_"
-
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-# A mapping names, for each field that a format needs, the column that holds it: {"prompt": "question"}.
-ColumnMap = dict[str, str]
-Epochs = Annotated[int, Meta(ge=1, le=1000)]
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True):
-    pass
-
-
-class BrokerSettings(_Section, frozen=True, kw_only=True):
-    """[broker]: the journal's process."""
-
-    lease_seconds: Seconds = 30.0
-    heartbeat_seconds: Seconds = 5.0
-    prepare_wait_seconds: Seconds = 60.0
-    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
-
-
-class WatcherSettings(_Section, frozen=True, kw_only=True):
-    """[watcher]: when a file in the inbox counts as settled, and how often the folder is swept without being told."""
-
-    settle_seconds: Annotated[float, Meta(ge=0, le=3600)] = 2.0
-    sweep_seconds: Seconds = 10.0
-
-
-class FolderSettings(_Section, frozen=True, kw_only=True):
-    """[data.folders.NAME]: what is different for files under ``inbox/NAME/``."""
-
-    map: ColumnMap = {}
-
-
-class DataSettings(_Section, frozen=True, kw_only=True):
-    """[data]: how rows are read and judged. Frozen into each job when it is submitted."""
-
-    map: ColumnMap = {}
-    max_bad_rows: Fraction = 0.01
-    long_rows: Literal["drop", "truncate"] = "drop"
-    held_out_fraction: Fraction = 0.0
-    folders: dict[str, FolderSettings] = {}
-
-
-class ModelSettings(_Section, frozen=True, kw_only=True):
-    """[model]: the model that learns. An empty path means the built-in small model, made from scratch."""
-
-    path: str = ""
-
-
-class TrainSettings(_Section, frozen=True, kw_only=True):
-    """[train]: how a job trains. Frozen into each job when it is submitted.
-
-    ``batch_rows`` is the number of rows of one optimizer step; ``micro_batch_rows`` how many of them go through the
-    model at once. ``learning_rate`` is reached after ``warmup_steps`` of the model line and held. ``threads`` 0 means
-    one for each processor that this process may use.
-    """
-
-    epochs: Epochs = 1
-    batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    micro_batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-4
-    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
-    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
-    max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
-    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
-    checkpoint_seconds: Seconds = 600.0
-
-
-class StatusSettings(_Section, frozen=True, kw_only=True):
-    """[status]: how often the picture is published and written."""
-
-    interval_seconds: Seconds = 1.0
-
-
-class LogSettings(_Section, frozen=True, kw_only=True):
-    """[log]."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-
-
-class Settings(_Section, frozen=True, kw_only=True):
-    """All sections of ``trainq.toml``."""
-
-    broker: BrokerSettings = BrokerSettings()
-    watcher: WatcherSettings = WatcherSettings()
-    data: DataSettings = DataSettings()
-    model: ModelSettings = ModelSettings()
-    train: TrainSettings = TrainSettings()
-    status: StatusSettings = StatusSettings()
-    log: LogSettings = LogSettings()
-
-
-class Home(msgspec.Struct, frozen=True):
-    """The one folder that holds everything the system keeps, and the names in it."""
-
-    root: Path
-
-    @property
-    def inbox(self) -> Path:
-        return self.root / "inbox"
-
-    @property
-    def claimed(self) -> Path:
-        return self.inbox / ".claimed"
-
-    @property
-    def control(self) -> Path:
-        return self.root / "control"
-
-    @property
-    def rejected(self) -> Path:
-        return self.root / "rejected"
-
-    @property
-    def journal(self) -> Path:
-        return self.root / "journal.db"
-
-    @property
-    def data(self) -> Path:
-        return self.root / "data"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def metrics(self) -> Path:
-        return self.root / "metrics"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.root / "checkpoints"
-
-    @property
-    def current(self) -> Path:
-        return self.root / "current"
-
-    @property
-    def run(self) -> Path:
-        return self.root / "run"
-
-    @property
-    def logs(self) -> Path:
-        return self.root / "logs"
-
-    @property
-    def status_file(self) -> Path:
-        return self.root / "status.json"
-
-    @property
-    def request_socket(self) -> Path:
-        return self.run / "broker.sock"
-
-    @property
-    def event_socket(self) -> Path:
-        return self.run / "events.sock"
-
-    @property
-    def status_socket(self) -> Path:
-        return self.run / "status.sock"
-
-    def folders(self) -> tuple[Path, ...]:
-        """Every folder that a service may expect to be there."""
-        return (self.root, self.inbox, self.claimed, self.control, self.rejected, self.data, self.cache, self.metrics,
-                self.checkpoints, self.run, self.logs)
+# What a model folder must have to be trained on: its architecture, and the fast tokenizer.
+_MODEL_FILES = ("config.json", "tokenizer.json")
 
 
 class Configuration(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,11 +32,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
 
 def project_root() -> Path:
     """The checkout that this code belongs to: the folder of ``supervisord.conf`` and ``trainq.toml``."""
-    return Path(__file__).resolve().parents[2]
-
-
-# sun_path of unix(7) holds 108 bytes with the closing NUL.
-MAX_SOCKET_PATH_BYTES = 107
+    return Path(__file__).resolve().parents[3]
 
 
 def load(environment: Mapping[str, str], root: Path) -> Configuration:
@@ -226,6 +52,7 @@ def load(environment: Mapping[str, str], root: Path) -> Configuration:
                for section, table in tables.items() if isinstance(table, dict) for key in table}
     _overlay_environment(tables, environment, origins, problems)
     settings = _validate_settings(tables, origins, problems)
+    _validate_model(settings.model.path, root, problems)
     home = Home(Path(environment.get(HOME_KEY) or root / "var").absolute())
     _validate_home(home, problems)
     if problems:
@@ -288,7 +115,8 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             problems.append(ConfigurationProblem(key=name, problem="it must be a section", mend=f"write [{name}]"))
         else:
             values[name] = _validate_section(name, sections[name], table, origins, problems)
-    settings = Settings(**values)
+    settings = _lower_micro_batch(Settings(**values), tables)
+    _validate_data(settings.data, problems)
     train = settings.train
     if train.micro_batch_rows > train.batch_rows:
         problems.append(ConfigurationProblem(
@@ -303,11 +131,71 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
     return settings
 
 
-Section = TypeVar("Section", bound=_Section)
+def _lower_micro_batch(settings: Settings, tables: Mapping[str, Any]) -> Settings:
+    """Who sets only ``batch_rows`` means the micro-batch to fit into it."""
+    train, table = settings.train, tables.get("train")
+    if (isinstance(table, dict) and "micro_batch_rows" in table) or train.micro_batch_rows <= train.batch_rows:
+        return settings
+    return msgspec.structs.replace(settings,
+                                   train=msgspec.structs.replace(train, micro_batch_rows=train.batch_rows))
 
 
-def _validate_section(name: str, struct: type[Section], table: Mapping[str, Any], origins: Mapping[str, str],
-                      problems: list[ConfigurationProblem]) -> Section:
+def _validate_data(settings: DataSettings, problems: list[ConfigurationProblem]) -> None:
+    maps = {"data.map": settings.map}
+    for folder, inner in settings.folders.items():
+        maps[f"data.folders.{folder}.map"] = inner.map
+        parts = folder.split("/")
+        # Folders are told by their path below the inbox; hidden ones are not looked into.
+        if any(not part or part.startswith(".") for part in parts):
+            problems.append(ConfigurationProblem(
+                key=f"data.folders.{folder!r}", problem="no file can ever lie in a folder of this name",
+                mend='write the path below the inbox, like "math" or "math/easy"'))
+    problems.extend(ConfigurationProblem(key=f"{key}.{field}", problem=problem, mend=mend)
+                    for key, columns in maps.items() for field, problem, mend in mapping_faults(columns))
+
+
+def mapping_faults(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """What is wrong with a mapping: (field, problem, mend) each."""
+    faults: list[tuple[str, str, str]] = []
+    taken: dict[str, str] = {}
+    for field, column in columns.items():
+        if field not in KNOWN_FIELDS:
+            faults.append((field, f"the mapping names a field {field!r} that there is not",
+                           f"known are: {', '.join(KNOWN_FIELDS)}"))
+        elif not column:
+            faults.append((field, f"the mapping gives no column for {field!r}", f"write {field}=<column>"))
+        elif column in taken:
+            faults.append((field, f"the mapping takes two fields from one column: {taken[column]!r} and {field!r} from "
+                           f"{column!r}", "give each field a column of its own"))
+        else:
+            taken[column] = field
+    return faults
+
+
+def _validate_model(path: str, root: Path, problems: list[ConfigurationProblem]) -> None:
+    if not path:
+        return
+    folder = root / path  # the services run in root, so that is where a relative path leads
+    try:
+        missing = [name for name in _MODEL_FILES if not (folder / name).is_file()] if folder.is_dir() else None
+    except (OSError, ValueError) as error:  # not to be entered; too long; a NUL in it
+        problems.append(ConfigurationProblem(key="model.path", problem=f"{path!r} cannot be looked into: {error}",
+                                             mend="make it readable for this user"))
+        return
+    if missing is None:
+        problems.append(ConfigurationProblem(key="model.path", problem=f"there is no folder {folder}",
+                                             mend='name the folder of a model, or write "" for the built-in one'))
+    elif missing:
+        problems.append(ConfigurationProblem(
+            key="model.path", problem=f"there is no {' and no '.join(missing)} in {folder}",
+            mend="name a folder that save_pretrained of a model and of its fast tokenizer has written"))
+
+
+One = TypeVar("One", bound=Section)
+
+
+def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], origins: Mapping[str, str],
+                      problems: list[ConfigurationProblem]) -> One:
     hints = get_type_hints(struct, include_extras=True)
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -343,7 +231,7 @@ def _validate_home(home: Home, problems: list[ConfigurationProblem]) -> None:
             f"(the system allows {MAX_SOCKET_PATH_BYTES})", mend=f"choose a home with a shorter path: {HOME_KEY}=..."))
 
 
-def _sections() -> dict[str, type[_Section]]:
+def _sections() -> dict[str, type[Section]]:
     return dict(get_type_hints(Settings))
 
 

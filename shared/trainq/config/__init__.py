@@ -1,0 +1,46 @@
+"""Configuration: one TOML file and ``TRAINQ_<SECTION>_<KEY>`` become frozen, validated objects.
+
+Order, later wins: the defaults below, ``trainq.toml``, the environment. Every mistake is found and reported at once,
+each with its key and its mend, before anything starts. Importing this module reads nothing; :func:`load` is told
+where to look.
+"""
+
+from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
+from trainq.config.loading import FILE_KEY, HOME_KEY, Configuration, load, mapping_faults, project_root
+from trainq.config.settings import (
+    KNOWN_FIELDS,
+    BrokerSettings,
+    ColumnMap,
+    DataSettings,
+    Epochs,
+    FolderSettings,
+    LogSettings,
+    ModelSettings,
+    Settings,
+    StatusSettings,
+    TrainSettings,
+    WatcherSettings,
+)
+
+__all__ = [
+    "FILE_KEY",
+    "HOME_KEY",
+    "KNOWN_FIELDS",
+    "MAX_SOCKET_PATH_BYTES",
+    "BrokerSettings",
+    "ColumnMap",
+    "Configuration",
+    "DataSettings",
+    "Epochs",
+    "FolderSettings",
+    "Home",
+    "LogSettings",
+    "ModelSettings",
+    "Settings",
+    "StatusSettings",
+    "TrainSettings",
+    "WatcherSettings",
+    "load",
+    "mapping_faults",
+    "project_root",
+]

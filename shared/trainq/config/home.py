@@ -1,0 +1,85 @@
+"""The home: the one folder that holds everything the system keeps, and the names in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+# sun_path of unix(7) holds 108 bytes with the closing NUL.
+MAX_SOCKET_PATH_BYTES = 107
+
+
+class Home(msgspec.Struct, frozen=True):
+    """The one folder that holds everything the system keeps, and the names in it."""
+
+    root: Path
+
+    @property
+    def inbox(self) -> Path:
+        return self.root / "inbox"
+
+    @property
+    def claimed(self) -> Path:
+        return self.inbox / ".claimed"
+
+    @property
+    def control(self) -> Path:
+        return self.root / "control"
+
+    @property
+    def rejected(self) -> Path:
+        return self.root / "rejected"
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.db"
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def current(self) -> Path:
+        return self.root / "current"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def status_file(self) -> Path:
+        return self.root / "status.json"
+
+    @property
+    def request_socket(self) -> Path:
+        return self.run / "broker.sock"
+
+    @property
+    def event_socket(self) -> Path:
+        return self.run / "events.sock"
+
+    @property
+    def status_socket(self) -> Path:
+        return self.run / "status.sock"
+
+    def folders(self) -> tuple[Path, ...]:
+        """Every folder that a service may expect to be there."""
+        return (self.root, self.inbox, self.claimed, self.control, self.rejected, self.data, self.cache, self.metrics,
+                self.checkpoints, self.run, self.logs)

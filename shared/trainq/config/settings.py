@@ -1,0 +1,104 @@
+"""The sections of ``trainq.toml``: their keys, types, bounds and defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+# A mapping names, for each field that a format needs, the column that holds it: {"prompt": "question"}.
+ColumnMap = dict[str, str]
+Epochs = Annotated[int, Meta(ge=1, le=1000)]
+# The fields that a mapping may name: those of the row formats in trainq.samples, which lies above this module.
+KNOWN_FIELDS = ("messages", "conversations", "prompt", "completion", "instruction", "output", "input", "text")
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class BrokerSettings(Section, frozen=True, kw_only=True):
+    """[broker]: the journal's process."""
+
+    lease_seconds: Seconds = 30.0
+    heartbeat_seconds: Seconds = 5.0
+    prepare_wait_seconds: Seconds = 60.0
+    max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+
+
+class WatcherSettings(Section, frozen=True, kw_only=True):
+    """[watcher]: when a file in the inbox counts as settled, and how often the folder is swept without being told."""
+
+    settle_seconds: Annotated[float, Meta(ge=0, le=3600)] = 2.0
+    sweep_seconds: Seconds = 10.0
+
+
+class FolderSettings(Section, frozen=True, kw_only=True):
+    """[data.folders.NAME]: what is different for files under ``inbox/NAME/``."""
+
+    map: ColumnMap = {}
+
+
+class DataSettings(Section, frozen=True, kw_only=True):
+    """[data]: how rows are read and judged. Frozen into each job when it is submitted."""
+
+    map: ColumnMap = {}
+    max_bad_rows: Fraction = 0.01
+    long_rows: Literal["drop", "truncate"] = "drop"
+    held_out_fraction: Fraction = 0.0
+    folders: dict[str, FolderSettings] = {}
+
+
+class ModelSettings(Section, frozen=True, kw_only=True):
+    """[model]: the model that learns. An empty path means the built-in small model, made from scratch."""
+
+    path: str = ""
+
+
+class TrainSettings(Section, frozen=True, kw_only=True):
+    """[train]: how a job trains. Frozen into each job when it is submitted.
+
+    ``batch_rows`` is the number of rows of one optimizer step; ``micro_batch_rows`` how many of them go through the
+    model at once (where it is not set, :func:`load` makes it at most ``batch_rows``). ``learning_rate`` is reached
+    after ``warmup_steps`` of the model line and held. ``threads`` 0 means one for each processor that this process may
+    use.
+    """
+
+    epochs: Epochs = 1
+    batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    micro_batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-4
+    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
+    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
+    max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
+    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    threads: Annotated[int, Meta(ge=0, le=1024)] = 0
+    checkpoint_seconds: Seconds = 600.0
+
+
+class StatusSettings(Section, frozen=True, kw_only=True):
+    """[status]: how often the picture is published and written."""
+
+    interval_seconds: Seconds = 1.0
+
+
+class LogSettings(Section, frozen=True, kw_only=True):
+    """[log]."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(Section, frozen=True, kw_only=True):
+    """All sections of ``trainq.toml``."""
+
+    broker: BrokerSettings = BrokerSettings()
+    watcher: WatcherSettings = WatcherSettings()
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    status: StatusSettings = StatusSettings()
+    log: LogSettings = LogSettings()
