@@ -1,33 +1,37 @@
-"""The watcher's loop: sweep, claim what is settled, store it, submit it, and remove it after the receipt."""
+"""The watcher's loop: sweep the inbox, claim what is settled, and have it carried to the journal."""
 
 from __future__ import annotations
 
+import signal
+
 from services.watcher import inbox
-from services.watcher.inbox import Claim
+from services.watcher.carrying import CLAIMS_AT_ONCE, Carrier, StoppingError
 from services.watcher.notices import Notices
-from services.watcher.settling import Settling, refusal
-from trainq import files, ingest
-from trainq.errors import InputError
-from trainq.ids import new_request_id
-from trainq.messages import Done, Lifecycle, ReportRefusedFile, Submit, SubmitItem, Submitted
+from services.watcher.settling import Entry, Settling
+from trainq import files
+from trainq.messages import Lifecycle
 from trainq.service import Peer, Process
 
-# One submit's worth: bounds what a crash makes to be stored again.
-CLAIMS_AT_ONCE = 100
+# What cannot be claimed is left alone this long, then tried again: somebody may have mended it.
+STUCK_SECONDS = 10.0
+# Never a busy loop: a settled file with a writer is looked at a few times a second at most.
+_SHORTEST_WAIT_SECONDS = 0.2
 
 
 class Watcher:
-    """Carries files from the inbox to the journal. Owned by the main thread."""
+    """Takes files out of the inbox. Owned by the main thread."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
         self._peer = Peer(process, topics=(b"event.BrokerStarted",))
         self._settling = Settling(process.settings.watcher.settle_seconds)
-        self._notices = Notices(process.home.inbox)
+        self._notices = Notices(process.home.inbox, process.log)
         process.poller.watch_descriptor(self._notices.descriptor)
-        # What an earlier life of this process had claimed or half copied.
+        # What an earlier life of this process had half copied.
         files.sweep_temporaries(process.home.data / "spool")
-        self._claims = inbox.leftover_claims(process.home)
+        self._carrier = Carrier(process, self._peer)
+        # What could not be claimed: when to try again (monotonic seconds), and why.
+        self._stuck: dict[Entry, tuple[float, str]] = {}
 
     def close(self) -> None:
         self._process.set_state(Lifecycle.STOPPED)
@@ -38,74 +42,67 @@ class Watcher:
         """One round; what it cannot finish stays claimed and is tried again in the next."""
         self._peer.beat()
         self._notices.drain()
-        self._claim_settled()
-        if self._claims:
-            self._carry(self._claims[:CLAIMS_AT_ONCE])
-        self._process.set_state(Lifecycle.RUNNING)
-        self._peer.wait(self._seconds_to_wait())
+        is_more_settled = self._claim_settled()
+        try:
+            has_progressed = self._carrier.carry()
+        except StoppingError:
+            self._process.log.info("stopped_within_a_file")
+            return  # it stays claimed for the next life
+        self._process.set_state(Lifecycle.RUNNING, self._detail())
+        at_once = is_more_settled or (has_progressed and self._carrier.is_busy)
+        self._peer.wait(0.0 if at_once else self._seconds_to_wait())
 
-    def _claim_settled(self) -> None:
+    def _claim_settled(self) -> bool:
+        """Claim what is settled, each entry by itself; whether more of it is left than one turn takes."""
         now = self._process.clock.monotonic()
-        for entry in self._settling.observe(inbox.sweep(self._process.home), now):
-            if inbox.has_writer(self._process.home.inbox / entry.name):
-                continue
+        found = inbox.sweep(self._process.home)
+        self._stuck = {entry: self._stuck[entry] for entry in found if entry in self._stuck}
+        settled = self._settling.observe(
+            [entry for entry in found if entry not in self._stuck or self._stuck[entry][0] <= now], now)
+        tried = 0
+        for entry in settled:
+            self._peer.beat()
+            # Those with a writer do not count: they must not keep the others waiting.
+            if not inbox.has_writer(self._process.home.inbox / entry.name):
+                if tried == CLAIMS_AT_ONCE:
+                    return True
+                self._claim(entry)
+                tried += 1
+        return False
+
+    def _claim(self, entry: Entry) -> None:
+        log = self._process.log
+        try:
             claimed = inbox.claim(self._process.home, entry)
-            if claimed is None:
-                continue
-            self._process.log.info("claimed", claim=claimed.id, name=claimed.shown_name, bytes=entry.size_bytes)
-            reason = refusal(entry)
-            if reason is not None:
-                self._refuse(claimed, reason)
-            else:
-                self._claims.append(claimed)
-            self._peer.beat()
-
-    def _carry(self, claims: list[Claim]) -> None:
-        """Store and submit some claims in one message, then remove those that have a receipt."""
-        items: list[tuple[Claim, SubmitItem]] = []
-        for claimed in claims:
-            self._peer.beat()
-            try:
-                stored = ingest.store_file(self._process.home, claimed.path)
-            except ingest.FileChangedError as error:
-                self._process.log.warning("still_changing", claim=claimed.id, error=str(error))
-                continue  # somebody writes on: it stays claimed until it is whole
-            except InputError as error:
-                self._refuse(claimed, error.reason)
-                self._claims.remove(claimed)
-                continue
-            items.append((claimed, SubmitItem(
-                request_id=claimed.id, name=claimed.shown_name[-1024:], folder=claimed.folder[:1024],
-                digest=stored.digest, size_bytes=stored.size_bytes)))
-        if not items:
+        except inbox.CannotClaimError as error:
+            if entry not in self._stuck:
+                log.warning("cannot_be_claimed", name=inbox.shown(entry.name), error=str(error))
+            self._stuck[entry] = (self._process.clock.monotonic() + STUCK_SECONDS, str(error))
             return
-        reply = self._peer.call(Submit(request_id=new_request_id(), items=[item for _, item in items]), Submitted)
-        for (claimed, _), receipt in zip(items, reply.receipts, strict=True):
-            if receipt.error:
-                self._refuse(claimed, receipt.error)
-            else:
-                self._process.log.info("accepted", claim=claimed.id, name=claimed.shown_name, job=receipt.job,
-                                       duplicate=receipt.duplicate)
-                inbox.discard(self._process.home, claimed)
-            self._claims.remove(claimed)
+        self._stuck.pop(entry, None)
+        if claimed is not None:
+            log.info("claimed", claim=claimed.id, name=claimed.shown_name, bytes=entry.size_bytes)
+            self._carrier.add(claimed)
 
-    def _refuse(self, claimed: Claim, reason: str) -> None:
-        report = inbox.refuse(self._process.home, claimed, reason)
-        self._process.log.warning("refused", claim=claimed.id, name=claimed.shown_name, reason=reason)
-        self._peer.call(ReportRefusedFile(request_id=new_request_id(), name=claimed.shown_name[-1024:],
-                                          reason=reason[:4096], report=report.name), Done)
+    def _detail(self) -> str:
+        """What a person must mend; empty when there is nothing."""
+        if not self._stuck:
+            return ""
+        entry, (_, why) = next(iter(self._stuck.items()))
+        return f"{len(self._stuck)} of the inbox cannot be taken, among them {inbox.shown(entry.name)[-200:]}: {why}"
 
     def _seconds_to_wait(self) -> float:
         sweep_seconds = self._process.settings.watcher.sweep_seconds
-        if self._claims:
-            return min(sweep_seconds, max(0.2, self._process.settings.watcher.settle_seconds))
+        if self._carrier.is_busy:
+            return min(sweep_seconds, max(_SHORTEST_WAIT_SECONDS, self._process.settings.watcher.settle_seconds))
         next_settled = self._settling.seconds_to_next(self._process.clock.monotonic())
-        # Never a busy loop: a settled file with a writer is looked at a few times a second at most.
-        return sweep_seconds if next_settled is None else min(sweep_seconds, max(0.2, next_settled))
+        return sweep_seconds if next_settled is None else min(sweep_seconds, max(_SHORTEST_WAIT_SECONDS, next_settled))
 
 
 def serve(process: Process) -> None:
     """Run the watcher until it is told to stop."""
+    # The kernel signals the holder of a lease whom a writer meets (fcntl(2)); unhandled, that would kill it.
+    signal.signal(signal.SIGIO, signal.SIG_IGN)
     watcher = Watcher(process)
     try:
         process.loop(watcher.turn)

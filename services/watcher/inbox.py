@@ -1,7 +1,8 @@
 """The inbox as files: sweeping it, claiming what is settled, refusing what can never be accepted.
 
 A claim is one rename to ``inbox/.claimed/<id>/<name>``, where ``<id>`` is the request id of its submit: a claim that a
-dead watcher left is submitted again under the same id and gets the same receipt.
+dead watcher left is submitted again under the same id and gets the same receipt. A claim folder goes last of all: an
+empty one with a report in ``rejected/`` is a refusal of which the broker has not heard.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,32 +19,63 @@ from pathlib import Path
 
 import orjson
 
-from services.watcher.settling import Entry, EntryKind, is_ignored
+from services.watcher.settling import Entry, EntryKind, is_ignored, refusal
 from trainq import files
 from trainq.config import Home
-from trainq.ids import is_id, new_request_id
+from trainq.errors import StorageError, StorageFullError
+from trainq.ids import new_request_id
+from trainq.ingest import Stored
 
 # A tree deeper than this is no way to drop files; it bounds the sweep.
 MAX_DEPTH = 16
+# NAME_MAX is 255 (limits.h); the id, a hyphen and what files.py puts in front must fit as well.
+MAX_KEPT_NAME_BYTES = 180
+
+# What new_request_id makes. Any other name in .claimed/ is not the watcher's.
+_CLAIM_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+_KINDS = {stat.S_IFREG: EntryKind.FILE, stat.S_IFLNK: EntryKind.SYMLINK, stat.S_IFDIR: EntryKind.FOLDER}
+
+
+class CannotClaimError(StorageError):
+    """One entry cannot be taken (another file system, another owner, too long a path); it stays where it is."""
+
+
+def shown(name: str) -> str:
+    """A file name for people and messages: bytes that are no UTF-8 are shown escaped."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
-    """A file in the watcher's hands. ``name`` is the path that it had below the inbox."""
+    """A file in the watcher's hands. ``name`` is the path that it had below the inbox.
+
+    ``fault`` is why it can never be accepted, where that is known without looking at it.
+    """
 
     id: str
     name: str
     path: Path
+    fault: str = ""
 
     @property
     def shown_name(self) -> str:
-        """The name for people and messages: bytes that are no UTF-8 are shown escaped."""
-        return os.fsencode(self.name).decode("utf-8", "backslashreplace")
+        return shown(self.name)
 
     @property
     def folder(self) -> str:
         """The inbox sub-folder that it lay in, or nothing."""
         return self.shown_name.rpartition("/")[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusal:
+    """A file that was set aside; ``id`` is its claim's, ``name`` and ``reason`` are fit to be shown."""
+
+    id: str
+    name: str
+    reason: str
+    report: Path
 
 
 def sweep(home: Home) -> list[Entry]:
@@ -59,7 +92,7 @@ def _sweep(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
         name = prefix + item.name
         if is_ignored(name):
             continue
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it vanished, or its path is over PATH_MAX and nobody can name it
             if item.is_dir(follow_symlinks=False):
                 if depth < MAX_DEPTH:
                     yield from _sweep(Path(item.path), f"{name}/", depth + 1)
@@ -68,10 +101,7 @@ def _sweep(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:
-    if stat.S_ISLNK(found.st_mode):
-        kind = EntryKind.SYMLINK
-    else:
-        kind = EntryKind.FILE if stat.S_ISREG(found.st_mode) else EntryKind.SPECIAL
+    kind = _KINDS.get(stat.S_IFMT(found.st_mode), EntryKind.SPECIAL)
     return Entry(name=name, kind=kind, size_bytes=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
 
 
@@ -96,47 +126,158 @@ def has_writer(path: Path) -> bool:
 
 
 def claim(home: Home, entry: Entry) -> Claim | None:
-    """Take a settled file by one rename; None when it vanished meanwhile."""
+    """Take a settled file by one rename; None when it vanished meanwhile.
+
+    Raises:
+        CannotClaimError: it cannot be renamed. Nothing of the attempt is left.
+    """
     id_ = new_request_id()
-    target = home.claimed / id_ / entry.name
-    files.make_directory(target.parent)
+    source, target = home.inbox / entry.name, home.claimed / id_ / entry.name
     try:
-        (home.inbox / entry.name).lstat()
-    except OSError:
-        files.remove_tree(home.claimed / id_)
-        return None
-    files.move(home.inbox / entry.name, target)
+        files.make_directory(target.parent)
+        _rename(source, target)
+    except (OSError, StorageError, StorageFullError) as error:
+        _remove_empty(home.claimed / id_)
+        if not os.path.lexists(source):
+            return None
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise CannotClaimError((cause.strerror if isinstance(cause, OSError) else None) or str(error)) from error
     return Claim(id=id_, name=entry.name, path=target)
 
 
+def reclaim(home: Home, claimed: Claim) -> Claim:
+    """Give a claim a new id, by one rename."""
+    id_ = new_request_id()
+    _rename(home.claimed / claimed.id, home.claimed / id_)
+    return Claim(id=id_, name=claimed.name, path=home.claimed / id_ / claimed.name)
+
+
+def _rename(source: Path, target: Path) -> None:
+    """Move; one that was done but may not be durable counts: a claim that a power cut undoes is made again."""
+    try:
+        files.move(source, target)
+    except StorageError:
+        if not os.path.lexists(target):
+            raise
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and its sub-folders as far as there is nothing in them."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(path).rmdir()
+
+
+def judge(claimed: Claim) -> str | None:
+    """Why a claim can never be accepted, or None. What lies there now counts, not what a sweep saw.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    found = claimed.path.lstat()
+    return claimed.fault or refusal(_entry(claimed.name, found))
+
+
+def is_unchanged(claimed: Claim, stored: Stored) -> bool:
+    """Whether the file still is what was stored, and nobody is writing to it."""
+    found = claimed.path.lstat()
+    return ((found.st_size, found.st_mtime_ns, found.st_ino) == (stored.size_bytes, stored.mtime_ns, stored.inode)
+            and not has_writer(claimed.path))
+
+
 def leftover_claims(home: Home) -> list[Claim]:
-    """The claims of a former life, oldest file first; empty claim folders are cleared away."""
+    """The claims of a former life, oldest file first; empty claim folders are cleared away.
+
+    What the watcher cannot have put there is a claim too, with a fault: it is refused, never deleted.
+    """
     found: list[tuple[int, Claim]] = []
     files.sweep_temporaries(home.claimed)
-    for folder in home.claimed.iterdir():
-        inside = [path for path in folder.rglob("*") if not path.is_dir() or path.is_symlink()]
-        if not is_id(folder.name) or not inside:
-            files.remove_tree(folder)
+    for item in home.claimed.iterdir():
+        inside = _inside(item)
+        if inside == []:
+            if reported_reason(home, item.name) is None:
+                files.remove_tree(item)
             continue
-        path = inside[0]
-        found.append((path.lstat().st_mtime_ns, Claim(id=folder.name, name=str(path.relative_to(folder)), path=path)))
+        if inside is not None and len(inside) == 1 and _CLAIM_ID.match(item.name):
+            path = inside[0]
+            claimed = Claim(id=item.name, name=str(path.relative_to(item)), path=path,
+                            fault=reported_reason(home, item.name) or "")
+        else:
+            path = item
+            claimed = Claim(id=new_request_id(), name=item.name, path=item,
+                            fault="it lay in .claimed/, which is the watcher's own; drop files in the inbox itself")
+        found.append((path.lstat().st_mtime_ns, claimed))
     return [claimed for _, claimed in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 
-def discard(home: Home, claimed: Claim) -> None:
-    """The content is accepted: the claim has served."""
-    files.remove_tree(home.claimed / claimed.id)
+def unreported_refusals(home: Home) -> list[Refusal]:
+    """Files that a former life set aside without an answer from the broker."""
+    found = []
+    for item in home.claimed.iterdir():
+        report = _read_report(home, item.name)
+        if report is not None and _inside(item) == []:
+            found.append(Refusal(id=item.name, name=str(report["file"]), reason=str(report["reason"]),
+                                 report=_report_path(home, item.name)))
+    return found
 
 
-def refuse(home: Home, claimed: Claim, reason: str) -> Path:
-    """Move a claim to ``rejected/`` beside a report that says why; the report's path."""
-    base = f"{claimed.id[:8]}-{Path(claimed.name).name}"
-    # 255 bytes is the limit of a name; the report's ending must fit as well.
-    kept = home.rejected / os.fsdecode(os.fsencode(base)[-200:] if len(os.fsencode(base)) > 200 else os.fsencode(base))
-    report = kept.with_name(f"{claimed.id[:8]}.report.json")
-    content = {"v": 1, "file": claimed.shown_name, "reason": reason, "kept_as": os.fsencode(kept.name).decode(
-        "utf-8", "backslashreplace")}
-    files.write_file(report, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
-    files.move(claimed.path, kept)
-    files.remove_tree(home.claimed / claimed.id)
-    return report
+def _inside(folder: Path) -> list[Path] | None:
+    """Everything below a folder that is no folder itself; None if it is no folder."""
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+
+
+def discard(home: Home, id_: str) -> None:
+    """The claim has served: its content is accepted, or its refusal is reported."""
+    files.remove_tree(home.claimed / id_)
+
+
+def refuse(home: Home, claimed: Claim, reason: str) -> Refusal:
+    """Move a claim to ``rejected/`` beside a report that says why. Its folder stays until that is reported.
+
+    May be called again after any failure: what is done already is not done twice.
+    """
+    refused = Refusal(id=claimed.id, name=claimed.shown_name, reason=shown(reason),
+                      report=_report_path(home, claimed.id))
+    # What was no claim has no folder, and a refusal that is not reported is known by it.
+    files.make_directory(home.claimed / claimed.id)
+    if os.path.lexists(claimed.path):
+        kept = _free_path(home, claimed)
+        content = {"v": 1, "file": refused.name, "reason": refused.reason, "kept_as": shown(kept.name)}
+        files.write_file(refused.report, orjson.dumps(content, option=orjson.OPT_INDENT_2) + b"\n")
+        files.move(claimed.path, kept)
+    return refused
+
+
+def reported_reason(home: Home, id_: str) -> str | None:
+    """The reason in the report on a refused claim; None if there is none."""
+    report = _read_report(home, id_)
+    return None if report is None else str(report["reason"])
+
+
+def _report_path(home: Home, id_: str) -> Path:
+    return home.rejected / f"{id_}.report.json"
+
+
+def _read_report(home: Home, id_: str) -> dict[str, object] | None:
+    if not _CLAIM_ID.match(id_):
+        return None
+    try:
+        found = orjson.loads(_report_path(home, id_).read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) and {"file", "reason"} <= found.keys() else None
+
+
+def _free_path(home: Home, claimed: Claim) -> Path:
+    """Where a refused file is kept: the id, so that none overwrites another, and the end of its name."""
+    name = os.fsencode(Path(claimed.name).name)
+    if len(name) > MAX_KEPT_NAME_BYTES:
+        name = name[-MAX_KEPT_NAME_BYTES:]
+        # Not within a character: at most three bytes of one that was cut have the form 10xxxxxx (RFC 3629).
+        name = name[next((at for at in range(4) if name[at] & 0xC0 != 0x80), 0):]
+    path = home.rejected / f"{claimed.id}-{os.fsdecode(name)}"
+    while os.path.lexists(path):
+        path = home.rejected / f"{claimed.id}-{new_request_id()[:8]}-{os.fsdecode(name)}"
+    return path

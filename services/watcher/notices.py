@@ -1,7 +1,8 @@
 """Notices: the kernel says at once that something changed in the inbox. Only a hint; the sweep is what decides.
 
-``watchfiles`` blocks, so it has a thread, which writes to a pipe that the service's poller watches. A thread that
-dies ends the process: half alive is worse than dead.
+``watchfiles`` blocks, so it has a thread, which writes to a pipe that the service's poller watches. Watching fails
+now and then (a file name that is not UTF-8, too few inotify watches, a folder that is replaced): that is logged, and
+watching begins again after a pause. Without notices files are taken a sweep later, no worse.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ from pathlib import Path
 
 import watchfiles
 
-from trainq.errors import StorageError
+from trainq.logs import EventLog
+
+_FIRST_PAUSE_SECONDS = 0.5
+_MAX_PAUSE_SECONDS = 60.0
 
 
 class Notices:
     """A pipe that becomes readable when something changes below ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, log: EventLog) -> None:
         self._folder = folder
+        self._log = log
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="inbox-notices", daemon=True)
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._thread = threading.Thread(target=self._watch_on, name="inbox-notices", daemon=True)
         self._thread.start()
 
     @property
@@ -31,26 +37,35 @@ class Notices:
         return self._reader
 
     def drain(self) -> None:
-        """Forget the notices so far.
-
-        Raises:
-            StorageError: the watching thread has died.
-        """
+        """Forget the notices so far."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self._reader, 4096):
                 pass
-        if not self._thread.is_alive():
-            raise StorageError(f"watching {self._folder} has ended", mend="the process is started again")
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join(timeout=5)
-        os.close(self._reader)
-        os.close(self._writer)
+        if not self._thread.is_alive():  # else it may still write: the numbers must not be given to other files
+            os.close(self._reader)
+            os.close(self._writer)
+
+    def _watch_on(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._watch()
+            # BaseException: a panic in watchfiles' Rust is one, and must not end the notices either.
+            except BaseException as error:
+                self._log.warning("watching_failed", error=str(error), again_in_seconds=self._pause_seconds)
+            self._notify()  # what the failure swallowed, the sweep finds
+            self._stop.wait(self._pause_seconds)
+            self._pause_seconds = min(2 * self._pause_seconds, _MAX_PAUSE_SECONDS)
 
     def _watch(self) -> None:
-        changes = watchfiles.watch(self._folder, watch_filter=None, stop_event=self._stop, rust_timeout=1000,
-                                   yield_on_timeout=False, raise_interrupt=False, debounce=200, step=50)
-        for _ in changes:
-            with contextlib.suppress(BlockingIOError):
-                os.write(self._writer, b"!")
+        for _ in watchfiles.watch(self._folder, watch_filter=None, stop_event=self._stop, rust_timeout=1000,
+                                  yield_on_timeout=False, raise_interrupt=False, debounce=200, step=50):
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
+            self._notify()
+
+    def _notify(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._writer, b"!")

@@ -20,6 +20,7 @@ class EntryKind(StrEnum):
 
     FILE = "file"
     SYMLINK = "symbolic link"
+    FOLDER = "folder"
     SPECIAL = "FIFO, socket or device"
 
 
