@@ -242,7 +242,8 @@ class Desk:
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
             size_bytes=row.size_bytes, spec=_spec(self._queries.submission(row)), shard=row.shard,
-            shard_digest=row.shard_digest, seq=self._journal.head_seq, lease_seconds=settings.lease_seconds,
+            shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().generation,
+            cancel=row.cancel_reason is not None, lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds)
 
     def _heartbeat(self, beat: messages.Heartbeat) -> messages.HeartbeatReply:

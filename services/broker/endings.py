@@ -116,11 +116,12 @@ def release(row: JobRow, token: int, reason: str) -> list[AnyEvent]:
 
 
 def end_lease(row: JobRow, reason: str) -> AnyEvent:
-    """The lease of a running job ends without a verdict: it goes back, unless somebody wants it cancelled.
+    """The lease of a running job ends without a verdict: it goes back to the front of the line.
 
-    What steps it has in the weights the trainer takes back before it begins the next job.
+    A train job that somebody wants cancelled goes back too, because only the trainer knows whether steps of it are in
+    the weights, or even all of them; it is leased once more to be taken back. A preparation just ends.
     """
-    if row.cancel_reason is not None:
+    if row.cancel_reason is not None and row.kind is not JobKind.TRAIN:
         return JobCancelled(job=row.id, reason=row.cancel_reason)
     return LeaseEnded(job=row.id, reason=reason)
 
@@ -137,8 +138,8 @@ def lose_shard(row: JobRow, prepare: JobRow, token: int, reason: str) -> list[An
     if row.state is JobState.QUEUED and row.token == token:
         return []
     check_lease(row, token)
-    events = [end_lease(row, f"its shard was lost: {reason}")]
-    if row.cancel_reason is None and prepare.state is JobState.SUCCEEDED:
+    events: list[AnyEvent] = [LeaseEnded(job=row.id, reason=f"its shard was lost: {reason}")]
+    if prepare.state is JobState.SUCCEEDED:
         events.append(PreparationReopened(job=prepare.id, reason=reason))
     return events
 
@@ -174,10 +175,11 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
     """
     if row.state is JobState.CANCELLED:
         return []
-    if row.state is JobState.RUNNING:
-        return [] if row.cancel_reason is not None else [CancelRequested(job=row.id, reason=reason)]
     if row.state in ENDED:
         raise TransitionError(row.id, row.state.value, "cancelling")
+    # One that was given back (front 0) may have steps in the weights, like one that runs.
+    if row.state is JobState.RUNNING or row.front == 0:
+        return [] if row.cancel_reason is not None else [CancelRequested(job=row.id, reason=reason)]
     return [JobCancelled(job=row.id, reason=reason)]
 
 

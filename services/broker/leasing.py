@@ -33,6 +33,8 @@ def choose_train(*, paused_reason: str | None, head: JobRow | None, prepared: Jo
         prepare_wait_seconds: how long it waits at most.
         now_wall: seconds since 1970, for the words about a retry time.
     """
+    if head is not None and head.cancel_reason is not None:
+        return Choice(job=head)  # to be taken back, which neither a pause nor a preparation holds up
     if paused_reason is not None:
         return Choice(reason=f"the queue is paused: {paused_reason}")
     if head is None:

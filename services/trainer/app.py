@@ -15,7 +15,7 @@ from services.trainer import assignment, wire
 from services.trainer.assignment import Assignment, Effect, Phase
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.forking import Arguments
-from trainq.errors import BrokerUnavailableError, TrainqError
+from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import Done, Lifecycle, ReportCheckpoint
@@ -24,7 +24,7 @@ from trainq.service import HeldLease, Peer, Process, take_lease
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
 # Shorter than stopwaitsecs in supervisord.conf, so that the agent is still there to see a slow save end.
-SAVE_SECONDS = 170.0
+SAVE_SECONDS = 150.0
 # After a fault of the machine, not of a file: wait before anything is tried again.
 SYSTEM_FAULT_SECONDS = 30.0
 
@@ -35,6 +35,8 @@ class Agent:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._peer = Peer(process)
+        # During a backoff the lease must be kept as well.
+        process.on_pause = self._keep  # type: ignore[method-assign]  # the hook exists to be set
         settings = process.settings
         self._child = TrainingChild(Arguments(
             home=str(process.home.root), model=settings.model.path, threads=settings.train.threads,
@@ -86,13 +88,17 @@ class Agent:
         self._process.set_state(Lifecycle.RUNNING, reason)
         if held is not None:
             self._held = held
-            self._perform(self._assignment.leased(held.lease.job))
+            self._perform(self._assignment.leased(held.lease.job, cancel=held.lease.cancel,
+                                                  known_generation=held.lease.generation))
 
     def _start_if_due(self) -> None:
         if self._start_at is not None and self._process.clock.monotonic() >= self._start_at:
             self._start_at = None
             self._process.log.info("training_process_starts")
-            self._child.start()
+            try:
+                self._child.start()
+            except OSError as error:  # no memory, no descriptor, no process: all may pass
+                self._perform(self._assignment.ended(f"it could not be started: {error}"))
 
     def _listen(self) -> None:
         for message in self._child.receive():
@@ -182,8 +188,8 @@ class Agent:
         while self._outbox:
             try:
                 self._outbox[0]()
-            except BrokerUnavailableError as error:
-                self._process.log.warning("broker_does_not_answer", error=str(error), waiting=len(self._outbox))
+            except (BrokerUnavailableError, StorageError, StorageFullError) as error:
+                self._process.log.warning("broker_does_not_take_it", error=str(error), waiting=len(self._outbox))
                 return
             self._outbox.popleft()
 
@@ -195,7 +201,7 @@ class Agent:
             done=published.done and own, reason=published.reason)
         try:
             self._peer.client.call(report, Done, timeout_seconds=2.0)
-        except BrokerUnavailableError:
+        except (BrokerUnavailableError, StorageError, StorageFullError):
             raise
         except TrainqError as error:
             self._process.log.warning("checkpoint_report_refused", name=published.name, error=str(error))

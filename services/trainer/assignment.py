@@ -134,7 +134,7 @@ class Assignment:
     job: str = ""
     stopping: bool = False
     failure: str = ""
-    _checkpoint: str = ""
+    generation: int = 0
     _ends_without_progress: int = 0
     _ends_before_ready: int = 0
     _cancelling: bool = field(default=False)
@@ -149,11 +149,22 @@ class Assignment:
         self.phase = Phase.STARTING
         return [StartProcess()]
 
-    def leased(self, job: str) -> list[Effect]:
-        """A job was leased while the process was idle."""
-        self.job, self._ends_without_progress, self._cancelling, self.failure = job, 0, False, ""
+    def leased(self, job: str, *, cancel: bool = False, known_generation: int = 0) -> list[Effect]:
+        """A job was leased while the process was idle.
+
+        Args:
+            job: its id.
+            cancel: it is to be left with none of its steps in the weights.
+            known_generation: the newest that the journal knows. To train on an older one would drop, without a word,
+                what jobs that count as trained had taught.
+        """
+        self.job, self._ends_without_progress, self._cancelling, self.failure = job, 0, cancel, ""
+        if self.generation < known_generation:
+            return self._left(ReleaseJob(system_fault=True, reason=(
+                f"the newest checkpoint that verifies is generation {self.generation}, and the journal knows "
+                f"{known_generation}: bring checkpoints/ back, or begin anew with another home")))
         self.phase = Phase.TRAINING
-        return [BeginTraining()]
+        return [TakeBack(job=job)] if cancel else [BeginTraining()]
 
     def interrupted(self, why: Interruption) -> list[Effect]:
         """The broker or a signal wants the work ended; said again and again until it is."""
@@ -180,11 +191,12 @@ class Assignment:
         """The training process said something."""
         match message:
             case wire.Ready():
+                self.generation = message.generation
                 return self._ready()
             case wire.Progress() if message.job == self.job:
                 return [ShowProgress(progress=_shown(message))]
             case wire.Published():
-                self._checkpoint, self._ends_without_progress = message.name, 0
+                self.generation, self._ends_without_progress = message.generation, 0
                 # A generation that takes an earlier job back is published under the lease of the present one.
                 return [ReportPublished(published=message)] if self.job else []
             case wire.Finished() if message.job == self.job:
@@ -214,14 +226,20 @@ class Assignment:
                 ends = self._ends_without_progress
                 self.failure = f"its training process ended {ends} times without progress (last: {how})"
         self.phase = Phase.STARTING
+        given_back: list[Effect] = []
+        if self.job and self._ends_before_ready >= MAX_ENDS_WITHOUT_PROGRESS:
+            reason = f"the training process ends before it is ready ({how})"
+            given_back = [ReleaseJob(reason=reason, system_fault=True)]
+            self.job, self.failure, self._cancelling = "", "", False
         pause = min(MAX_START_PAUSE_SECONDS, 2.0**self._ends_before_ready - 1)
         trouble = ShowTrouble(reason=f"the training process ended before it was ready ({how})")
-        return [*([trouble] if pause else []), StartProcess(after_seconds=pause)]
+        return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
     def _ready(self) -> list[Effect]:
-        self.phase, self._ends_before_ready = Phase.IDLE, 0
-        if self.stopping:
-            return self._stop_process()
+        self._ends_before_ready = 0
+        if self.phase is Phase.LEAVING:
+            return []  # it was told to stop before it was ready, and will
+        self.phase = Phase.IDLE
         if not self.job:
             return []
         self.phase = Phase.TRAINING

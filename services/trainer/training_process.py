@@ -18,6 +18,8 @@ import traceback
 from collections import deque
 from pathlib import Path
 
+import msgspec
+
 from services.trainer import wire
 from services.trainer.forking import Arguments
 from trainq import checkpoints, crashpoints, files
@@ -151,7 +153,12 @@ class TrainingProcess:
             return
         taken_back = cursor.job_step if cursor.job == job else 0
         if cursor.job == job:
-            self._line, publication = checkpointing.take_back(self._line, self._home)
+            try:
+                self._line, publication = checkpointing.take_back(self._line, self._home)
+            except (TrainqError, OSError) as error:
+                # The disk, or a generation that is gone: never the file's fault, and tried again.
+                self._channel.send(msgspec.structs.replace(_failure(job, error), system=True))
+                return
             if publication is not None:
                 self._say_published(publication)
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
@@ -234,7 +241,7 @@ def published_message(publication: Publication) -> wire.Published:
 def _failure(job: str, error: Exception) -> wire.Failed:
     """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's."""
     system = isinstance(error, OSError) or _is_accelerator_error(error) or (
-        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage"))
+        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage", "other_model"))
     code = error.code if isinstance(error, TrainqError) else type(error).__name__
     return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
                        traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])

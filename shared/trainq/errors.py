@@ -123,6 +123,13 @@ class ShardLostError(DamageError):
     code = "shard_lost"
 
 
+class OtherModelError(TrainqError):
+    """A file was prepared for another model than the one that this home's line trains."""
+
+    exit_code = 78
+    code = "other_model"
+
+
 class AlreadyRunningError(TrainqError):
     """Another living process holds the lock of this role."""
 

@@ -16,6 +16,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,9 +169,15 @@ def temporary_beside(path: Path) -> Path:
     return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
 
 
-def sweep_temporaries(folder: Path) -> list[Path]:
-    """Remove what a killed writer left in ``folder``. Only the folder's owner calls this, under its lock, at start."""
-    swept = [entry for entry in folder.iterdir() if entry.name.startswith(TEMPORARY_PREFIX)] if folder.is_dir() else []
+def sweep_temporaries(folder: Path, older_than_seconds: float = 0.0) -> list[Path]:
+    """Remove what a killed writer left in ``folder``. Only the folder's owner calls this, under its lock, at start.
+
+    Where others write too, ``older_than_seconds`` spares what somebody may still be writing.
+    """
+    before = time.time() - older_than_seconds
+    found = folder.iterdir() if folder.is_dir() else ()
+    swept = [entry for entry in found
+             if entry.name.startswith(TEMPORARY_PREFIX) and (not older_than_seconds or entry.lstat().st_mtime < before)]
     for entry in swept:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)

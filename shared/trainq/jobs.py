@@ -259,6 +259,8 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     (_R, AttemptFailed): _Q,
     (_R, CheckpointPublished): _R,
     (_R, CancelRequested): _R,
+    # It was given back half done; the trainer takes it once more, to take its steps back.
+    (_Q, CancelRequested): _Q,
     (_R, JobSucceeded): JobState.SUCCEEDED,
     (JobState.SUCCEEDED, PreparationReopened): _Q,
     (_R, JobFailed): JobState.FAILED,

@@ -78,7 +78,10 @@ def read(folder: Path, kind: str) -> Manifest:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
     except FileNotFoundError:
         raise DamageError(str(folder), f"it has no {MANIFEST_NAME}") from None
-    except (msgspec.MsgspecError, RecursionError, OSError) as error:
+    except OSError as error:
+        # A disk that cannot be read now is no proof of damage; falling back would throw away what is there.
+        raise files.storage_error(error, f"reading {path}") from error
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise DamageError(str(path), f"not a manifest: {error}") from error
     if manifest.format > FORMAT:
         raise DamageError(str(path), f"format {manifest.format} is newer than {FORMAT}, the newest known here",
@@ -95,6 +98,7 @@ def verify(folder: Path, kind: str) -> Manifest:
 
     Raises:
         DamageError: naming the first file that is not what the manifest says.
+        StorageError: something could not be read at all, which proves nothing.
     """
     manifest = read(folder, kind)
     present = {entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if entry.is_file()}
@@ -108,8 +112,10 @@ def verify(folder: Path, kind: str) -> Manifest:
                 raise DamageError(str(path), f"it has {size_bytes} bytes, the manifest says {record.size_bytes}")
             if digest_file(path) != record.blake3:
                 raise DamageError(str(path), "its content is not what the manifest says")
+        except FileNotFoundError as error:
+            raise DamageError(str(path), "it is missing") from error
         except OSError as error:
-            raise DamageError(str(path), f"it cannot be read: {error.strerror}") from error
+            raise files.storage_error(error, f"reading {path}") from error
     return manifest
 
 

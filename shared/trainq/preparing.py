@@ -186,7 +186,7 @@ def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, co
     """
     files.make_directory(path.parent)
     with (files.publish_directory(path) as folder,
-          ShardWriter(folder, key=path.name, context_tokens=context_tokens) as writer):
+          ShardWriter(folder, key=path.name, context_tokens=context_tokens, codec=codec.digest) as writer):
         rejected_rows = folder / REJECTED_NAME
         reason = ""
         with rejected_rows.open("xb") as stream:

@@ -49,7 +49,11 @@ _BUFFER_BYTES = 1 << 18
 
 
 class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest's facts. ``format`` is this module's; ``key`` says of what the shard was made."""
+    """The manifest's facts. ``format`` is this module's; ``key`` says of what the shard was made.
+
+    ``codec`` is the digest of the tokenizer and template that made its tokens, so that they are never given to a model
+    that has others.
+    """
 
     format: int
     key: str
@@ -58,6 +62,7 @@ class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     trained_tokens: int
     longest_row_tokens: int
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,8 +81,8 @@ class ShardWriter:
     Call :meth:`seal` once, last, inside the publishing block. Leaving without it only closes the files.
     """
 
-    def __init__(self, folder: Path, *, key: str, context_tokens: int) -> None:
-        self._folder, self._key, self._context_tokens = folder, key, context_tokens
+    def __init__(self, folder: Path, *, key: str, context_tokens: int, codec: str = "") -> None:
+        self._folder, self._key, self._context_tokens, self._codec = folder, key, context_tokens, codec
         self.rows = self.tokens = self.trained_tokens = self.longest_row_tokens = 0
         with contextlib.ExitStack() as stack:
             self._tokens, self._trained, self._offsets, self._digests, self._lines = (
@@ -118,7 +123,7 @@ class ShardWriter:
         (self._folder / REPORT_NAME).write_bytes(report)
         facts = ShardFacts(format=FORMAT, key=self._key, context_tokens=self._context_tokens, rows=self.rows,
                            tokens=self.tokens, trained_tokens=self.trained_tokens,
-                           longest_row_tokens=self.longest_row_tokens)
+                           longest_row_tokens=self.longest_row_tokens, codec=self._codec)
         return manifests.seal(self._folder, KIND, msgspec.to_builtins(facts))
 
     def __enter__(self) -> Self:

@@ -131,5 +131,9 @@ class Lease(Message, frozen=True, kw_only=True, tag=True):
     shard: str = ""
     shard_digest: str = ""
     seq: int
+    # The newest generation that the journal knows; a trainer that finds less must not train.
+    generation: int = 0
+    # The job is to be cancelled: leave it with none of its steps in the weights, and say so.
+    cancel: bool = False
     lease_seconds: float
     heartbeat_seconds: float

@@ -61,7 +61,9 @@ def restore_state(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: d
     Raises:
         DamageError: it is not exactly the state that this model's optimizer has.
     """
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    # A parameter that never had a gradient (an expert never chosen, a head never used) has no state at all.
+    parameters = {name: parameter for name, parameter in model.named_parameters()
+                  if parameter.requires_grad and any(f"{name}/{kind}" in tensors for kind in (_STEP, *_MOMENTS))}
     expected = {f"{name}/{kind}" for name in parameters for kind in (_STEP, *_MOMENTS)}
     if tensors and tensors.keys() != expected:
         odd = sorted(tensors.keys() ^ expected)[:5]

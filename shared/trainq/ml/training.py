@@ -10,6 +10,7 @@ Shape suffixes: b rows of a micro-batch, t tokens of its longest row, v vocabula
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -23,12 +24,13 @@ from torch.nn.functional import cross_entropy
 from trainq import crashpoints
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
-from trainq.errors import DamageError, InputError, ShardLostError
+from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
 from trainq.ml import batches, checkpointing, determinism, model, optimizer
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
 from trainq.shards import Shard, ShardRow
+from trainq.textcodec import TextCodec
 
 
 class Wish(StrEnum):
@@ -100,7 +102,7 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
             return Outcome(ending=Ending.FINISHED, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
     determinism.set_threads(job.settings.threads)
     with _open_shard(job.shard) as shard:
-        plan = _plan(line, job, shard)
+        plan = _plan(line, job, home, shard)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
             ending = _run(_Run(line, job, home, observer, shard, plan, metrics))
@@ -182,6 +184,11 @@ def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int
     return float(loss.detach())
 
 
+@functools.lru_cache(maxsize=1)
+def _codec_digest(home: Home, checkpoint: str) -> str:
+    return TextCodec.load(home.checkpoints / checkpoint).digest
+
+
 def _open_shard(path: Path) -> Shard:
     try:
         return Shard.open(path, verify=True)
@@ -189,10 +196,14 @@ def _open_shard(path: Path) -> Shard:
         raise ShardLostError(error.path, error.reason, mend="it is made again from the file") from error
 
 
-def _plan(line: ModelLine, job: Job, shard: Shard) -> batches.Plan:
+def _plan(line: ModelLine, job: Job, home: Home, shard: Shard) -> batches.Plan:
     if shard.digest != job.shard_digest:
         raise ShardLostError(str(job.shard), f"it is the shard {shard.digest}, the job asks for {job.shard_digest}",
                           mend="prepare the file again")
+    # The line's own tokenizer lies in its head; a shard of another one would train garbage without an error.
+    if shard.facts.codec and line.head is not None and shard.facts.codec != _codec_digest(home, line.head.name):
+        raise OtherModelError("the file was prepared with another tokenizer or template than this model line has",
+                              mend="a home has one model line: set [model] path back, or use another home")
     if not shard.rows:
         raise InputError("there is no row to train", mend="look at the report of the preparation")
     context = model.context_tokens(line.model)

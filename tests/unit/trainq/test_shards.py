@@ -76,7 +76,7 @@ def test_the_facts_say_what_is_in_it(tmp_path: Path) -> None:
     write(tmp_path / "s", ROWS)
     assert manifests.read(tmp_path / "s", "shard").facts == {
         "format": 1, "key": "key", "context_tokens": 1024, "rows": 3, "tokens": 11, "trained_tokens": 4,
-        "longest_row_tokens": 7}
+        "longest_row_tokens": 7, "codec": ""}
 
 
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path) -> None:

@@ -179,3 +179,41 @@ def test_stopping_while_starting_waits_for_the_process() -> None:
 def test_trouble_of_the_process_itself_is_shown(idle: Assignment) -> None:
     assert idle.heard(wire.Failed(job="", system=True, code="model", reason="no such folder")) == [
         ShowTrouble(reason="model: no such folder")]
+
+
+def test_a_job_leased_to_be_cancelled_is_taken_back(idle: Assignment) -> None:
+    assert idle.leased("train-1", cancel=True) == [TakeBack(job="train-1")]
+    assert idle.interrupted(Interruption.CANCELLED) == []
+    assert idle.heard(CANCELLED) == [AcknowledgeCancel()]
+
+
+def test_nothing_is_trained_on_an_older_generation_than_the_journals(idle: Assignment) -> None:
+    (released,) = idle.leased("train-1", known_generation=5)
+    assert isinstance(released, ReleaseJob)
+    assert released.system_fault
+    assert "generation 1" in released.reason
+    assert idle.wants_job
+    assert idle.leased("train-1", known_generation=1) == [BeginTraining()]
+
+
+def test_a_take_back_that_fails_gives_the_job_back(training: Assignment) -> None:
+    training.interrupted(Interruption.CANCELLED)
+    (released,) = training.heard(wire.Failed(job="train-1", system=True, code="storage_full", reason="full"))
+    assert released == ReleaseJob(reason="storage_full: full", system_fault=True)
+
+
+def test_a_job_is_given_back_when_the_process_cannot_start(training: Assignment) -> None:
+    training.ended("signal 9")
+    training.ended("exit 1")
+    training.ended("exit 1")
+    effects = training.ended("exit 1")
+    assert types(effects) == [ReleaseJob, ShowTrouble, StartProcess]
+    assert training.job == ""
+
+
+def test_a_lease_lost_while_starting_waits_for_the_leaving_process(training: Assignment) -> None:
+    training.ended("signal 9")
+    assert training.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
+    assert training.heard(READY) == []
+    assert not training.wants_job
+    assert training.ended("exit 0") == [StartProcess()]

@@ -10,13 +10,15 @@ import pytest
 import torch
 
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints
+from trainq import checkpoints, files
 from trainq.checkpoints import Verified
 from trainq.config import Home, TrainSettings
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, OtherModelError
 from trainq.ml import checkpointing
 from trainq.ml.line import ModelLine
 from trainq.ml.training import Ending, Wish
+from trainq.shards import ShardWriter
+from trainq.textcodec import TextCodec
 
 STEPS = 6  # of a job over LENGTHS under SETTINGS
 
@@ -172,6 +174,19 @@ def test_another_shard_under_the_job_is_refused(tiny_model: Path, home: Home, ma
         train(line, job_over(make_shard(LENGTHS[:-1], "other")), home)
     with pytest.raises(DamageError, match="the job asks for"):
         train(line, replace(job, shard_digest="cd" * 32), home)
+
+
+def test_a_shard_of_another_tokenizer_is_refused(tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    own = TextCodec.load(home.checkpoints / head(home).facts.name).digest
+    for name, codec in (("own", own), ("other", "f" * 64)):
+        with files.publish_directory(home.cache / name) as folder, \
+                ShardWriter(folder, key=name, context_tokens=64, codec=codec) as writer:
+            writer.append([1, 2, 3, 4], [False, True, True, True], bytes(32), 1)
+            writer.seal(b"{}")
+    assert train(line, job_over(home.cache / "own"), home)[0].ending is Ending.FINISHED
+    with pytest.raises(OtherModelError, match="tokenizer"):
+        train(line, job_over(home.cache / "other", "job-2"), home)
 
 
 def test_numbers_that_are_not_finite_change_nothing(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
