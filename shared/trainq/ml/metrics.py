@@ -1,6 +1,6 @@
-"""The history of a job's steps: ``metrics/<job>.jsonl``, one JSON line for each step that is in the weights.
+"""The history of a job's steps: ``metrics/<job>.jsonl``, one JSON line for each step that was done.
 
-Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
+A job that was taken back keeps its lines until it begins again. Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
 the file to its cursor, so that no step is in it twice.
 """
 
