@@ -1,7 +1,7 @@
 """The history of a job's steps: ``metrics/<job>.jsonl``, one JSON line for each step that was done.
 
-A job that was taken back keeps its lines until it begins again. Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
-the file to its cursor, so that no step is in it twice.
+Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
+the file to its cursor, so that no step is in it twice; a job that was taken back keeps its lines until it begins again.
 """
 
 from __future__ import annotations
