@@ -421,15 +421,15 @@ def test_events(broker: Place, worker: Worker, rows: Path) -> None:
 
 
 def test_more_events_than_one_message_holds(broker: Place, worker: Worker, tmp_path: Path) -> None:
-    for number in range(6):
+    for number in range(24):
         (tmp_path / f"{number}.jsonl").write_text(f'{{"text": "{number}"}}\n')
     broker.run("submit", str(tmp_path))
-    for _ in range(6):
-        worker.complete(worker.lease(JobKind.PREPARE), {"notes": "x" * 1_000_000})
+    for _ in range(24):
+        worker.complete(worker.lease(JobKind.PREPARE), {"notes": "x" * 250_000})
     out, _ = broker.run("events", "--after", "0", "--json")
     events = [json.loads(line) for line in out.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
-    assert [event["type"] for event in events].count("JobPrepared") == 6
+    assert [event["type"] for event in events].count("JobPrepared") == 24
 
 
 def test_bad_rows_are_shown_where_they_are(broker: Place, worker: Worker, rows: Path) -> None:
