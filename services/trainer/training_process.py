@@ -241,7 +241,7 @@ def published_message(publication: Publication) -> wire.Published:
 def _failure(job: str, error: Exception) -> wire.Failed:
     """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's."""
     system = isinstance(error, OSError) or _is_accelerator_error(error) or (
-        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage", "other_model"))
+        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage", "shard_lost", "other_model"))
     code = error.code if isinstance(error, TrainqError) else type(error).__name__
     return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
                        traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])

@@ -235,7 +235,7 @@ def test_a_job_that_cannot_be_trained_fails_and_the_process_lives_on(agent: Agen
     (damaged / "tokens.bin").write_bytes(content)
     agent.train(damaged, "job-1")
     failed = agent.until(wire.Failed)
-    assert (failed.job, failed.system, failed.code) == ("job-1", True, "damage")
+    assert (failed.job, failed.system, failed.code) == ("job-1", True, "shard_lost")
     # Rows longer than the model's context are the job's fault; the agent then has its steps taken back.
     agent.train(make_shard(agent.home, "long", lengths=(3, 65)), "job-2")
     failed = agent.until(wire.Failed)
