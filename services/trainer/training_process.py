@@ -38,6 +38,8 @@ _LOCK_POLL_SECONDS = 0.05
 # How long the last words may take to be read at the end.
 _FAREWELL_SECONDS = 10.0
 _MAX_LOG_BYTES = 10 * 1024 * 1024
+# Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
+_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model"})
 _MAX_TRACEBACK_CHARACTERS = 16_384
 
 
@@ -241,7 +243,7 @@ def published_message(publication: Publication) -> wire.Published:
 def _failure(job: str, error: Exception) -> wire.Failed:
     """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's."""
     system = isinstance(error, OSError) or _is_accelerator_error(error) or (
-        isinstance(error, TrainqError) and error.code in ("storage", "storage_full", "damage", "shard_lost", "other_model"))
+        isinstance(error, TrainqError) and error.code in _SYSTEM_CODES)
     code = error.code if isinstance(error, TrainqError) else type(error).__name__
     return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
                        traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])
