@@ -25,6 +25,8 @@ def running(installation: Installation) -> Installation:
     installation.settings = dict(QUICK)
     installation.start()
     wait_for(installation.home.claimed.is_dir, "the inbox")
+    # The folders are made first, by whichever process is first; the watcher itself is up when it writes its log.
+    wait_for((installation.home.logs / "watcher.log").exists, "the watcher's log")
     # What becomes of the jobs is not of interest here.
     installation.supervisorctl("stop", "trainer", "preparer")
     return installation
