@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from services.broker import anchoring
 from services.broker.desk import Desk
 from services.broker.views import event_view
 from trainq import __version__, messages
@@ -42,7 +43,15 @@ class Broker:
         self._awake_at = process.clock.monotonic()
 
     def start(self) -> None:
-        """Record that a new life began, if there is room for the record."""
+        """Record that a new life began, if there is room for the record.
+
+        Nothing is recorded in a journal that is older than its checkpoints; what it holds can be read.
+        """
+        self._desk.unfit = anchoring.refuse_if_behind(self._process.home.checkpoints, self._journal.head_seq)
+        if self._desk.unfit is not None:
+            self._process.log.error("journal_behind", error=str(self._desk.unfit))
+            self._process.set_state(Lifecycle.ERROR, str(self._desk.unfit))
+            return
         try:
             with self._journal.transaction():
                 recorded = self._journal.append(
@@ -106,15 +115,16 @@ class Broker:
         return [(message, self._envelope(message, request, reply)) for message, request, reply in answered]
 
     def _expire(self) -> None:
-        if not self._desk.deadlines.expired(self._process.clock.monotonic()):
+        if self._desk.unfit is not None or not self._desk.is_due:
             return
         self._desk.take_recorded()
         try:
             with self._journal.transaction():
                 self._desk.expire_leases()
+                self._desk.lift_hold()
         except StorageFullError as error:
             self._process.log.error("journal_full", error=str(error))
-            self._desk.deadlines.forgive(self._process.clock.monotonic())
+            self._desk.postpone()
             return
         self._publish(self._desk.take_recorded())
 
@@ -137,10 +147,10 @@ class Broker:
         self._events.publish(messages.LIVE_TOPIC + process.name.encode(), messages.encode(Live(heartbeat=beat)))
 
     def _seconds_to_wait(self) -> float:
-        expiry = self._desk.deadlines.next_expiry()
-        if expiry is None:
+        due = self._desk.next_due
+        if due is None or self._desk.unfit is not None:
             return MAX_WAIT_SECONDS
-        return min(MAX_WAIT_SECONDS, max(0.0, expiry - self._process.clock.monotonic()))
+        return min(MAX_WAIT_SECONDS, max(0.0, due - self._process.clock.monotonic()))
 
     def _decode(self, message: Incoming) -> AnyRequest | ProtocolError:
         try:

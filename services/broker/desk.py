@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.broker import admission, endings, leasing, views
+from services.broker import admission, endings, leasing, reconciling, views
 from services.broker.roster import Roster
 from trainq import ingest, messages
 from trainq.clock import Clock
@@ -32,15 +32,19 @@ from trainq.jobs import (
     AnyEvent,
     CheckpointPublished,
     FileRefused,
+    FingerprintChanged,
     JobEvent,
     JobKind,
     JobOvertaken,
     JobState,
     JobSubmitted,
-    LeaseEnded,
     LeaseGranted,
+    Priority,
+    QueueHeld,
+    QueueHoldLifted,
     QueuePaused,
     QueueResumed,
+    rank,
 )
 from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
 from trainq.logs import EventLog
@@ -67,10 +71,15 @@ class Desk:
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
         self._head_wait = leasing.HeadWait()
+        self._hold_until: float | None = None
+        # Why nothing may be written: the journal is older than the checkpoints beside it.
+        self.unfit: DamageError | None = None
         self._recorded: list[Recorded] = []
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
+        if self._queries.line().held_reason is not None:
+            self._hold_until = clock.monotonic() + endings.HOLD_SECONDS
 
     def take_recorded(self) -> list[Recorded]:
         """The events appended since the last call, in order."""
@@ -84,6 +93,12 @@ class Desk:
             event = entry.event
             if isinstance(event, LeaseGranted):
                 self.deadlines.start(event.job, entry.seq, now)
+                # What was heard of it belongs to the lease before.
+                self.roster.forget_progress(event.job)
+            elif isinstance(event, QueueHeld):
+                self._hold_until = now + event.seconds
+            elif isinstance(event, QueueHoldLifted):
+                self._hold_until = None
             elif isinstance(event, JobEvent) and self._queries.job(event.job).state is not JobState.RUNNING:
                 self.deadlines.stop(event.job)
                 self.roster.forget_progress(event.job)
@@ -118,25 +133,77 @@ class Desk:
         for job, token in self.deadlines.expired(self._clock.monotonic()):
             row = self._queries.job(job)
             if row.state is JobState.RUNNING and row.token == token:
-                self._append(endings.end_lease(
-                    row, f"nothing was heard of {row.worker} for {self.deadlines.lease_seconds:g} s"))
+                self._lose_worker(row, f"nothing was heard of {row.worker} for {self.deadlines.lease_seconds:g} s")
             else:
                 self.deadlines.stop(job)
 
+    @property
+    def next_due(self) -> float | None:
+        """When :meth:`expire_leases` or :meth:`lift_hold` has something to do, in monotonic seconds."""
+        return min((at for at in (self.deadlines.next_expiry(), self._hold_until) if at is not None), default=None)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether one of them has something to do now."""
+        return (due := self.next_due) is not None and self._clock.monotonic() >= due
+
+    def lift_hold(self) -> None:
+        """Let the queue go when the time of its hold is over. Not by the wall clock, which may be set."""
+        if self._hold_until is not None and self._clock.monotonic() >= self._hold_until:
+            self._append(QueueHoldLifted())
+
+    def postpone(self) -> None:
+        """What is due could not be recorded (no room): every lease and the hold get some more time."""
+        now = self._clock.monotonic()
+        self.deadlines.forgive(now)
+        if self._hold_until is not None:
+            self._hold_until = max(self._hold_until, now + self.deadlines.lease_seconds)
+
+    def _lose_worker(self, row: JobRow, reason: str) -> None:
+        progress = self.roster.progress(row.id)
+        # A training that has not done a step since its lease began was lost while it loaded, not in a step.
+        step = None
+        if progress is not None and (row.kind is not JobKind.TRAIN or progress.step):
+            step = progress.step if row.kind is JobKind.TRAIN else 0
+        for event in endings.lose_worker(row, self._train_of(row), reason, step, self._policy()):
+            self._append(event)
+
+    def _policy(self) -> endings.Policy:
+        settings, line = self._configuration.settings.broker, self._queries.line()
+        return endings.Policy(
+            max_attempts=settings.max_attempts, now_wall=self._clock.wall(), jitter=self._jitter.uniform(-1, 1),
+            retry_rank=self._rank(Priority.LOW), line=line)
+
+    def _rank(self, priority: Priority) -> int:
+        return rank(priority, self._queries.line().started, self._configuration.settings.broker.ageing_jobs)
+
     def _dispatch(self, request: AnyRequest) -> AnyReply:
+        match request:
+            case messages.ListJobs() | messages.ShowJob() | messages.Replay() | messages.GetOverview():
+                return self._read(request)
+            case messages.Heartbeat():
+                return self._heartbeat(request)
+            case _:
+                if self.unfit is not None:
+                    raise self.unfit
+                return self._write(request)
+
+    def _write(self, request: AnyRequest) -> AnyReply:
         match request:
             case messages.Submit():
                 return messages.Submitted(receipts=[self._submit(item) for item in request.items])
             case messages.TakeLease():
                 return self._lease(request.worker, request.session, request.kinds)
-            case messages.Heartbeat():
-                return self._heartbeat(request)
+            case messages.Hello():
+                return self._hello(request)
             case messages.Complete():
                 return self._complete(request)
             case messages.LeaseRequest():
                 return self._end_lease(request)
             case messages.Cancel():
                 return self._record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
+            case messages.Retry():
+                return self._retry(request.job)
             case messages.PauseQueue():
                 paused = self._queries.line().paused_reason is not None
                 return self._record(*([] if paused else [QueuePaused(reason=request.reason)]))
@@ -146,7 +213,7 @@ class Desk:
             case messages.ReportRefusedFile():
                 return self._refuse_file(request)
             case _:
-                return self._read(request)
+                raise UsageError(f"{type(request).__name__} is not known here")
 
     def _read(self, request: AnyRequest) -> AnyReply:
         match request:
@@ -193,7 +260,7 @@ class Desk:
                              mend="store it first, then submit it")
         spec = admission.freeze(item, settings)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=self._queries.duplicate_of(item.digest),
-                                  number=self._queries.line().next_number, spec=spec)
+                                  number=self._queries.line().next_number, spec=spec, rank=self._rank(item.priority))
         if not isinstance(outcome, str):
             self._append(outcome)
         row = self._queries.job(outcome if isinstance(outcome, str) else outcome.job)
@@ -208,10 +275,10 @@ class Desk:
                 continue
             if row.session == session:
                 return Leased(lease=self._lease_message(row))  # the reply was lost; this is the same lease
-            ended = endings.end_lease(row, f"{worker} was restarted")
-            self._append(ended)
-            if isinstance(ended, LeaseEnded):
-                return self._grant(self._queries.job(row.id), worker, session)
+            self._lose_worker(row, f"{worker} was restarted")
+            returned = self._queries.job(row.id)
+            if returned.state is JobState.QUEUED and returned.front < 1:
+                return self._grant(returned, worker, session)
         reason = "nothing to do"
         for kind in kinds:
             choice = self._choose(kind)
@@ -227,8 +294,9 @@ class Desk:
         head = self._queries.head(kind, now_wall)
         if kind is not JobKind.TRAIN:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
+        line = self._queries.line()
         return leasing.choose_train(
-            paused_reason=self._queries.line().paused_reason, head=head,
+            paused_reason=line.paused_reason, held_reason=line.held_reason, head=head,
             prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(kind),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
             prepare_wait_seconds=self._configuration.settings.broker.prepare_wait_seconds, now_wall=now_wall)
@@ -242,8 +310,9 @@ class Desk:
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
             size_bytes=row.size_bytes, spec=_spec(self._queries.submission(row)), shard=row.shard,
-            shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().generation,
-            cancel=row.cancel_reason is not None, lease_seconds=settings.lease_seconds,
+            shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().newest,
+            best_step=row.best_step, cancel=row.cancel_reason is not None, failure=endings.failure_of(row),
+            lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds)
 
     def _heartbeat(self, beat: messages.Heartbeat) -> messages.HeartbeatReply:
@@ -276,12 +345,13 @@ class Desk:
         row = self._queries.job(request.job)
         match request:
             case messages.Fail():
-                broker = self._configuration.settings.broker
-                return self._record(*endings.fail(
-                    row, self._train_of(row), request.token, request.reason, max_attempts=broker.max_attempts,
-                    now_wall=self._clock.wall(), jitter=self._jitter.uniform(-1, 1)))
+                return self._record(*endings.fail(row, self._train_of(row), request.token, request.reason,
+                                                  self._policy(), counts=request.counts))
             case messages.Release():
-                return self._record(*endings.release(row, request.token, request.reason))
+                return self._record(*endings.release(row, request.token, request.reason, request.hold_seconds))
+            case messages.ReportFingerprint():
+                endings.check_lease(row, request.token)
+                return self._record(FingerprintChanged(job=row.id, before=request.before, after=request.after))
             case messages.AcknowledgeCancel():
                 return self._record(*endings.acknowledge_cancel(row, request.token))
             case messages.ReportLostShard():
@@ -291,13 +361,29 @@ class Desk:
                 endings.check_lease(row, request.token)
                 if row.kind is not JobKind.TRAIN:
                     raise UsageError(f"{row.id} is no train job: it publishes no checkpoints")
-                if request.generation <= self._queries.line().generation:
+                if request.generation <= self._queries.line().newest:
                     return Done(changed=False, seq=self._journal.head_seq)
                 return self._record(CheckpointPublished(
                     job=row.id, generation=request.generation, name=request.name, step=request.step,
                     job_step=request.job_step, done=request.done, reason=request.reason))
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _hello(self, hello: messages.Hello) -> messages.Greeted:
+        line = self._queries.line()
+        reconciling.refuse_if_unfit(hello, line, self._journal.head_seq)
+        held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
+        uncovered = self._queries.uncovered(hello.generation)
+        self._record(*reconciling.reconcile(
+            hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
+            uncovered=uncovered, reported=self._queries.damaged()))
+        return messages.Greeted(lost=bool(uncovered) and held is not None, newest=self._queries.line().newest)
+
+    def _retry(self, job: str) -> Done:
+        row = self._queries.job(job)
+        duplicate = self._queries.duplicate_of(row.digest)
+        return self._record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate,
+                                           self._rank(Priority(row.priority))))
 
     def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
         digest = digest_bytes(messages.encode(request))

@@ -5,6 +5,8 @@ The lease's token decides who may speak: a request with an old one is refused, w
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 from trainq.errors import StaleLeaseError, TransitionError, UsageError
@@ -19,12 +21,14 @@ from trainq.jobs import (
     JobPrepared,
     JobQuarantined,
     JobRejected,
+    JobRetried,
     JobState,
     JobSucceeded,
     LeaseEnded,
     PreparationReopened,
+    QueueHeld,
 )
-from trainq.journal import JobRow
+from trainq.journal import JobRow, LineRow
 from trainq.messages import PrepareResult, RejectResult, Result, TrainResult
 
 # 30 s, 120 s, 480 s ... at most an hour, plus or minus 10 %: long enough for a passing trouble to pass.
@@ -32,6 +36,11 @@ FIRST_RETRY_SECONDS = 30.0
 RETRY_FACTOR = 4.0
 MAX_RETRY_SECONDS = 3600.0
 RETRY_JITTER = 0.1
+# So many deaths of its worker in a row, in the same step, are the job's doing and no accident.
+DEATHS_TO_FAIL = 3
+# So many different jobs failing in a row are the machine's doing; it may pass within minutes.
+FAILED_JOBS_TO_HOLD = 3
+HOLD_SECONDS = 300.0
 
 
 def check_lease(row: JobRow, token: int) -> None:
@@ -77,18 +86,34 @@ def _verdict(train: JobRow, result: PrepareResult | RejectResult) -> list[AnyEve
     return [JobRejected(job=train.id, reason=result.reason, report=result.report)]
 
 
-def fail(row: JobRow, train: JobRow, token: int, reason: str, *, max_attempts: int, now_wall: float,
-         jitter: float) -> list[AnyEvent]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Policy:
+    """What decides over a failed attempt, besides the job itself.
+
+    ``now_wall`` is in seconds since 1970; ``jitter`` between -1 and 1, so that many retries do not come at once;
+    ``retry_rank`` the place in the line that a retry gets.
+    """
+
+    max_attempts: int
+    now_wall: float
+    jitter: float
+    retry_rank: int
+    line: LineRow
+
+
+def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *, counts: bool = True) -> list[AnyEvent]:
     """The events of a failed attempt: again later, or set aside when it was the last.
+
+    When several different train jobs have failed in a row, something is likelier to be wrong with the machine than
+    with all of them: the queue is held, once, and this failure uses up no attempt.
 
     Args:
         row: the leased job.
         train: as in :func:`complete`.
         token: the lease's.
         reason: what went wrong, for people.
-        max_attempts: how many failed attempts a job may have.
-        now_wall: seconds since 1970.
-        jitter: between -1 and 1, so that many retries do not come at once.
+        policy: the limits, and the line as it is.
+        counts: false when the attempt had published a new highest step.
     """
     if row.token == token and (row.state in (JobState.FAILED, JobState.QUARANTINED)
                                or (row.state is JobState.QUEUED and row.reason == reason)):
@@ -96,10 +121,17 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, *, max_attempts: i
     check_lease(row, token)
     if row.cancel_reason is not None:
         return [JobCancelled(job=row.id, reason=row.cancel_reason)]
-    if row.failures + 1 < max_attempts:
+    if row.kind is JobKind.TRAIN and not policy.line.hold_spent:
+        failed = {*policy.line.failed_jobs.split(), row.id}
+        if len(failed) >= FAILED_JOBS_TO_HOLD:
+            held = f"{len(failed)} different jobs failed in a row, the last one {row.id}: {reason}"
+            return [LeaseEnded(job=row.id, reason=reason),
+                    QueueHeld(reason=held, seconds=HOLD_SECONDS, failures_in_a_row=True)]
+    if not counts or row.failures + 1 < policy.max_attempts:
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * RETRY_FACTOR**row.failures)
-        return [AttemptFailed(job=row.id, reason=reason, retry_at=now_wall + pause * (1 + RETRY_JITTER * jitter))]
-    set_aside = f"{max_attempts} attempts failed; the last: {reason}"
+        retry_at = policy.now_wall + pause * (1 + RETRY_JITTER * policy.jitter)
+        return [AttemptFailed(job=row.id, reason=reason, retry_at=retry_at, counts=counts, rank=policy.retry_rank)]
+    set_aside = f"{policy.max_attempts} attempts failed; the last: {reason}"
     if row.kind is JobKind.TRAIN:
         return [JobQuarantined(job=row.id, reason=set_aside)]
     events: list[AnyEvent] = [JobFailed(job=row.id, reason=set_aside)]
@@ -108,11 +140,44 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, *, max_attempts: i
     return events
 
 
-def release(row: JobRow, token: int, reason: str) -> list[AnyEvent]:
-    """The worker gives the job back; a lease that is over already needs no giving back."""
+def release(row: JobRow, token: int, reason: str, hold_seconds: float = 0.0) -> list[AnyEvent]:
+    """The worker gives the job back; a lease that is over already needs no giving back.
+
+    With ``hold_seconds`` the machine is at fault: the queue is held for so long.
+    """
     if row.state is not JobState.RUNNING or row.token != token:
         return []
-    return [end_lease(row, reason)]
+    held: list[AnyEvent] = [QueueHeld(reason=reason, seconds=hold_seconds)] if hold_seconds else []
+    return [end_lease(row, reason), *held]
+
+
+def lose_worker(row: JobRow, train: JobRow, reason: str, step: int | None, policy: Policy) -> list[AnyEvent]:
+    """The worker of a running job is gone, and has not said why.
+
+    A train job that takes its worker along in the same step again and again is found by the deaths that its row
+    counts (:func:`failure_of`): only the trainer can take its steps back. A preparation has nothing to be taken back.
+
+    Args:
+        row: the leased job.
+        train: as in :func:`complete`.
+        reason: what is known, for people.
+        step: where the worker was last heard of in this job; None if it was not.
+        policy: the limits.
+    """
+    deaths = row.deaths + 1 if step is not None and step == row.death_step else 1
+    if row.kind is JobKind.PREPARE and step is not None and deaths >= DEATHS_TO_FAIL and row.cancel_reason is None:
+        return fail(row, train, row.token, f"{deaths} of its workers in a row were lost with it; {reason}", policy)
+    ended = end_lease(row, reason)
+    if isinstance(ended, LeaseEnded):
+        ended = msgspec.structs.replace(ended, died=True, step=step)
+    return [ended]
+
+
+def failure_of(row: JobRow) -> str:
+    """Why the next worker should leave the job as failed at once; empty if it should do it."""
+    if row.kind is JobKind.TRAIN and row.deaths >= DEATHS_TO_FAIL:
+        return f"its worker was lost {row.deaths} times in a row in step {row.death_step}"
+    return ""
 
 
 def end_lease(row: JobRow, reason: str) -> AnyEvent:
@@ -177,10 +242,40 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
         return []
     if row.state in ENDED:
         raise TransitionError(row.id, row.state.value, "cancelling")
-    # One that was given back (front 0) may have steps in the weights, like one that runs.
-    if row.state is JobState.RUNNING or row.front == 0:
+    # One that was given back (front below 1) may have steps in the weights, like one that runs.
+    if row.state is JobState.RUNNING or row.front < 1:
         return [] if row.cancel_reason is not None else [CancelRequested(job=row.id, reason=reason)]
     return [JobCancelled(job=row.id, reason=reason)]
+
+
+def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None, rank: int) -> list[AnyEvent]:
+    """A person wants a job that was set aside or cancelled tried again, from its first row.
+
+    Args:
+        row: the train job.
+        prepare: the preparation of the same submission.
+        duplicate: another job that carries the same content by now, if there is one.
+        rank: its new place in the line.
+
+    Raises:
+        UsageError: it is a preparation, was rejected, or its content is in another job by now.
+        TransitionError: it has not ended, or has succeeded.
+    """
+    if row.kind is not JobKind.TRAIN:
+        raise UsageError(f"{row.id} is a part of train-{row.number} and is not tried by itself",
+                         mend=f"retry train-{row.number}")
+    if row.state is JobState.REJECTED:
+        raise UsageError(f"{row.id} was rejected: its rows were judged, and judging them again changes nothing",
+                         mend=f"trainq export {row.id}, mend the file, and submit it")
+    if row.state not in (JobState.QUARANTINED, JobState.CANCELLED):
+        raise TransitionError(row.id, row.state.value, "retrying")
+    if duplicate is not None:
+        raise UsageError(f"the same content is in {duplicate.id} by now, which is {duplicate.state.value}",
+                         mend="to train it twice, submit it again with --force")
+    events: list[AnyEvent] = [JobRetried(job=row.id, rank=rank)]
+    if not row.prepared and prepare.state in (JobState.FAILED, JobState.CANCELLED):
+        events.append(JobRetried(job=prepare.id))
+    return events
 
 
 def follow_end(ended: JobRow, dependants: list[str], prepare: JobRow | None) -> list[AnyEvent]:

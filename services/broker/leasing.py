@@ -20,12 +20,14 @@ class Choice:
     overtaken: JobRow | None = None
 
 
-def choose_train(*, paused_reason: str | None, head: JobRow | None, prepared: JobRow | None, waiting: JobRow | None,
-                 head_waited_seconds: float, prepare_wait_seconds: float, now_wall: float) -> Choice:
+def choose_train(*, paused_reason: str | None, held_reason: str | None, head: JobRow | None, prepared: JobRow | None,
+                 waiting: JobRow | None, head_waited_seconds: float, prepare_wait_seconds: float,
+                 now_wall: float) -> Choice:
     """Which train job goes next.
 
     Args:
         paused_reason: why the queue is paused, if it is.
+        held_reason: what is wrong with the machine, for as long as the queue is held for it.
         head: the first job of the line that waits for nobody and for no retry time.
         prepared: the first such job that is prepared.
         waiting: any queued train job, to tell an empty queue from one that waits.
@@ -37,6 +39,8 @@ def choose_train(*, paused_reason: str | None, head: JobRow | None, prepared: Jo
         return Choice(job=head)  # to be taken back, which neither a pause nor a preparation holds up
     if paused_reason is not None:
         return Choice(reason=f"the queue is paused: {paused_reason}")
+    if held_reason is not None:
+        return Choice(reason=f"the queue is held: {held_reason}")
     if head is None:
         return Choice(reason=_why_nobody(waiting, now_wall))
     if head.prepared:

@@ -15,18 +15,21 @@ from services.trainer import assignment, wire
 from services.trainer.assignment import Assignment, Effect, Phase
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.forking import Arguments
+from services.trainer.watch import Watch
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Done, Lifecycle, ReportCheckpoint
+from trainq.messages import Done, Greeted, Hello, Lifecycle, ReportCheckpoint, ReportFingerprint
 from trainq.service import HeldLease, Peer, Process, take_lease
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
 # Shorter than stopwaitsecs in supervisord.conf, so that the agent is still there to see a slow save end.
 SAVE_SECONDS = 150.0
-# After a fault of the machine, not of a file: wait before anything is tried again.
+# After a fault of the machine, not of a file: wait before anything is tried again, longer each time.
 SYSTEM_FAULT_SECONDS = 30.0
+MAX_SYSTEM_FAULT_SECONDS = 900.0
+GREET_AGAIN_SECONDS = 10.0
 
 
 class Agent:
@@ -40,8 +43,17 @@ class Agent:
         settings = process.settings
         self._child = TrainingChild(Arguments(
             home=str(process.home.root), model=settings.model.path, threads=settings.train.threads,
-            seed=settings.train.seed, log=str(process.home.logs / "training-process.log")))
+            seed=settings.train.seed, log=str(process.home.logs / "training-process.log"),
+            stacks=str(process.home.run / "training-process.stacks"),
+            on_fingerprint_change=settings.trainer.on_fingerprint_change))
         self._assignment = Assignment()
+        self._expected = Watch(settings.trainer)
+        self._hung = ""
+        self._greeting: wire.Ready | None = None
+        self._greet_at = 0.0
+        self._newest = 0
+        self._system_faults = 0
+        self._checkpoint_bytes = 0
         self._held: HeldLease | None = None
         self._outbox: deque[Callable[[], None]] = deque()
         self._watched: list[int] = []
@@ -57,8 +69,8 @@ class Agent:
         self._perform(self._assignment.stop())
         if self._start_at is not None:  # a start that waits for its time is none
             self._start_at = None
-            self._perform(self._assignment.ended("it was not started"))
-        while self._assignment.phase is not Phase.ABSENT and process.clock.monotonic() < deadline:
+            self._perform(self._assignment.ended("it was not started", own=False))
+        while self._assignment.phase not in (Phase.ABSENT, Phase.PAUSED) and process.clock.monotonic() < deadline:
             self._listen()
             self._keep()
             self._watch()
@@ -76,7 +88,9 @@ class Agent:
             self._perform(self._assignment.begin())
         self._start_if_due()
         self._listen()
+        self._end_if_hung()
         self._report()
+        self._greet_if_due()
         self._keep()
         if self._assignment.wants_job and not self._outbox and self._process.clock.monotonic() >= self._not_before:
             self._ask_for_work()
@@ -87,30 +101,84 @@ class Agent:
         held, reason = take_lease(self._peer, (JobKind.TRAIN,), patient=False)
         self._process.set_state(Lifecycle.RUNNING, reason)
         if held is not None:
-            self._held = held
-            self._perform(self._assignment.leased(held.lease.job, cancel=held.lease.cancel,
-                                                  known_generation=held.lease.generation))
+            self._held, lease = held, held.lease
+            self._newest = max(self._newest, lease.generation)
+            self._perform(self._assignment.leased(lease.job, cancel=lease.cancel, failure=lease.failure,
+                                                  best_step=lease.best_step))
+
+    def _greet_if_due(self) -> None:
+        """Have the broker and the head agree; until they do, no job is asked for."""
+        ready, now = self._greeting, self._process.clock.monotonic()
+        if ready is None or self._outbox or now < self._greet_at:
+            return
+        try:
+            reply = self._peer.client.call(_hello(self._process, ready), Greeted, timeout_seconds=2.0)
+        except BrokerUnavailableError:
+            return
+        except TrainqError as error:
+            self._process.log.error("head_refused", head=ready.head, error=str(error))
+            self._process.set_state(Lifecycle.ERROR, str(error))
+            self._greet_at = now + GREET_AGAIN_SECONDS
+            return
+        self._greeting, self._newest = None, max(self._newest, reply.newest)
+        self._process.set_state(Lifecycle.RUNNING)
+        self._perform(self._assignment.greeted(lost=reply.lost))
 
     def _start_if_due(self) -> None:
         if self._start_at is not None and self._process.clock.monotonic() >= self._start_at:
             self._start_at = None
             self._process.log.info("training_process_starts")
+            self._expected.expect_start(self._process.clock.monotonic())
             try:
                 self._child.start()
             except OSError as error:  # no memory, no descriptor, no process: all may pass
-                self._perform(self._assignment.ended(f"it could not be started: {error}"))
+                self._perform(self._assignment.ended(f"it could not be started: {error}", own=True))
 
     def _listen(self) -> None:
         for message in self._child.receive():
             if isinstance(message, ChildExited):
-                self._process.log.warning("training_process_ended", how=message.how, job=self._assignment.job)
-                self._perform(self._assignment.ended(message.how))
+                self._heard_end(message)
                 continue
+            self._expect_after(message)
             if not isinstance(message, wire.Progress):
                 self._process.log.info("training_process_says", message=type(message).__name__, said=message)
             if isinstance(message, wire.Ready):
                 self._process.set_state(Lifecycle.RUNNING)
             self._perform(self._assignment.heard(message))
+
+    def _heard_end(self, end: ChildExited) -> None:
+        how, self._hung = self._hung or end.how, ""
+        own = end.own or how != end.how
+        self._expected.expect_nothing()
+        self._greeting = None
+        self._process.log.warning("training_process_ended", how=how, own=own, job=self._assignment.job)
+        self._perform(self._assignment.ended(how, own=own))
+
+    def _expect_after(self, message: wire.FromTraining) -> None:
+        """What the watch waits for once the training process has said this."""
+        now = self._process.clock.monotonic()
+        match message:
+            case wire.Progress():
+                self._expected.stepped(now)
+                self._system_faults = 0
+            case wire.Saving():
+                self._expected.expect_save(now, message.size_bytes)
+            case wire.Published():
+                self._checkpoint_bytes = message.size_bytes
+                self._expected.expect_step(now)
+            case wire.Ready() | wire.Finished() | wire.Cancelled() | wire.Failed():
+                self._expected.expect_nothing()
+
+    def _end_if_hung(self) -> None:
+        """A step that has been missing for too long: write down what it does, then end it and all it has started."""
+        overdue = self._expected.overdue(self._process.clock.monotonic())
+        if not overdue or self._start_at is not None:
+            return
+        self._expected.expect_nothing()
+        self._hung = f"it hung: {overdue}"
+        self._process.log.error("training_process_hangs", job=self._assignment.job, pid=self._child.pid,
+                                reason=overdue, stacks=self._child.dump_stacks())
+        self._child.kill()
 
     def _keep(self) -> None:
         if self._held is None:
@@ -132,10 +200,17 @@ class Agent:
                 self._start_if_due()
             case assignment.ShowTrouble():
                 self._process.set_state(Lifecycle.ERROR, effect.reason)
+            case assignment.PauseTrainer():
+                self._process.log.error("trainer_paused", reason=effect.reason)
+                self._process.set_state(Lifecycle.PAUSED, f"{effect.reason}; supervisorctl restart trainer tries again")
+            case assignment.Greet():
+                self._greeting, self._greet_at = effect.ready, 0.0
             case assignment.StopProcess():
+                self._expect_saves(1)
                 self._child.send(wire.Stop())
             case assignment.TakeBack():
-                self._child.send(wire.Cancel(job=effect.job))
+                self._expect_saves(2)  # two are read and one is written, at most
+                self._child.send(wire.Cancel(job=effect.job, newest=self._newest))
             case _ if self._held is not None:
                 self._perform_on_job(effect, self._held)
             case _:
@@ -144,7 +219,10 @@ class Agent:
     def _perform_on_job(self, effect: Effect, held: HeldLease) -> None:
         match effect:
             case assignment.BeginTraining():
+                self._expected.expect_step(self._process.clock.monotonic())
                 self._child.send(self._train_message(held))
+            case assignment.ReportFingerprint():
+                self._outbox.append(lambda: self._report_fingerprint(held, effect))
             case assignment.ShowProgress():
                 held.progress = effect.progress
                 self._show_soon()
@@ -153,19 +231,25 @@ class Agent:
             case assignment.CompleteJob():
                 self._end(lambda: held.complete(effect.result))
             case assignment.FailJob():
-                self._end(lambda: held.fail(effect.reason))
+                self._end(lambda: held.fail(effect.reason, counts=effect.counts))
             case assignment.ReportLostShard():
                 self._end(lambda: held.lose_shard(effect.reason))
             case assignment.AcknowledgeCancel():
                 self._end(held.acknowledge_cancel)
             case assignment.ReleaseJob():
+                hold_seconds = 0.0
                 if effect.system_fault:
                     self._process.set_state(Lifecycle.ERROR, effect.reason)
-                    self._not_before = self._process.clock.monotonic() + SYSTEM_FAULT_SECONDS
-                self._end(lambda: held.release(effect.reason))
+                    hold_seconds = min(MAX_SYSTEM_FAULT_SECONDS, SYSTEM_FAULT_SECONDS * 2.0**self._system_faults)
+                    self._system_faults = min(self._system_faults + 1, 10)
+                    self._not_before = self._process.clock.monotonic() + hold_seconds
+                self._end(lambda: held.release(effect.reason, hold_seconds=hold_seconds))
             case assignment.ForgetJob():
                 self._process.log.warning("lease_lost", job=held.lease.job)
                 self._held = None
+
+    def _expect_saves(self, times: int) -> None:
+        self._expected.expect_save(self._process.clock.monotonic(), times * self._checkpoint_bytes)
 
     def _show_soon(self) -> None:
         """People who follow a job see it move: the heartbeat goes out early, though not with every step."""
@@ -199,17 +283,26 @@ class Agent:
             request_id=new_request_id(), job=held.lease.job, token=held.lease.token, generation=published.generation,
             name=published.name, step=published.step, job_step=published.job_step if own else 0,
             done=published.done and own, reason=published.reason)
+        self._tell(report)
+
+    def _report_fingerprint(self, held: HeldLease, changed: assignment.ReportFingerprint) -> None:
+        self._tell(ReportFingerprint(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
+                                     before=changed.before, after=changed.after))
+
+    def _tell(self, report: ReportCheckpoint | ReportFingerprint) -> None:
+        """Say it to the broker; a definite no is logged, what was not heard is raised and said again."""
         try:
             self._peer.client.call(report, Done, timeout_seconds=2.0)
         except (BrokerUnavailableError, StorageError, StorageFullError):
             raise
         except TrainqError as error:
-            self._process.log.warning("checkpoint_report_refused", name=published.name, error=str(error))
+            self._process.log.warning("report_refused", report=type(report).__name__, error=str(error))
 
     def _train_message(self, held: HeldLease) -> wire.Train:
         lease = held.lease
         return wire.Train(job=lease.job, token=lease.token, shard=str(self._process.home.cache / lease.shard),
-                          shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq)
+                          shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq,
+                          newest=self._newest)
 
     def _watch(self) -> None:
         """Have the poller wake for the training process of now."""
@@ -219,6 +312,14 @@ class Agent:
         for descriptor in set(now) - set(self._watched):
             self._process.poller.watch_descriptor(descriptor)
         self._watched = now
+
+
+def _hello(process: Process, ready: wire.Ready) -> Hello:
+    return Hello(
+        request_id=new_request_id(), worker=process.name, session=process.session, generation=ready.generation,
+        name=ready.head, step=ready.step, reason=ready.reason, begun=ready.begun, journal_seq=ready.journal_seq,
+        job=ready.job, job_step=ready.job_step, steps_planned=ready.steps_planned, done=ready.job_done,
+        damaged=tuple(ready.damaged))
 
 
 def serve(process: Process) -> None:

@@ -3,8 +3,12 @@
 Rules:
 
 * At most one job and one training process. The process is kept warm between jobs.
-* A training process that ends while it has a job is started again and goes on from the newest checkpoint; the third
-  such end without a newly published step is the job's failure.
+* After each start of the process its head and the journal are made to agree (``Greet``) before any job is taken. A job
+  that is held goes on without waiting for that, unless the head is older than what was published before.
+* A training process that ends while it has a job is started again and goes on from the newest checkpoint. An end of its
+  own doing (exit, exception, SIGSEGV, hang) without a new highest published step is a failed attempt. Ends from outside
+  (SIGKILL, SIGTERM) count only when three in a row fall in the same step.
+* Five ends of its own doing without a new published step pause the trainer, until a person starts it again.
 * A job is left in one of four ways: completed, failed, cancelled (each after the training process has said so), or
   released because the agent stops. A lease that was lost is simply forgotten: the process is stopped, which saves.
 * ``Finished`` wins over a cancel that was asked for too late.
@@ -12,7 +16,7 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -21,8 +25,11 @@ from trainq.errors import ShardLostError
 from trainq.messages import Progress, TrainResult
 from trainq.service.work import Interruption
 
-# The same number as the broker's attempts: a file that kills its process is set aside, not tried for ever.
-MAX_ENDS_WITHOUT_PROGRESS = 3
+# So many in a row, in the same step, are no accident.
+MAX_OUTSIDE_ENDS_IN_ONE_STEP = 3
+# After so many starts that failed the job that waits is given back, so that people see what holds the queue.
+MAX_FAILED_STARTS = 3
+MAX_OWN_ENDS = 5
 MAX_START_PAUSE_SECONDS = 60.0
 
 
@@ -34,6 +41,7 @@ class Phase(StrEnum):
     IDLE = "idle"
     TRAINING = "training"
     LEAVING = "leaving"
+    PAUSED = "paused"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +49,28 @@ class StartProcess:
     """Fork a training process, after a pause if the last ones ended before they were ready."""
 
     after_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PauseTrainer:
+    """Start no training process any more until a person restarts the trainer; go on saying why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Greet:
+    """Tell the broker of the head, and hear what it makes of it."""
+
+    ready: wire.Ready
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportFingerprint:
+    """Tell the broker that bits do not repeat across this point."""
+
+    before: dict[str, str]
+    after: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +120,10 @@ class CompleteJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailJob:
-    """Tell the broker that the attempt failed by the job's fault."""
+    """Tell the broker that the attempt failed by the job's fault; ``counts`` unless it had made progress."""
 
     reason: str
+    counts: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,8 +152,9 @@ class ForgetJob:
 
 
 Effect: TypeAlias = (
-    StartProcess | ShowTrouble | BeginTraining | TakeBack | StopProcess | ShowProgress | ReportPublished
-    | CompleteJob | FailJob | ReportLostShard | ReleaseJob | AcknowledgeCancel | ForgetJob
+    StartProcess | PauseTrainer | Greet | ReportFingerprint | ShowTrouble | BeginTraining | TakeBack | StopProcess
+    | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob | AcknowledgeCancel
+    | ForgetJob
 )
 
 
@@ -135,36 +167,50 @@ class Assignment:
     stopping: bool = False
     failure: str = ""
     generation: int = 0
-    _ends_without_progress: int = 0
-    _ends_before_ready: int = 0
-    _cancelling: bool = field(default=False)
+    _greeted: bool = False
+    _own_ends: int = 0
+    _failed_starts: int = 0
+    _cancelling: bool = False
+    # Of the job: its highest published step, that step when the attempt began, and the last step done.
+    _best_step: int = 0
+    _best_step_before: int = 0
+    _step: int = 0
+    # Ends from outside: how many in a row fell in the step.
+    _outside_ends: int = 0
+    _outside_step: int = -1
 
     @property
     def wants_job(self) -> bool:
         """Whether the agent should ask for a lease."""
-        return not self.job and not self.stopping and self.phase is Phase.IDLE
+        return not self.job and not self.stopping and self.phase is Phase.IDLE and self._greeted
 
     def begin(self) -> list[Effect]:
         """The agent is up: have a warm process before the first job comes."""
         self.phase = Phase.STARTING
         return [StartProcess()]
 
-    def leased(self, job: str, *, cancel: bool = False, known_generation: int = 0) -> list[Effect]:
+    def leased(self, job: str, *, cancel: bool = False, failure: str = "", best_step: int = 0) -> list[Effect]:
         """A job was leased while the process was idle.
 
         Args:
             job: its id.
             cancel: it is to be left with none of its steps in the weights.
-            known_generation: the newest that the journal knows. To train on an older one would drop, without a word,
-                what jobs that count as trained had taught.
+            failure: it is to be left in the same way, and failed for this reason.
+            best_step: its highest published step, of all attempts.
         """
-        self.job, self._ends_without_progress, self._cancelling, self.failure = job, 0, cancel, ""
-        if self.generation < known_generation:
-            return self._left(ReleaseJob(system_fault=True, reason=(
-                f"the newest checkpoint that verifies is generation {self.generation}, and the journal knows "
-                f"{known_generation}: bring checkpoints/ back, or begin anew with another home")))
-        self.phase = Phase.TRAINING
-        return [TakeBack(job=job)] if cancel else [BeginTraining()]
+        self.job, self._cancelling, self.failure = job, cancel, failure
+        self._best_step = self._best_step_before = best_step
+        self._step, self._outside_ends, self._outside_step = 0, 0, -1
+        return self._go()
+
+    def greeted(self, *, lost: bool) -> list[Effect]:
+        """The broker and the head agree. ``lost``: the job that was held is in the line again."""
+        self._greeted = True
+        if lost and self.job:
+            training, self.phase = self.phase is Phase.TRAINING, Phase.IDLE
+            self.job, self.failure, self._cancelling = "", "", False
+            return [ForgetJob(), *(self._stop_process() if training else [])]
+        return self._go() if self.job and self.phase is Phase.IDLE else []
 
     def interrupted(self, why: Interruption) -> list[Effect]:
         """The broker or a signal wants the work ended; said again and again until it is."""
@@ -191,12 +237,14 @@ class Assignment:
         """The training process said something."""
         match message:
             case wire.Ready():
-                self.generation = message.generation
-                return self._ready()
+                return self._ready(message)
+            case wire.OtherFingerprint() if message.job == self.job:
+                return [ReportFingerprint(before=message.before, after=message.after)]
             case wire.Progress() if message.job == self.job:
+                self._step = message.job_step
                 return [ShowProgress(progress=_shown(message))]
             case wire.Published():
-                self.generation, self._ends_without_progress = message.generation, 0
+                self._published(message)
                 # A generation that takes an earlier job back is published under the lease of the present one.
                 return [ReportPublished(published=message)] if self.job else []
             case wire.Finished() if message.job == self.job:
@@ -205,7 +253,9 @@ class Assignment:
                     global_step=message.global_step, generation=message.generation, checkpoint=message.checkpoint,
                     first_loss=message.first_loss, last_loss=message.last_loss)))
             case wire.Cancelled() if message.job == self.job:
-                return self._left(FailJob(reason=self.failure) if self.failure else AcknowledgeCancel())
+                if not self.failure:
+                    return self._left(AcknowledgeCancel())
+                return self._left(FailJob(reason=self.failure, counts=self._best_step <= self._best_step_before))
             case wire.Failed() if not message.job:
                 return [ShowTrouble(reason=f"{message.code}: {message.reason}")]
             case wire.Failed() if message.job == self.job:
@@ -213,40 +263,68 @@ class Assignment:
             case _:
                 return []  # about a job that is no longer held
 
-    def ended(self, how: str) -> list[Effect]:
-        """The training process ended, by its own doing or from outside."""
+    def ended(self, how: str, *, own: bool) -> list[Effect]:
+        """The training process ended: by its ``own`` doing (exit, exception, crash, hang), or from outside."""
         before, self.phase = self.phase, Phase.ABSENT
+        self._greeted = False
         if self.stopping:
             job, self.job = self.job, ""
             return [ReleaseJob(reason="the trainer stops")] if job else []
-        self._ends_before_ready = self._ends_before_ready + 1 if before is Phase.STARTING else 0
-        if self.job and before is Phase.TRAINING:
-            self._ends_without_progress += 1
-            if self._ends_without_progress >= MAX_ENDS_WITHOUT_PROGRESS and not self.failure:
-                ends = self._ends_without_progress
-                self.failure = f"its training process ended {ends} times without progress (last: {how})"
+        self._own_ends += own and before is not Phase.LEAVING
+        self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
+        if self.job and before is Phase.TRAINING and not self.failure:
+            self.failure = self._own_failure(how) if own else self._outside_failure(how)
+        if self._own_ends >= MAX_OWN_ENDS:
+            reason = f"the training process ended {self._own_ends} times by itself without a new step (last: {how})"
+            self.phase = Phase.PAUSED
+            return [*self._given_back(reason), PauseTrainer(reason=reason)]
         self.phase = Phase.STARTING
-        given_back: list[Effect] = []
-        if self.job and self._ends_before_ready >= MAX_ENDS_WITHOUT_PROGRESS:
-            reason = f"the training process ends before it is ready ({how})"
-            given_back = [ReleaseJob(reason=reason, system_fault=True)]
-            self.job, self.failure, self._cancelling = "", "", False
-        pause = min(MAX_START_PAUSE_SECONDS, 2.0**self._ends_before_ready - 1)
+        given_back = []
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            given_back = self._given_back(f"the training process ends before it is ready ({how})")
+        pause = min(MAX_START_PAUSE_SECONDS, 2.0**self._failed_starts - 1)
         trouble = ShowTrouble(reason=f"the training process ended before it was ready ({how})")
         return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
-    def _ready(self) -> list[Effect]:
-        self._ends_before_ready = 0
+    def _own_failure(self, how: str) -> str:
+        if self._best_step > self._best_step_before:
+            self._best_step_before = self._best_step  # it got further; from here on it must again
+            return ""
+        return f"its training process ended by itself in step {self._step + 1} ({how})"
+
+    def _outside_failure(self, how: str) -> str:
+        same = self._step == self._outside_step
+        self._outside_ends, self._outside_step = self._outside_ends + 1 if same else 1, self._step
+        if self._outside_ends < MAX_OUTSIDE_ENDS_IN_ONE_STEP:
+            return ""
+        return f"its training process was ended {self._outside_ends} times in a row in step {self._step + 1} ({how})"
+
+    def _given_back(self, reason: str) -> list[Effect]:
+        if not self.job:
+            return []
+        self.job, self.failure, self._cancelling = "", "", False
+        return [ReleaseJob(reason=reason, system_fault=True)]
+
+    def _ready(self, ready: wire.Ready) -> list[Effect]:
+        before, self.generation = self.generation, ready.generation
+        self._failed_starts = 0
         if self.phase is Phase.LEAVING:
             return []  # it was told to stop before it was ready, and will
         self.phase = Phase.IDLE
-        if not self.job:
-            return []
+        if ready.job == self.job:
+            self._step = ready.job_step
+        # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
+        return [Greet(ready=ready), *(self._go() if self.job and ready.generation >= before else [])]
+
+    def _published(self, message: wire.Published) -> None:
+        self.generation = message.generation
+        if message.job == self.job and message.job_step > self._best_step:
+            self._best_step, self._own_ends = message.job_step, 0
+
+    def _go(self) -> list[Effect]:
         self.phase = Phase.TRAINING
         # A failed or cancelled job may have steps in a published generation: they are taken back first.
-        if self.failure or self._cancelling:
-            return [TakeBack(job=self.job)]
-        return [BeginTraining()]
+        return [TakeBack(job=self.job)] if self.failure or self._cancelling else [BeginTraining()]
 
     def _failed(self, message: wire.Failed) -> list[Effect]:
         reason = f"{message.code}: {message.reason}"
@@ -264,7 +342,7 @@ class Assignment:
         return [effect]
 
     def _stop_process(self) -> list[Effect]:
-        if self.phase in (Phase.ABSENT, Phase.LEAVING):
+        if self.phase in (Phase.ABSENT, Phase.LEAVING, Phase.PAUSED):
             return []
         self.phase = Phase.LEAVING
         return [StopProcess()]

@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import cast
 
 import msgspec
@@ -32,12 +34,25 @@ _ENVIRONMENT = {
 }
 
 
+# A process cannot send these to itself by mistake, and supervisord, people and the kernel's out-of-memory killer do.
+_SIGNALS_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+_STACKS_SECONDS = 2.0
+_MAX_STACKS_BYTES = 64 * 1024
+
+
 class ChildExited(msgspec.Struct, frozen=True, kw_only=True):
-    """The training process has ended; ``how`` says it for people (``signal 9``, ``exit 1``)."""
+    """The training process has ended; ``how`` says it for people (``signal 9``, ``exit 1``).
+
+    ``own``: by its own doing, and not by a signal from outside.
+    """
 
     pid: int
     status: int
     how: str
+
+    @property
+    def own(self) -> bool:
+        return -self.status not in _SIGNALS_FROM_OUTSIDE
 
 
 class TrainingChild:
@@ -96,6 +111,27 @@ class TrainingChild:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
 
+    def dump_stacks(self) -> str:
+        """What every thread of the training process is doing, as it says itself; waits for that, but not for long.
+
+        It is woken first if it was stopped. Empty if it does not answer at all (the kernel holds it).
+        """
+        path = Path(self.arguments.stacks)
+        if not (self.pid and self.arguments.stacks and path.exists()):
+            return ""
+        before = path.stat().st_size
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGCONT)
+            os.kill(self.pid, signal.SIGUSR1)
+        deadline, size = time.monotonic() + _STACKS_SECONDS, before
+        while time.monotonic() < deadline:
+            grown = path.stat().st_size
+            if grown > before and grown == size:
+                break
+            size = grown
+            time.sleep(0.05)
+        return path.read_bytes()[before:][-_MAX_STACKS_BYTES:].decode(errors="backslashreplace")
+
     def close(self) -> None:
         """End everything; the fork server goes when its socket closes."""
         self.kill()
@@ -114,17 +150,19 @@ class TrainingChild:
         self._control = ours
         self.preload_seconds = None
 
-    def _stop_server(self) -> None:
+    def _stop_server(self) -> int:
+        status = 0
         if self._control is not None:
             self._control.close()
             self._control = None
         if self._server is not None:
             try:
-                self._server.wait(timeout=5)
+                status = self._server.wait(timeout=5)
             except subprocess.TimeoutExpired:
                 self._server.kill()
-                self._server.wait()
+                status = self._server.wait()
             self._server = None
+        return status
 
     def _take_answers(self) -> ChildExited | None:
         ended: ChildExited | None = None
@@ -136,8 +174,8 @@ class TrainingChild:
             except OSError:
                 answer = b""
             if not answer:  # the fork server has died, and its children with it (their death signal)
-                self._stop_server()
-                return ended or ChildExited(pid=self.pid, status=-signal.SIGKILL, how="the fork server ended")
+                status = self._stop_server()
+                return ended or ChildExited(pid=self.pid, status=status, how=f"the fork server ended: {_how(status)}")
             ended = self._taken(self._decoder.decode(answer)) or ended
         return ended
 
@@ -147,8 +185,7 @@ class TrainingChild:
         elif isinstance(answer, Forked):
             self.pid = answer.pid
         elif answer.pid == self.pid:
-            how = f"signal {-answer.status}" if answer.status < 0 else f"exit {answer.status}"
-            return ChildExited(pid=answer.pid, status=answer.status, how=how)
+            return ChildExited(pid=answer.pid, status=answer.status, how=_how(answer.status))
         return None
 
     def _drop_channel(self) -> None:
@@ -156,3 +193,7 @@ class TrainingChild:
             self._channel.close()
             self._channel = None
         self.pid = 0
+
+
+def _how(status: int) -> str:
+    return f"signal {-status}" if status < 0 else f"exit {status}"

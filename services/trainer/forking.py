@@ -5,6 +5,8 @@ Kept apart from the fork server, whose imports reach torch, so that the agent's 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 
@@ -16,6 +18,9 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     seed: int
     log: str
+    # Where all stacks are written when SIGUSR1 comes; empty for nowhere.
+    stacks: str = ""
+    on_fingerprint_change: Literal["continue", "hold"] = "continue"
 
 
 class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

@@ -1,13 +1,15 @@
 """The training process: what runs after the fork. The only one that publishes into ``checkpoints/``.
 
 It takes the lock there after the fork (so that no descriptor of it is shared, and a successor waits until it is gone),
-sweeps what a killed predecessor left half written, restores the head, says Ready, and then trains what it is told, one
+sweeps what a killed predecessor left half written, sets aside generations that do not verify, restores the newest that
+does, says Ready, and then trains what it is told, one
 job after the other, with the model kept in memory. It never waits for the agent: what the agent does not read in time
 is progress that is dropped. SIGTERM and SIGINT are the agent's to act upon; the agent's death is this one's.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import select
 import signal
@@ -25,7 +27,8 @@ from services.trainer.forking import Arguments
 from trainq import checkpoints, crashpoints, files
 from trainq.checkpoints import Cursor
 from trainq.config import Home
-from trainq.errors import AlreadyRunningError, DamageError, TrainqError
+from trainq.errors import AlreadyRunningError, DamageError, OtherFingerprintError, TrainqError
+from trainq.messages import DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
@@ -39,7 +42,7 @@ _LOCK_POLL_SECONDS = 0.05
 _FAREWELL_SECONDS = 10.0
 _MAX_LOG_BYTES = 10 * 1024 * 1024
 # Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
-_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model"})
+_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint"})
 _MAX_TRACEBACK_CHARACTERS = 16_384
 
 
@@ -52,7 +55,8 @@ def main(end: socket.socket, arguments: Arguments) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     _redirect_output(Path(arguments.log))
-    crashpoints.arm_from_environment(os.environ)
+    crashpoints.arm_from_environment(os.environ, "training")
+    _dump_stacks_on_signal(arguments.stacks)
     channel = wire.Channel(end, wire.ToTraining)
     try:
         TrainingProcess(channel, Home(Path(arguments.home)), arguments).serve()
@@ -88,16 +92,18 @@ class TrainingProcess:
             if isinstance(order, wire.Train):
                 self._train(order)
             else:
-                self._cancel(order.job)
+                self._cancel(order)
         lock.release()
 
     def _open_line(self) -> ModelLine:
         started = time.monotonic()
-        found, damaged = checkpoints.newest_verified(self._home.checkpoints)
-        if found is None and damaged:
+        found, reasons = checkpoints.newest_verified(self._home.checkpoints)
+        if found is None and (reasons or checkpoints.list_set_aside(self._home.checkpoints)):
             # Beginning anew would silently drop all that was learned.
-            raise DamageError(str(self._home.checkpoints), f"none of its {len(damaged)} checkpoints verifies; the "
-                              f"newest: {damaged[0].reason}", mend="restore one from a snapshot or a backup")
+            newest = f"; the newest: {reasons[0].reason}" if reasons else ""
+            raise DamageError(str(self._home.checkpoints), f"none of its checkpoints verifies{newest}",
+                              mend="restore one from a snapshot or a backup")
+        damaged = self._set_aside(reasons)
         if found is None:
             opened = line.begin(self._arguments.model, self._arguments.seed)
             self._say_published(checkpointing.publish(opened, self._home, "initial"))
@@ -107,13 +113,31 @@ class TrainingProcess:
         head = opened.facts
         self._channel.send(wire.Ready(
             fingerprint=determinism.fingerprint(opened.accelerator.device), head=head.name, generation=head.generation,
-            step=head.step, journal_seq=head.journal_seq, job=head.cursor.job, job_done=head.cursor.done,
-            damaged=[str(error) for error in damaged], seconds=round(time.monotonic() - started, 3)))
+            step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=found is None, job=head.cursor.job,
+            job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned, job_done=head.cursor.done,
+            damaged=damaged, seconds=round(time.monotonic() - started, 3)))
         return opened
+
+    def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
+        """Put away what is newer than the head and does not verify; gives everything that was ever put away.
+
+        Args:
+            reasons: why each of the newest generations does not verify, newest first.
+        """
+        folder = self._home.checkpoints
+        newer = checkpoints.list_generations(folder)[:len(reasons)]
+        now = {}
+        for path, reason in zip(newer, reasons, strict=True):
+            sys.stderr.write(f"set aside: {reason}\n")
+            now[checkpoints.set_aside(path)] = str(reason)[:4096]
+        return [DamagedGeneration(generation=name.generation, name=path.name,
+                                  reason=now.get(path, "it was set aside before"))
+                for name, path in checkpoints.list_set_aside(folder)][-100:]
 
     def _train(self, order: wire.Train) -> None:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
                            settings=order.settings, journal_seq=order.journal_seq)
+        self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)
             outcome = training.train(self._line, job, self._home, _Observer(self, order.job))
@@ -148,8 +172,9 @@ class TrainingProcess:
         assert self._line.head is not None
         self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name))
 
-    def _cancel(self, job: str) -> None:
-        cursor = self._line.facts.cursor
+    def _cancel(self, order: wire.Cancel) -> None:
+        job, cursor = order.job, self._line.facts.cursor
+        self._line.generation_floor = max(self._line.generation_floor, order.newest)
         if cursor.job == job and cursor.done:
             self._say_finished(None, None)  # too late: all of it is published
             return
@@ -164,6 +189,11 @@ class TrainingProcess:
             if publication is not None:
                 self._say_published(publication)
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
+
+    @property
+    def holds_on_other_fingerprint(self) -> bool:
+        """Whether a person is to decide before anything is computed on other ground."""
+        return self._arguments.on_fingerprint_change == "hold"
 
     def wish(self, job: str) -> Wish:
         """What the waiting orders mean for the running job."""
@@ -227,8 +257,16 @@ class _Observer:
             tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
             elapsed_seconds=round(elapsed, 3)))
 
+    def publishing(self, size_bytes: int) -> None:
+        self._process.say(wire.Saving(size_bytes=size_bytes))
+
     def published(self, publication: Publication) -> None:
         self._process.say(published_message(publication))
+
+    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+        if self._process.holds_on_other_fingerprint:
+            raise OtherFingerprintError(before, after)
+        self._process.say(wire.OtherFingerprint(job=self._job, before=before, after=after))
 
 
 def published_message(publication: Publication) -> wire.Published:
@@ -268,6 +306,15 @@ def _wait_for_lock(home: Home) -> files.Lock:
             if time.monotonic() > deadline:
                 raise
             time.sleep(_LOCK_POLL_SECONDS)
+
+
+def _dump_stacks_on_signal(path: str) -> None:
+    """At SIGUSR1 every thread's stack goes to ``path``, also while the interpreter hangs; so do those of a crash."""
+    faulthandler.enable(all_threads=True)
+    if path:
+        # Open for the process's whole life: the handler may not open anything.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+        faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
 
 
 def _redirect_output(log: Path) -> None:

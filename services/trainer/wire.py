@@ -14,6 +14,7 @@ import msgspec
 
 from trainq.config import TrainSettings
 from trainq.errors import ProtocolError
+from trainq.messages import DamagedGeneration
 
 MAX_FRAME_BYTES = 1 << 20
 _LENGTH = struct.Struct(">I")
@@ -35,12 +36,15 @@ class Train(WireMessage, frozen=True, kw_only=True, tag=True):
     shard_digest: str
     settings: TrainSettings
     journal_seq: int
+    # The highest generation that the journal knows of; the next one is above it.
+    newest: int = 0
 
 
 class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
     """Leave ``job`` at the next step boundary with none of its steps in the weights, whether it is running or not."""
 
     job: str
+    newest: int = 0
 
 
 class Stop(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -48,17 +52,39 @@ class Stop(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
-    """The model line is loaded. ``damaged`` names the generations that did not verify and were passed over."""
+    """The model line is loaded, from the newest generation that verifies.
+
+    ``begun``: there was none, so a new line began. ``damaged`` are the generations that did not verify and were set
+    aside, now or earlier. ``reason`` is why the head was published.
+    """
 
     fingerprint: dict[str, str]
     head: str
     generation: int
     step: int
     journal_seq: int
+    reason: str = ""
+    begun: bool = False
     job: str = ""
+    job_step: int = 0
+    steps_planned: int = 0
     job_done: bool = False
-    damaged: list[str] = []
+    damaged: list[DamagedGeneration] = []
     seconds: float = 0.0
+
+
+class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
+    """A checkpoint of about this size is being written; until it is, no step is done."""
+
+    size_bytes: int
+
+
+class OtherFingerprint(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The job is computed on something else than the head was: the bits do not repeat across this point."""
+
+    job: str
+    before: dict[str, str]
+    after: dict[str, str]
 
 
 class Progress(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -120,7 +146,7 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 ToTraining = Train | Cancel | Stop
-FromTraining = Ready | Progress | Published | Finished | Cancelled | Failed
+FromTraining = Ready | Saving | OtherFingerprint | Progress | Published | Finished | Cancelled | Failed
 
 _encoder = msgspec.msgpack.Encoder()
 

@@ -4,8 +4,9 @@ A checkpoint is a sealed directory (:mod:`trainq.manifests`, kind ``checkpoint``
 generation, which only grows, and the line's global step, which a rollback makes smaller. Everything that training needs
 to go on lies in it, so it is the one commit point: that a file is trained is derived from its cursor.
 
-The head is the newest generation that verifies, never the highest step, and never what a link says. This module reads;
-``trainq.ml.checkpointing`` publishes. Nothing here imports torch.
+The head is the newest generation that verifies, never the highest step, and never what a link says. One that does not
+verify is set aside under ``damaged-g000042-s00001200``: kept for people, never listed, never resumed, and its number
+never given again. This module reads and sets aside; ``trainq.ml.checkpointing`` publishes. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from trainq import manifests
+from trainq import files, manifests
 from trainq.errors import DamageError
 from trainq.manifests import Manifest
 
@@ -29,6 +30,8 @@ Reason: TypeAlias = Literal["initial", "job_end", "interval", "stop", "take_back
 
 # Written with at least this many digits and read with any number of them: order is by number, never by string.
 _NAME = re.compile(r"^g(\d{6,})-s(\d{8,})$")
+_DAMAGED_PREFIX = "damaged-"
+_DAMAGED = re.compile(_DAMAGED_PREFIX + r"(g\d+-s\d+)(?:-\d+)?")
 
 
 class Name(NamedTuple):
@@ -113,11 +116,43 @@ def list_generations(folder: Path) -> list[Path]:
     return [entry for _, entry in sorted(found, reverse=True)]
 
 
-def next_generation(folder: Path) -> int:
-    """The number that the next checkpoint gets: above every one that is there, damaged ones too."""
-    newest = next(iter(list_generations(folder)), None)
-    name = parse_name(newest.name) if newest is not None else None
-    return name.generation + 1 if name is not None else 1
+def next_generation(folder: Path, above: int = 0) -> int:
+    """The number that the next checkpoint gets: above every one that is there, also those set aside, and ``above``."""
+    taken = [above]
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        damaged = _DAMAGED.fullmatch(entry.name)
+        name = parse_name(damaged[1] if damaged else entry.name)
+        if name is not None:
+            taken.append(name.generation)
+    return max(taken) + 1
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a generation that does not verify, so that nobody takes it for one; gives where it lies now.
+
+    Only the process that holds the lock on the folder calls this.
+
+    Raises:
+        StorageError: it could not be renamed; it stays as it is.
+    """
+    free = path.with_name(f"{_DAMAGED_PREFIX}{path.name}")
+    copies = 1
+    while free.exists():
+        copies += 1
+        free = path.with_name(f"{_DAMAGED_PREFIX}{path.name}-{copies}")
+    files.move(path, free)
+    return free
+
+
+def list_set_aside(folder: Path) -> list[tuple[Name, Path]]:
+    """The generations that :func:`set_aside` has put away, oldest first, with where they lie."""
+    found = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        damaged = _DAMAGED.fullmatch(entry.name)
+        name = parse_name(damaged[1]) if damaged else None
+        if name is not None:
+            found.append((name, entry))
+    return sorted(found)
 
 
 def verify(path: Path) -> Verified:
@@ -142,7 +177,8 @@ def verify(path: Path) -> Verified:
 def newest_verified(folder: Path) -> tuple[Verified | None, list[DamageError]]:
     """The head: the newest generation that verifies, and what was wrong with each newer one, newest first.
 
-    Damaged generations are left as they are. None with an empty list means that there is no checkpoint at all.
+    Damaged generations are left as they are (:func:`set_aside` is the caller's). None with an empty list means that
+    there is no checkpoint at all.
     """
     damaged: list[DamageError] = []
     for path in list_generations(folder):

@@ -10,10 +10,14 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 ENVIRONMENT_KEY = "TRAINQ_CRASH_AT"
 
+PLANS_KEY = "TRAINQ_CRASH_PLANS"
+
 _countdown: dict[str, int] = {}
+_plans = ""
 
 
 def arm(name: str, hits: int) -> None:
@@ -28,8 +32,15 @@ def disarm() -> None:
     _countdown.clear()
 
 
-def arm_from_environment(environment: Mapping[str, str]) -> None:
-    """Arm the points listed in ``TRAINQ_CRASH_AT`` (``name:n``, several with commas)."""
+def arm_from_environment(environment: Mapping[str, str], process_name: str = "") -> None:
+    """Arm the points listed in ``TRAINQ_CRASH_AT`` (``name:n``, several with commas).
+
+    ``TRAINQ_CRASH_PLANS`` names a folder instead: a file ``<process_name>.<point>`` in it is one kill, used up by the
+    first process of that name that gets there.
+    """
+    global _plans
+    folder = environment.get(PLANS_KEY, "")
+    _plans = f"{folder}/{process_name}." if folder else ""
     for entry in filter(None, environment.get(ENVIRONMENT_KEY, "").split(",")):
         name, _, hits = entry.partition(":")
         arm(name, int(hits or "1"))
@@ -37,7 +48,14 @@ def arm_from_environment(environment: Mapping[str, str]) -> None:
 
 def reach(name: str) -> None:
     """Say that execution is at ``name``. Returns unless that point is armed and its count is used up."""
-    if not _countdown or name not in _countdown:
+    if _plans:
+        try:
+            Path(_plans + name).unlink()  # whoever removes it has claimed it
+        except FileNotFoundError:
+            pass
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if name not in _countdown:
         return
     _countdown[name] -= 1
     if _countdown[name] == 0:

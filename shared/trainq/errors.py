@@ -130,6 +130,19 @@ class OtherModelError(TrainqError):
     code = "other_model"
 
 
+class OtherFingerprintError(TrainqError):
+    """What computes now is not what computed the head, and the configuration says to wait for a person."""
+
+    exit_code = 78
+    code = "other_fingerprint"
+
+    def __init__(self, before: dict[str, str], after: dict[str, str]) -> None:
+        changes = ", ".join(f"{key} was {before.get(key) or 'unknown'} and is {after.get(key) or 'unknown'}"
+                            for key in sorted(before.keys() | after.keys()))
+        super().__init__(f"bits would not repeat on this ground: {changes}", mend=(
+            "restore what was, or let it go on (it is recorded): [trainer] on_fingerprint_change = \"continue\""))
+
+
 class AlreadyRunningError(TrainqError):
     """Another living process holds the lock of this role."""
 

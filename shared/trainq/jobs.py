@@ -2,8 +2,8 @@
 
 Rules:
 
-* Every job is in exactly one of eight states; ``ENDED`` states are final, except that a preparation whose shard was
-  lost is queued again.
+* Every job is in exactly one of eight states; ``ENDED`` states are final, with three exceptions: a preparation whose
+  shard was lost, a trained job whose generation was lost, and a job that a person tries again are queued again.
 * An event is a fact, named in the past tense, frozen, and written to the journal before anybody hears of it.
 * ``TRANSITIONS`` has an entry for every (state, event) that may happen; a missing entry raises
   :class:`~trainq.errors.TransitionError` and changes nothing.
@@ -96,6 +96,8 @@ class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
     after: tuple[str, ...] = ()
     after_any: bool = False
     spec: dict[str, Any]
+    # The place in the line (:func:`rank`); journals of before ageing have none.
+    rank: int | None = None
 
 
 class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -156,16 +158,27 @@ class LeaseGranted(JobEvent, frozen=True, kw_only=True, tag=True):
 
 
 class LeaseEnded(JobEvent, frozen=True, kw_only=True, tag=True):
-    """The lease ended without a verdict (expired, released, worker restarted); the job goes to the front again."""
+    """The lease ended without a verdict (expired, released, worker restarted); the job goes to the front again.
+
+    ``died``: its worker was lost and did not give it back; ``step`` is where it was last heard of (None: unknown, or
+    it had not begun), so that a file that takes its worker along is found out.
+    """
 
     reason: str
+    died: bool = False
+    step: int | None = None
 
 
 class AttemptFailed(JobEvent, frozen=True, kw_only=True, tag=True):
-    """The attempt failed; the job waits until ``retry_at`` (seconds since 1970) with low priority."""
+    """The attempt failed; the job waits until ``retry_at`` (seconds since 1970) with low priority.
+
+    ``counts``: it had published no step beyond its best; only such failures set a job aside.
+    """
 
     reason: str
     retry_at: float
+    counts: bool = True
+    rank: int | None = None
 
 
 class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -177,6 +190,29 @@ class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
     job_step: int
     done: bool
     reason: str
+
+
+class FingerprintChanged(JobEvent, frozen=True, kw_only=True, tag=True):
+    """From this job on the weights are computed on something else than before: their bits do not repeat across it."""
+
+    before: dict[str, str]
+    after: dict[str, str]
+
+
+class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
+    """No generation that verifies holds the job's steps any more: it is trained again, ahead of everything.
+
+    ``generation`` is the lost one, by which uncovered jobs keep their old order.
+    """
+
+    generation: int
+    reason: str
+
+
+class JobRetried(JobEvent, frozen=True, kw_only=True, tag=True):
+    """A person wants a job that was set aside tried again, with a clean slate."""
+
+    rank: int | None = None
 
 
 class CancelRequested(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -219,6 +255,37 @@ class QueueResumed(Event, frozen=True, kw_only=True, tag=True):
     """Train jobs are granted again."""
 
 
+class QueueHeld(Event, frozen=True, kw_only=True, tag=True):
+    """Something is wrong that is no file's fault: no train job is granted for ``seconds``, and none has failed by it.
+
+    ``failures_in_a_row``: several different jobs had failed, which holds the queue once until one succeeds.
+    """
+
+    reason: str
+    seconds: float
+    failures_in_a_row: bool = False
+
+
+class QueueHoldLifted(Event, frozen=True, kw_only=True, tag=True):
+    """The time of the hold is over: it is tried again."""
+
+
+class CheckpointDamaged(Event, frozen=True, kw_only=True, tag=True):
+    """A generation did not verify and was set aside; ``name`` is what it was called."""
+
+    generation: int
+    name: str
+    reason: str
+
+
+class HeadAdopted(Event, frozen=True, kw_only=True, tag=True):
+    """The trainer began from another head than the journal knew: an earlier one, or one of which it had not heard."""
+
+    generation: int
+    name: str
+    step: int
+
+
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
 
@@ -240,6 +307,7 @@ AnyEvent = (
     JobSubmitted | DuplicateSubmitted | JobPrepared | PreparationReopened | JobRejected | HoldPlaced | HoldLifted
     | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
+    | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
 )
 
 _H, _Q, _R = JobState.HELD, JobState.QUEUED, JobState.RUNNING
@@ -258,11 +326,20 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     (_R, LeaseEnded): _Q,
     (_R, AttemptFailed): _Q,
     (_R, CheckpointPublished): _R,
+    # The trainer and its report were lost, the generation was not: it is reported when the trainer returns.
+    (_Q, CheckpointPublished): _Q,
+    (_R, FingerprintChanged): _R,
     (_R, CancelRequested): _R,
     # It was given back half done; the trainer takes it once more, to take its steps back.
     (_Q, CancelRequested): _Q,
     (_R, JobSucceeded): JobState.SUCCEEDED,
+    # Likewise: all of it was published before its lease ended.
+    (_Q, JobSucceeded): JobState.SUCCEEDED,
     (JobState.SUCCEEDED, PreparationReopened): _Q,
+    (JobState.SUCCEEDED, JobUncovered): _Q,
+    (JobState.QUARANTINED, JobRetried): _Q,
+    (JobState.CANCELLED, JobRetried): _Q,
+    (JobState.FAILED, JobRetried): _Q,
     (_R, JobFailed): JobState.FAILED,
     (_R, JobQuarantined): JobState.QUARANTINED,
     (_Q, JobQuarantined): JobState.QUARANTINED,
@@ -273,6 +350,24 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     # Content submitted again points at a job in any state that counts as a duplicate, and changes nothing.
     **{(state, DuplicateSubmitted): state for state in COUNTS_AS_DUPLICATE},
 })
+
+
+# Without ageing, a class is never left by waiting.
+_NO_AGEING = 1 << 40
+
+
+def rank(priority: Priority, started: int, ageing_jobs: int) -> int:
+    """The place of a job in the line, smaller first; those of one rank go by number.
+
+    A job gains one class for every ``ageing_jobs`` train jobs that are started while it waits. Since all that wait gain
+    alike, its place among them is fixed at its submit: priority times ``ageing_jobs``, plus those started until then.
+
+    Args:
+        priority: the job's class.
+        started: how many train jobs had been started when it was submitted.
+        ageing_jobs: 0 means that classes are never crossed.
+    """
+    return priority * ageing_jobs + started if ageing_jobs else priority * _NO_AGEING
 
 
 def transition(job: str, state: JobState, event: JobEvent) -> JobState:

@@ -16,7 +16,7 @@ from trainq.jobs import JobKind
 from trainq.journal import Journal, projections
 from trainq.journal.store import GENESIS, chain
 
-TABLES = ("jobs", "requests", "dependencies", "counts", "line")
+TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -27,12 +27,21 @@ EVENTS = st.one_of(
     st.builds(jobs.HoldPlaced, job=JOBS, reason=st.just("r")),
     st.builds(jobs.HoldLifted, job=JOBS),
     st.builds(jobs.LeaseGranted, job=JOBS, worker=st.just("w"), session=st.just("s"), attempt=st.integers(1, 3)),
-    st.builds(jobs.LeaseEnded, job=JOBS, reason=st.just("r")),
-    st.builds(jobs.AttemptFailed, job=JOBS, reason=st.just("r"), retry_at=st.floats(0, 10)),
+    st.builds(jobs.LeaseEnded, job=JOBS, reason=st.just("r"), died=st.booleans(),
+              step=st.none() | st.integers(0, 2)),
+    st.builds(jobs.AttemptFailed, job=JOBS, reason=st.just("r"), retry_at=st.floats(0, 10), counts=st.booleans(),
+              rank=st.none() | st.integers(0, 9)),
+    st.builds(jobs.FingerprintChanged, job=JOBS, before=st.just({"a": "b"}), after=st.just({})),
+    st.builds(jobs.JobUncovered, job=JOBS, generation=st.integers(1, 9), reason=st.just("r")),
+    st.builds(jobs.JobRetried, job=JOBS, rank=st.none() | st.integers(0, 9)),
+    st.builds(jobs.QueueHeld, reason=st.just("r"), seconds=st.just(1.0), failures_in_a_row=st.booleans()),
+    st.just(jobs.QueueHoldLifted()),
+    st.builds(jobs.CheckpointDamaged, generation=st.integers(1, 3), name=st.just("g"), reason=st.just("r")),
+    st.builds(jobs.HeadAdopted, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9)),
     st.builds(jobs.CheckpointPublished, job=JOBS, generation=st.integers(1, 9), name=st.just("g"),
               step=st.integers(0, 9), job_step=st.integers(0, 9), done=st.booleans(), reason=st.just("r")),
     st.builds(jobs.CancelRequested, job=JOBS, reason=st.just("r")),
-    st.builds(jobs.JobSucceeded, job=JOBS, result=st.just({})),
+    st.builds(jobs.JobSucceeded, job=JOBS, result=st.builds(lambda n: {"generation": n}, st.integers(1, 9))),
     st.builds(jobs.JobFailed, job=JOBS, reason=st.just("r")),
     st.builds(jobs.JobQuarantined, job=JOBS, reason=st.just("r")),
     st.builds(jobs.JobCancelled, job=JOBS, reason=st.just("r")),

@@ -18,6 +18,7 @@ from trainq.config.settings import (
     ModelSettings,
     Settings,
     StatusSettings,
+    TrainerSettings,
     TrainSettings,
     WatcherSettings,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "Settings",
     "StatusSettings",
     "TrainSettings",
+    "TrainerSettings",
     "WatcherSettings",
     "load",
     "mapping_faults",

@@ -22,12 +22,16 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrokerSettings(Section, frozen=True, kw_only=True):
-    """[broker]: the journal's process."""
+    """[broker]: the journal's process.
+
+    A waiting job gains a priority class for every ``ageing_jobs`` jobs that were started since its submit (0: never).
+    """
 
     lease_seconds: Seconds = 30.0
     heartbeat_seconds: Seconds = 5.0
     prepare_wait_seconds: Seconds = 60.0
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
+    ageing_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
 
 
 class WatcherSettings(Section, frozen=True, kw_only=True):
@@ -65,7 +69,8 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     ``batch_rows`` is the number of rows of one optimizer step; ``micro_batch_rows`` how many of them go through the
     model at once (where it is not set, :func:`load` makes it at most ``batch_rows``). ``learning_rate`` is reached
     after ``warmup_steps`` of the model line and held. ``threads`` 0 means one for each processor that this process may
-    use.
+    use. A checkpoint is published ``checkpoint_seconds`` after the last one, or after ``checkpoint_steps`` steps where
+    that is set (0: by time alone), and at the end of each job.
     """
 
     epochs: Epochs = 1
@@ -78,6 +83,22 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Seconds = 600.0
+    checkpoint_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+
+
+class TrainerSettings(Section, frozen=True, kw_only=True):
+    """[trainer]: the agent's watch over its training process, and what it does on a machine that changed.
+
+    A step may take ``hang_factor`` times the slowest recent one, at least ``hang_seconds``; loading the model
+    ``start_seconds``. After that the process counts as hung: its stacks are logged and it is started again.
+    ``on_fingerprint_change``: bits repeat only under the same torch build, device, instruction set and threads; where
+    one of them has changed, ``continue`` records it and trains on, ``hold`` waits for a person.
+    """
+
+    hang_factor: Annotated[float, Meta(ge=2, le=1000)] = 10.0
+    hang_seconds: Seconds = 120.0
+    start_seconds: Seconds = 600.0
+    on_fingerprint_change: Literal["continue", "hold"] = "continue"
 
 
 class StatusSettings(Section, frozen=True, kw_only=True):
@@ -100,5 +121,6 @@ class Settings(Section, frozen=True, kw_only=True):
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
+    trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
     log: LogSettings = LogSettings()

@@ -4,7 +4,7 @@
 tables; ``queries`` reads them. Exactly one process has a journal open: the broker (or ``fsck``, under the same lock).
 """
 
-from trainq.journal.queries import JobRow, Queries
+from trainq.journal.queries import JobRow, LineRow, Queries
 from trainq.journal.store import Journal, JournalFailure, Recorded
 
-__all__ = ["JobRow", "Journal", "JournalFailure", "Queries", "Recorded"]
+__all__ = ["JobRow", "Journal", "JournalFailure", "LineRow", "Queries", "Recorded"]

@@ -3,11 +3,15 @@
 ``apply`` is the fold's one step. It depends on nothing but the tables and the event, so that folding all events again
 gives the same tables; ``fsck`` does that. Table by table:
 
-* ``jobs``: one row a job. ``number`` is its submission, ``front`` 0 while it goes ahead of everything (it was given
-  back half done), ``blockers`` the number of jobs that it still waits for.
+* ``jobs``: one row a job. ``number`` is its submission; ``front`` is below 1 while it goes ahead of everything and may
+  have steps in the weights (0: it was given back half done; less: its generation was lost), ``rank`` its place in the
+  line otherwise, ``blockers`` the number of jobs that it still waits for. ``best_step`` is the highest published step
+  of all attempts, ``generation`` the one that covers it; ``deaths`` in a row of its worker fell in ``death_step``.
 * ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
-* ``line``: one row: the newest generation, the queue's pause, the next number.
+* ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number,
+  how many train jobs were started, and which have failed since the last one that succeeded.
+* ``damaged``: generations that did not verify.
 """
 
 from __future__ import annotations
@@ -23,9 +27,11 @@ from trainq.jobs import (
     AnyEvent,
     AttemptFailed,
     CancelRequested,
+    CheckpointDamaged,
     CheckpointPublished,
     DuplicateSubmitted,
     FileRefused,
+    HeadAdopted,
     HoldPlaced,
     JobCancelled,
     JobEvent,
@@ -34,33 +40,41 @@ from trainq.jobs import (
     JobPrepared,
     JobQuarantined,
     JobRejected,
+    JobRetried,
     JobState,
     JobSubmitted,
     JobSucceeded,
+    JobUncovered,
     LeaseEnded,
     LeaseGranted,
     PreparationReopened,
     Priority,
+    QueueHeld,
+    QueueHoldLifted,
     QueuePaused,
     QueueResumed,
+    rank,
     transition,
 )
 
 SCHEMA = """
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
-    front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, digest TEXT NOT NULL,
+    front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
+    digest TEXT NOT NULL,
     size_bytes INTEGER NOT NULL, blockers INTEGER NOT NULL, submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
     prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
-    tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, worker TEXT NOT NULL,
+    tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, best_step INTEGER NOT NULL,
+    generation INTEGER NOT NULL, deaths INTEGER NOT NULL, death_step INTEGER, worker TEXT NOT NULL,
     session TEXT NOT NULL, token INTEGER NOT NULL, cancel_reason TEXT, started_at REAL, ended_at REAL,
     retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
 ) STRICT;
-CREATE INDEX jobs_line ON jobs(kind, front, generated, priority, number) WHERE state='queued' AND blockers=0;
+CREATE INDEX jobs_line ON jobs(kind, front, generated, rank, number) WHERE state='queued' AND blockers=0;
 CREATE INDEX jobs_by_number ON jobs(kind, number);
 CREATE INDEX jobs_by_state ON jobs(state, kind, number);
 CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
 CREATE INDEX jobs_by_digest ON jobs(digest, number) WHERE kind='train';
+CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
 CREATE TABLE requests (id TEXT PRIMARY KEY, digest TEXT NOT NULL, job TEXT NOT NULL, seq INTEGER NOT NULL)
     STRICT, WITHOUT ROWID;
 CREATE TABLE dependencies (
@@ -71,16 +85,24 @@ CREATE TABLE counts (kind TEXT NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL
     STRICT, WITHOUT ROWID;
 CREATE TABLE line (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
-    generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL
+    generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
+    started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL
 ) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0);
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '');
+CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
 """
 
+# How many of the jobs that failed in a row are remembered; more than anybody counts to.
+MAX_FAILED_JOBS = 16
+# Generations are far below this, so that an uncovered job's place is below 0.
+_BEFORE_ALL = 1 << 60
+
 _NEW_JOB = """
-INSERT INTO jobs (id, number, kind, state, name, front, generated, priority, digest, size_bytes, blockers,
-    submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, worker, session,
-    token, retry_at, reason)
-VALUES (?, ?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, '', '', 0, 0.0, '')
+INSERT INTO jobs (id, number, kind, state, name, front, generated, priority, rank, digest, size_bytes, blockers,
+    submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, best_step, generation,
+    deaths, worker, session, token, retry_at, reason)
+VALUES (?, ?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
 """
 
 
@@ -102,6 +124,16 @@ def apply(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> 
             connection.execute("UPDATE line SET paused_reason=?", (event.reason,))
         case QueueResumed():
             connection.execute("UPDATE line SET paused_reason=NULL")
+        case QueueHeld():
+            connection.execute("UPDATE line SET held_reason=?, hold_spent=max(hold_spent, ?)",
+                               (event.reason, event.failures_in_a_row))
+        case QueueHoldLifted():
+            connection.execute("UPDATE line SET held_reason=NULL")
+        case CheckpointDamaged():
+            connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
+                               (event.generation, event.name, event.reason))
+        case HeadAdopted():
+            _set_head(connection, event)
         case _:
             pass  # BrokerStarted is history only
 
@@ -119,7 +151,8 @@ def _submit(connection: apsw.Connection, seq: int, at: float, event: JobSubmitte
     generated = int(event.origin == "generated")
     for id_, kind, waits in ((event.job, JobKind.TRAIN, blockers), (event.prepare, JobKind.PREPARE, 0)):
         connection.execute(_NEW_JOB, (id_, event.number, kind.value, event.name, generated, int(event.priority),
-                                      event.digest, event.size_bytes, waits, seq, at))
+                                      _rank(event.rank, event.priority), event.digest, event.size_bytes, waits, seq,
+                                      at))
         _count(connection, kind.value, JobState.QUEUED, 1)
     connection.execute("UPDATE line SET next_number=?", (event.number + 1,))
     _remember_request(connection, seq, event, event.job)
@@ -135,8 +168,12 @@ def _change(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -
         _remember_request(connection, seq, event, event.job)
         return
     columns = {"state": after.value, **_columns(connection, seq, at, event)}
+    if kind == JobKind.TRAIN:
+        _note_outcome(connection, event)
     if after in ENDED:
         columns |= {"ended_at": at, "worker": "", "session": "", "front": 1}
+    elif before in ENDED:
+        columns |= {"ended_at": None, "result": None}
     assignments = ", ".join(f"{name}=?" for name in columns)
     connection.execute(f"UPDATE jobs SET {assignments} WHERE id=?", (*columns.values(), event.job))
     if before is not after:
@@ -157,31 +194,75 @@ def _columns(connection: apsw.Connection, seq: int, at: float, event: JobEvent) 
             connection.execute(
                 "UPDATE jobs SET prepared=0 WHERE kind='train' AND number=(SELECT number FROM jobs WHERE id=?)",
                 (event.job,))
-            return {"ended_at": None, "result": None, "retry_at": 0.0, "reason": event.reason}
+            return {"retry_at": 0.0, "reason": event.reason}
         case JobRejected():
             return {"reason": event.reason, "report": _pack(event.report)}
-        case LeaseGranted():
-            connection.execute("UPDATE jobs SET started_at=? WHERE id=? AND started_at IS NULL", (at, event.job))
-            return {"worker": event.worker, "session": event.session, "token": seq, "attempts": event.attempt,
-                    "front": 1, "reason": ""}
-        case LeaseEnded():
-            return {"worker": "", "session": "", "front": 0, "reason": event.reason}
-        case AttemptFailed():
-            connection.execute("UPDATE jobs SET failures=failures+1 WHERE id=?", (event.job,))
-            return {"worker": "", "session": "", "retry_at": event.retry_at,
-                    "priority": int(Priority.LOW), "reason": event.reason}
+        case LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried():
+            return _line_columns(connection, seq, at, event)
         case CheckpointPublished():
-            connection.execute("UPDATE line SET generation=?, checkpoint=?, step=?",
-                               (event.generation, event.name, event.step))
+            _set_head(connection, event)
+            connection.execute("UPDATE jobs SET best_step=max(best_step, ?) WHERE id=?", (event.job_step, event.job))
             return {}
         case CancelRequested():
             return {"cancel_reason": event.reason}
         case JobSucceeded():
-            return {"result": _pack(event.result), "reason": ""}
+            return {"result": _pack(event.result), "reason": "", "cancel_reason": None,
+                    "generation": int(event.result.get("generation", 0))}
         case HoldPlaced() | JobFailed() | JobQuarantined() | JobCancelled():
             return {"reason": event.reason}
         case _:
             return {}
+
+
+def _line_columns(connection: apsw.Connection, seq: int, at: float,
+                  event: LeaseGranted | LeaseEnded | AttemptFailed | JobUncovered | JobRetried) -> dict[str, Any]:
+    """What changes when a job leaves the line, or comes back into it."""
+    match event:
+        case LeaseGranted():
+            connection.execute("UPDATE line SET started=started+1 WHERE EXISTS "
+                               "(SELECT 1 FROM jobs WHERE id=? AND kind='train' AND front=1)", (event.job,))
+            connection.execute("UPDATE jobs SET started_at=? WHERE id=? AND started_at IS NULL", (at, event.job))
+            return {"worker": event.worker, "session": event.session, "token": seq, "attempts": event.attempt,
+                    "front": 1, "reason": ""}
+        case LeaseEnded():
+            if event.died and event.step is not None:
+                connection.execute("UPDATE jobs SET deaths=CASE WHEN death_step IS ? THEN deaths+1 ELSE 1 END, "
+                                   "death_step=? WHERE id=?", (event.step, event.step, event.job))
+            # What was given back half done goes first, also before those whose generation was lost.
+            lowest = connection.execute("SELECT min(front) FROM jobs WHERE kind='train' AND state='queued' AND "
+                                        "blockers=0 AND front<0").fetchone()
+            front = 0 if lowest is None or lowest[0] is None else int(lowest[0]) - 1
+            return {"worker": "", "session": "", "front": front, "reason": event.reason}
+        case AttemptFailed():
+            connection.execute("UPDATE jobs SET failures=failures+? WHERE id=?", (event.counts, event.job))
+            return {"worker": "", "session": "", "retry_at": event.retry_at, "priority": int(Priority.LOW),
+                    "rank": _rank(event.rank, Priority.LOW), "reason": event.reason, "deaths": 0, "death_step": None}
+        case JobUncovered():
+            # Before every job that was given back, and among themselves in the order of what was lost.
+            return {"front": event.generation - _BEFORE_ALL, "reason": event.reason, "generation": 0}
+        case JobRetried():
+            return {"failures": 0, "deaths": 0, "death_step": None, "retry_at": 0.0, "cancel_reason": None,
+                    "reason": "", **({} if event.rank is None else {"rank": event.rank})}
+
+
+def _set_head(connection: apsw.Connection, head: CheckpointPublished | HeadAdopted) -> None:
+    connection.execute("UPDATE line SET generation=?, checkpoint=?, step=?, newest=max(newest, ?)",
+                       (head.generation, head.name, head.step, head.generation))
+
+
+def _note_outcome(connection: apsw.Connection, event: JobEvent) -> None:
+    """Keep the list of the different train jobs that have failed since the last one that succeeded."""
+    if isinstance(event, JobSucceeded):
+        connection.execute("UPDATE line SET failed_jobs='', hold_spent=0")
+    elif isinstance(event, AttemptFailed | JobQuarantined):
+        row = connection.execute("SELECT failed_jobs FROM line").fetchone()
+        known = str(row[0]).split() if row else []
+        if event.job not in known:
+            connection.execute("UPDATE line SET failed_jobs=?", (" ".join([*known, event.job][-MAX_FAILED_JOBS:]),))
+
+
+def _rank(given: int | None, priority: Priority) -> int:
+    return rank(priority, 0, 0) if given is None else given
 
 
 def _release_dependants(connection: apsw.Connection, job: str, ended: JobState) -> None:

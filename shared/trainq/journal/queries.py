@@ -24,6 +24,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     front: int
     generated: int
     priority: int
+    rank: int
     digest: str
     size_bytes: int
     blockers: int
@@ -36,6 +37,10 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int
     attempts: int
     failures: int
+    best_step: int
+    generation: int
+    deaths: int
+    death_step: int | None
     worker: str
     session: str
     token: int
@@ -49,20 +54,25 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LineRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The model line and the queue as a whole."""
+    """The model line and the queue as a whole; ``failed_jobs`` are separated by spaces."""
 
     next_number: int
     paused_reason: str | None
     generation: int
     checkpoint: str
     step: int
+    newest: int
+    started: int
+    held_reason: str | None
+    hold_spent: int
+    failed_jobs: str
 
 
 _JOB_FIELDS = JobRow.__struct_fields__
 _JOB_COLUMNS = ", ".join(_JOB_FIELDS)
 _LINE_COLUMNS = ", ".join(LineRow.__struct_fields__)
 _IN_LINE = "kind=? AND state='queued' AND blockers=0"
-_LINE_ORDER = "front, generated, priority, number"
+_LINE_ORDER = "front, generated, rank, number"
 
 
 class Queries:
@@ -121,6 +131,14 @@ class Queries:
         if worker:
             return self._many("state='running' AND worker=?", (worker,))
         return self._many("state='running'", ())
+
+    def uncovered(self, generation: int) -> list[JobRow]:
+        """The trained jobs that only generations after ``generation`` cover, in the order in which they were."""
+        return self._many("kind='train' AND state='succeeded' AND generation>? ORDER BY generation", (generation,))
+
+    def damaged(self) -> set[tuple[int, str]]:
+        """(generation, name) of each that was reported not to verify."""
+        return {(int(row[0]), str(row[1])) for row in self._connection.execute("SELECT generation, name FROM damaged")}
 
     def cancelled_by_end_of(self, job: str) -> list[str]:
         """Those that waited for the success of ``job``, which has ended otherwise."""

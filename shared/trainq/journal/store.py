@@ -29,7 +29,8 @@ from trainq.journal.events import decode_event, encode_event
 
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
 JournalFailure = apsw.Error
-FORMAT = 1
+# 2: the tables know published steps, deaths, ranks and holds; the events of format 1 are read as they are.
+FORMAT = 2
 GENESIS = bytes(32)
 
 _EVENTS = """
@@ -96,6 +97,9 @@ class Journal:
             connection.close()
             raise DamageError(str(path), f"journal format {format_} is newer than {FORMAT}",
                               mend="use the trainq that wrote it")
+        if format_ < FORMAT:
+            with storage_errors(path):
+                _fold_anew(connection)
         return journal
 
     def close(self) -> None:
@@ -209,6 +213,21 @@ def _create(connection: apsw.Connection) -> None:
             connection.execute(statement)
     connection.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
     connection.execute("INSERT INTO meta VALUES ('journal_id', ?)", (uuid.uuid4().hex,))
+    connection.execute("COMMIT")
+
+
+def _fold_anew(connection: apsw.Connection) -> None:
+    """Make the tables of an older format again from the events, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    for (table,) in connection.execute(
+            "SELECT name FROM sqlite_master WHERE type='table' AND name NOT IN ('events', 'meta')").fetchall():
+        connection.execute(f"DROP TABLE {table}")
+    for statement in projections.SCHEMA.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
+    for seq, at, body in connection.execute("SELECT seq, at, body FROM events ORDER BY seq"):
+        projections.apply(connection, seq, at, decode_event(body, seq))
+    connection.execute("UPDATE meta SET value=? WHERE key='format'", (str(FORMAT),))
     connection.execute("COMMIT")
 
 

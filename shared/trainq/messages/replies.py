@@ -88,6 +88,17 @@ class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
     cancel: tuple[str, ...] = ()
 
 
+class Greeted(Message, frozen=True, kw_only=True, tag=True):
+    """The journal and the trainer's head agree from here on.
+
+    ``lost``: the lease that the worker held was ended, because the head lacks what came before it. ``newest`` is the
+    highest generation that ever was: the next one must be above it.
+    """
+
+    lost: bool = False
+    newest: int = 0
+
+
 class JobList(Message, frozen=True, kw_only=True, tag=True):
     """One page of jobs."""
 
@@ -148,7 +159,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
     mend: str = ""
 
 
-AnyReply = Done | Submitted | Leased | HeartbeatReply | JobList | JobDetail | Overview | Events | Refused
+AnyReply = Done | Submitted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
 
 
 class ReplyEnvelope(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,6 +34,8 @@ class Request(Message, frozen=True, kw_only=True):
 
 
 MAX_MAPPED_COLUMNS = 64
+FingerprintMap = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
 ColumnName = Annotated[str, Meta(max_length=256)]
 
 
@@ -106,15 +108,20 @@ class Complete(LeaseRequest, frozen=True, kw_only=True, tag=True):
 
 
 class Fail(LeaseRequest, frozen=True, kw_only=True, tag=True):
-    """The attempt failed by the job's own fault."""
+    """The attempt failed by the job's own fault. ``counts`` is false when it had published a new highest step."""
 
     reason: Text
+    counts: bool = True
 
 
 class Release(LeaseRequest, frozen=True, kw_only=True, tag=True):
-    """I stop; give the job to somebody else, or to my next life."""
+    """I stop; give the job to somebody else, or to my next life.
+
+    With ``hold_seconds`` the machine is at fault, and no train job is granted for so long.
+    """
 
     reason: Text = "released"
+    hold_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 0.0
 
 
 class AcknowledgeCancel(LeaseRequest, frozen=True, kw_only=True, tag=True):
@@ -132,6 +139,13 @@ class ReportCheckpoint(LeaseRequest, frozen=True, kw_only=True, tag=True):
     reason: Text
 
 
+class ReportFingerprint(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The job goes on, or begins, on something else than the head was computed on."""
+
+    before: FingerprintMap
+    after: FingerprintMap
+
+
 class ReportLostShard(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """The train job cannot begin, because its shard is not in the cache any more, or is damaged: make it again."""
 
@@ -144,6 +158,42 @@ class ReportRefusedFile(Request, frozen=True, kw_only=True, tag=True):
     name: Name
     reason: Text
     report: Text
+
+
+class DamagedGeneration(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation that did not verify and was set aside."""
+
+    generation: Natural
+    name: Name
+    reason: Text
+
+
+class Hello(Request, frozen=True, kw_only=True, tag=True):
+    """The trainer's training process has begun, from this verified head. Asked before any work is taken.
+
+    ``begun``: there was no checkpoint at all, so it began a new line. ``journal_seq`` is how far the head had seen the
+    journal. ``damaged`` are all that were ever set aside and are still there.
+    """
+
+    worker: Id
+    session: Id
+    generation: Natural
+    name: Name
+    step: Natural
+    reason: Text = ""
+    begun: bool = False
+    journal_seq: Natural = 0
+    job: Annotated[str, Meta(max_length=64)] = ""
+    job_step: Natural = 0
+    steps_planned: Natural = 0
+    done: bool = False
+    damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=100)] = ()
+
+
+class Retry(Request, frozen=True, kw_only=True, tag=True):
+    """Try a job again that was set aside or cancelled, with a clean slate."""
+
+    job: Id
 
 
 class Cancel(Request, frozen=True, kw_only=True, tag=True):
@@ -199,6 +249,6 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 
 AnyRequest = (
     Submit | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
-    | ReportLostShard | ReportRefusedFile | Cancel | PauseQueue | ResumeQueue | ListJobs | ShowJob | GetOverview
-    | Replay
+    | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
+    | ListJobs | ShowJob | GetOverview | Replay
 )

@@ -131,9 +131,13 @@ class Lease(Message, frozen=True, kw_only=True, tag=True):
     shard: str = ""
     shard_digest: str = ""
     seq: int
-    # The newest generation that the journal knows; a trainer that finds less must not train.
+    # The newest generation that ever was; the next one must be above it.
     generation: int = 0
+    # The highest step of the job that was ever published: an attempt that gets no further has made no progress.
+    best_step: int = 0
     # The job is to be cancelled: leave it with none of its steps in the weights, and say so.
     cancel: bool = False
+    # The job is to be failed for this reason, in the same way.
+    failure: str = ""
     lease_seconds: float
     heartbeat_seconds: float

@@ -1,9 +1,9 @@
 """Publishing and restoring the whole state of the model line as one directory: the one commit point.
 
 A checkpoint holds a model folder that plain ``transformers`` loads (weights, configuration, tokenizer, chat template),
-``optimizer.safetensors``, ``rng.safetensors``, ``state.json``, and the manifest with the digests of all of them and the
-counters (:class:`trainq.checkpoints.CheckpointFacts`). No pickle is written or read. Weights, optimizer, generators and
-cursor become visible together or not at all.
+``optimizer.safetensors``, ``rng.safetensors``, ``state.json``, ``ledger.bin`` (:mod:`trainq.ml.ledger`), and the
+manifest with the digests of all of them and the counters (:class:`trainq.checkpoints.CheckpointFacts`). No pickle is
+written or read. Weights, optimizer, generators, cursor and ledger become visible together or not at all.
 
 Only the process that holds the lock on the checkpoints' folder may call what publishes.
 """
@@ -21,10 +21,10 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
 from trainq import checkpoints, crashpoints, files, manifests
-from trainq.checkpoints import CheckpointFacts, Reason, Verified
+from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
-from trainq.ml import determinism, model, optimizer, randomness
+from trainq.ml import determinism, ledger, model, optimizer, randomness
 from trainq.ml.line import ModelLine, assemble
 
 _OPTIMIZER, _RNG, _STATE = "optimizer.safetensors", "rng.safetensors", "state.json"
@@ -53,11 +53,15 @@ def publish(line: ModelLine, home: Home, reason: Reason) -> Publication:
         InputError: a weight is not finite; nothing was published.
         StorageError, StorageFullError: nothing was published, or everything but the link ``current``.
     """
+    return _publish(line, home, reason, determinism.fingerprint(line.accelerator.device))
+
+
+def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str, str]) -> Publication:
     started = time.monotonic()
     _refuse_non_finite(line)
     facts = msgspec.structs.replace(
-        line.facts, generation=checkpoints.next_generation(home.checkpoints), reason=reason,
-        parent=line.head.name if line.head else "", fingerprint=determinism.fingerprint(line.accelerator.device))
+        line.facts, generation=checkpoints.next_generation(home.checkpoints, above=line.generation_floor),
+        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint)
     path = home.checkpoints / facts.name
     with files.publish_directory(path) as folder:
         model.save(line.accelerator.unwrap_model(line.model), line.companions, folder)
@@ -65,6 +69,7 @@ def publish(line: ModelLine, home: Home, reason: Reason) -> Publication:
         (folder / _OPTIMIZER).write_bytes(tensors_to_bytes(optimizer.state_tensors(line.model, line.optimizer)))
         (folder / _RNG).write_bytes(tensors_to_bytes(rng_tensors))
         (folder / _STATE).write_bytes(msgspec.json.encode(_State(rng=rng_remainder)) + b"\n")
+        (folder / ledger.NAME).write_bytes(line.ledger)
         manifest = manifests.seal(folder, checkpoints.KIND, msgspec.to_builtins(facts))
     crashpoints.reach("checkpoint.published")
     line.facts = line.head = facts
@@ -80,8 +85,12 @@ def point_current_at(home: Home, facts: CheckpointFacts) -> None:
         files.replace_link(home.current, target)
 
 
-def restore(verified: Verified) -> ModelLine:
+def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     """Bring a proven checkpoint back to life, with the process's random number generators.
+
+    Args:
+        verified: the checkpoint.
+        generation_floor: the newest generation that the journal knows; see :class:`ModelLine`.
 
     Raises:
         DamageError: its content is not what a checkpoint of this model holds.
@@ -92,10 +101,12 @@ def restore(verified: Verified) -> ModelLine:
     except InputError as error:
         raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
     optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / _OPTIMIZER))
+    line.ledger = _read_ledger(path, verified.facts.cursor)
     try:
         state = msgspec.json.decode((path / _STATE).read_bytes(), type=_State)
     except (OSError, msgspec.MsgspecError) as error:
         raise DamageError(str(path / _STATE), f"it cannot be read: {error}") from error
+    line.generation_floor = generation_floor
     # Last, because making a model draws numbers.
     randomness.restore(_read_tensors(path / _RNG), state.rng)
     return line
@@ -114,11 +125,12 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
         raise ValueError("a line without a published state has nothing to go back to")
     job = line.facts.cursor.job
     if line.head.cursor.job != job:
-        return restore(checkpoints.verify(home.checkpoints / line.head.name)), None
-    restored = restore(checkpoints.verify(home.checkpoints / line.head.base))
+        return restore(checkpoints.verify(home.checkpoints / line.head.name), line.generation_floor), None
+    restored = restore(checkpoints.verify(home.checkpoints / line.head.base), line.generation_floor)
     restored.facts = msgspec.structs.replace(restored.facts, journal_seq=line.facts.journal_seq)
     restored.head = line.head
-    return restored, publish(restored, home, "take_back")
+    # Not what runs now but what computed these weights: else a change of machine in between would go unnoticed.
+    return restored, _publish(restored, home, "take_back", restored.facts.fingerprint)
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -127,6 +139,15 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except (OSError, SafetensorError) as error:
         raise DamageError(str(path), f"no safetensors: {error}") from error
     return tensors
+
+
+def _read_ledger(folder: Path, cursor: Cursor) -> bytearray:
+    path = folder / ledger.NAME
+    try:
+        content = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise DamageError(str(path), f"it cannot be read: {error}") from error
+    return ledger.check(content, cursor, str(path))
 
 
 def _refuse_non_finite(line: ModelLine) -> None:

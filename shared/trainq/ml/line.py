@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -19,7 +19,9 @@ class ModelLine:
     """Everything that a checkpoint holds, alive. The generators of random numbers belong to the process.
 
     ``facts`` describe the state in memory, ``head`` the newest published one; generation, parent and reason in
-    ``facts`` are the head's until the next publication.
+    ``facts`` are the head's until the next publication. ``ledger`` covers the cursor's job up to the cursor
+    (:mod:`trainq.ml.ledger`). ``generation_floor`` is the newest generation that the journal knows: a number that it
+    has seen is never given again, whatever became of its directory.
     """
 
     accelerator: Accelerator
@@ -28,6 +30,13 @@ class ModelLine:
     companions: Mapping[str, bytes]
     facts: CheckpointFacts
     head: CheckpointFacts | None
+    ledger: bytearray = field(default_factory=bytearray)
+    generation_floor: int = 0
+
+    @property
+    def unpublished_steps(self) -> int:
+        """How many steps the state in memory is ahead of the newest published one (meant inside one job)."""
+        return self.facts.step - (self.head.step if self.head is not None else 0)
 
     @property
     def has_unpublished_steps(self) -> bool:

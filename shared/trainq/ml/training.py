@@ -25,7 +25,7 @@ from trainq import crashpoints
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
-from trainq.ml import batches, checkpointing, determinism, model, optimizer
+from trainq.ml import batches, checkpointing, determinism, ledger, model, optimizer
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
@@ -60,8 +60,20 @@ class Observer(Protocol):
         """A step is done."""
         ...
 
+    def publishing(self, size_bytes: int) -> None:
+        """A generation of about this size is about to be written."""
+        ...
+
     def published(self, publication: Publication) -> None:
         """A generation is on disk."""
+        ...
+
+    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+        """The steps that follow are computed on something else than the head was: bits do not repeat across it.
+
+        Called before the job's first step of now, with the keys that differ. What it raises ends :func:`train` with
+        nothing changed.
+        """
         ...
 
 
@@ -103,6 +115,7 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     determinism.set_threads(job.settings.threads)
     with _open_shard(job.shard) as shard:
         plan = _plan(line, job, home, shard)
+        _tell_changed_fingerprint(line, job, observer)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
             ending = _run(_Run(line, job, home, observer, shard, plan, metrics))
@@ -121,6 +134,8 @@ class _Run:
 
     def publish(self, reason: Reason) -> None:
         self.metrics.sync()
+        # Weights and AdamW's two moments.
+        self.observer.publishing(3 * sum(p.numel() * p.element_size() for p in self.line.model.parameters()))
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
 
 
@@ -141,7 +156,8 @@ def _run(run: _Run) -> Ending:
         crashpoints.reach("training.stepped")
         if line.facts.cursor.done:
             run.publish("job_end")
-        elif time.monotonic() - published_at >= settings.checkpoint_seconds:
+        elif (time.monotonic() - published_at >= settings.checkpoint_seconds
+              or 0 < settings.checkpoint_steps <= line.unpublished_steps):
             run.publish("interval")
             published_at = time.monotonic()
     return Ending.FINISHED
@@ -156,7 +172,8 @@ def _step(run: _Run) -> StepMetrics:
     rows = [row for micro_batch in micro_batches for row in micro_batch]
     tokens, trained_tokens = sum(len(row.token_ids) for row in rows), sum(batches.targets(row) for row in rows)
     rate = optimizer.adopt(line.optimizer, settings, facts.step)
-    loss = sum(_backward(line, micro_batch, trained_tokens) for micro_batch in micro_batches)
+    entered: list[bytes] = []
+    loss = sum(_backward(line, micro_batch, trained_tokens, entered) for micro_batch in micro_batches)
     grad_norm = float(line.accelerator.clip_grad_norm_(line.model.parameters(), settings.max_grad_norm))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)):
         lines = sorted(row.line for row in rows)
@@ -164,6 +181,7 @@ def _step(run: _Run) -> StepMetrics:
                          mend=f"lower the learning rate, or look at the lines {lines[:32]} of the file")
     line.optimizer.step()
     line.optimizer.zero_grad(set_to_none=True)
+    line.ledger += ledger.records(job_step, entered)
     line.facts = msgspec.structs.replace(
         facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
         cursor=_advanced(facts.cursor, run.plan))
@@ -171,9 +189,10 @@ def _step(run: _Run) -> StepMetrics:
                        tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
 
 
-def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int) -> float:
-    """Add the gradients of one micro-batch; gives its share of the step's mean loss."""
+def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int, entered: list[bytes]) -> float:
+    """Add the gradients of one micro-batch, and its rows' digests to ``entered``; gives its share of the mean loss."""
     batch = batches.collate(rows, model.pad_token_id(line.model))
+    entered += ledger.row_digests(batch, rows)
     device = line.accelerator.device
     tokens_bt, labels_bt = batch.tokens_bt.to(device), batch.labels_bt.to(device)
     logits_btv = line.model(input_ids=tokens_bt, use_cache=False).logits
@@ -225,7 +244,25 @@ def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan) -> None:
     else:
         cursor = Cursor(job=job.id, token=job.token, shard=job.shard_digest, steps_planned=plan.steps)
         base = line.head.name if line.head else ""
+        line.ledger = bytearray()
     line.facts = msgspec.structs.replace(line.facts, cursor=cursor, base=base, journal_seq=job.journal_seq)
+
+
+def _tell_changed_fingerprint(line: ModelLine, job: Job, observer: Observer) -> None:
+    """Compare what computes now with what computed the head.
+
+    Threads may differ between jobs where the job itself says how many it wants; what no job has trained yet (fresh
+    weights) does not depend on them.
+    """
+    if line.head is None:
+        return
+    before, after = line.head.fingerprint, determinism.fingerprint(line.accelerator.device)
+    cursor = line.head.cursor
+    ignored = {"threads"} if not cursor.job or (cursor.job != job.id and job.settings.threads) else set()
+    changed = sorted(key for key in (before.keys() | after.keys()) - ignored if before.get(key) != after.get(key))
+    if changed:
+        observer.fingerprint_changed({key: before.get(key, "") for key in changed},
+                                     {key: after.get(key, "") for key in changed})
 
 
 def _advanced(cursor: Cursor, plan: batches.Plan) -> Cursor:

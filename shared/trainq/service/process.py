@@ -128,7 +128,7 @@ def run(name: str, body: Callable[[Process], int | None]) -> int:
         configuration = config.load(os.environ, config.project_root())
         for folder in configuration.home.folders():
             files.make_directory(folder)
-        crashpoints.arm_from_environment(os.environ)
+        crashpoints.arm_from_environment(os.environ, name)
         die_with_supervisor()
         lock = files.acquire_lock(configuration.home.run / f"{name}.lock", name)
     except TrainqError as error:

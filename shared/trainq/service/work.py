@@ -89,15 +89,15 @@ class HeldLease:
         return self._end(Complete(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
                                   result=result, worker=process.name, session=process.session))
 
-    def fail(self, reason: str) -> bool:
-        """Report that the attempt failed by the job's fault."""
+    def fail(self, reason: str, *, counts: bool = True) -> bool:
+        """Report that the attempt failed by the job's fault; it does not count if it had made progress."""
         return self._end(Fail(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
-                              reason=reason[:4096]))
+                              reason=reason[:4096], counts=counts))
 
-    def release(self, reason: str) -> bool:
-        """Give the job back unfinished, for nobody's fault."""
+    def release(self, reason: str, *, hold_seconds: float = 0.0) -> bool:
+        """Give the job back unfinished, for nobody's fault; with ``hold_seconds`` the queue is held for the machine."""
         return self._end(Release(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
-                                 reason=reason[:4096]))
+                                 reason=reason[:4096], hold_seconds=hold_seconds))
 
     def lose_shard(self, reason: str) -> bool:
         """Report that the job's shard must be made again before it can be trained."""

@@ -60,6 +60,34 @@ def test_generations_are_listed_by_number_newest_first(tmp_path: Path) -> None:
     assert checkpoints.next_generation(tmp_path) == 1_000_001
 
 
+def test_a_damaged_generation_is_set_aside_and_its_number_stays_taken(tmp_path: Path) -> None:
+    first = publish(tmp_path, 1, 10)
+    newest = publish(tmp_path, 7, 30)
+    aside = checkpoints.set_aside(newest)
+    assert aside == tmp_path / "damaged-g000007-s00000030"
+    assert (aside / "model.safetensors").read_bytes() == b"weights" * 10
+    assert checkpoints.list_generations(tmp_path) == [first]
+    assert checkpoints.next_generation(tmp_path) == 8
+    # The number is never given again; if a copy of it is put back by hand, that one is set aside beside the first.
+    again = publish(tmp_path, 7, 30)
+    assert checkpoints.set_aside(again).name == "damaged-g000007-s00000030-2"
+    assert checkpoints.set_aside(publish(tmp_path, 7, 30)).name == "damaged-g000007-s00000030-3"
+    assert checkpoints.next_generation(tmp_path) == 8
+
+
+def test_what_the_journal_knows_is_never_given_again(tmp_path: Path) -> None:
+    publish(tmp_path, 4, 10)
+    assert checkpoints.next_generation(tmp_path, above=9) == 10
+    assert checkpoints.next_generation(tmp_path, above=2) == 5
+    assert checkpoints.next_generation(tmp_path / "missing", above=3) == 4
+
+
+@pytest.mark.parametrize("name", ["damaged-", "damaged-g7-s1", "damaged-g000099-s00000001.old", "damaged-g000099"])
+def test_other_names_take_no_number(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert checkpoints.next_generation(tmp_path) == 1
+
+
 def test_an_empty_or_missing_folder(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "missing"):
         assert checkpoints.newest_verified(folder) == (None, [])

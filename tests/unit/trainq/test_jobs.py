@@ -7,7 +7,7 @@ import pytest
 
 from trainq import jobs
 from trainq.errors import TransitionError
-from trainq.jobs import ENDED, TRANSITIONS, JobEvent, JobState, transition
+from trainq.jobs import ENDED, TRANSITIONS, JobEvent, JobState, Priority, rank, transition
 
 JOB_EVENTS = [event for event in typing.get_args(jobs.AnyEvent)
               if issubclass(event, JobEvent) and event is not jobs.JobSubmitted]
@@ -25,6 +25,9 @@ SAMPLES: dict[type[JobEvent], JobEvent] = {
     jobs.AttemptFailed: jobs.AttemptFailed(job="train-1", reason="r", retry_at=0.0),
     jobs.CheckpointPublished: jobs.CheckpointPublished(job="train-1", generation=1, name="g", step=1, job_step=1,
                                                        done=False, reason="r"),
+    jobs.FingerprintChanged: jobs.FingerprintChanged(job="train-1", before={}, after={}),
+    jobs.JobUncovered: jobs.JobUncovered(job="train-1", generation=2, reason="r"),
+    jobs.JobRetried: jobs.JobRetried(job="train-1"),
     jobs.CancelRequested: jobs.CancelRequested(job="train-1", reason="r"),
     jobs.JobSucceeded: jobs.JobSucceeded(job="train-1", result={}),
     jobs.JobFailed: jobs.JobFailed(job="train-1", reason="r"),
@@ -45,9 +48,11 @@ def test_every_pair_is_in_the_table_or_refused(state: JobState, event: type[JobE
 
 
 @pytest.mark.parametrize("state", sorted(ENDED))
-def test_ended_states_are_final_but_for_a_lost_shard(state: JobState) -> None:
+def test_ended_states_are_final_but_for_what_was_lost_and_what_a_person_tries_again(state: JobState) -> None:
+    again = (jobs.PreparationReopened, jobs.JobUncovered, jobs.JobRetried)
     assert {after for (before, event), after in TRANSITIONS.items()
-            if before is state and event is not jobs.PreparationReopened} <= {state}
+            if before is state and event not in again} <= {state}
+    assert (JobState.REJECTED, jobs.JobRetried) not in TRANSITIONS, "judging the same rows again changes nothing"
 
 
 def test_every_event_is_somewhere_in_the_table() -> None:
@@ -63,3 +68,15 @@ def test_a_job_runs_only_by_a_lease() -> None:
 def test_a_job_that_failed_does_not_count_as_a_duplicate() -> None:
     for state in (JobState.FAILED, JobState.REJECTED, JobState.QUARANTINED, JobState.CANCELLED):
         assert state not in jobs.COUNTS_AS_DUPLICATE
+
+
+def test_the_line_is_by_class_and_then_by_who_came_first() -> None:
+    assert rank(Priority.HIGH, 5, 20) < rank(Priority.NORMAL, 5, 20) < rank(Priority.LOW, 5, 20)
+    assert rank(Priority.NORMAL, 5, 20) < rank(Priority.NORMAL, 6, 20)
+
+
+def test_a_job_gains_a_class_for_so_many_jobs_started_while_it_waits() -> None:
+    waiting = rank(Priority.NORMAL, 0, 20)
+    assert rank(Priority.HIGH, 19, 20) < waiting
+    assert rank(Priority.HIGH, 21, 20) > waiting
+    assert rank(Priority.HIGH, 10**9, 0) < rank(Priority.NORMAL, 0, 0), "without ageing, classes are never crossed"

@@ -14,7 +14,7 @@ from trainq import jobs
 from trainq.errors import DamageError, StorageFullError, TransitionError
 from trainq.jobs import JobKind, JobState
 from trainq.journal import Journal, Queries
-from trainq.journal.store import GENESIS, chain
+from trainq.journal.store import FORMAT, GENESIS, chain
 
 
 @pytest.fixture
@@ -79,10 +79,23 @@ def test_a_savepoint_undoes_only_its_own(journal: Journal) -> None:
         journal.append(submitted(1), 1.0)
         with pytest.raises(TransitionError), journal.savepoint():
             journal.append(submitted(2), 1.0)
-            journal.append(jobs.JobSucceeded(job="train-1", result={}), 1.0)
+            journal.append(jobs.LeaseEnded(job="train-1", reason="it has none"), 1.0)
         journal.append(submitted(2), 1.0)
     assert journal.head_seq == 2
     assert Queries(journal.connection).counts() == {"train": {"queued": 2}, "prepare": {"queued": 2}}
+
+
+def test_the_tables_of_an_older_format_are_folded_anew(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "old")
+    write(journal, submitted(1), submitted(2))
+    journal.connection.execute("ALTER TABLE jobs DROP COLUMN best_step")
+    journal.connection.execute("UPDATE meta SET value='1' WHERE key='format'")
+    journal.close()
+    journal = Journal.open(tmp_path / "old")
+    assert [row.best_step for row in Queries(journal.connection).waiting_line(10)] == [0, 0]
+    assert journal.connection.execute("SELECT value FROM meta WHERE key='format'").fetchone() == (str(FORMAT),)
+    write(journal, submitted(3))
+    journal.close()
 
 
 def test_only_acknowledged_work_survives_kill_9(tmp_path: Path) -> None:
@@ -205,7 +218,7 @@ class TestLine:
 
 def test_the_line_is_read_through_an_index(journal: Journal) -> None:
     for where in ("kind='train' AND state='queued' AND blockers=0 AND retry_at<=1 "
-                  "ORDER BY front, generated, priority, number LIMIT 1",
+                  "ORDER BY front, generated, rank, number LIMIT 1",
                   "digest='x' AND kind='train' AND state IN ('held') ORDER BY number LIMIT 1",
                   "state='running' AND worker='w'"):
         plan = str(journal.connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE {where}").fetchall())

@@ -8,8 +8,9 @@ from trainq.journal import JobRow
 
 QUEUED = msgspec.convert({
     "id": "train-1", "number": 1, "kind": "train", "state": "queued", "name": "a.jsonl", "front": 1, "generated": 0,
-    "priority": 1, "digest": "d", "size_bytes": 1, "blockers": 0, "submitted_seq": 1, "submitted_at": 0.0,
-    "prepared": 0, "shard": "", "shard_digest": "", "rows": 0, "tokens": 0, "attempts": 0, "failures": 0, "worker": "",
+    "priority": 1, "rank": 20, "digest": "d", "size_bytes": 1, "blockers": 0, "submitted_seq": 1, "submitted_at": 0.0,
+    "prepared": 0, "shard": "", "shard_digest": "", "rows": 0, "tokens": 0, "attempts": 0, "failures": 0,
+    "best_step": 0, "generation": 0, "deaths": 0, "death_step": None, "worker": "",
     "session": "", "token": 0, "cancel_reason": None, "started_at": None, "ended_at": None, "retry_at": 0.0,
     "reason": "", "report": None, "result": None}, JobRow)
 
@@ -20,8 +21,8 @@ def row(**changes: object) -> JobRow:
 
 def choose(**changes: object) -> Choice:
     arguments: dict[str, object] = {
-        "paused_reason": None, "head": None, "prepared": None, "waiting": None, "head_waited_seconds": 0.0,
-        "prepare_wait_seconds": 60.0, "now_wall": 1000.0, **changes}
+        "paused_reason": None, "held_reason": None, "head": None, "prepared": None, "waiting": None,
+        "head_waited_seconds": 0.0, "prepare_wait_seconds": 60.0, "now_wall": 1000.0, **changes}
     return choose_train(**arguments)  # type: ignore[arg-type]  # built from names on purpose
 
 
@@ -33,6 +34,12 @@ def test_a_paused_queue_gives_nothing_and_says_why() -> None:
     choice = choose(head=row(prepared=1), paused_reason="lunch")
     assert choice.job is None
     assert "lunch" in choice.reason
+
+
+def test_a_held_queue_gives_nothing_and_says_why() -> None:
+    choice = choose(head=row(prepared=1), held_reason="no GPU")
+    assert choice.job is None
+    assert "no GPU" in choice.reason
 
 
 def test_an_unprepared_head_is_waited_for_and_then_overtaken() -> None:

@@ -1,5 +1,6 @@
 """Stories of the agent: what happened, and what it does about it."""
 
+import msgspec
 import pytest
 
 from services.trainer import wire
@@ -11,8 +12,11 @@ from services.trainer.assignment import (
     Effect,
     FailJob,
     ForgetJob,
+    Greet,
+    PauseTrainer,
     Phase,
     ReleaseJob,
+    ReportFingerprint,
     ReportLostShard,
     ReportPublished,
     ShowProgress,
@@ -43,7 +47,9 @@ def idle() -> Assignment:
     made = Assignment()
     assert made.begin() == [StartProcess()]
     assert not made.wants_job
-    assert made.heard(READY) == []
+    assert made.heard(READY) == [Greet(ready=READY)]
+    assert not made.wants_job, "no job before the broker and the head agree"
+    assert made.greeted(lost=False) == []
     assert made.wants_job
     return made
 
@@ -67,40 +73,118 @@ def test_a_job_goes_through(training: Assignment) -> None:
 
 
 def test_a_process_that_dies_is_started_again_and_goes_on(training: Assignment) -> None:
-    assert training.ended("signal 9") == [StartProcess()]
-    assert training.heard(READY) == [BeginTraining()]
+    assert training.ended("signal 9", own=False) == [StartProcess()]
+    assert training.heard(READY) == [Greet(ready=READY), BeginTraining()]
     assert types(training.heard(FINISHED)) == [CompleteJob]
 
 
-def test_the_third_death_without_progress_is_the_jobs_failure(training: Assignment) -> None:
+def test_three_deaths_from_outside_in_one_step_are_the_jobs_failure(training: Assignment) -> None:
     for _ in range(2):
-        training.ended("signal 9")
-        assert training.heard(READY) == [BeginTraining()]
-    training.ended("signal 9")
-    assert training.heard(READY) == [TakeBack(job="train-1")]
+        training.ended("signal 9", own=False)
+        assert training.heard(READY) == [Greet(ready=READY), BeginTraining()]
+    training.ended("signal 9", own=False)
+    assert training.heard(READY) == [Greet(ready=READY), TakeBack(job="train-1")]
     (failed,) = training.heard(CANCELLED)
     assert isinstance(failed, FailJob)
     assert "signal 9" in failed.reason
+    assert failed.counts
 
 
-def test_deaths_with_progress_between_them_do_not_count(training: Assignment) -> None:
-    for _ in range(5):
-        training.ended("signal 9")
-        assert training.heard(READY) == [BeginTraining()]
-        training.heard(PUBLISHED)
+def test_deaths_from_outside_in_different_steps_never_count(training: Assignment) -> None:
+    for step in range(1, 12):
+        training.heard(msgspec.structs.replace(PROGRESS, job_step=step))
+        training.ended("signal 9", own=False)
+        assert training.heard(READY) == [Greet(ready=READY), BeginTraining()]
 
 
-def test_a_process_that_never_gets_ready_is_started_ever_more_slowly() -> None:
+def test_an_end_of_its_own_doing_without_progress_is_a_failed_attempt(training: Assignment) -> None:
+    training.ended("signal 11", own=True)
+    assert training.heard(READY) == [Greet(ready=READY), TakeBack(job="train-1")]
+    assert training.heard(CANCELLED) == [
+        FailJob(reason="its training process ended by itself in step 1 (signal 11)", counts=True)]
+
+
+def test_an_end_after_progress_does_not_count_and_the_job_goes_on(training: Assignment) -> None:
+    training.heard(PUBLISHED)
+    training.ended("exit 1", own=True)
+    ready = msgspec.structs.replace(READY, generation=2, job="train-1", job_step=5)
+    assert training.heard(ready) == [Greet(ready=ready), BeginTraining()]
+    training.ended("exit 1", own=True)
+    assert training.heard(ready) == [Greet(ready=ready), TakeBack(job="train-1")], "it got no further than before"
+
+
+def test_progress_is_a_new_highest_step_of_all_attempts(idle: Assignment) -> None:
+    idle.leased("train-1", best_step=5)
+    idle.heard(PUBLISHED)  # step 5 again
+    idle.ended("exit 1", own=True)
+    assert idle.failure
+
+
+def test_five_ends_of_its_own_doing_pause_the_trainer(idle: Assignment) -> None:
+    for number in range(4):
+        idle.leased(f"train-{number}")
+        idle.ended("exit 1", own=True)
+        idle.heard(READY)
+        idle.heard(msgspec.structs.replace(CANCELLED, job=f"train-{number}"))
+        idle.greeted(lost=False)
+    idle.leased("train-9")
+    effects = idle.ended("exit 1", own=True)
+    assert types(effects) == [ReleaseJob, PauseTrainer]
+    assert idle.phase is Phase.PAUSED
+    assert not idle.wants_job
+    assert idle.stop() == []
+
+
+def test_a_new_step_forgives_the_ends_before_it(training: Assignment) -> None:
+    for step in range(1, 20):
+        training.heard(msgspec.structs.replace(PUBLISHED, job_step=step))
+        training.ended("exit 1", own=True)
+        assert training.phase is Phase.STARTING
+        training.heard(READY)
+
+
+def test_a_head_older_than_what_was_published_waits_for_the_broker(training: Assignment) -> None:
+    training.heard(PUBLISHED)
+    training.ended("signal 9", own=False)
+    assert training.heard(READY) == [Greet(ready=READY)], "generation 2 is gone"
+    assert training.greeted(lost=False) == [BeginTraining()]
+
+
+def test_a_job_whose_ground_was_lost_is_forgotten(training: Assignment) -> None:
+    training.heard(PUBLISHED)
+    training.ended("signal 9", own=False)
+    training.heard(READY)
+    assert training.greeted(lost=True) == [ForgetJob()]
+    assert training.wants_job
+
+
+def test_a_job_leased_to_be_failed_is_taken_back_first(idle: Assignment) -> None:
+    assert idle.leased("train-1", failure="it kills its worker") == [TakeBack(job="train-1")]
+    assert idle.heard(CANCELLED) == [FailJob(reason="it kills its worker", counts=True)]
+
+
+def test_another_fingerprint_is_reported(training: Assignment) -> None:
+    changed = wire.OtherFingerprint(job="train-1", before={"threads": "1"}, after={"threads": "2"})
+    assert training.heard(changed) == [ReportFingerprint(before={"threads": "1"}, after={"threads": "2"})]
+
+
+def test_a_process_that_never_gets_ready_is_started_ever_more_slowly_and_then_no_more() -> None:
     assignment = Assignment()
     assignment.begin()
     pauses = []
-    for _ in range(8):
-        effects = assignment.ended("exit 1")
+    for _ in range(4):
+        effects = assignment.ended("exit 1", own=True)
         assert types(effects) == [ShowTrouble, StartProcess]
         pauses += [effect.after_seconds for effect in effects if isinstance(effect, StartProcess)]
-    assert pauses == [1, 3, 7, 15, 31, 60, 60, 60]
-    assignment.heard(READY)
-    assert assignment.ended("signal 9") == [StartProcess()]
+    assert pauses == [1, 3, 7, 15]
+    assert types(assignment.ended("exit 1", own=True)) == [PauseTrainer]
+
+
+def test_one_that_is_killed_while_it_starts_is_started_at_once() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    for _ in range(20):
+        assert assignment.ended("signal 9", own=False) == [StartProcess()]
 
 
 def test_a_failed_job_is_taken_back_before_it_is_reported(training: Assignment) -> None:
@@ -111,8 +195,8 @@ def test_a_failed_job_is_taken_back_before_it_is_reported(training: Assignment) 
 
 def test_a_death_while_taking_back_takes_back_again(training: Assignment) -> None:
     training.heard(FAILED)
-    training.ended("signal 9")
-    assert training.heard(READY) == [TakeBack(job="train-1")]
+    training.ended("signal 9", own=False)
+    assert training.heard(READY) == [Greet(ready=READY), TakeBack(job="train-1")]
     assert training.heard(CANCELLED) == [FailJob(reason="nan: boom")]
 
 
@@ -135,7 +219,7 @@ def test_a_cancel_is_asked_for_once_and_acknowledged(training: Assignment) -> No
 
 
 def test_a_cancel_while_the_process_starts_is_carried_out_when_it_is_ready(training: Assignment) -> None:
-    training.ended("signal 9")
+    training.ended("signal 9", own=False)
     assert training.interrupted(Interruption.CANCELLED) == []
     training.heard(READY)
     assert training.interrupted(Interruption.CANCELLED) == [TakeBack(job="train-1")]
@@ -150,8 +234,9 @@ def test_a_finish_wins_over_a_late_cancel(training: Assignment) -> None:
 def test_a_lost_lease_is_forgotten_and_the_process_saves(training: Assignment) -> None:
     assert training.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
     assert training.heard(PUBLISHED) == [], "what it saves is nobody's report"
-    assert training.ended("exit 0") == [StartProcess()]
+    assert training.ended("exit 0", own=True) == [StartProcess()]
     training.heard(READY)
+    training.greeted(lost=False)
     assert training.wants_job
 
 
@@ -159,21 +244,21 @@ def test_stopping_saves_and_hands_back(training: Assignment) -> None:
     assert training.stop() == [StopProcess()]
     assert training.stop() == []
     assert types(training.heard(PUBLISHED)) == [ReportPublished]
-    assert training.ended("exit 0") == [ReleaseJob(reason="the trainer stops")]
+    assert training.ended("exit 0", own=True) == [ReleaseJob(reason="the trainer stops")]
     assert training.phase is Phase.ABSENT
 
 
 def test_a_job_that_finishes_while_stopping_is_completed(training: Assignment) -> None:
     training.stop()
     assert types(training.heard(FINISHED)) == [CompleteJob]
-    assert training.ended("exit 0") == []
+    assert training.ended("exit 0", own=True) == []
 
 
 def test_stopping_while_starting_waits_for_the_process() -> None:
     assignment = Assignment()
     assignment.begin()
     assert assignment.stop() == [StopProcess()]
-    assert assignment.ended("exit 0") == []
+    assert assignment.ended("exit 0", own=True) == []
 
 
 def test_trouble_of_the_process_itself_is_shown(idle: Assignment) -> None:
@@ -187,15 +272,6 @@ def test_a_job_leased_to_be_cancelled_is_taken_back(idle: Assignment) -> None:
     assert idle.heard(CANCELLED) == [AcknowledgeCancel()]
 
 
-def test_nothing_is_trained_on_an_older_generation_than_the_journals(idle: Assignment) -> None:
-    (released,) = idle.leased("train-1", known_generation=5)
-    assert isinstance(released, ReleaseJob)
-    assert released.system_fault
-    assert "generation 1" in released.reason
-    assert idle.wants_job
-    assert idle.leased("train-1", known_generation=1) == [BeginTraining()]
-
-
 def test_a_take_back_that_fails_gives_the_job_back(training: Assignment) -> None:
     training.interrupted(Interruption.CANCELLED)
     (released,) = training.heard(wire.Failed(job="train-1", system=True, code="storage_full", reason="full"))
@@ -203,17 +279,17 @@ def test_a_take_back_that_fails_gives_the_job_back(training: Assignment) -> None
 
 
 def test_a_job_is_given_back_when_the_process_cannot_start(training: Assignment) -> None:
-    training.ended("signal 9")
-    training.ended("exit 1")
-    training.ended("exit 1")
-    effects = training.ended("exit 1")
+    training.ended("signal 9", own=False)
+    training.ended("exit 1", own=True)
+    training.ended("exit 1", own=True)
+    effects = training.ended("exit 1", own=True)
     assert types(effects) == [ReleaseJob, ShowTrouble, StartProcess]
     assert training.job == ""
 
 
 def test_a_lease_lost_while_starting_waits_for_the_leaving_process(training: Assignment) -> None:
-    training.ended("signal 9")
+    training.ended("signal 9", own=False)
     assert training.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
     assert training.heard(READY) == []
     assert not training.wants_job
-    assert training.ended("exit 0") == [StartProcess()]
+    assert training.ended("exit 0", own=True) == [StartProcess()]

@@ -84,7 +84,8 @@ def test_plain_transformers_loads_it(tiny_model: Path, home: Home, make_shard: M
 
 def test_no_pickle_is_written(tiny_model: Path, home: Home) -> None:
     start(tiny_model, home)
-    assert {Path(name).suffix for name in head(home).manifest.files} == {".json", ".jinja", ".safetensors"}
+    names = set(head(home).manifest.files) - {"ledger.bin"}
+    assert {Path(name).suffix for name in names} == {".json", ".jinja", ".safetensors"}
 
 
 def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:

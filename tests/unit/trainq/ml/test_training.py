@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints, files
+from trainq import checkpoints, files, manifests
 from trainq.checkpoints import Verified
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError
@@ -216,3 +216,100 @@ def test_a_damaged_checkpoint_is_passed_over_and_training_goes_on_from_the_one_b
     _, script = train(checkpointing.restore(found), job, home)
     assert [metrics.job_step for metrics in script.steps] == [3, 4, 5, 6]
     assert (head(home).facts.generation, head(home).facts.parent) == (4, found.facts.name)
+
+
+def test_checkpoints_come_by_steps(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    settings = msgspec.structs.replace(SETTINGS, checkpoint_steps=2)
+    line = start(tiny_model, home)
+    job = job_over(make_shard(LENGTHS), settings=settings)
+    _, script = train(line, job, home, Script(at=3))
+    assert [(publication.facts.step, publication.facts.reason) for publication in script.publications] == [
+        (2, "interval"), (3, "stop")]
+    # Counted from the last publication, whoever made it.
+    _, script = train(checkpointing.restore(head(home)), job, home)
+    assert [(publication.facts.step, publication.facts.reason) for publication in script.publications] == [
+        (5, "interval"), (6, "job_end")]
+
+
+def test_a_generation_that_the_journal_knows_is_not_published_again(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    line.generation_floor = 20
+    train(line, job_over(make_shard(LENGTHS)), home, Script(at=2))
+    assert head(home).facts.name == "g000021-s00000002"
+    line, publication = checkpointing.take_back(line, home)
+    assert publication is not None
+    assert (publication.facts.generation, line.generation_floor) == (22, 20)
+
+
+def changed_head(line: ModelLine, **changes: str) -> None:
+    """As if the head had been computed on something else."""
+    assert line.head is not None
+    line.head = msgspec.structs.replace(line.head, fingerprint={**line.head.fingerprint, **changes})
+
+
+def test_the_same_machine_has_nothing_to_tell(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    shard = make_shard(LENGTHS)
+    for job in ("job-1", "job-2"):
+        assert train(line, job_over(shard, job), home, Script(at=2))[1].changes == []
+        assert train(checkpointing.restore(head(home)), job_over(shard, job), home)[1].changes == []
+        line = checkpointing.restore(head(home))
+
+
+def test_another_torch_or_device_is_told_once_before_the_first_step(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    changed_head(line, torch="1.0", threads="99")
+    now = head(home).facts.fingerprint
+    job = job_over(make_shard(LENGTHS))
+    _, script = train(line, job, home, Script(at=2))
+    # Fresh weights do not depend on the number of threads.
+    assert script.changes == [({"torch": "1.0"}, {"torch": now["torch"]})]
+    _, script = train(line, job, home)
+    assert script.changes == []
+
+
+def test_threads_count_inside_a_job_and_where_it_does_not_pin_them(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    shard = make_shard(LENGTHS)
+    line = start(tiny_model, home)
+    train(line, job_over(shard), home, Script(at=2))
+    changed_head(line, threads="99")
+    _, script = train(line, job_over(shard), home)
+    assert script.changes == [({"threads": "99"}, {"threads": "1"})]
+    for job, threads, told in (("job-2", 1, False), ("job-3", 0, True)):
+        changed_head(line, threads="99")
+        settings = msgspec.structs.replace(SETTINGS, threads=threads)
+        _, script = train(line, job_over(shard, job, settings), home)
+        assert bool(script.changes) is told
+
+
+def test_an_observer_that_holds_leaves_the_line_as_it_was(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    class Holding(Script):
+        def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+            raise OtherModelError(f"{before} {after}")
+
+    line = start(tiny_model, home)
+    changed_head(line, device="abacus")
+    before = line.facts
+    with pytest.raises(OtherModelError, match="abacus"):
+        train(line, job_over(make_shard(LENGTHS)), home, Holding())
+    assert (line.facts, len(checkpoints.list_generations(home.checkpoints))) == (before, 1)
+
+
+def test_taken_back_weights_keep_the_fingerprint_that_computed_them(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    shard = make_shard(LENGTHS)
+    line = start(tiny_model, home)
+    base = checkpointing.publish(line, home, "interval")
+    # On disk the base says abacus; the job trained here, on something else, and is taken back here.
+    (base.path / "manifest.json").unlink()
+    abacus = msgspec.structs.replace(base.facts, fingerprint={**base.facts.fingerprint, "device": "abacus"})
+    manifests.seal(base.path, checkpoints.KIND, msgspec.to_builtins(abacus))
+    line = checkpointing.restore(head(home))
+    train(line, job_over(shard), home, Script(at=2))
+    line, _ = checkpointing.take_back(line, home)
+    _, script = train(line, job_over(shard, "job-2"), home)
+    assert script.changes == [({"device": "abacus"}, {"device": "cpu"})]

@@ -25,6 +25,8 @@ class Script:
         self._at, self._what, self._done = at, what, 0
         self.steps: list[StepMetrics] = []
         self.publications: list[Publication] = []
+        self.changes: list[tuple[dict[str, str], dict[str, str]]] = []
+        self.announced: list[int] = []
 
     def wish(self) -> Wish:
         return self._what if self._done == self._at else Wish.GO_ON
@@ -34,8 +36,14 @@ class Script:
         self._done = cursor.job_step
         self.steps.append(metrics)
 
+    def publishing(self, size_bytes: int) -> None:
+        self.announced.append(size_bytes)
+
     def published(self, publication: Publication) -> None:
         self.publications.append(publication)
+
+    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+        self.changes.append((before, after))
 
     @property
     def losses(self) -> list[float]:

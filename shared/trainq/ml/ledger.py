@@ -1,0 +1,67 @@
+"""The ledger of a job: which rows entered which of its steps, taken from the tensors that the model was given.
+
+One record of ``RECORD_BYTES`` for each row of each step that was done, in the order of the steps: the job's step
+(uint32, little endian, counted from 0), then the first 16 bytes of the BLAKE3 of the row. What is hashed are the row's
+token ids as uint32, little endian, and behind them one byte a token: 1 where the label at that place is that very
+token, else 0. (The length says where the ids end: five bytes a token. These are the bytes that a shard's
+``tokens.bin`` and ``trained.bin`` hold for the row, so that anybody can compare without this module.)
+
+It lies in each checkpoint as ``ledger.bin`` and covers the cursor's job up to the cursor: like the cursor it goes on
+when a job is resumed, begins empty with each job, and goes back when a job is taken back. It exists to convict a
+resume that left out or repeated rows; nothing is ever decided by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from blake3 import blake3
+
+from trainq.checkpoints import Cursor
+from trainq.errors import DamageError
+from trainq.ml.batches import Batch
+from trainq.shards import ShardRow
+
+NAME = "ledger.bin"
+DIGEST_BYTES = 16
+STEP_BYTES = 4
+RECORD_BYTES = STEP_BYTES + DIGEST_BYTES
+
+
+def row_digests(batch: Batch, rows: Sequence[ShardRow]) -> list[bytes]:
+    """The digests of a micro-batch's rows, from its tensors; of ``rows`` only the lengths are used."""
+    tokens_bt, labels_bt = batch.tokens_bt.numpy(), batch.labels_bt.numpy()
+    ids_bt, trained_bt = tokens_bt.astype("<u4"), (labels_bt == tokens_bt).view(np.uint8)
+    return [_digest(ids_bt[index, :len(row.token_ids)].tobytes(), trained_bt[index, :len(row.token_ids)].tobytes())
+            for index, row in enumerate(rows)]
+
+
+def records(job_step: int, digests: Sequence[bytes]) -> bytes:
+    """What a step adds to the ledger."""
+    step = job_step.to_bytes(STEP_BYTES, "little")
+    return b"".join(step + digest for digest in digests)
+
+
+def check(content: bytes | None, cursor: Cursor, path: str) -> bytearray:
+    """The ledger of a checkpoint, fit to go on.
+
+    Args:
+        content: of the file; None if there is none, which only a cursor before its job's first step allows.
+        cursor: the checkpoint's.
+        path: of the file, for the error.
+
+    Raises:
+        DamageError: it does not reach exactly to the cursor.
+    """
+    if content is None and cursor.job_step:
+        raise DamageError(path, f"it is missing, and {cursor.job_step} steps of {cursor.job} are done")
+    ledger = bytearray(content or b"")
+    reached = int.from_bytes(ledger[-RECORD_BYTES:][:STEP_BYTES], "little") + 1 if ledger else 0
+    if len(ledger) % RECORD_BYTES or reached != cursor.job_step:
+        raise DamageError(path, f"its {len(ledger)} bytes reach to step {reached}, the cursor to {cursor.job_step}")
+    return ledger
+
+
+def _digest(ids: bytes, trained: bytes) -> bytes:
+    return blake3(ids + trained).digest(length=DIGEST_BYTES)

@@ -1,0 +1,236 @@
+"""``python -m trainq.ml.rederiving --home HOME --into FOLDER``: the weights that the journal promises, undisturbed.
+
+Reads nothing of a home but its ``journal.db`` (a copy of it) and ``data/``, and the folder of the model to begin with.
+Every train job that ended in success is prepared again from its file and trained again with the settings frozen at its
+submit, in the order of the journal; nothing is stopped, resumed or cancelled on the way. What lies in
+``FOLDER/checkpoints`` at the end must be, bit for bit, what lies in ``HOME/checkpoints``, whatever died meanwhile: that
+is the promise, and :mod:`trainq_checker` compares.
+
+Progress goes to stderr as JSON lines; one JSON object at the end to stdout: jobs, steps, checkpoint. Exit codes are
+those of :mod:`trainq.errors`. Nothing may write the home meanwhile: stop it first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from trainq import builtin, checkpoints, files, ingest, preparing
+from trainq.checkpoints import Cursor
+from trainq.config import Home
+from trainq.errors import DamageError, InputError, TrainqError, UsageError
+from trainq.jobs import JobPrepared, JobSubmitted, JobSucceeded, JobUncovered
+from trainq.journal import Journal
+from trainq.messages import TrainSpec
+from trainq.ml import checkpointing, determinism, line, model, training
+from trainq.ml.checkpointing import Publication
+from trainq.ml.line import ModelLine
+from trainq.ml.metrics import StepMetrics
+from trainq.preparing import Prepared, PrepareProgress
+from trainq.textcodec import TextCodec
+
+_PAGE_EVENTS = 1000
+# Long enough that no interval checkpoint is published (the most that a setting may say).
+_NEVER_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promised:
+    """A job whose rows must be in the weights: as it was submitted, its shard's digest, its success's number."""
+
+    submitted: JobSubmitted
+    spec: TrainSpec
+    shard_digest: str
+    succeeded_seq: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Promises:
+    """``jobs`` in the order in which they succeeded; ``first`` is the first job's frozen spec, if there is any job."""
+
+    jobs: list[Promised]
+    first: TrainSpec | None
+
+
+class _Told:
+    """An observer that wants nothing and tells stderr."""
+
+    def __init__(self, job: str) -> None:
+        self._job = job
+
+    def wish(self) -> training.Wish:
+        return training.Wish.GO_ON
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        _tell(event="step", job=self._job, job_step=cursor.job_step, steps=cursor.steps_planned, loss=metrics.loss)
+
+    def publishing(self, size_bytes: int) -> None:
+        pass
+
+    def published(self, publication: Publication) -> None:
+        _tell(event="published", job=self._job, checkpoint=publication.facts.name)
+
+    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+        # Between two jobs of one process only their own number of threads differs.
+        _tell(event="fingerprint_changed", job=self._job, before=before, after=after)
+
+
+def read_promises(journal: Journal) -> Promises:
+    """What the journal promises of the weights.
+
+    Raises:
+        DamageError: an event cannot be read, or a job succeeded that was not submitted or not prepared.
+    """
+    submitted: dict[str, JobSubmitted] = {}
+    digests: dict[str, str] = {}
+    succeeded: dict[str, int] = {}
+    after = 0
+    while page := journal.replay(after, _PAGE_EVENTS):
+        after = page[-1].seq
+        for entry in page:
+            match entry.event:
+                case JobSubmitted():
+                    submitted[entry.event.job] = entry.event
+                case JobPrepared():
+                    digests[entry.event.job] = entry.event.shard_digest
+                case JobSucceeded() if entry.event.job in submitted:
+                    succeeded[entry.event.job] = entry.seq
+                case JobUncovered():
+                    succeeded.pop(entry.event.job, None)
+                case _:
+                    pass  # nothing else follows a success
+    specs = {job: msgspec.convert(event.spec, TrainSpec) for job, event in submitted.items()}
+    missing = sorted(succeeded.keys() - digests.keys())
+    if missing:
+        raise DamageError("the journal", f"{missing[:5]} succeeded and were never prepared")
+    return Promises(
+        first=next(iter(specs.values()), None),
+        jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=seq)
+              for job, seq in sorted(succeeded.items(), key=lambda item: item[1])])
+
+
+def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None) -> dict[str, Any]:
+    """Train all that ``home`` promises into the empty home ``into``; gives what was done.
+
+    Args:
+        home: read only: journal and data.
+        into: made; what is in it is lost only if the caller removes it.
+        model_path: the model to begin with; None means that of the first job.
+        seed: the line's; None means that of the first job.
+
+    Raises:
+        UsageError: ``into`` holds checkpoints already, or ``home`` has no journal.
+        DamageError: a file or a shard is not what the journal says.
+        InputError: a job that succeeded cannot be trained.
+        StorageError, StorageFullError: the disk.
+    """
+    for folder in into.folders():
+        files.make_directory(folder)
+    if checkpoints.list_generations(into.checkpoints):
+        raise UsageError(f"{into.checkpoints} holds checkpoints already", mend="name an empty folder")
+    promises = _promises_of(home, into)
+    first = promises.first
+    lock = files.acquire_lock(into.checkpoints / checkpoints.LOCK_NAME, "training process")
+    try:
+        model.silence_libraries()
+        determinism.enforce()
+        determinism.set_threads(first.train.threads if first else 1)
+        begun = line.begin(model_path if model_path is not None else (first.model if first else ""),
+                           seed if seed is not None else (first.train.seed if first else 0))
+        checkpointing.publish(begun, into, "initial")
+        for promised in promises.jobs:
+            _train(begun, promised, home, into)
+    finally:
+        lock.release()
+    return {"jobs": len(promises.jobs), "steps": begun.facts.step, "checkpoint": begun.facts.name}
+
+
+def _promises_of(home: Home, into: Home) -> Promises:
+    if not home.journal.is_file():
+        raise UsageError(f"{home.journal} is not there", mend="name the home of an installation")
+    # SQLite changes what it opens (it folds the write-ahead log in), and the home is only read.
+    with tempfile.TemporaryDirectory(dir=into.root) as folder:
+        copy = Path(folder) / home.journal.name
+        for suffix in ("", "-wal"):
+            source = home.journal.with_name(home.journal.name + suffix)
+            if source.exists():
+                with source.open("rb") as stream, files.publish_file(Path(f"{copy}{suffix}")) as target:
+                    shutil.copyfileobj(stream, target)
+        journal = Journal.open(copy)
+        try:
+            return read_promises(journal)
+        finally:
+            journal.close()
+
+
+def _train(begun: ModelLine, promised: Promised, home: Home, into: Home) -> None:
+    event, spec = promised.submitted, promised.spec
+    prepared = _prepare(begun, promised, home, into)
+    settings = msgspec.structs.replace(spec.train, checkpoint_seconds=_NEVER_SECONDS, checkpoint_steps=0)
+    job = training.Job(id=event.job, token=promised.succeeded_seq, shard=into.cache / prepared.shard,
+                       shard_digest=prepared.digest, settings=settings, journal_seq=promised.succeeded_seq)
+    training.train(begun, job, into, _Told(event.job))
+    for old in checkpoints.list_generations(into.checkpoints)[1:]:
+        files.remove_tree(old)
+
+
+def _prepare(begun: ModelLine, promised: Promised, home: Home, into: Home) -> Prepared:
+    event, spec = promised.submitted, promised.spec
+    context = model.context_tokens(begun.model)
+    if context is None:
+        raise InputError("the model does not say how many tokens it takes", file=spec.model)
+
+    def beat(_: PrepareProgress) -> None:
+        pass
+
+    outcome = preparing.prepare(
+        source=ingest.data_path(home, event.digest),
+        codec=TextCodec.load(Path(spec.model) if spec.model else builtin.folder()), settings=spec.data,
+        context_tokens=context, destination_folder=into.cache, rejected_folder=into.rejected, name=event.job, beat=beat)
+    if not isinstance(outcome, Prepared):
+        raise DamageError(event.job, f"it succeeded, and its file is refused now: {outcome.reason}")
+    if outcome.digest != promised.shard_digest:
+        raise DamageError(event.job, f"its shard comes out as {outcome.digest}, the journal says "
+                          f"{promised.shard_digest}")
+    return outcome
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; gives the exit code."""
+    parser = _Parser(prog="python -m trainq.ml.rederiving", description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--home", type=Path, required=True, help="the home whose journal and data are read")
+    parser.add_argument("--into", type=Path, required=True, help="an empty folder for the checkpoints")
+    parser.add_argument("--model", help="the model to begin with (default: the first job's)")
+    parser.add_argument("--seed", type=int, help="the line's seed (default: the first job's)")
+    try:
+        given = parser.parse_args(arguments)
+        done = rederive(Home(given.home.absolute()), Home(given.into.absolute()), model_path=given.model,
+                        seed=given.seed)
+    except TrainqError as error:
+        _tell(event="failed", code=error.code, error=str(error))
+        return error.exit_code
+    sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _tell(**said: Any) -> None:
+    sys.stderr.buffer.write(msgspec.json.encode(said) + b"\n")
+    sys.stderr.buffer.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""What the events say of each job, folded by other rules than trainq's own: ends, leases, order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainq_checker.reading import Event
+
+_ENDS = {"JobSucceeded": "succeeded", "JobRejected": "rejected", "JobCancelled": "cancelled", "JobFailed": "failed",
+         "JobQuarantined": "quarantined"}
+# What brings an ended job back, and from which ends.
+_REOPENS = {"PreparationReopened": {"succeeded"}, "JobUncovered": {"succeeded"},
+            "JobRetried": {"quarantined", "cancelled", "failed"}}
+_ENDS_A_LEASE = {"LeaseEnded", "AttemptFailed", *_ENDS}
+_WAITS = {"HoldPlaced": "held", "HoldLifted": "queued"}
+
+
+@dataclass(slots=True)
+class Job:
+    """One job. ``end`` and ``end_seq`` are of its last end, empty while it is open; ``lease_seq`` of an open lease."""
+
+    id: str
+    kind: str
+    submitted: dict[str, Any]
+    prepared: dict[str, Any] = field(default_factory=dict)
+    end: str = ""
+    end_seq: int = 0
+    lease_seq: int = 0
+    waits: str = "queued"
+
+    @property
+    def state(self) -> str:
+        """As the journal's table names it."""
+        return self.end or ("running" if self.lease_seq else self.waits)
+
+
+@dataclass(slots=True)
+class History:
+    """``violations`` are of ends, ``lease_violations`` of leases; ``requests`` has each use of a request id."""
+
+    jobs: dict[str, Job] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    lease_violations: list[str] = field(default_factory=list)
+    requests: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    published: dict[int, set[str]] = field(default_factory=dict)
+    fingerprint_changes: int = 0
+    leases: int = 0
+
+    def kind(self, kind: str) -> list[Job]:
+        """All jobs of one kind, in the order of their submits."""
+        return [job for job in self.jobs.values() if job.kind == kind]
+
+    def succeeded(self) -> list[Job]:
+        """The train jobs whose last end is success, in the order of those ends."""
+        return sorted((job for job in self.kind("train") if job.end == "succeeded"), key=lambda job: job.end_seq)
+
+
+def fold(events: Sequence[Event]) -> History:
+    """Fold all events; what may not be is collected, not raised."""
+    history = History()
+    for event in events:
+        fields = event.fields
+        if event.type in ("JobSubmitted", "DuplicateSubmitted", "FileRefused"):
+            history.requests.setdefault(fields["request_id"], []).append((event.seq, fields.get("job", "")))
+        if event.type == "JobSubmitted":
+            for id_, kind in ((fields["job"], "train"), (fields["prepare"], "prepare")):
+                if id_ in history.jobs:
+                    history.violations.append(f"{id_} was submitted again (event {event.seq})")
+                history.jobs[id_] = Job(id=id_, kind=kind, submitted=fields)
+        elif event.type == "FingerprintChanged":
+            history.fingerprint_changes += 1
+        elif event.type == "CheckpointPublished":
+            history.published.setdefault(fields["generation"], set()).add(fields["name"])
+        elif "job" in fields:
+            _fold_job(history, event, fields)
+    return history
+
+
+def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
+    job = history.jobs.get(fields["job"])
+    if job is None:
+        history.violations.append(f"{event.type} of {fields['job']}, which was never submitted (event {event.seq})")
+        return
+    if event.type in _ENDS:
+        if job.end:
+            history.violations.append(f"{job.id} ended twice: {job.end} (event {job.end_seq}), then "
+                                      f"{_ENDS[event.type]} (event {event.seq})")
+        job.end, job.end_seq = _ENDS[event.type], event.seq
+    elif event.type in _REOPENS:
+        if job.end not in _REOPENS[event.type]:
+            history.violations.append(f"{event.type} of {job.id}, which is {job.state} (event {event.seq})")
+        job.end, job.end_seq, job.waits = "", 0, "queued"
+    elif event.type == "JobPrepared":
+        job.prepared = fields
+    elif event.type in _WAITS:
+        job.waits = _WAITS[event.type]
+    elif event.type == "LeaseGranted":
+        history.leases += 1
+        if job.end or job.lease_seq:
+            history.lease_violations.append(f"{job.id} was leased (event {event.seq}) while it was {job.state}")
+        job.lease_seq = event.seq
+    if event.type in _ENDS_A_LEASE:
+        job.lease_seq = 0

@@ -1,0 +1,243 @@
+"""Stories at the desk about what goes wrong: lost workers, lost generations, holds, second tries, ageing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stories import PREPARED, TRAINED, Story
+from trainq import messages
+from trainq.errors import DamageError
+from trainq.jobs import JobKind, JobState, Priority
+from trainq.messages import Lease, LeaseState, Lifecycle, Progress
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterator[Story]:
+    made = Story(tmp_path)
+    yield made
+    made.journal.close()
+
+
+def hello(story: Story, **changes: object) -> messages.AnyReply:
+    fields: dict[str, object] = {"worker": "train", "session": "s1", "generation": 1, "name": "g1", "step": 0}
+    return story.ask(messages.Hello(request_id=story.id(), **{**fields, **changes}))  # type: ignore[arg-type]
+
+
+def trained(story: Story, content: str, generation: int) -> None:
+    """Submit a file and train it under a generation of its own."""
+    story.submit(content)
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    report(story, lease, generation, done=True)
+    result = messages.TrainResult(steps_done=2, steps_planned=2, global_step=2 * generation, generation=generation,
+                                  checkpoint=f"g{generation}")
+    story.complete(lease, result)
+
+
+def report(story: Story, lease: Lease, generation: int, *, job_step: int = 2, done: bool = False) -> None:
+    story.ask(messages.ReportCheckpoint(
+        request_id=story.id(), job=lease.job, token=lease.token, generation=generation, name=f"g{generation}",
+        step=2 * generation, job_step=job_step, done=done, reason="interval"))
+
+
+def beat(story: Story, lease: Lease, step: int, session: str = "s1") -> None:
+    story.ask(messages.Heartbeat(
+        request_id=story.id(), service=lease.kind.value, session=session, pid=1, state=Lifecycle.RUNNING,
+        leases=(LeaseState(job=lease.job, token=lease.token, progress=Progress(step=step, steps=9)),)))
+
+
+def test_lost_generations_bring_their_jobs_back_before_everything_in_their_old_order(story: Story) -> None:
+    for generation, content in ((2, "a"), (3, "b"), (4, "c")):
+        trained(story, content, generation)
+    story.submit("d", priority=Priority.HIGH)
+    story.prepare_next()
+    reply = hello(story, generation=2, name="g2", step=4, job="train-1", done=True, job_step=2, steps_planned=2)
+    assert reply == messages.Greeted(lost=False, newest=4)
+    assert [story.state(f"train-{number}") for number in (1, 2, 3)] == [
+        JobState.SUCCEEDED, JobState.QUEUED, JobState.QUEUED]
+    order = []
+    for generation in (5, 6, 7):
+        lease = story.lease(JobKind.TRAIN)
+        assert lease is not None
+        order.append(lease.job)
+        assert lease.generation == generation - 1
+        report(story, lease, generation, done=True)
+        story.complete(lease, messages.TrainResult(steps_done=2, steps_planned=2, global_step=2 * generation,
+                                                   generation=generation, checkpoint="g"))
+    assert order == ["train-2", "train-3", "train-4"]
+    hello(story, generation=7, name="g7", step=14, job="train-4", done=True, job_step=2, steps_planned=2)
+    assert story.lease(JobKind.TRAIN) is None, "the same head again brings nothing back"
+
+
+def test_a_running_job_gives_way_to_what_was_lost_under_it(story: Story) -> None:
+    trained(story, "a", 2)
+    story.submit("b")
+    story.prepare_next()
+    assert story.lease(JobKind.TRAIN) is not None
+    reply = hello(story, generation=1)
+    assert reply == messages.Greeted(lost=True, newest=2)
+    first = story.lease(JobKind.TRAIN)
+    assert first is not None
+    assert first.job == "train-1"
+    # The trainer is silent for too long: what it held is still before what runs after it.
+    story.clock.now += 31
+    story.expire()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert again.job == "train-1"
+
+
+def test_a_job_whose_last_words_were_lost_has_succeeded(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    story.lease(JobKind.TRAIN)
+    story.clock.now += 31
+    story.expire()
+    hello(story, generation=2, name="g2", step=2, job="train-1", done=True, job_step=2, steps_planned=2)
+    assert story.state("train-1") is JobState.SUCCEEDED
+    assert story.queries.job("train-1").generation == 2
+
+
+def test_a_refused_hello_changes_nothing(story: Story) -> None:
+    trained(story, "a", 2)
+    before = story.journal.head_seq
+    assert isinstance(hello(story, generation=3, name="g3", journal_seq=before + 1), messages.Refused)
+    assert isinstance(hello(story, begun=True), messages.Refused)
+    assert story.journal.head_seq == before
+
+
+def test_a_file_that_takes_its_worker_along_is_found_out(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    for death in range(3):
+        lease = story.lease(JobKind.TRAIN, session=f"s{death}")
+        assert lease is not None
+        assert lease.failure == ""
+        beat(story, lease, 4, session=f"s{death}")
+    lease = story.lease(JobKind.TRAIN, session="s3")
+    assert lease is not None
+    assert "3 times in a row in step 4" in lease.failure
+    story.ask(messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason=lease.failure))
+    row = story.queries.job("train-1")
+    assert (row.state, row.failures, row.deaths) == (JobState.QUEUED, 1, 0)
+
+
+def test_workers_that_die_while_they_load_or_in_other_steps_accuse_no_file(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    for death in range(12):
+        lease = story.lease(JobKind.TRAIN, session=f"s{death}")
+        assert lease is not None
+        assert lease.failure == ""
+        if death % 2:
+            beat(story, lease, death, session=f"s{death}")
+
+
+def test_the_machines_fault_holds_the_queue_and_lets_go_by_itself(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token, reason="no GPU",
+                               hold_seconds=60))
+    assert story.lease(JobKind.TRAIN) is None
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, messages.Overview)
+    assert "held: no GPU" in overview.waiting_reason
+    story.clock.now += 59
+    assert not story.desk.is_due
+    story.clock.now += 1
+    assert story.desk.is_due
+    story.expire()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert story.queries.job("train-1").failures == 0
+
+
+def test_a_hold_outlives_the_broker_and_is_lifted_by_the_next(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token, reason="no GPU",
+                               hold_seconds=60))
+    story.restart()
+    assert story.lease(JobKind.TRAIN) is None
+    story.clock.now += 301
+    story.expire()
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_three_jobs_failing_in_a_row_hold_the_queue_and_the_third_is_not_to_blame(story: Story) -> None:
+    for content in ("a", "b", "c"):
+        story.submit(content)
+        story.prepare_next()
+    for _ in range(3):
+        lease = story.lease(JobKind.TRAIN)
+        assert lease is not None
+        story.ask(messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason="boom"))
+    assert [story.queries.job(f"train-{number}").failures for number in (1, 2, 3)] == [1, 1, 0]
+    assert story.lease(JobKind.TRAIN) is None
+    story.clock.now += 301
+    story.expire()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert lease.job == "train-3"
+    story.ask(messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason="boom again"))
+    assert story.queries.job("train-3").failures == 1, "the hold is spent; from here on they count"
+
+
+def test_a_quarantined_job_is_tried_again_with_a_clean_slate(story: Story) -> None:
+    story.submit("a")
+    for _ in range(3):
+        lease = story.lease(JobKind.PREPARE)
+        assert lease is not None
+        story.ask(messages.Fail(request_id=story.id(), job=lease.job, token=lease.token, reason="boom"))
+        story.clock.now += 3600
+    assert story.state("train-1") is JobState.QUARANTINED
+    assert story.ask(messages.Retry(request_id=story.id(), job="train-1")).changed  # type: ignore[union-attr]
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    story.complete(lease, PREPARED)
+    train = story.lease(JobKind.TRAIN)
+    assert train is not None
+    story.complete(train, TRAINED)
+    assert story.state("train-1") is JobState.SUCCEEDED
+    assert isinstance(story.ask(messages.Retry(request_id=story.id(), job="train-1")), messages.Refused)
+
+
+def test_a_retry_is_refused_when_the_content_came_again(story: Story) -> None:
+    story.submit("a")
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1"))
+    assert story.submit("a").job == "train-2"
+    refused = story.ask(messages.Retry(request_id=story.id(), job="train-1"))
+    assert isinstance(refused, messages.Refused)
+    assert "train-2" in refused.message
+
+
+def test_a_low_job_is_not_overtaken_for_ever(story: Story) -> None:
+    story.submit("low", priority=Priority.LOW)
+    story.prepare_next()
+    generation = 2
+    for number in range(60):
+        story.submit(f"n{number}")
+        story.prepare_next()
+        lease = story.lease(JobKind.TRAIN)
+        assert lease is not None
+        if lease.job == "train-1":
+            # One class up for each 20 jobs that were started.
+            assert 20 <= number <= 21
+            return
+        report(story, lease, generation, done=True)
+        story.complete(lease, TRAINED)
+        generation += 1
+    pytest.fail("the low job never started")
+
+
+def test_nothing_is_written_to_a_journal_that_is_older_than_the_checkpoints(story: Story) -> None:
+    story.desk.unfit = DamageError("the journal", "it is older than the checkpoints")
+    reply = story.ask(messages.Submit(request_id=story.id(), items=[story.item()]))
+    assert isinstance(reply, messages.Refused)
+    assert isinstance(story.ask(messages.GetOverview(request_id=story.id())), messages.Overview)

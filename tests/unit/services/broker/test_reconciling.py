@@ -1,0 +1,101 @@
+"""Reconciliation: what a trainer's head makes of the journal."""
+
+import msgspec
+import pytest
+
+from services.broker.reconciling import reconcile, refuse_if_unfit
+from trainq import jobs
+from trainq.errors import DamageError
+from trainq.jobs import AnyEvent, JobKind, JobState
+from trainq.journal import JobRow, LineRow
+from trainq.messages import DamagedGeneration, Hello
+
+LINE = LineRow(next_number=9, paused_reason=None, generation=7, checkpoint="g000007-s00000040", step=40, newest=7,
+               started=0, held_reason=None, hold_spent=0, failed_jobs="")
+HELLO = Hello(request_id="r", worker="trainer", session="s", generation=7, name="g000007-s00000040", step=40,
+              reason="job_end", journal_seq=50, job="train-3", job_step=10, steps_planned=10, done=True)
+TRAINED = JobRow(
+    id="train-3", number=3, kind=JobKind.TRAIN, state=JobState.SUCCEEDED, name="a.jsonl", front=1, generated=0,
+    priority=1, rank=20, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1, submitted_at=0.0, prepared=1,
+    shard="s", shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, best_step=10, generation=7, deaths=0,
+    death_step=None, worker="", session="", token=7, cancel_reason=None, started_at=0.0, ended_at=1.0, retry_at=0.0,
+    reason="", report=None, result=None)
+
+
+def row(**changes: object) -> JobRow:
+    return msgspec.structs.replace(TRAINED, **changes)
+
+
+def agree(hello: Hello = HELLO, *, head_job: JobRow | None = TRAINED, held: JobRow | None = None,
+          uncovered: tuple[JobRow, ...] = (), reported: frozenset[tuple[int, str]] = frozenset()) -> list[AnyEvent]:
+    return reconcile(hello, line=LINE, head_job=head_job, held=held, uncovered=list(uncovered), reported=set(reported))
+
+
+def hello(**changes: object) -> Hello:
+    return msgspec.structs.replace(HELLO, **changes)
+
+
+def test_a_head_that_the_journal_knows_changes_nothing() -> None:
+    assert agree() == []
+    assert agree(hello(done=False, job_step=4), head_job=row(state=JobState.QUEUED, front=0)) == []
+
+
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING])
+def test_a_job_that_is_all_in_the_head_has_succeeded_though_nobody_lived_to_say_it(state: JobState) -> None:
+    published, succeeded = agree(hello(generation=8, name="g8"), head_job=row(state=state, generation=0))
+    assert isinstance(published, jobs.CheckpointPublished)
+    assert (published.generation, published.job_step) == (8, 10)
+    assert isinstance(succeeded, jobs.JobSucceeded)
+    assert (succeeded.result["generation"], succeeded.result["steps_done"]) == (8, 10)
+
+
+def test_the_job_in_the_workers_own_hands_is_left_to_it() -> None:
+    running = row(state=JobState.RUNNING)
+    assert agree(head_job=running, held=running) == []
+
+
+def test_what_only_lost_generations_held_is_trained_again_in_the_old_order() -> None:
+    lost = (row(id="train-5", generation=6), row(generation=7))
+    damaged = (DamagedGeneration(generation=7, name="damaged-g7", reason="flipped"),)
+    events = agree(hello(generation=5, name="g5", job="train-2", damaged=damaged), head_job=row(id="train-2"),
+                   uncovered=lost)
+    assert events[0] == jobs.CheckpointDamaged(generation=7, name="damaged-g7", reason="flipped")
+    assert events[1] == jobs.HeadAdopted(generation=5, name="g5", step=40)
+    assert [(event.job, event.generation) for event in events[2:]] == [  # type: ignore[union-attr]
+        ("train-5", 6), ("train-3", 7)]
+
+
+def test_a_running_job_comes_after_what_was_lost_under_it() -> None:
+    running = row(id="train-8", state=JobState.RUNNING)
+    events = agree(hello(generation=5, name="g5"), held=running, uncovered=(row(generation=7),))
+    kinds = [type(event) for event in events]
+    assert kinds == [jobs.HeadAdopted, jobs.LeaseEnded, jobs.JobUncovered]
+
+
+def test_damage_is_recorded_once() -> None:
+    damaged = (DamagedGeneration(generation=6, name="damaged-g6", reason="it was set aside before"),)
+    assert agree(hello(damaged=damaged), reported=frozenset({(6, "damaged-g6")})) == []
+
+
+def test_a_take_back_of_which_nobody_was_told_is_adopted() -> None:
+    (event,) = agree(hello(generation=8, name="g8"))
+    assert event == jobs.HeadAdopted(generation=8, name="g8", step=40)
+
+
+def test_the_first_head_of_all_is_adopted() -> None:
+    first = hello(generation=1, name="g1", step=0, job="", done=False, begun=True)
+    fresh = msgspec.structs.replace(LINE, generation=0, newest=0)
+    refuse_if_unfit(first, fresh, 60)
+    assert reconcile(first, line=fresh, head_job=None, held=None, uncovered=[], reported=set()) == [
+        jobs.HeadAdopted(generation=1, name="g1", step=0)]
+
+
+def test_a_journal_behind_its_checkpoints_is_refused() -> None:
+    refuse_if_unfit(HELLO, LINE, 50)
+    with pytest.raises(DamageError, match="has seen its event 50, and it ends at 49"):
+        refuse_if_unfit(HELLO, LINE, 49)
+
+
+def test_an_emptied_checkpoints_folder_is_no_new_beginning() -> None:
+    with pytest.raises(DamageError, match="generation 7"):
+        refuse_if_unfit(hello(begun=True, journal_seq=0), LINE, 50)

@@ -1,0 +1,48 @@
+"""The watch: what counts as a hang, and what does not."""
+
+from services.trainer.watch import Watch
+from trainq.config import TrainerSettings
+
+SETTINGS = TrainerSettings(hang_factor=10, hang_seconds=120, start_seconds=600)
+
+
+def test_a_process_without_work_is_never_overdue() -> None:
+    watch = Watch(SETTINGS)
+    assert watch.overdue(1e9) == ""
+    watch.expect_step(0.0)
+    watch.expect_nothing()
+    assert watch.overdue(1e9) == ""
+
+
+def test_a_first_step_may_take_two_minutes() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(100.0)
+    assert watch.overdue(220.0) == ""
+    assert "a step is missing for 121 s, 120 s are allowed" in watch.overdue(221.0)
+
+
+def test_slow_steps_may_take_ten_times_the_slowest() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(0.0)
+    for now in (5.0, 35.0, 40.0):  # the slowest took 30 s
+        watch.stepped(now)
+    assert watch.overdue(340.0) == ""
+    assert watch.overdue(341.0)
+
+
+def test_a_large_checkpoint_may_take_as_long_as_a_slow_disk_needs() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(0.0)
+    watch.stepped(1.0)
+    watch.expect_save(1.0, 10_000_000_000)
+    assert watch.overdue(1.0 + 120 + 1000) == ""
+    assert "checkpoint" in watch.overdue(1.0 + 120 + 1001)
+    watch.expect_step(50.0)
+    assert watch.overdue(171.0), "once it is written, a step is due again"
+
+
+def test_loading_has_its_own_limit() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_start(0.0)
+    assert watch.overdue(600.0) == ""
+    assert "loaded" in watch.overdue(601.0)
