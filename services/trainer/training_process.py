@@ -170,7 +170,8 @@ class TrainingProcess:
         if _is_accelerator_error(error):
             raise error  # its context is lost; only a new process can go on
         assert self._line.head is not None
-        self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name))
+        self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name),
+                                           self._line.generation_floor)
 
     def _cancel(self, order: wire.Cancel) -> None:
         job, cursor = order.job, self._line.facts.cursor

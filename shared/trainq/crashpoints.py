@@ -14,6 +14,19 @@ from pathlib import Path
 
 ENVIRONMENT_KEY = "TRAINQ_CRASH_AT"
 
+# Every point there is, and what has happened when it is reached.
+POINTS: Mapping[str, str] = {
+    "files.fsync": "a file is written, and not yet durable",
+    "files.fsync_directory": "names in a folder have changed, and are not yet durable",
+    "files.rename": "something whole is about to get its name",
+    "files.renamed": "it has its name, which is not yet durable",
+    "files.remove": "something is about to be removed",
+    "journal.commit": "events are appended, and not yet committed",
+    "journal.committed": "events are on disk, and nobody has heard of them",
+    "training.stepped": "an optimizer step is done, and in memory only",
+    "checkpoint.published": "a generation is on disk, and nobody has heard of it",
+}
+
 PLANS_KEY = "TRAINQ_CRASH_PLANS"
 
 _countdown: dict[str, int] = {}

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sqlite3
 import sys
 from pathlib import Path
 
-import msgpack
-
 from trainq_checker import checks
-from trainq_checker.reading import BrokenError
+from trainq_checker.reading import DAMAGE, BrokenError
 
 # What reading damaged bytes may raise: a check that meets it has failed, and the others still speak.
-_DAMAGE = (BrokenError, KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, sqlite3.Error,
-           msgpack.exceptions.UnpackException)
+_DAMAGE = (BrokenError, *DAMAGE)
 
 
 def main() -> int:

@@ -153,8 +153,8 @@ def check_generations(evidence: Evidence) -> str:
     for name, facts in evidence.proven.items():
         if f"g{facts['generation']:06d}-s{facts['step']:08d}" != name:
             tally.wrong.append(f"{name} says that it is generation {facts['generation']}, step {facts['step']}")
-        if facts["parent"] and not facts["parent"] < name:
-            tally.wrong.append(f"{name} came after its parent {facts['parent']}?")
+        if facts["parent"] and reading.number_of(facts["parent"]) >= facts["generation"]:
+            tally.wrong.append(f"{name} names {facts['parent']}, which is not before it, as its parent")
         gone += bool(facts["parent"]) and facts["parent"] not in on_disk
     return tally.settle(f"{len(evidence.proven)} generations verify, "
                         f"{sum(generation.damaged for generation in evidence.generations)} set aside, "
@@ -221,7 +221,7 @@ def check_lineage(evidence: Evidence) -> str:
             found.insert(0, facts["cursor"]["job"])
         elif not evidence.allow_open or found:
             raise BrokenError(f"{name} holds {facts['cursor']['job']} half trained")
-        if not facts["base"] < name:
+        if reading.number_of(facts["base"]) >= facts["generation"]:
             raise BrokenError(f"{name} began from {facts['base']}, which is not before it")
         name = facts["base"]
     complete = name in evidence.proven

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -20,6 +21,9 @@ RECORD = np.dtype([("step", "<u4"), ("digest", "V16")])
 ROW_DIGEST_BYTES = 16
 _NAME = re.compile(r"(damaged-)?g(\d+)-s(\d+)(?:-\d+)?")
 _CHUNK_BYTES = 1 << 20
+# What damaged bytes may raise while they are read.
+DAMAGE = (KeyError, IndexError, TypeError, ValueError, AttributeError, OSError, sqlite3.Error,
+          msgpack.exceptions.UnpackException)
 
 
 class BrokenError(Exception):
@@ -126,7 +130,7 @@ def row_digests(shard: Path) -> list[tuple[bytes, int]]:
     if not offsets or len(lines) != len(offsets) - 1 or len(tokens) != 4 * offsets[-1] or len(trained) != offsets[-1]:
         raise BrokenError(f"{shard.name}: its arrays contradict each other")
     return [(blake3(tokens[4 * start:4 * end] + trained[start:end]).digest()[:ROW_DIGEST_BYTES], line)
-            for start, end, line in zip(offsets[:-1], offsets[1:], lines, strict=True)]
+            for (start, end), line in zip(itertools.pairwise(offsets), lines, strict=True)]
 
 
 def read_ledger(path: Path) -> tuple[list[int], Counter[bytes]]:
@@ -144,6 +148,18 @@ def list_generations(folder: Path) -> list[Generation]:
              for path in (folder.iterdir() if folder.is_dir() else ())
              if (match := _NAME.fullmatch(path.name)) and (match[1] or path.name.count("-") == 1)]
     return sorted(found, key=lambda generation: generation.number, reverse=True)
+
+
+def number_of(name: str) -> int:
+    """The generation in a name.
+
+    Raises:
+        BrokenError: it is no generation's.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise BrokenError(f"{name!r} is no generation's name")
+    return int(match[2])
 
 
 def read_receipts(path: Path) -> list[dict[str, str]]:

@@ -33,14 +33,17 @@ ENTRIES: Mapping[str, Entry] = {
     "wait": Entry("waiting", "wait until jobs have ended"),
     "follow": Entry("following", "watch a job with a progress bar until it has ended"),
     "cancel": Entry("steering", "end jobs"),
+    "retry": Entry("steering", "try again what was set aside or cancelled"),
     "pause": Entry("steering", "start no new training until resumed"),
     "resume": Entry("steering", "go on after a pause"),
     "status": Entry("overviewing", "the whole picture: queue, model, services"),
     "why": Entry("overviewing", "why nothing is training, or what is"),
     "events": Entry("replaying", "what happened, from the journal"),
     "logs": Entry("logreading", "log lines of a service or of a job"),
+    "fsck": Entry("checking", "prove journal, data and checkpoints; stop the broker"),
     "config": Entry("configuring", "check or show the configuration"),
     "sample": Entry("sampling", "ask the trained model something"),
+    "chaos": Entry("chaosing", "break a home of its own, and prove nothing is lost"),
     "version": Entry("versioning", "the version of trainq"),
 }
 

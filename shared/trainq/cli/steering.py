@@ -1,8 +1,9 @@
-"""``trainq cancel``, ``trainq pause`` and ``trainq resume``."""
+"""``trainq cancel``, ``trainq retry``, ``trainq pause`` and ``trainq resume``."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 from typing import Any
 
 from trainq.cli import arguments as types
@@ -13,7 +14,7 @@ from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobState
-from trainq.messages import Cancel, Done, JobDetail, PauseQueue, ResumeQueue, ShowJob
+from trainq.messages import Cancel, Done, JobDetail, PauseQueue, ResumeQueue, Retry, ShowJob
 
 MAX_REASON = 4096  # as the protocol has it
 
@@ -24,13 +25,26 @@ def _configure_cancel(parser: ArgumentParser) -> None:
 
 
 def _cancel(arguments: Namespace, context: Context) -> int:
+    return _each(arguments, context, lambda broker, job: _cancel_one(broker, job, arguments.reason))
+
+
+def _configure_retry(parser: ArgumentParser) -> None:
+    parser.add_argument("jobs", type=types.job_id, nargs="+", metavar="JOB", help="train-7, or 7 for short")
+
+
+def _retry(arguments: Namespace, context: Context) -> int:
+    return _each(arguments, context, _retry_one)
+
+
+def _each(arguments: Namespace, context: Context, act: Callable[[BrokerClient, str], dict[str, Any]]) -> int:
+    """Do it to each job; what is wrong with one is no other's fault."""
     console = context.console
     outcomes: list[dict[str, Any]] = []
     code = 0
     with BrokerClient(context.home) as broker:
         for job in dict.fromkeys(arguments.jobs):
             try:
-                outcomes.append(_cancel_one(broker, job, arguments.reason))
+                outcomes.append(act(broker, job))
             except BrokerUnavailableError:
                 raise
             except TrainqError as error:
@@ -50,6 +64,12 @@ def _cancel_one(broker: BrokerClient, job: str, reason: str) -> dict[str, Any]:
     if reason:
         request = Cancel(request_id=request.request_id, job=job, reason=reason[:MAX_REASON])
     done = broker.call(request, Done)
+    state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
+    return {"id": job, "state": state.value, "changed": done.changed}
+
+
+def _retry_one(broker: BrokerClient, job: str) -> dict[str, Any]:
+    done = broker.call(Retry(request_id=new_request_id(), job=job), Done)
     state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
     return {"id": job, "state": state.value, "changed": done.changed}
 
@@ -97,6 +117,7 @@ def _tell(context: Context, request: PauseQueue | ResumeQueue, *, paused: bool) 
 
 COMMANDS = {
     "cancel": Command(_configure_cancel, _cancel),
+    "retry": Command(_configure_retry, _retry),
     "pause": Command(_configure_pause, _pause),
     "resume": Command(_configure_resume, _resume),
 }

@@ -22,6 +22,7 @@ import apsw
 import msgspec
 from blake3 import blake3
 
+from trainq import crashpoints
 from trainq.errors import DamageError, StorageError, StorageFullError
 from trainq.jobs import AnyEvent, JobEvent
 from trainq.journal import projections
@@ -127,7 +128,9 @@ class Journal:
                 if self.head_seq == before[0]:
                     self._connection.execute("ROLLBACK")
                 else:
+                    crashpoints.reach("journal.commit")
                     self._connection.execute("COMMIT")
+                    crashpoints.reach("journal.committed")
             except BaseException:
                 self.head_seq, self._head_hash = before
                 # SQLite has rolled back by itself after FULL and IOERR.

@@ -1,10 +1,13 @@
 """Crash points kill exactly where they are armed, and are nothing otherwise."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
-from trainq import crashpoints
+from trainq import config, crashpoints
 
 
 def run(armed: str) -> subprocess.CompletedProcess[bytes]:
@@ -29,3 +32,21 @@ def test_disarmed_points_are_forgotten() -> None:
     crashpoints.arm("here", 1)
     crashpoints.disarm()
     crashpoints.reach("here")
+
+
+def test_every_point_in_the_code_is_in_the_list_and_every_one_of_the_list_in_the_code() -> None:
+    root = config.project_root()
+    reached = {name for folder in ("shared", "services") for path in (root / folder).rglob("*.py")
+               for name in re.findall(r'crashpoints\.reach\("([^"]+)"\)', path.read_text())}
+    assert reached == set(crashpoints.POINTS)
+
+
+def test_a_plan_kills_one_process_of_its_name_once(tmp_path: Path) -> None:
+    code = ("import os; from trainq import crashpoints; crashpoints.arm_from_environment(os.environ, 'broker');"
+            "crashpoints.reach('files.fsync'); print('alive')")
+    environment = {**os.environ, "TRAINQ_CRASH_PLANS": str(tmp_path)}
+    (tmp_path / "watcher.files.fsync").touch()
+    (tmp_path / "broker.files.fsync").touch()
+    codes = [subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode for _ in range(2)]
+    assert codes == [-signal.SIGKILL, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["watcher.files.fsync"]

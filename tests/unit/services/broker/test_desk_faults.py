@@ -135,6 +135,15 @@ def test_workers_that_die_while_they_load_or_in_other_steps_accuse_no_file(story
             beat(story, lease, death, session=f"s{death}")
 
 
+def test_an_attempt_is_in_the_journal_before_it_is_in_anybodys_hands(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    for attempt in (1, 2, 3):
+        lease = story.lease(JobKind.TRAIN, session=f"s{attempt}")
+        assert lease is not None
+        assert (lease.attempt, story.queries.job("train-1").attempts) == (attempt, attempt)
+
+
 def test_the_machines_fault_holds_the_queue_and_lets_go_by_itself(story: Story) -> None:
     story.submit("a")
     story.prepare_next()

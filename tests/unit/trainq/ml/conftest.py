@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import LlamaConfig
 
-from tests.unit.trainq.ml.tiny import MakeShard
-from trainq import builtin, files
+from tests.unit.trainq.ml.tiny import MakeShard, save_model
+from trainq import files
 from trainq.config import Home
 from trainq.ml import determinism, model
 from trainq.shards import ShardWriter
@@ -26,12 +24,7 @@ def _deterministic() -> None:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Ten thousand parameters, with dropout, so that a lost generator state would show."""
     folder = tmp_path_factory.mktemp("tiny-model")
-    torch.manual_seed(11)
-    made = model.make(LlamaConfig(
-        vocab_size=262, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=64, tie_word_embeddings=True, attention_dropout=0.1, pad_token_id=256,
-        bos_token_id=257, eos_token_id=258))
-    model.save(made, model.read_companions(builtin.folder()), folder)
+    save_model(folder)
     return folder
 
 

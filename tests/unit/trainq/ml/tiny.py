@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from transformers import LlamaConfig
+
+from trainq import builtin
 from trainq.checkpoints import Cursor
 from trainq.config import Home, TrainSettings
-from trainq.ml import checkpointing, line, training
+from trainq.ml import checkpointing, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
@@ -52,6 +56,16 @@ class Script:
 
 SETTINGS = TrainSettings(epochs=2, batch_rows=3, micro_batch_rows=2, learning_rate=1e-2, warmup_steps=4, threads=1)
 LENGTHS = (5, 9, 3, 12, 7, 4, 8)  # 7 rows: each epoch is 3, 3 and 1
+
+
+def save_model(folder: Path) -> None:
+    """Ten thousand parameters, with dropout, so that a lost generator state would show."""
+    torch.manual_seed(11)
+    made = model.make(LlamaConfig(
+        vocab_size=262, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        max_position_embeddings=64, tie_word_embeddings=True, attention_dropout=0.1, pad_token_id=256,
+        bos_token_id=257, eos_token_id=258))
+    model.save(made, model.read_companions(builtin.folder()), folder)
 
 
 def job_over(shard: Path, name: str = "job-1", settings: TrainSettings = SETTINGS) -> Job:

@@ -1,0 +1,242 @@
+"""One campaign: break and submit for a while, mend, wait until all work has ended, stop, and look at what is left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from trainq import crashpoints, files
+from trainq.chaos import plan, processes, proof
+from trainq.chaos.faults import Breaker, Tally
+from trainq.chaos.installation import POLL_SECONDS, Installation, NotInTimeError, wait_until
+from trainq.chaos.load import User, ask_patiently
+from trainq.client import BrokerClient
+from trainq.errors import BrokerUnavailableError
+from trainq.ids import new_request_id
+from trainq.jobs import ENDED
+from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
+
+# Short leases and intervals, so that in a minute much begins and ends; accumulation and two epochs, so that a position
+# inside a file has as many parts as it can have.
+SETTINGS = """[broker]
+lease_seconds = 5
+heartbeat_seconds = 1
+prepare_wait_seconds = 5
+max_attempts = 100
+
+[watcher]
+settle_seconds = 0.3
+sweep_seconds = 1
+
+[data]
+max_bad_rows = 0.1
+
+[train]
+epochs = 2
+batch_rows = 4
+micro_batch_rows = 2
+threads = 1
+checkpoint_seconds = 1
+checkpoint_steps = 20
+"""
+
+_START_SECONDS = 60.0
+_ANSWER_SECONDS = 60.0
+_TALK_SECONDS = 10.0
+# The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
+_PATIENCE_SECONDS = 120.0
+_POINTS_OF_TRAINING = ("checkpoint.", "training.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What to do: faults for ``seconds``, or until there were ``kills`` (0: by time alone).
+
+    After the faults, all work must end within ``settle_seconds``.
+    """
+
+    seed: int
+    seconds: float
+    kills: int = 0
+    settle_seconds: float = 600.0
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """What came of it; ``wrong`` is empty when everything is as promised."""
+
+    seed: int
+    fault_seconds: float = 0.0
+    tally: Tally = field(default_factory=Tally)
+    submits: int = 0
+    resent: int = 0
+    jobs: dict[str, int] = field(default_factory=dict)
+    steps: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    @property
+    def verdict(self) -> str:
+        """The last line."""
+        counts = " ".join(f"{name}={number}" for name, number in sorted(self.jobs.items()))
+        said = (f"seed={self.seed} seconds={self.fault_seconds:.0f} kills={self.tally.killed} "
+                f"freezes={self.tally.freezes.total()} restarts={self.tally.restarts.total()} "
+                f"jobs={sum(self.jobs.values())} {counts} steps={self.steps}".replace("  ", " "))
+        return f"chaos: FAIL {said}: {self.wrong[0]}" if self.wrong else f"chaos: PASS {said}"
+
+    def document(self) -> dict[str, Any]:
+        """For ``chaos.json``."""
+        kills: dict[str, dict[str, int]] = {}
+        for (process, kind), number in sorted(self.tally.kills.items()):
+            kills.setdefault(process, {})[str(kind)] = number
+        return {"seed": self.seed, "seconds": round(self.fault_seconds, 1), "passed": not self.wrong,
+                "wrong": self.wrong, "kills_total": self.tally.killed, "kills": kills,
+                "crash_points": dict(sorted(self.tally.points.items())), "freezes": dict(self.tally.freezes),
+                "restarts": dict(self.tally.restarts), "submits": self.submits, "resent": self.resent,
+                "jobs": self.jobs, "steps": self.steps}
+
+
+def crash_pairs() -> list[tuple[str, str]]:
+    """Which process may be killed at which crash point: its own points, and those that all share."""
+    pairs = []
+    for point in sorted(crashpoints.POINTS):
+        owner = point.partition(".")[0]
+        if point.startswith(_POINTS_OF_TRAINING):
+            pairs.append((processes.TRAINING, point))
+        elif owner == "journal":
+            pairs.append(("broker", point))
+        elif owner in processes.SERVICES:
+            pairs.append((owner, point))
+        else:
+            pairs += [(name, point) for name in (*processes.SERVICES, processes.TRAINING)]
+    return pairs
+
+
+class UserFailedError(Exception):
+    """The user met an answer that it should never get."""
+
+
+class Campaign:
+    """One run of an order in a folder of its own; :meth:`end` leaves no process behind, whatever happened."""
+
+    def __init__(self, order: Order, folder: Path, say: Callable[[str], None]) -> None:
+        self._order = order
+        self._folder = folder
+        self._say = say
+        self._plans = folder / "plans"
+        for made in (self._plans, folder / "files"):
+            made.mkdir()
+        self._installation = Installation(folder, SETTINGS)
+        self._installation.settings[crashpoints.PLANS_KEY] = str(self._plans)
+        self._breaker = Breaker(self._installation, self._plans, order.seed)
+        self._user = User(self._installation.home, order.seed, folder)
+        self.outcome = Outcome(seed=order.seed, tally=self._breaker.tally)
+
+    def run(self) -> Outcome:
+        """The whole campaign; what goes wrong is in the outcome."""
+        try:
+            self._break()
+            self._settle()
+            self._say("stopping in order ...")
+            self._installation.stop()
+        except (NotInTimeError, UserFailedError, BrokerUnavailableError) as error:
+            self.outcome.wrong.append(str(error))
+        else:
+            self._installation.settings.clear()
+            self.outcome.wrong += proof.prove(self._installation, self._folder, self._say)
+        self.outcome.wrong += self._user.wrong
+        files.write_file(self._folder / "chaos.json", orjson.dumps(self.outcome.document(), option=orjson.OPT_INDENT_2))
+        return self.outcome
+
+    def end(self) -> None:
+        """End the user, every fault and every process. May be called at any time and again."""
+        self._user.give_up()
+        self._breaker.thaw_all()
+        self._breaker.end_commands()
+        self._installation.end()
+        if self._user.is_alive():
+            self._user.join()
+
+    def _break(self) -> None:
+        self._installation.start()
+        wait_until(self._installation.home.request_socket.exists, "the broker's socket", _START_SECONDS)
+        self._user.start()
+        order, tally, started = self._order, self._breaker.tally, time.monotonic()
+        faults, talk_at = plan.faults(order.seed, crash_pairs()), started + _TALK_SECONDS
+        fault = next(faults)
+        due = started + fault.pause_seconds
+        while (tally.killed < order.kills) if order.kills else (time.monotonic() < started + order.seconds):
+            if not self._user.is_alive():
+                raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
+            now = time.monotonic()
+            if due <= now:
+                self._breaker.do(fault)
+                fault = next(faults)
+                due = now + fault.pause_seconds
+            self._breaker.tend()
+            if talk_at <= now:
+                talk_at = now + _TALK_SECONDS
+                self._say(f"{now - started:5.0f} s  {tally.killed} kills, {tally.freezes.total()} freezes, "
+                          f"{self._user.submits} submits, {len(self._user.dropped)} dropped")
+            time.sleep(POLL_SECONDS)
+        self.outcome.fault_seconds = time.monotonic() - started
+
+    def _settle(self) -> None:
+        self._say("no more faults; waiting until all work has ended ...")
+        self._user.stop()
+        self._breaker.mend(_PATIENCE_SECONDS)
+        self._user.join(_PATIENCE_SECONDS)
+        self.outcome.submits, self.outcome.resent = self._user.submits, self._user.resent
+        if self._user.is_alive():
+            raise NotInTimeError(f"not within {_PATIENCE_SECONDS:g} s: a receipt for what the user sent last")
+        if self._user.fault is not None:
+            raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
+        deadline, talk_at = time.monotonic() + self._order.settle_seconds, time.monotonic() + _TALK_SECONDS
+        with BrokerClient(self._installation.home) as broker:
+            while still := self._still_open(broker):
+                if time.monotonic() >= deadline:
+                    raise NotInTimeError(f"not within {self._order.settle_seconds:g} s: the end of {still}")
+                if time.monotonic() >= talk_at:
+                    talk_at = time.monotonic() + _TALK_SECONDS
+                    self._say(f"still open: {still}")
+                time.sleep(0.3)
+            self._count(broker)
+
+    def _still_open(self, broker: BrokerClient) -> str:
+        """What is not done yet, for people; empty when all is."""
+        home = self._installation.home
+        waiting = [str(path.relative_to(home.inbox)) for path in home.inbox.rglob("*") if path.is_file()]
+        if waiting:
+            return f"{len(waiting)} files in the inbox ({waiting[0]})"
+        jobs = [job for job in _all_jobs(broker) if job.state not in ENDED]
+        if not jobs:
+            return ""
+        overview = ask_patiently(broker, GetOverview(request_id=new_request_id()), Overview, _ANSWER_SECONDS)
+        return (f"{len(jobs)} jobs (" + ", ".join(f"{job.id} {job.state}" for job in jobs[:5])
+                + f"); {overview.waiting_reason}")
+
+    def _count(self, broker: BrokerClient) -> None:
+        jobs = _all_jobs(broker)
+        for job in jobs:
+            self.outcome.jobs[job.state.value] = self.outcome.jobs.get(job.state.value, 0) + 1
+        overview = ask_patiently(broker, GetOverview(request_id=new_request_id()), Overview, _ANSWER_SECONDS)
+        self.outcome.steps = overview.step
+        lost = self._user.dropped - {job.digest for job in jobs}
+        self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
+        if not self.outcome.jobs.get("succeeded"):
+            self.outcome.wrong.append("no job succeeded: nothing was proven")
+
+
+def _all_jobs(broker: BrokerClient) -> list[JobView]:
+    found: list[JobView] = []
+    while True:
+        before = found[-1].number if found else None
+        page = ask_patiently(broker, ListJobs(request_id=new_request_id(), before_number=before), JobList,
+                             _ANSWER_SECONDS).jobs
+        if not page:
+            return found
+        found += page

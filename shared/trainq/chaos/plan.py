@@ -1,0 +1,158 @@
+"""What breaks and what is submitted, and when: two endless sequences that a seed decides. Pure.
+
+The times are pauses: how long after the step before. What really happens then depends on the machine (a process that
+is to be killed may be dead already), so that a seed repeats the plan and not the run.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from itertools import chain
+from typing import NamedTuple, TypeVar
+
+import orjson
+
+from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
+
+# The heavier, the oftener. Each end of the fork server costs the seconds of importing torch, and the trainer's and
+# supervisord's end is the fork server's too: were they as often as the rest, nothing would ever be trained.
+WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "trainer": 1.5, TRAINING: 5.0,
+           FORK_SERVER: 1.0, SUPERVISORD: 0.7}
+# Most faults come in quick succession; the long pauses let work begin that the next fault can spoil.
+_QUICK_SECONDS = 0.4
+_CALM_SECONDS = (3.0, 8.0)
+_CALM_SHARE = 0.13
+# Above the lease's seconds, so that a frozen process loses its lease, its successor works, and it thaws.
+_LONG_FREEZE_SECONDS = (5.5, 8.0)
+MIN_ROWS, MAX_ROWS = 8, 60
+
+
+Name = TypeVar("Name", bound=str)
+
+
+class FaultKind(StrEnum):
+    """What can be done to processes."""
+
+    KILL = "kill"
+    PAIR = "pair"
+    FREEZE = "freeze"
+    RESTART = "restart"
+    CRASH_POINT = "crash point"
+
+
+_KINDS = {FaultKind.KILL: 5.0, FaultKind.PAIR: 2.0, FaultKind.FREEZE: 1.5, FaultKind.RESTART: 0.7,
+          FaultKind.CRASH_POINT: 6.0}
+
+
+class Fault(NamedTuple):
+    """One thing to do, ``pause_seconds`` after the one before.
+
+    ``seconds``: how long a freeze lasts; how long supervisord stays dead. ``point`` is a crash point's name.
+    """
+
+    kind: FaultKind
+    pause_seconds: float
+    processes: tuple[str, ...]
+    seconds: float = 0.0
+    point: str = ""
+
+
+class LoadKind(StrEnum):
+    """What a user can do."""
+
+    SUBMIT = "submit"
+    DROP = "drop"
+    SAME_CONTENT = "same content"
+    SAME_REQUEST = "same request"
+    BAD_ROWS = "bad rows"
+    CANCEL = "cancel"
+
+
+_LOADS = {LoadKind.SUBMIT: 5.0, LoadKind.DROP: 4.0, LoadKind.SAME_CONTENT: 1.5, LoadKind.SAME_REQUEST: 1.5,
+          LoadKind.BAD_ROWS: 0.8, LoadKind.CANCEL: 1.2}
+
+
+class Load(NamedTuple):
+    """One thing that a user does, ``pause_seconds`` after the one before.
+
+    ``which``, from 0 to below 1, chooses among what was submitted so far, where the kind needs that; of the newest few
+    for a cancel, which is to meet jobs that still wait or run.
+    """
+
+    kind: LoadKind
+    pause_seconds: float
+    name: str
+    rows: int
+    which: float
+
+
+def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
+    """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
+
+    The first twelve faults meet every kind, and every process by a plain kill: a short run is no lucky one.
+    """
+    draw = random.Random(f"faults {seed}")
+    first = [(FaultKind.KILL, name) for name in WEIGHTS]
+    first += [(kind, "") for kind in FaultKind if kind is not FaultKind.KILL]
+    draw.shuffle(first)
+    for kind, name in first:
+        yield _fault(draw, kind, name, points)
+    while True:
+        yield _fault(draw, _pick(draw, _KINDS), "", points)
+
+
+def _fault(draw: random.Random, kind: FaultKind, name: str, points: Sequence[tuple[str, str]]) -> Fault:
+    pause = draw.uniform(*_CALM_SECONDS) if draw.random() < _CALM_SHARE else draw.expovariate(1 / _QUICK_SECONDS)
+    match kind:
+        case FaultKind.CRASH_POINT if points:
+            process, point = draw.choice(points)
+            return Fault(kind, pause, (process,), point=point)
+        case FaultKind.PAIR:
+            one = _pick(draw, WEIGHTS)
+            other = _pick(draw, {key: weight for key, weight in WEIGHTS.items() if key != one})
+            return Fault(kind, pause, (one, other), seconds=draw.uniform(0.0, 2.0))
+        case FaultKind.FREEZE:
+            long = draw.random() < 1 / 6
+            return Fault(kind, pause, (name or _pick(draw, WEIGHTS),),
+                         seconds=draw.uniform(*_LONG_FREEZE_SECONDS) if long else draw.uniform(0.2, 3.0))
+        case FaultKind.RESTART:
+            return Fault(kind, pause, (_pick(draw, {key: WEIGHTS[key] for key in SERVICES}),))
+        case _:
+            return Fault(FaultKind.KILL, pause, (name or _pick(draw, WEIGHTS),), seconds=draw.uniform(0.0, 2.0))
+
+
+def loads(seed: int) -> Iterator[Load]:
+    """What a user does, for ever: about one thing in 2.5 s, so that training can catch up.
+
+    The first six are one of each kind, a submit before all.
+    """
+    draw = random.Random(f"loads {seed}")
+    # One must be there before anything can be done to it again.
+    first = [kind for kind in LoadKind if kind is not LoadKind.SUBMIT]
+    draw.shuffle(first)
+    for number, kind in enumerate(chain([LoadKind.SUBMIT], first, _picks(draw, _LOADS)), start=1):
+        yield Load(kind, draw.uniform(0.0, 5.0) if number > 1 else 0.0, f"{seed}-{number}.jsonl",
+                   draw.randint(MIN_ROWS, MAX_ROWS), draw.random())
+
+
+def content(seed: int, load: Load) -> bytes:
+    """The file of a load: rows that no other load of this seed has; for ``BAD_ROWS`` too many are no rows at all."""
+    draw = random.Random(f"content {seed} {load.name}")
+    lines = []
+    for number in range(load.rows):
+        a, b = draw.randint(0, 999), draw.randint(0, 999)
+        lines.append(orjson.dumps({"prompt": f"{load.name} {number}: {a} and {b}?", "completion": f"{a + b}."}))
+        if load.kind is LoadKind.BAD_ROWS and number % 3 == 0:
+            lines[-1] = b"no row " + lines[-1]
+    return b"\n".join(lines) + b"\n"
+
+
+def _picks(draw: random.Random, weights: dict[Name, float]) -> Iterator[Name]:
+    while True:
+        yield _pick(draw, weights)
+
+
+def _pick(draw: random.Random, weights: dict[Name, float]) -> Name:
+    return draw.choices(list(weights), list(weights.values()))[0]

@@ -1,0 +1,58 @@
+"""Looking at what is left when everything has stopped: each check by itself says what is wrong, or nothing.
+
+The three that matter most are programs of their own: ``trainq fsck``, the driver that trains again what the journal
+promises (:mod:`trainq.ml.rederiving`), and the checker that imports nothing of trainq.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from trainq.chaos.installation import Installation, NotInTimeError
+from trainq.files import TEMPORARY_PREFIX
+
+_PROGRAM_SECONDS = 1800.0
+_CHECKER = "trainq_checker"
+
+
+def prove(installation: Installation, folder: Path, say: Callable[[str], None]) -> list[str]:
+    """Everything that is wrong with the stopped installation, in order; reports of the programs go to ``folder``."""
+    return [*_processes(installation), *_temporaries(installation), *_programs(installation, folder, say)]
+
+
+def _processes(installation: Installation) -> list[str]:
+    return [f"process {seen.pid} ({seen.role}) still lives" for seen in installation.processes()]
+
+
+def _temporaries(installation: Installation) -> list[str]:
+    return [f"{Path(folder, name).relative_to(installation.home.root)} was left behind"
+            for folder, folders, names in os.walk(installation.home.root) for name in [*folders, *names]
+            if name.startswith(TEMPORARY_PREFIX)]
+
+
+def _programs(installation: Installation, folder: Path, say: Callable[[str], None]) -> Iterator[str]:
+    home, driver = str(installation.home.root), folder / "driver"
+    yield from _run(installation, folder, say, "fsck", "-m", "trainq.cli", "fsck")
+    wrong = list(_run(installation, folder, say, "driver", "-m", "trainq.ml.rederiving", "--home", home, "--into",
+                      str(driver)))
+    yield from wrong
+    # Without the driver's weights the checker still has its say on everything else.
+    compared = [] if wrong else ["--driver", str(driver)]
+    yield from _run(installation, folder, say, "checker", "-m", _CHECKER, home, "--receipts",
+                    str(folder / "receipts.jsonl"), *compared)
+
+
+def _run(installation: Installation, folder: Path, say: Callable[[str], None], name: str, *words: str) -> Iterator[str]:
+    say(f"{name} ...")
+    try:
+        done = installation.run(*words, seconds=_PROGRAM_SECONDS)
+    except NotInTimeError as error:
+        yield f"{name}: {error}"
+        return
+    (folder / f"{name}.out").write_text(done.stdout + done.stderr)
+    if done.returncode != 0:
+        said = (done.stdout.strip() or done.stderr.strip()).splitlines()
+        failed = [line for line in said if line.startswith("FAIL")]
+        yield f"{name} exits with {done.returncode}: {(failed or said or ['it says nothing'])[0 if failed else -1]}"

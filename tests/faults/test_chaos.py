@@ -1,0 +1,42 @@
+"""A seeded slice of ``trainq chaos``: the whole system is killed and frozen for a while, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import orjson
+import pytest
+
+from trainq import config
+from trainq.chaos import processes
+
+SEED = 1
+FAULT_SECONDS = 45
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_slice_of_chaos_loses_nothing() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp")) / "c"
+    done = subprocess.run(
+        [sys.executable, "-m", "trainq.cli", "chaos", "--seed", str(SEED), "--seconds", str(FAULT_SECONDS),
+         "--settle-seconds", "100", "--folder", str(folder), "--keep"],
+        cwd=config.project_root(), env=dict(os.environ), capture_output=True, text=True, check=False, timeout=280)
+
+    # On a failure the folder stays, and the report says where it is.
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    assert done.stdout.splitlines()[-1].startswith(f"chaos: PASS seed={SEED} ")
+    found = orjson.loads((folder / "chaos.json").read_bytes())
+    assert found["passed"]
+    assert found["kills_total"] == sum(sum(kinds.values()) for kinds in found["kills"].values()) >= 12
+    assert found["jobs"]["succeeded"] >= 3
+    assert len((folder / "receipts.jsonl").read_text().splitlines()) == found["submits"] >= 3
+    for report in ("fsck", "driver", "checker"):
+        assert (folder / f"{report}.out").read_text(), report
+    assert not processes.of_home(folder / "h")
+    shutil.rmtree(folder.parent)

@@ -1,0 +1,121 @@
+"""What is done about damage, hangs and silence, with real services: nothing lost, nothing twice, and a record of it."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+
+from installations import Installation, wait_for
+from trainq import checkpoints
+
+pytestmark = pytest.mark.slow
+
+FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "2",
+        "TRAINQ_TRAIN_CHECKPOINT_SECONDS": "1"}
+
+
+def rows_file(installation: Installation, name: str, rows: int) -> Path:
+    path = installation.folder / name
+    path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
+                              for row in range(rows)))
+    return path
+
+
+def submit(installation: Installation, name: str, rows: int) -> None:
+    installation.trainq("submit", str(rows_file(installation, name, rows)))
+
+
+def types(installation: Installation) -> list[str]:
+    return [event["type"] for event in installation.events()]
+
+
+def training_process(installation: Installation) -> psutil.Process | None:
+    """The one that the fork server has forked."""
+    servers = [process for process in installation.processes() if "services.trainer.forkserver" in process.cmdline()]
+    parents = {process.pid for process in servers}
+    return next((process for process in servers if process.ppid() in parents), None)
+
+
+def logged(installation: Installation, service: str, event: str) -> list[dict[str, Any]]:
+    path = installation.home.logs / f"{service}.log"
+    lines = [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return [line for line in lines if line["event"] == event]
+
+
+def prove(installation: Installation) -> str:
+    """The independent checker's verdict on the stopped installation."""
+    installation.supervisorctl("stop", "all")
+    done = subprocess.run([sys.executable, "-m", "trainq_checker", str(installation.home.root)], capture_output=True,
+                          text=True, check=False, env=installation.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_what_a_damaged_generation_held_is_trained_again(installation: Installation) -> None:
+    installation.settings = FAST
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    for name in ("a.jsonl", "b.jsonl"):
+        submit(installation, name, 12)
+    wait_for(lambda: len(installation.jobs("succeeded")) == 2, "both are trained", 120)
+    second = installation.jobs("succeeded")[0]["result"]["checkpoint"]
+    installation.supervisorctl("stop", "all")
+    weights = installation.home.checkpoints / second / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+
+    installation.supervisorctl("start", "all")
+    wait_for(lambda: "JobUncovered" in types(installation), "the loss is in the journal", 120)
+    wait_for(lambda: len(installation.jobs("succeeded")) == 2, "it is trained again", 120)
+    assert [event["body"]["job"] for event in installation.events() if event["type"] == "JobUncovered"] == ["train-2"]
+    assert "CheckpointDamaged" in types(installation)
+    ((name, kept),) = checkpoints.list_set_aside(installation.home.checkpoints)
+    assert str(name) == second
+    assert kept.is_dir()
+    assert "1 set aside" in prove(installation)
+
+
+def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installation: Installation) -> None:
+    installation.settings = {**FAST, "TRAINQ_TRAINER_HANG_SECONDS": "5", "TRAINQ_TRAINER_HANG_FACTOR": "2"}
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    submit(installation, "a.jsonl", 600)
+    wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
+    hung = training_process(installation)
+    assert hung is not None
+    os.kill(hung.pid, signal.SIGSTOP)
+    (line,) = wait_for(lambda: logged(installation, "trainer", "training_process_hangs"), "it is noticed", 120)
+    assert line["job"] == "train-1"
+    assert "training_process.py" in line["stacks"]
+    assert "a step is missing" in line["reason"] or "a checkpoint" in line["reason"]
+    wait_for(lambda: installation.jobs("succeeded"), "the job goes on to its end", 200)
+    assert not hung.is_running()
+    prove(installation)
+
+
+def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Installation) -> None:
+    installation.settings = {**FAST, "TRAINQ_BROKER_LEASE_SECONDS": "2", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "0.5"}
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    submit(installation, "a.jsonl", 600)
+    wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
+    broker = installation.pid("broker")
+    steps = installation.home.metrics / "train-1.jsonl"
+    before = len(steps.read_bytes().splitlines())
+    os.kill(broker, signal.SIGSTOP)
+    try:
+        # Far longer than a lease, by what the trainer has done meanwhile: it trains on without the broker.
+        wait_for(lambda: logged(installation, "trainer", "broker_does_not_take_it"), "the trainer misses the broker")
+        wait_for(lambda: len(steps.read_bytes().splitlines()) >= before + 40, "the training goes on", 120)
+    finally:
+        os.kill(broker, signal.SIGCONT)
+    wait_for(lambda: installation.jobs("succeeded"), "it is trained", 200)
+    assert types(installation).count("LeaseGranted") == 2, "one for its preparation and one for its training"
+    prove(installation)

@@ -1,0 +1,134 @@
+"""The test of the tests: each bug that would break the promise is planted into a copy of the tree, and must be caught.
+
+A bug is a change of the source; where its old text is no longer there exactly once, the bug is stale and says so. The
+same tests must pass without any bug. ``docs/reliability.md`` shows this table.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from trainq import config
+
+pytestmark = pytest.mark.slow
+
+ROOT = config.project_root()
+COPIED = ("services", "shared", "tests", "pyproject.toml", "supervisord.conf", "trainq.toml", "examples", "docs")
+DESK = "tests/unit/services/broker/test_desk_faults.py"
+TRAINING = "tests/unit/trainq/ml/test_training.py"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bug:
+    """``edits``: (old text, new text) in ``path``. ``caught_by``: the tests of which at least one must fail."""
+
+    name: str
+    path: str
+    edits: tuple[tuple[str, str], ...]
+    caught_by: str
+
+
+BUGS = (
+    Bug(name="acknowledge before commit", path="services/broker/app.py",
+        edits=(("                answered.append((message, request, replies[message.payload]))\n",
+                "                answered.append((message, request, replies[message.payload]))\n"
+                "                self._requests.reply(message, self._envelope(*answered[-1]))\n"),),
+        caught_by="tests/unit/services/broker/test_app.py"),
+    Bug(name="missing fsync of the file", path="shared/trainq/files.py",
+        edits=(("                stream.flush()\n                _sync_file(stream.fileno())\n",
+                "                stream.flush()\n"),),
+        caught_by="tests/unit/test_durability.py"),
+    Bug(name="missing fsync of the folder", path="shared/trainq/files.py",
+        edits=(("    _sync_directory(destination.parent)\n", ""),),
+        caught_by="tests/unit/test_durability.py"),
+    Bug(name="offset stored outside the checkpoint", path="shared/trainq/ml/training.py",
+        edits=(("        run.metrics.append(metrics)\n",
+                "        run.metrics.append(metrics)\n"
+                "        (run.home.root / 'offset').write_text(str(line.facts.cursor.job_step))\n"),
+               ("        _place_cursor(line, job, plan)\n",
+                "        _place_cursor(line, job, plan)\n"
+                "        if line.facts.cursor.job_step and (home.root / 'offset').exists():\n"
+                "            line.facts = msgspec.structs.replace(line.facts, cursor=msgspec.structs.replace(\n"
+                "                line.facts.cursor, job_step=int((home.root / 'offset').read_text())))\n")),
+        caught_by=f"{TRAINING}::test_steps_after_the_last_checkpoint_are_done_again_and_counted_once"),
+    Bug(name="resume by highest step", path="shared/trainq/checkpoints.py",
+        edits=(("sorted(found, reverse=True)", "sorted(found, key=lambda f: (f[0].step, f[0]), reverse=True)"),),
+        caught_by="tests/unit/trainq/test_checkpoints.py"),
+    Bug(name="lost fencing check", path="services/broker/endings.py",
+        edits=(("    if row.state is not JobState.RUNNING or row.token != token:\n        raise StaleLeaseError(",
+                "    if row.state is not JobState.RUNNING:\n        raise StaleLeaseError("),),
+        caught_by="tests/unit/services/broker/test_endings.py"),
+    Bug(name="skipped requeue", path="services/broker/reconciling.py",
+        edits=(("        for row in uncovered\n", "        for row in uncovered[1:]\n"),),
+        caught_by=DESK),
+    Bug(name="attempt counted after delivery", path="services/broker/desk.py",
+        edits=(("attempt=row.attempts + 1", "attempt=row.attempts"),),
+        caught_by=DESK),
+    Bug(name="RNG not restored", path="shared/trainq/ml/checkpointing.py",
+        edits=(("    randomness.restore(_read_tensors(path / _RNG), state.rng)\n", ""),),
+        caught_by="tests/unit/trainq/ml/test_checkpointing.py::test_the_generators_draw_what_they_would_have_drawn"),
+    Bug(name="scheduler not restored", path="shared/trainq/ml/training.py",
+        edits=(("optimizer.adopt(line.optimizer, settings, facts.step)",
+                "optimizer.adopt(line.optimizer, settings, line.unpublished_steps)"),),
+        caught_by=f"{TRAINING}::test_stopped_and_resumed_is_undisturbed"),
+    Bug(name="off-by-one cursor", path="shared/trainq/ml/training.py",
+        edits=(("        cursor = msgspec.structs.replace(cursor, token=job.token)\n",
+                "        cursor = msgspec.structs.replace(cursor, token=job.token, job_step=cursor.job_step - 1)\n"),),
+        caught_by=f"{TRAINING}::test_stopped_and_resumed_is_undisturbed"),
+    Bug(name="dedupe against failed jobs", path="shared/trainq/jobs.py",
+        edits=(("COUNTS_AS_DUPLICATE = frozenset({JobState.HELD,",
+                "COUNTS_AS_DUPLICATE = frozenset({JobState.QUARANTINED, JobState.HELD,"),),
+        caught_by="tests/unit/services/broker/test_desk.py"),
+)
+
+
+def run_tests(tree: Path, *nodes: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{tree / 'shared'}:{tree}", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, "-m", "pytest", "-x", "-q", *nodes], cwd=tree, env=environment, check=False,
+                          capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, in which one bug at a time is planted and taken out again."""
+    copied = tmp_path_factory.mktemp("tree")
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, copied / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, copied / name)
+    return copied
+
+
+def test_without_a_bug_the_same_tests_pass(tree: Path) -> None:
+    done = run_tests(tree, *sorted({bug.caught_by for bug in BUGS}))
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
+def test_a_planted_bug_is_caught(bug: Bug, tree: Path) -> None:
+    path = tree / bug.path
+    clean = planted = path.read_text()
+    for old, new in bug.edits:
+        assert planted.count(old) == 1, f"stale: in {bug.path} the text {old!r} is there {planted.count(old)} times"
+        planted = planted.replace(old, new)
+    path.write_text(planted)
+    try:
+        done = run_tests(tree, bug.caught_by)
+    finally:
+        path.write_text(clean)
+    # 1: tests ran and failed. 2 and more would mean that the bug broke the program before any test could look.
+    assert done.returncode == 1, f"not caught, pytest's exit code {done.returncode}:\n{done.stdout[-3000:]}"
+
+
+def test_the_table_in_the_docs_names_every_bug() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    for bug in BUGS:
+        assert f"| {bug.name} |" in text, bug.name
+        assert bug.caught_by.split("::")[0] in text, bug.caught_by

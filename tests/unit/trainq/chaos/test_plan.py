@@ -1,0 +1,79 @@
+"""The plan is the seed's and nothing else's, and meets everything that there is."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import orjson
+import pytest
+
+from trainq.chaos import plan
+from trainq.chaos.plan import FaultKind, LoadKind
+from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
+
+POINTS = [("broker", "files.fsync"), (TRAINING, "training.stepped"), ("watcher", "files.rename")]
+EVERYONE = {*SERVICES, TRAINING, FORK_SERVER, SUPERVISORD}
+
+
+def test_a_seed_always_plans_the_same_and_another_one_something_else() -> None:
+    def both(seed: int) -> tuple[list[plan.Fault], list[plan.Load]]:
+        return list(islice(plan.faults(seed, POINTS), 200)), list(islice(plan.loads(seed), 200))
+
+    assert both(7) == both(7)
+    assert both(7)[0] != both(8)[0]
+    assert both(7)[1] != both(8)[1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_first_dozen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
+    first = list(islice(plan.faults(seed, POINTS), 12))
+    assert {fault.kind for fault in first} == set(FaultKind)
+    assert {fault.processes[0] for fault in first if fault.kind is FaultKind.KILL} == EVERYONE
+
+
+def test_in_the_long_run_each_kind_meets_each_process_that_it_can() -> None:
+    met: dict[FaultKind, set[str]] = {kind: set() for kind in FaultKind}
+    for fault in islice(plan.faults(1, POINTS), 2000):
+        met[fault.kind].update(fault.processes)
+    assert met[FaultKind.KILL] == met[FaultKind.PAIR] == met[FaultKind.FREEZE] == EVERYONE
+    assert met[FaultKind.RESTART] == set(SERVICES), "supervisorctl knows the programs alone"
+    assert met[FaultKind.CRASH_POINT] == {process for process, _ in POINTS}
+
+
+def test_the_numbers_of_faults_are_in_their_bounds() -> None:
+    for fault in islice(plan.faults(3, POINTS), 1000):
+        assert 0 <= fault.pause_seconds < 30
+        assert len(fault.processes) == (2 if fault.kind is FaultKind.PAIR else 1)
+        assert len(set(fault.processes)) == len(fault.processes)
+        assert (fault.processes[0], fault.point) in POINTS if fault.kind is FaultKind.CRASH_POINT else not fault.point
+    frozen = [fault.seconds for fault in islice(plan.faults(3, POINTS), 1000) if fault.kind is FaultKind.FREEZE]
+    assert min(frozen) >= 0.2
+    assert any(seconds > 5 for seconds in frozen), "some outlast a lease"
+
+
+def test_without_crash_points_there_is_a_kill_instead() -> None:
+    assert all(fault.kind is not FaultKind.CRASH_POINT for fault in islice(plan.faults(1, []), 500))
+
+
+def test_the_load_begins_with_a_submit_does_everything_and_is_paced() -> None:
+    loads = list(islice(plan.loads(2), 1000))
+    assert loads[0].kind is LoadKind.SUBMIT
+    assert {load.kind for load in loads[:6]} == {load.kind for load in loads[6:]} == set(LoadKind)
+    assert 2.0 < sum(load.pause_seconds for load in loads) / len(loads) < 3.0
+    assert all(0 <= load.which < 1 and plan.MIN_ROWS <= load.rows <= plan.MAX_ROWS for load in loads)
+    assert len({load.name for load in loads}) == len(loads)
+
+
+def test_a_loads_file_is_its_own_and_always_the_same() -> None:
+    loads = [load for load in islice(plan.loads(4), 60) if load.kind is LoadKind.SUBMIT]
+    contents = [plan.content(4, load) for load in loads]
+    assert contents == [plan.content(4, load) for load in loads]
+    rows = [line for content in contents for line in content.splitlines()]
+    assert len(set(rows)) == len(rows) == sum(load.rows for load in loads)
+    assert all(orjson.loads(row).keys() == {"prompt", "completion"} for row in rows)
+
+
+def test_bad_rows_are_more_than_a_home_allows() -> None:
+    bad = next(load for load in plan.loads(4) if load.kind is LoadKind.BAD_ROWS)
+    lines = plan.content(4, bad).splitlines()
+    assert sum(not line.startswith(b"{") for line in lines) > 0.1 * len(lines)
