@@ -72,7 +72,8 @@ def test_any_bytes_in_any_blocks_give_the_lines_between_the_newlines(
     assert [(line.number, line.content) for line in found] == expected
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n \r\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0), gzip.compress(b"\n", mtime=0),
+@pytest.mark.parametrize("content", [b"", b"\n\n \r\n", b"\xef\xbb\xbf",
+                                     gzip.compress(b"", mtime=0), gzip.compress(b"\n", mtime=0),
                                      zstd(b""), SKIPPABLE_FRAME])
 def test_a_file_without_rows_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(InputError, match="no rows") as caught:
