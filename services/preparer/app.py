@@ -29,8 +29,7 @@ class Preparer:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._peer = Peer(process, topics=(b"event.JobSubmitted", b"event.BrokerStarted"))
-        # What an earlier life had half written.
-        files.sweep_temporaries(process.home.cache)
+        files.sweep_temporaries(process.home.cache, process.home.rejected)
 
     def close(self) -> None:
         self._process.set_state(Lifecycle.STOPPED)

@@ -86,7 +86,7 @@ class TrainingProcess:
         determinism.enforce()
         determinism.set_threads(self._arguments.threads)
         lock = _wait_for_lock(self._home)
-        files.sweep_temporaries(self._home.checkpoints)
+        files.sweep_temporaries(self._home.checkpoints, self._home.root)
         self._line = self._open_line()
         while not isinstance(order := self._next_order(), wire.Stop):
             if isinstance(order, wire.Train):

@@ -12,8 +12,6 @@ from trainq import files
 from trainq.messages import Lifecycle
 from trainq.service import Peer, Process
 
-# The command line copies into the same spool: a copy that nothing was written to for an hour is nobody's.
-SPOOL_SECONDS = 3600.0
 # What cannot be claimed is left alone this long, then tried again: somebody may have mended it.
 STUCK_SECONDS = 10.0
 # Never a busy loop: a settled file with a writer is looked at a few times a second at most.
@@ -29,8 +27,8 @@ class Watcher:
         self._settling = Settling(process.settings.watcher.settle_seconds)
         self._notices = Notices(process.home.inbox, process.log)
         process.poller.watch_descriptor(self._notices.descriptor)
-        # What an earlier life of this process had half copied.
-        files.sweep_temporaries(process.home.data / "spool", SPOOL_SECONDS)
+        home = process.home
+        files.sweep_temporaries(home.claimed, home.spool, home.data, home.rejected)
         self._carrier = Carrier(process, self._peer)
         # What could not be claimed: when to try again (monotonic seconds), and why.
         self._stuck: dict[Entry, tuple[float, str]] = {}

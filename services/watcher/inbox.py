@@ -191,7 +191,6 @@ def leftover_claims(home: Home) -> list[Claim]:
     What the watcher cannot have put there is a claim too, with a fault: it is refused, never deleted.
     """
     found: list[tuple[int, Claim]] = []
-    files.sweep_temporaries(home.claimed)
     for item in home.claimed.iterdir():
         inside = _inside(item)
         if inside == []:

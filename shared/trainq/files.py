@@ -16,7 +16,6 @@ import fcntl
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,25 +164,40 @@ def replace_link(link: Path, target: str) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A fresh name in the same folder that every reader ignores and every sweep may remove."""
-    return path.parent / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    """A fresh name in the same folder that every reader ignores; it says which process writes it."""
+    writer = os.getpid()
+    return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{secrets.token_hex(8)}"
 
 
-def sweep_temporaries(folder: Path, older_than_seconds: float = 0.0) -> list[Path]:
-    """Remove what a killed writer left in ``folder``. Only the folder's owner calls this, under its lock, at start.
+def sweep_temporaries(*folders: Path) -> list[Path]:
+    """Remove what killed writers left in ``folders``; what a living process may still be writing stays.
 
-    Where others write too, ``older_than_seconds`` spares what somebody may still be writing.
+    So several processes may write, and sweep, in one folder. Each sweeps at its start where it writes.
     """
-    before = time.time() - older_than_seconds
-    found = folder.iterdir() if folder.is_dir() else ()
-    swept = [entry for entry in found
-             if entry.name.startswith(TEMPORARY_PREFIX) and (not older_than_seconds or entry.lstat().st_mtime < before)]
+    swept = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()
+             if entry.name.startswith(TEMPORARY_PREFIX) and not _has_writer(entry.name)]
     for entry in swept:
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
     return swept
+
+
+def _has_writer(name: str) -> bool:
+    pid, _, rest = name.removeprefix(TEMPORARY_PREFIX).partition("-")
+    return pid.isdecimal() and _born(int(pid)) == rest.partition("-")[0] != ""
+
+
+def _born(pid: int) -> str:
+    """When a process was started, in clock ticks since boot: tells it from a later one with its pid. Empty if none.
+
+    Field 22 of /proc/PID/stat (man 5 proc); the second one, the command in brackets, may hold anything.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
     ``before_publishing`` is told the number of bytes read; ``on_chunk`` is called before each MiB. Both may raise;
     then nothing is stored.
     """
-    spool = home.data / "spool"
+    spool = home.spool
     files.make_directory(spool)
     hasher, size_bytes = blake3(), 0
     spooled = files.temporary_beside(spool / "x")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from installations import wait_for
 from trainq import config
 from trainq.chaos import processes
 
@@ -19,7 +21,9 @@ SEED = 1
 FAULT_SECONDS = 45
 
 
-@pytest.mark.slow
+pytestmark = pytest.mark.slow
+
+
 @pytest.mark.timeout(300)
 def test_a_slice_of_chaos_loses_nothing() -> None:
     folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp")) / "c"
@@ -40,3 +44,21 @@ def test_a_slice_of_chaos_loses_nothing() -> None:
         assert (folder / f"{report}.out").read_text(), report
     assert not processes.of_home(folder / "h")
     shutil.rmtree(folder.parent)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_it_ends_everything_that_it_started(number: signal.Signals) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp")) / "c"
+    chaos = subprocess.Popen(
+        [sys.executable, "-m", "trainq.cli", "chaos", "--seconds", "60", "--folder", str(folder)],
+        cwd=config.project_root(), env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: {"broker", "trainer"} <= {one.role for one in processes.of_home(folder / "h")}, "they run")
+        chaos.send_signal(number)
+        chaos.communicate(timeout=60)
+        assert chaos.returncode == 130
+        assert not processes.of_home(folder / "h")
+    finally:
+        chaos.kill()
+        chaos.communicate()
+        shutil.rmtree(folder.parent)

@@ -50,7 +50,8 @@ _ANSWER_SECONDS = 60.0
 _TALK_SECONDS = 10.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
-_POINTS_OF_TRAINING = ("checkpoint.", "training.")
+# Who reaches the crash points of a family; what is not here is everybody's.
+_OWNERS = {"journal": ("broker",), "checkpoint": (processes.TRAINING,), "training": (processes.TRAINING,)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,19 +102,10 @@ class Outcome:
 
 
 def crash_pairs() -> list[tuple[str, str]]:
-    """Which process may be killed at which crash point: its own points, and those that all share."""
-    pairs = []
-    for point in sorted(crashpoints.POINTS):
-        owner = point.partition(".")[0]
-        if point.startswith(_POINTS_OF_TRAINING):
-            pairs.append((processes.TRAINING, point))
-        elif owner == "journal":
-            pairs.append(("broker", point))
-        elif owner in processes.SERVICES:
-            pairs.append((owner, point))
-        else:
-            pairs += [(name, point) for name in (*processes.SERVICES, processes.TRAINING)]
-    return pairs
+    """Which process can be killed at which crash point: those of one owner, and those that all share."""
+    everybody = (*processes.SERVICES, processes.TRAINING)
+    return [(name, point) for point in sorted(crashpoints.POINTS)
+            for name in _OWNERS.get(point.partition(".")[0], everybody)]
 
 
 class UserFailedError(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -33,6 +34,8 @@ def _run(arguments: Namespace, context: Context) -> int:
     from trainq.chaos.campaign import Campaign, Order
 
     console = context.console
+    # Whoever ends this ends what it has started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if arguments.folder is None:
         folder = Path(tempfile.mkdtemp(prefix="tq"))
     else:

@@ -79,6 +79,11 @@ class Home(msgspec.Struct, frozen=True):
     def status_socket(self) -> Path:
         return self.run / "status.sock"
 
+    @property
+    def spool(self) -> Path:
+        """Where files are copied to before they have their place in ``data``."""
+        return self.data / "spool"
+
     def folders(self) -> tuple[Path, ...]:
         """Every folder that a service may expect to be there."""
         return (self.root, self.inbox, self.claimed, self.control, self.rejected, self.data, self.cache, self.metrics,

@@ -74,12 +74,21 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     files.acquire_lock(tmp_path / "l", "x").release()
 
 
-def test_sweep_removes_only_temporaries(tmp_path: Path) -> None:
+def test_sweep_removes_what_dead_writers_left_and_nothing_else(tmp_path: Path) -> None:
+    code = f"""
+from trainq import files; from pathlib import Path
+place = Path({str(tmp_path / 'x')!r})
+files.temporary_beside(place).write_bytes(b"")
+files.temporary_beside(place).mkdir()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
     (tmp_path / "keep").write_bytes(b"")
-    files.temporary_beside(tmp_path / "x").write_bytes(b"")
-    files.temporary_beside(tmp_path / "x").mkdir()
-    assert len(files.sweep_temporaries(tmp_path)) == 2
-    assert os.listdir(tmp_path) == ["keep"]
+    mine = files.temporary_beside(tmp_path / "x")
+    mine.write_bytes(b"")
+    of_an_earlier_boot = tmp_path / f"{files.TEMPORARY_PREFIX}{os.getpid()}-1-abc"
+    of_an_earlier_boot.write_bytes(b"")
+    assert len(files.sweep_temporaries(tmp_path, tmp_path / "none")) == 3
+    assert sorted(tmp_path.iterdir()) == sorted([mine, tmp_path / "keep"])
 
 
 def test_replace_link_swaps_at_once(tmp_path: Path) -> None:

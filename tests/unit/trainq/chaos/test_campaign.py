@@ -38,5 +38,6 @@ def test_shared_points_are_everybodys_and_own_points_their_owners() -> None:
     pairs = campaign.crash_pairs()
     everybody = {*processes.SERVICES, processes.TRAINING}
     assert {process for process, point in pairs if point == "files.fsync"} == everybody
-    assert [process for process, point in pairs if point == "training.stepped"] == [processes.TRAINING]
+    for family, owner in (("journal", "broker"), ("training", processes.TRAINING), ("checkpoint", processes.TRAINING)):
+        assert {process for process, point in pairs if point.startswith(f"{family}.")} == {owner}
     assert len(set(pairs)) == len(pairs)

@@ -59,21 +59,25 @@ def test_the_last_partial_batch_is_trained(tiny_model: Path, home: Home, make_sh
     assert [metrics.tokens for metrics in script.steps] == [12, 12, 4, 12, 12, 4]
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[str, object]:
-    """What an undisturbed run gave; filled by the first test that makes one."""
-    return {}
+@pytest.fixture
+def shard(make_shard: MakeShard) -> Path:
+    return make_shard(LENGTHS)
+
+
+@pytest.fixture
+def undisturbed(tiny_model: Path, tmp_path: Path, shard: Path) -> dict[str, object]:
+    """What an undisturbed run of the job over ``shard`` gives, in a home of its own."""
+    elsewhere = Home(tmp_path / "undisturbed")
+    for folder in elsewhere.folders():
+        folder.mkdir(parents=True, exist_ok=True)
+    train(start(tiny_model, elsewhere), job_over(shard), elsewhere)
+    return {"digests": digests(elsewhere), "metrics": metric_lines(elsewhere)}
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_stopped_and_resumed_is_undisturbed(tiny_model: Path, home: Home, make_shard: MakeShard, stop_at: int,
+def test_stopped_and_resumed_is_undisturbed(tiny_model: Path, home: Home, shard: Path, stop_at: int,
                                             undisturbed: dict[str, object]) -> None:
-    job = job_over(make_shard(LENGTHS))
-    if not undisturbed:
-        train(start(tiny_model, home), job, home)
-        undisturbed |= {"digests": digests(home), "metrics": metric_lines(home)}
-        for path in checkpoints.list_generations(home.checkpoints):
-            path.rename(home.root / path.name)
+    job = job_over(shard)
     outcome, first = train(start(tiny_model, home), job, home, Script(at=stop_at))
     assert outcome.ending is Ending.STOPPED
     assert (head(home).facts.reason, head(home).facts.cursor.done) == ("stop", False)
@@ -86,8 +90,8 @@ def test_stopped_and_resumed_is_undisturbed(tiny_model: Path, home: Home, make_s
 
 
 def test_steps_after_the_last_checkpoint_are_done_again_and_counted_once(
-        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
-    job = job_over(make_shard(LENGTHS))
+        tiny_model: Path, home: Home, shard: Path, undisturbed: dict[str, object]) -> None:
+    job = job_over(shard)
     train(start(tiny_model, home), job, home, Script(at=2))
     # The next life does two steps that no checkpoint covers, and its last line is torn.
     train(checkpointing.restore(head(home)), job, home, Script(at=4, what=Wish.CANCEL))
@@ -95,6 +99,7 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_counted_once(
         stream.write(b'{"step":5,"job_')
     train(checkpointing.restore(head(home)), job, home)
     assert [line["job_step"] for line in metric_lines(home)] == [1, 2, 3, 4, 5, 6]
+    assert {"digests": digests(home), "metrics": metric_lines(home)} == undisturbed
 
 
 def test_two_files_are_one_line(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
