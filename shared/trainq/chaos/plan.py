@@ -91,23 +91,30 @@ class Load(NamedTuple):
 def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
     """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
 
-    The first twelve faults meet every kind, and every process by a plain kill: a short run is no lucky one.
+    The first twelve faults meet every kind, and every process by a plain kill, and no crash point comes again before
+    all have come: a short run is no lucky one.
     """
     draw = random.Random(f"faults {seed}")
+    deck = _decks(draw, points)
     first = [(FaultKind.KILL, name) for name in WEIGHTS]
     first += [(kind, "") for kind in FaultKind if kind is not FaultKind.KILL]
     draw.shuffle(first)
     for kind, name in first:
-        yield _fault(draw, kind, name, points)
+        yield _fault(draw, kind, name, deck)
     while True:
-        yield _fault(draw, _pick(draw, _KINDS), "", points)
+        yield _fault(draw, _pick(draw, _KINDS), "", deck)
 
 
-def _fault(draw: random.Random, kind: FaultKind, name: str, points: Sequence[tuple[str, str]]) -> Fault:
+def _decks(draw: random.Random, points: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    while True:
+        yield from draw.sample(points, len(points))
+
+
+def _fault(draw: random.Random, kind: FaultKind, name: str, deck: Iterator[tuple[str, str]]) -> Fault:
     pause = draw.uniform(*_CALM_SECONDS) if draw.random() < _CALM_SHARE else draw.expovariate(1 / _QUICK_SECONDS)
     match kind:
-        case FaultKind.CRASH_POINT if points:
-            process, point = draw.choice(points)
+        case FaultKind.CRASH_POINT:
+            process, point = next(deck)
             return Fault(kind, pause, (process,), point=point)
         case FaultKind.PAIR:
             one = _pick(draw, WEIGHTS)

@@ -51,8 +51,12 @@ def test_the_numbers_of_faults_are_in_their_bounds() -> None:
     assert any(seconds > 5 for seconds in frozen), "some outlast a lease"
 
 
-def test_without_crash_points_there_is_a_kill_instead() -> None:
-    assert all(fault.kind is not FaultKind.CRASH_POINT for fault in islice(plan.faults(1, []), 500))
+def test_no_crash_point_comes_again_before_all_have_come() -> None:
+    met = [(fault.processes[0], fault.point) for fault in islice(plan.faults(4, POINTS), 200)
+           if fault.kind is FaultKind.CRASH_POINT]
+    assert len(met) > 30
+    for at in range(0, len(met) - 2, 3):
+        assert set(met[at:at + 3]) == set(POINTS)
 
 
 def test_the_load_begins_with_a_submit_does_everything_and_is_paced() -> None:
