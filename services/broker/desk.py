@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TypeVar
 
-import msgspec
-
-from services.broker import admission, endings, leasing, reconciling, views
+from services.broker import admission, endings, leasing, reconciling
+from services.broker.reading import READS, Reader, spec_of
 from services.broker.roster import Roster
 from trainq import ingest, messages
 from trainq.clock import Clock
@@ -49,12 +47,7 @@ from trainq.jobs import (
 from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
-from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TrainSpec
-
-WAITING_SHOWN = 100
-MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
-
-Entry = TypeVar("Entry", bound=msgspec.Struct)
+from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt
 
 
 class Desk:
@@ -70,6 +63,7 @@ class Desk:
         settings = configuration.settings.broker
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
+        self._reader = Reader(journal, self._queries, self.roster, clock, self._choose)
         self._head_wait = leasing.HeadWait()
         self._hold_until: float | None = None
         # Why nothing may be written: the journal is older than the checkpoints beside it.
@@ -179,10 +173,10 @@ class Desk:
 
     def _dispatch(self, request: AnyRequest) -> AnyReply:
         match request:
-            case messages.ListJobs() | messages.ShowJob() | messages.Replay() | messages.GetOverview():
-                return self._read(request)
             case messages.Heartbeat():
                 return self._heartbeat(request)
+            case _ if isinstance(request, READS):
+                return self._reader.answer(request)
             case _:
                 if self.unfit is not None:
                     raise self.unfit
@@ -212,28 +206,6 @@ class Desk:
                 return self._record(*([QueueResumed()] if paused else []))
             case messages.ReportRefusedFile():
                 return self._refuse_file(request)
-            case _:
-                raise UsageError(f"{type(request).__name__} is not known here")
-
-    def _read(self, request: AnyRequest) -> AnyReply:
-        match request:
-            case messages.ListJobs():
-                rows = self._queries.listing(kinds=request.kinds, states=request.states,
-                                             before_number=request.before_number, limit=request.limit)
-                return messages.JobList(
-                    jobs=_fitting([views.job_view(row, self.roster.progress(row.id)) for row in rows]))
-            case messages.ShowJob():
-                row = self._queries.job(request.job)
-                submission = self._queries.submission(row)
-                return messages.JobDetail(
-                    job=views.job_view(row, self.roster.progress(row.id)), waits_for=self._queries.waits_for(row.id),
-                    after_any=submission.after_any, report=views.unpack(row.report), spec=_spec(submission))
-            case messages.Replay():
-                found = self._journal.replay(request.after_seq, request.limit, request.job)
-                return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
-                                       events=_fitting([views.event_view(entry) for entry in found]))
-            case messages.GetOverview():
-                return self._overview()
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
 
@@ -309,7 +281,7 @@ class Desk:
         settings = self._configuration.settings.broker
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
-            size_bytes=row.size_bytes, spec=_spec(self._queries.submission(row)), shard=row.shard,
+            size_bytes=row.size_bytes, spec=spec_of(self._queries.submission(row)), shard=row.shard,
             shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().newest,
             best_step=row.best_step, cancel=row.cancel_reason is not None, failure=endings.failure_of(row),
             lease_seconds=settings.lease_seconds,
@@ -412,31 +384,3 @@ class Desk:
             prepare = self._queries.job(f"prepare-{row.number}") if row.kind is JobKind.TRAIN else None
             for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), prepare):
                 self._append(consequence)
-
-    # ---------------------------------------------------------------------------------------------------------- viewing
-
-    def _overview(self) -> messages.Overview:
-        line = self._queries.line()
-        running = self._queries.running()
-        training = any(row.kind is JobKind.TRAIN for row in running)
-        return messages.Overview(
-            journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
-            paused_reason=line.paused_reason, counts=self._queries.counts(),
-            running=[views.job_view(row, self.roster.progress(row.id)) for row in running],
-            waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
-            waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
-            checkpoint=line.checkpoint, step=line.step, services=self.roster.views(self._clock.monotonic()))
-
-
-def _fitting(page: list[Entry]) -> list[Entry]:
-    """As many of the first as one message holds, at least one: a reply that is too long never arrives at all."""
-    size_bytes = 0
-    for at, entry in enumerate(page):
-        size_bytes += len(messages.encode(entry))
-        if size_bytes > MAX_PAGE_BYTES and at > 0:
-            return page[:at]
-    return page
-
-
-def _spec(submission: JobSubmitted) -> TrainSpec:
-    return msgspec.convert(submission.spec, TrainSpec)

@@ -41,6 +41,9 @@ class JobState(StrEnum):
 
 ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED, JobState.REJECTED})
 
+# Ended by a fault; `trainq retry` takes what was set aside up again.
+FAILED = frozenset({JobState.FAILED, JobState.QUARANTINED, JobState.REJECTED})
+
 # The states in which content counts as already submitted; content that failed may come again.
 COUNTS_AS_DUPLICATE = frozenset({JobState.HELD, JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED})
 

@@ -29,6 +29,8 @@ BAD_ROWS_SHOWN = 5
 def _configure_list(parser: ArgumentParser) -> None:
     parser.add_argument("--state", action="append", default=[], choices=[state.value for state in JobState],
                         help="only jobs in this state; may be repeated")
+    parser.add_argument("--failed", action="store_true",
+                        help="only jobs with a failed attempt or set aside: attempts, last error, when tried again")
     parser.add_argument("--kind", choices=[*(kind.value for kind in JobKind), "all"], default=JobKind.TRAIN.value,
                         help="default: train")
     parser.add_argument("--limit", type=types.positive, default=DEFAULT_LIMIT, metavar="N",
@@ -41,27 +43,27 @@ def _list(arguments: Namespace, context: Context) -> int:
     states = tuple(JobState(state) for state in arguments.state)
     limit = None if arguments.all else arguments.limit
     # One more than shown tells whether there are more.
-    found, source = _find(context, kinds, states, None if limit is None else limit + 1)
+    ask = ListJobs(request_id="", kinds=kinds, states=states, failed_only=arguments.failed)
+    found, source = _find(context, ask, None if limit is None else limit + 1)
     shown = found[:limit]
     if context.console.json:
         context.console.emit({"jobs": msgspec.to_builtins(shown), "more": len(found) > len(shown), "source": source})
         return 0
     if shown:
-        for line in job_lines(shown, context.console):
+        for line in (failed_lines if arguments.failed else job_lines)(shown, context.console):
             context.console.line(line)
     else:
-        context.console.say("no jobs" if not states else "no such jobs")
+        context.console.say("no such jobs" if states or arguments.failed else "no jobs")
     if len(found) > len(shown):
         context.console.say(f"these are the newest {limit}; trainq list --all shows all")
     return 0
 
 
-def _find(context: Context, kinds: tuple[JobKind, ...], states: tuple[JobState, ...],
-          limit: int | None) -> tuple[list[JobView], str]:
+def _find(context: Context, ask: ListJobs, limit: int | None) -> tuple[list[JobView], str]:
     found: list[JobView] = []
     try:
         with BrokerClient(context.home) as broker:
-            for job in all_jobs(broker, kinds, states):
+            for job in all_jobs(broker, ask):
                 found.append(job)
                 if len(found) == limit:
                     break
@@ -69,11 +71,12 @@ def _find(context: Context, kinds: tuple[JobKind, ...], states: tuple[JobState, 
         seen, source, _ = picturing.last_written(context, error)
         context.console.say("only jobs that run or wait are in it")
         known = sorted((*seen.running, *seen.waiting), key=lambda job: -job.number)
-        return [job for job in known if job.kind in kinds and (not states or job.state in states)][:limit], source
+        return [job for job in known if job.kind in ask.kinds and (not ask.states or job.state in ask.states)
+                and (not ask.failed_only or job.failures)][:limit], source
     return found, "broker"
 
 
-def all_jobs(broker: BrokerClient, kinds: tuple[JobKind, ...], states: tuple[JobState, ...]) -> Iterator[JobView]:
+def all_jobs(broker: BrokerClient, ask: ListJobs) -> Iterator[JobView]:
     """Jobs, newest first, asked for page by page.
 
     A page may end between two jobs of one number (a train job and its preparation), so the next one begins with that
@@ -83,8 +86,8 @@ def all_jobs(broker: BrokerClient, kinds: tuple[JobKind, ...], states: tuple[Job
     page: list[JobView] = []
     while True:
         known = {job.id for job in page}
-        page = broker.call(ListJobs(request_id=new_request_id(), kinds=kinds, states=states, before_number=before,
-                                    limit=PAGE), JobList, timeout_seconds=picturing.ANSWER_SECONDS).jobs
+        asked = msgspec.structs.replace(ask, request_id=new_request_id(), before_number=before, limit=PAGE)
+        page = broker.call(asked, JobList, timeout_seconds=picturing.ANSWER_SECONDS).jobs
         yield from (job for job in page if job.id not in known)
         if len(page) < PAGE:
             return
@@ -100,6 +103,18 @@ def job_lines(jobs: list[JobView], console: Console) -> list[str]:
         Column("took", right=True), Column("", flexible=True)]
     rows = [[job.id, job.state.value, job.name, job.priority, str(job.rows or ""), moment(job.submitted_at),
              wording.took(job), wording.standing(job)] for job in jobs]
+    return table(columns, rows, console.width)
+
+
+def failed_lines(jobs: list[JobView], console: Console) -> list[str]:
+    """A table of jobs with what went wrong."""
+    columns = [
+        Column("job"),
+        Column("state", paint=lambda cell: console.paint(cell, wording.STATE_STYLES.get(cell.strip(), ""))),
+        Column("name", flexible=True), Column("attempts", right=True), Column("failed", right=True),
+        Column("tried again"), Column("last error", flexible=True)]
+    rows = [[job.id, job.state.value, job.name, str(job.attempts), str(job.failures), wording.tried_again(job),
+             job.reason] for job in jobs]
     return table(columns, rows, console.width)
 
 

@@ -22,8 +22,8 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.jobs import ENDED, JobKind, JobState
-from trainq.messages import Events, GetOverview, JobDetail, JobView, Overview, Replay, ShowJob
+from trainq.jobs import ENDED, JobState
+from trainq.messages import Events, GetOverview, JobDetail, JobView, ListJobs, Overview, Replay, ShowJob
 
 EXIT_NOT_SUCCEEDED = 1
 POLL_SECONDS = 0.3
@@ -47,7 +47,7 @@ def _run(arguments: Namespace, context: Context) -> int:
 def _unfinished(context: Context) -> list[str]:
     states = tuple(state for state in JobState if state not in ENDED)
     with BrokerClient(context.home) as broker:
-        return [job.id for job in all_jobs(broker, (JobKind.TRAIN,), states)][::-1]
+        return [job.id for job in all_jobs(broker, ListJobs(request_id="", states=states))][::-1]
 
 
 def wait_for(jobs: list[str], context: Context) -> tuple[list[dict[str, Any]], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from trainq.cli import rendering
-from trainq.jobs import JobState
+from trainq.jobs import FAILED, JobState
 from trainq.messages import JobView, Progress
 
 STATE_STYLES = {
@@ -55,6 +55,15 @@ def took(job: JobView) -> str:
     if job.started_at is None or job.ended_at is None:
         return ""
     return rendering.duration(job.ended_at - job.started_at)
+
+
+def tried_again(job: JobView) -> str:
+    """When a job that failed is tried again, or by what command."""
+    if job.state is JobState.QUEUED:
+        return rendering.moment(job.retry_at) if job.retry_at else "next"
+    if job.state is JobState.RUNNING:
+        return "now"
+    return f"trainq retry {job.number}" if job.state in FAILED else ""
 
 
 def ending(job: JobView) -> list[str]:

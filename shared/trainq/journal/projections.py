@@ -24,6 +24,7 @@ import msgspec
 from trainq.errors import NotFoundError, TransitionError
 from trainq.jobs import (
     ENDED,
+    FAILED,
     AnyEvent,
     AttemptFailed,
     CancelRequested,
@@ -57,7 +58,10 @@ from trainq.jobs import (
     transition,
 )
 
-SCHEMA = """
+# Jobs that people ask for by ``list --failed``: an index serves exactly this condition.
+FAILED_CONDITION = f"(failures>0 OR state IN ({', '.join(repr(state.value) for state in sorted(FAILED))}))"
+
+SCHEMA = f"""
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
     front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
@@ -72,6 +76,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_line ON jobs(kind, front, generated, rank, number) WHERE state='queued' AND blockers=0;
 CREATE INDEX jobs_by_number ON jobs(kind, number);
 CREATE INDEX jobs_by_state ON jobs(state, kind, number);
+CREATE INDEX jobs_failed ON jobs(kind, number) WHERE {FAILED_CONDITION};
 CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
 CREATE INDEX jobs_by_digest ON jobs(digest, number) WHERE kind='train';
 CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
@@ -208,7 +213,11 @@ def _columns(connection: apsw.Connection, seq: int, at: float, event: JobEvent) 
         case JobSucceeded():
             return {"result": _pack(event.result), "reason": "", "cancel_reason": None,
                     "generation": int(event.result.get("generation", 0))}
-        case HoldPlaced() | JobFailed() | JobQuarantined() | JobCancelled():
+        case JobFailed() | JobQuarantined():
+            # Of one that runs, the attempt that sets it aside has failed, too.
+            connection.execute("UPDATE jobs SET failures=failures+1 WHERE id=? AND state='running'", (event.job,))
+            return {"reason": event.reason}
+        case HoldPlaced() | JobCancelled():
             return {"reason": event.reason}
         case _:
             return {}

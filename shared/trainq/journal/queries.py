@@ -11,6 +11,7 @@ import msgspec
 from trainq.errors import DamageError, NotFoundError
 from trainq.jobs import COUNTS_AS_DUPLICATE, JobKind, JobState, JobSubmitted
 from trainq.journal.events import decode_event
+from trainq.journal.projections import FAILED_CONDITION
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,14 +152,19 @@ class Queries:
                 self._connection.execute("SELECT after FROM dependencies WHERE job=? ORDER BY after", (job,))]
 
     def listing(self, *, kinds: Iterable[JobKind], states: Iterable[JobState], before_number: int | None,
-                limit: int) -> list[JobRow]:
-        """Jobs, newest first, of any of these kinds and (if any are named) states, below ``before_number``."""
+                limit: int, failed_only: bool = False) -> list[JobRow]:
+        """Jobs, newest first, of any of these kinds and (if any are named) states, below ``before_number``.
+
+        ``failed_only``: with a failed attempt, or failed for good.
+        """
         kind_marks, state_marks = list(kinds), list(states)
         conditions = [f"kind IN ({_marks(kind_marks)})"]
         values: list[Any] = [kind.value for kind in kind_marks]
         if state_marks:
             conditions.append(f"state IN ({_marks(state_marks)})")
             values += [state.value for state in state_marks]
+        if failed_only:
+            conditions.append(FAILED_CONDITION)
         if before_number is not None:
             conditions.append("number<?")
             values.append(before_number)

@@ -30,8 +30,9 @@ from trainq.journal.events import decode_event, encode_event
 
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
 JournalFailure = apsw.Error
-# 2: the tables know published steps, deaths, ranks and holds; the events of format 1 are read as they are.
-FORMAT = 2
+# 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
+# jobs have an index. The events of older formats are read as they are.
+FORMAT = 3
 GENESIS = bytes(32)
 
 _EVENTS = """

@@ -217,11 +217,13 @@ class ListJobs(Request, frozen=True, kw_only=True, tag=True):
     """Jobs, newest first; the next page begins before the last page's smallest ``number``.
 
     A page may hold fewer than ``limit``, so that it fits into a message; only an empty one is the end. One of several
-    kinds may end between the jobs of one number.
+    kinds may end between the jobs of one number. ``failed_only``: those with a failed attempt, and those that failed
+    for good.
     """
 
     kinds: tuple[JobKind, ...] = (JobKind.TRAIN,)
     states: tuple[JobState, ...] = ()
+    failed_only: bool = False
     before_number: Natural | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 

@@ -17,7 +17,7 @@ parsing.parse({words!r})
 print(*sys.modules)
 """
 _WORDS = {"submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
-          "retry": ["retry", "1"],
+          "retry": ["retry", "1"], "export": ["export", "1"],
           "config": ["config", "show"], "sample": ["sample", "x"]}
 
 

@@ -1,0 +1,89 @@
+"""Answering what only asks: jobs, events, and the broker's part of the status picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+
+from services.broker import leasing, views
+from services.broker.roster import Roster
+from trainq import messages
+from trainq.clock import Clock
+from trainq.errors import UsageError
+from trainq.jobs import JobKind, JobSubmitted
+from trainq.journal import JobRow, Journal, Queries
+from trainq.messages import AnyReply, AnyRequest, TrainSpec
+
+WAITING_SHOWN = 100
+MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
+
+READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview)
+
+Entry = TypeVar("Entry", bound=msgspec.Struct)
+
+
+class Reader:
+    """Makes the replies to :data:`READS`; changes nothing. ``choose`` is the desk's: who would be granted now."""
+
+    def __init__(self, journal: Journal, queries: Queries, roster: Roster, clock: Clock,
+                 choose: Callable[[JobKind], leasing.Choice]) -> None:
+        self._journal = journal
+        self._queries = queries
+        self._roster = roster
+        self._clock = clock
+        self._choose = choose
+
+    def answer(self, request: AnyRequest) -> AnyReply:
+        """The reply to one request of :data:`READS`."""
+        match request:
+            case messages.ListJobs():
+                rows = self._queries.listing(
+                    kinds=request.kinds, states=request.states, failed_only=request.failed_only,
+                    before_number=request.before_number, limit=request.limit)
+                return messages.JobList(jobs=_fitting([self._view(row) for row in rows]))
+            case messages.ShowJob():
+                row = self._queries.job(request.job)
+                submission = self._queries.submission(row)
+                return messages.JobDetail(
+                    job=self._view(row), waits_for=self._queries.waits_for(row.id), after_any=submission.after_any,
+                    report=views.unpack(row.report), spec=spec_of(submission))
+            case messages.Replay():
+                found = self._journal.replay(request.after_seq, request.limit, request.job)
+                return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
+                                       events=_fitting([views.event_view(entry) for entry in found]))
+            case messages.GetOverview():
+                return self._overview()
+            case _:
+                raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _view(self, row: JobRow) -> messages.JobView:
+        return views.job_view(row, self._roster.progress(row.id))
+
+    def _overview(self) -> messages.Overview:
+        line = self._queries.line()
+        running = self._queries.running()
+        training = any(row.kind is JobKind.TRAIN for row in running)
+        return messages.Overview(
+            journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
+            paused_reason=line.paused_reason, counts=self._queries.counts(),
+            running=[self._view(row) for row in running],
+            waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
+            waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
+            checkpoint=line.checkpoint, step=line.step, services=self._roster.views(self._clock.monotonic()))
+
+
+def spec_of(submission: JobSubmitted) -> TrainSpec:
+    """The settings that were frozen with a job."""
+    return msgspec.convert(submission.spec, TrainSpec)
+
+
+def _fitting(page: list[Entry]) -> list[Entry]:
+    """As many of the first as one message holds, at least one: a reply that is too long never arrives at all."""
+    size_bytes = 0
+    for at, entry in enumerate(page):
+        size_bytes += len(messages.encode(entry))
+        if size_bytes > MAX_PAGE_BYTES and at > 0:
+            return page[:at]
+    return page
