@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,11 @@ from installations import ROOT, Installation
 
 # What a test starts imports the tree under test, whatever is installed in the environment.
 os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
+
+# A shell that starts this in its background makes it ignore Ctrl-C, and whatever it starts would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @pytest.fixture
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
