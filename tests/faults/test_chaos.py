@@ -61,4 +61,5 @@ def test_whoever_ends_it_ends_everything_that_it_started(number: signal.Signals)
     finally:
         chaos.kill()
         chaos.communicate()
+        processes.end_all(folder / "h", processes.of_home(folder / "h"))
         shutil.rmtree(folder.parent)

@@ -1,0 +1,1 @@
+"""Benchmarks: each prints a table beside its limit or a peer, all of one run, interleaved. None is a test."""
