@@ -342,13 +342,13 @@ class Desk:
                 raise UsageError(f"{type(request).__name__} is not known here")
 
     def _hello(self, hello: messages.Hello) -> messages.Greeted:
-        line = self._queries.line()
-        reconciling.refuse_if_unfit(hello, line, self._journal.head_seq)
-        held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
+        line, reported = self._queries.line(), self._queries.damaged()
         uncovered = self._queries.uncovered(hello.generation)
+        reconciling.refuse_if_unfit(hello, line, self._journal.head_seq, uncovered, reported)
+        held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
         self._record(*reconciling.reconcile(
             hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
-            uncovered=uncovered, reported=self._queries.damaged()))
+            uncovered=uncovered, reported=reported))
         return messages.Greeted(lost=bool(uncovered) and held is not None, newest=self._queries.line().newest)
 
     def _retry(self, job: str) -> Done:

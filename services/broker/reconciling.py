@@ -21,24 +21,38 @@ from trainq.journal import JobRow, LineRow
 from trainq.messages import Hello
 
 
-def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int) -> None:
+def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow],
+                    reported: set[tuple[int, str]]) -> None:
     """Raise if this head and this journal cannot belong together.
+
+    What is missing is not damaged: it may be on a disk that is not mounted, and come back. Only what was seen not to
+    verify is trained again.
 
     Args:
         hello: what the trainer found.
         line: what the journal knows of the model line.
         head_seq: the journal's newest event.
+        uncovered: the trained jobs that only generations after the head cover.
+        reported: (generation, name) of the damaged generations that are in the journal.
 
     Raises:
-        DamageError: the journal is older than the checkpoint, or there were checkpoints and all are gone.
+        DamageError: the journal is older than the checkpoint, or checkpoints that hold trained jobs are gone.
     """
     if hello.journal_seq > head_seq:
         raise DamageError("the journal", f"the checkpoint {hello.name} has seen its event {hello.journal_seq}, and it "
                           f"ends at {head_seq}: it is older than the checkpoints, or another home's",
                           mend="bring back the journal that belongs to them")
+    # A line that has begun is published only after this: what it says of itself stays true however often it asks.
     if hello.begun and line.newest > 0:
-        raise DamageError("checkpoints/", f"it was empty, and the journal knows of generation {line.newest}",
-                          mend="bring the checkpoints back, or begin anew with another home")
+        raise DamageError("checkpoints/", f"it is empty, and the journal knows of generation {line.newest}", mend=(
+            "bring the checkpoints back and supervisorctl restart trainer, or begin anew with another home"))
+    damaged = {generation for generation, _ in reported} | {entry.generation for entry in hello.damaged}
+    missing = next((row for row in uncovered if row.generation not in damaged), None)
+    if missing is not None:
+        what = f"generation {missing.generation}, with {missing.id} in it, is missing"
+        raise DamageError("checkpoints/", what, mend=(
+            "bring it back and supervisorctl restart trainer; if it is lost for good, mkdir checkpoints/damaged-"
+            f"g{missing.generation:06d}-s00000000 before the restart, and what it held is trained again"))
 
 
 def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: JobRow | None, uncovered: list[JobRow],

@@ -8,8 +8,13 @@ this module performs it. What the broker must hear waits in an outbox, so that a
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
 
 from services.trainer import assignment, wire
 from services.trainer.assignment import Assignment, Effect, Phase
@@ -49,7 +54,9 @@ class Agent:
         self._assignment = Assignment()
         self._expected = Watch(settings.trainer)
         self._hung = ""
-        self._greeting: wire.Ready | None = None
+        # What the training process is, kept up to date; and whether the broker is to be told of it.
+        self._head: wire.Ready | None = None
+        self._greets = False
         self._greet_at = 0.0
         self._newest = 0
         self._system_faults = 0
@@ -108,8 +115,8 @@ class Agent:
 
     def _greet_if_due(self) -> None:
         """Have the broker and the head agree; until they do, no job is asked for."""
-        ready, now = self._greeting, self._process.clock.monotonic()
-        if ready is None or self._outbox or now < self._greet_at:
+        ready, now = self._head, self._process.clock.monotonic()
+        if ready is None or not self._greets or self._outbox or now < self._greet_at:
             return
         try:
             reply = self._peer.client.call(_hello(self._process, ready), Greeted, timeout_seconds=2.0)
@@ -120,7 +127,7 @@ class Agent:
             self._process.set_state(Lifecycle.ERROR, str(error))
             self._greet_at = now + GREET_AGAIN_SECONDS
             return
-        self._greeting, self._newest = None, max(self._newest, reply.newest)
+        self._greets, self._newest = False, max(self._newest, reply.newest)
         self._process.set_state(Lifecycle.RUNNING)
         self._perform(self._assignment.greeted(lost=reply.lost))
 
@@ -150,7 +157,7 @@ class Agent:
         how, self._hung = self._hung or end.how, ""
         own = end.own or how != end.how
         self._expected.expect_nothing()
-        self._greeting = None
+        self._head, self._greets = None, False
         self._process.log.warning("training_process_ended", how=how, own=own, job=self._assignment.job)
         self._perform(self._assignment.ended(how, own=own))
 
@@ -160,13 +167,18 @@ class Agent:
         match message:
             case wire.Progress():
                 self._expected.stepped(now)
-                self._system_faults = 0
             case wire.Saving():
                 self._expected.expect_save(now, message.size_bytes)
             case wire.Published():
-                self._checkpoint_bytes = message.size_bytes
+                self._checkpoint_bytes, self._system_faults = message.size_bytes, 0
+                if self._head is not None:
+                    self._head = _after(self._head, message)
                 self._expected.expect_step(now)
-            case wire.Ready() | wire.Finished() | wire.Cancelled() | wire.Failed():
+            case wire.Ready():
+                self._head, self._checkpoint_bytes = message, message.size_bytes
+                self._expected.expect_nothing()
+            # A step comes only after the broker has recorded the fingerprint, whenever it is there.
+            case wire.Finished() | wire.Cancelled() | wire.Failed() | wire.OtherFingerprint():
                 self._expected.expect_nothing()
 
     def _end_if_hung(self) -> None:
@@ -204,7 +216,10 @@ class Agent:
                 self._process.log.error("trainer_paused", reason=effect.reason)
                 self._process.set_state(Lifecycle.PAUSED, f"{effect.reason}; supervisorctl restart trainer tries again")
             case assignment.Greet():
-                self._greeting, self._greet_at = effect.ready, 0.0
+                self._greets, self._greet_at = True, 0.0
+            case assignment.BeginLine():
+                self._expect_saves(1)
+                self._child.send(wire.Begin())
             case assignment.StopProcess():
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
@@ -219,8 +234,11 @@ class Agent:
     def _perform_on_job(self, effect: Effect, held: HeldLease) -> None:
         match effect:
             case assignment.BeginTraining():
-                self._expected.expect_step(self._process.clock.monotonic())
-                self._child.send(self._train_message(held))
+                message = self._train_message(held)
+                # It may have to take back another job first: two checkpoints are read then, and one is written.
+                self._expected.expect_job(self._process.clock.monotonic(),
+                                          3 * self._checkpoint_bytes + _size_bytes(Path(message.shard)))
+                self._child.send(message)
             case assignment.ReportFingerprint():
                 self._outbox.append(lambda: self._report_fingerprint(held, effect))
             case assignment.ShowProgress():
@@ -262,7 +280,10 @@ class Agent:
         """The job is over on this side; the lease is held on to until the broker has heard of it."""
 
         def ended() -> None:
-            report()
+            if not report() and self._head is not None:
+                # What the broker has made of the job may rest on what it did not hear of the head.
+                self._assignment.doubted()
+                self._greets = True
             self._held = None
 
         self._outbox.append(ended)
@@ -286,17 +307,25 @@ class Agent:
         self._tell(report)
 
     def _report_fingerprint(self, held: HeldLease, changed: assignment.ReportFingerprint) -> None:
-        self._tell(ReportFingerprint(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
-                                     before=changed.before, after=changed.after))
+        lease = held.lease
+        recorded = self._tell(ReportFingerprint(request_id=new_request_id(), job=lease.job, token=lease.token,
+                                                before=changed.before, after=changed.after))
+        if self._assignment.phase is Phase.TRAINING:
+            # Also after a no, which means that the lease is lost: the process is told to stop, and if not, it hangs.
+            self._expected.expect_step(self._process.clock.monotonic())
+            if recorded:
+                self._child.send(wire.FingerprintRecorded(job=lease.job))
 
-    def _tell(self, report: ReportCheckpoint | ReportFingerprint) -> None:
-        """Say it to the broker; a definite no is logged, what was not heard is raised and said again."""
+    def _tell(self, report: ReportCheckpoint | ReportFingerprint) -> bool:
+        """Say it to the broker; false for a definite no. What was not heard is raised and said again."""
         try:
             self._peer.client.call(report, Done, timeout_seconds=2.0)
         except (BrokerUnavailableError, StorageError, StorageFullError):
             raise
         except TrainqError as error:
             self._process.log.warning("report_refused", report=type(report).__name__, error=str(error))
+            return False
+        return True
 
     def _train_message(self, held: HeldLease) -> wire.Train:
         lease = held.lease
@@ -320,6 +349,21 @@ def _hello(process: Process, ready: wire.Ready) -> Hello:
         name=ready.head, step=ready.step, reason=ready.reason, begun=ready.begun, journal_seq=ready.journal_seq,
         job=ready.job, job_step=ready.job_step, steps_planned=ready.steps_planned, done=ready.job_done,
         damaged=tuple(ready.damaged))
+
+
+def _after(head: wire.Ready, published: wire.Published) -> wire.Ready:
+    """What the training process would say of itself after this publication."""
+    return msgspec.structs.replace(
+        head, head=published.name, generation=published.generation, step=published.step, reason=published.reason,
+        job=published.job, job_step=published.job_step, job_done=published.done,
+        steps_planned=published.job_step if published.done else 0, size_bytes=published.size_bytes)
+
+
+def _size_bytes(folder: Path) -> int:
+    """What the files of a folder take; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        return sum(entry.stat().st_size for entry in os.scandir(folder))
+    return 0
 
 
 def serve(process: Process) -> None:

@@ -4,11 +4,13 @@ Rules:
 
 * At most one job and one training process. The process is kept warm between jobs.
 * After each start of the process its head and the journal are made to agree (``Greet``) before any job is taken. A job
-  that is held goes on without waiting for that, unless the head is older than what was published before.
+  that is held goes on without waiting for that, unless the head is older than what was published before. A new line is
+  published only when the broker knows of none.
 * A training process that ends while it has a job is started again and goes on from the newest checkpoint. An end of its
   own doing (exit, exception, SIGSEGV, hang) without a new highest published step is a failed attempt. Ends from outside
   (SIGKILL, SIGTERM) count only when three in a row fall in the same step.
-* Five ends of its own doing without a new published step pause the trainer, until a person starts it again.
+* Five ends of its own doing without a new published step pause the trainer, until a person starts it again. An end
+  after the process has named a fault of the machine is none of them: it is tried again, ever more slowly.
 * A job is left in one of four ways: completed, failed, cancelled (each after the training process has said so), or
   released because the agent stops. A lease that was lost is simply forgotten: the process is stopped, which saves.
 * ``Finished`` wins over a cancel that was asked for too late.
@@ -63,6 +65,11 @@ class Greet:
     """Tell the broker of the head, and hear what it makes of it."""
 
     ready: wire.Ready
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BeginLine:
+    """Tell the training process to publish its new line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,9 +159,9 @@ class ForgetJob:
 
 
 Effect: TypeAlias = (
-    StartProcess | PauseTrainer | Greet | ReportFingerprint | ShowTrouble | BeginTraining | TakeBack | StopProcess
-    | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob | AcknowledgeCancel
-    | ForgetJob
+    StartProcess | PauseTrainer | Greet | BeginLine | ReportFingerprint | ShowTrouble | BeginTraining | TakeBack
+    | StopProcess | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob
+    | AcknowledgeCancel | ForgetJob
 )
 
 
@@ -168,6 +175,11 @@ class Assignment:
     failure: str = ""
     generation: int = 0
     _greeted: bool = False
+    # The line is new, and not published.
+    _begun: bool = False
+    # The last trouble that the process has named since it was ready, and whether it was the machine's.
+    _trouble: str = ""
+    _machine_fault: bool = False
     _own_ends: int = 0
     _failed_starts: int = 0
     _cancelling: bool = False
@@ -205,12 +217,19 @@ class Assignment:
 
     def greeted(self, *, lost: bool) -> list[Effect]:
         """The broker and the head agree. ``lost``: the job that was held is in the line again."""
+        if self._begun:
+            self._begun = False
+            return [BeginLine()]  # it says Ready again, and that is greeted, too
         self._greeted = True
         if lost and self.job:
             training, self.phase = self.phase is Phase.TRAINING, Phase.IDLE
             self.job, self.failure, self._cancelling = "", "", False
             return [ForgetJob(), *(self._stop_process() if training else [])]
         return self._go() if self.job and self.phase is Phase.IDLE else []
+
+    def doubted(self) -> None:
+        """The broker has decided otherwise over a job that is all in the head: no other one before they agree again."""
+        self._greeted = False
 
     def interrupted(self, why: Interruption) -> list[Effect]:
         """The broker or a signal wants the work ended; said again and again until it is."""
@@ -257,7 +276,8 @@ class Assignment:
                     return self._left(AcknowledgeCancel())
                 return self._left(FailJob(reason=self.failure, counts=self._best_step <= self._best_step_before))
             case wire.Failed() if not message.job:
-                return [ShowTrouble(reason=f"{message.code}: {message.reason}")]
+                self._note_trouble(message)
+                return [ShowTrouble(reason=self._trouble)]
             case wire.Failed() if message.job == self.job:
                 return self._failed(message)
             case _:
@@ -270,9 +290,11 @@ class Assignment:
         if self.stopping:
             job, self.job = self.job, ""
             return [ReleaseJob(reason="the trainer stops")] if job else []
-        self._own_ends += own and before is not Phase.LEAVING
+        how = f"{how}; {self._trouble}" if self._trouble else how
+        excused, self._machine_fault, self._trouble = own and self._machine_fault, False, ""
+        self._own_ends += own and not excused and before is not Phase.LEAVING
         self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
-        if self.job and before is Phase.TRAINING and not self.failure:
+        if self.job and before is Phase.TRAINING and not self.failure and not excused:
             self.failure = self._own_failure(how) if own else self._outside_failure(how)
         if self._own_ends >= MAX_OWN_ENDS:
             reason = f"the training process ended {self._own_ends} times by itself without a new step (last: {how})"
@@ -282,7 +304,7 @@ class Assignment:
         given_back = []
         if self._failed_starts >= MAX_FAILED_STARTS:
             given_back = self._given_back(f"the training process ends before it is ready ({how})")
-        pause = min(MAX_START_PAUSE_SECONDS, 2.0**self._failed_starts - 1)
+        pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(self._failed_starts, 10) - 1)
         trouble = ShowTrouble(reason=f"the training process ended before it was ready ({how})")
         return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
@@ -308,32 +330,39 @@ class Assignment:
     def _ready(self, ready: wire.Ready) -> list[Effect]:
         before, self.generation = self.generation, ready.generation
         self._failed_starts = 0
+        self._begun = ready.begun
+        self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
-            return []  # it was told to stop before it was ready, and will
+            return [StopProcess()]  # it was told before there was anybody to hear it
         self.phase = Phase.IDLE
         if ready.job == self.job:
             self._step = ready.job_step
         # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
-        return [Greet(ready=ready), *(self._go() if self.job and ready.generation >= before else [])]
+        goes_on = self.job and ready.generation >= before and not ready.begun
+        return [Greet(ready=ready), *(self._go() if goes_on else [])]
 
     def _published(self, message: wire.Published) -> None:
         self.generation = message.generation
-        if message.job == self.job and message.job_step > self._best_step:
-            self._best_step, self._own_ends = message.job_step, 0
+        if message.job == self.job and (message.job_step > self._best_step or message.done):
+            self._best_step, self._own_ends = max(self._best_step, message.job_step), 0
 
     def _go(self) -> list[Effect]:
         self.phase = Phase.TRAINING
+        self._machine_fault, self._trouble = False, ""
         # A failed or cancelled job may have steps in a published generation: they are taken back first.
         return [TakeBack(job=self.job)] if self.failure or self._cancelling else [BeginTraining()]
 
     def _failed(self, message: wire.Failed) -> list[Effect]:
-        reason = f"{message.code}: {message.reason}"
         if message.code == ShardLostError.code:
             return self._left(ReportLostShard(reason=message.reason))
+        self._note_trouble(message)
         if message.system:
-            return self._left(ReleaseJob(reason=reason, system_fault=True))
-        self.failure = reason
+            return self._left(ReleaseJob(reason=self._trouble, system_fault=True))
+        self.failure = self._trouble
         return [TakeBack(job=self.job)]
+
+    def _note_trouble(self, message: wire.Failed) -> None:
+        self._trouble, self._machine_fault = f"{message.code}: {message.reason}", message.system
 
     def _left(self, effect: Effect) -> list[Effect]:
         self.job, self.failure, self._cancelling = "", "", False

@@ -106,10 +106,12 @@ class TrainingChild:
         return heard
 
     def kill(self) -> None:
-        """End the training process and whatever it has started, at once."""
+        """End the training process and whatever it has started, at once; the fork server, if it never forked one."""
         if self.pid:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGKILL)
+        elif self._channel is not None and self._server is not None:
+            self._server.kill()
 
     def dump_stacks(self) -> str:
         """What every thread of the training process is doing, as it says itself; waits for that, but not for long.

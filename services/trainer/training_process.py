@@ -9,7 +9,6 @@ is progress that is dropped. SIGTERM and SIGINT are the agent's to act upon; the
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import select
 import signal
@@ -22,12 +21,18 @@ from pathlib import Path
 
 import msgspec
 
-from services.trainer import wire
+from services.trainer import surroundings, wire
 from services.trainer.forking import Arguments
 from trainq import checkpoints, crashpoints, files
 from trainq.checkpoints import Cursor
 from trainq.config import Home
-from trainq.errors import AlreadyRunningError, DamageError, OtherFingerprintError, TrainqError
+from trainq.errors import (
+    DamageError,
+    OtherFingerprintError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+)
 from trainq.messages import DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, training
 from trainq.ml.checkpointing import Publication
@@ -35,12 +40,8 @@ from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Wish
 
-# A killed predecessor is gone in milliseconds; one in an uninterruptible write may take longer.
-LOCK_WAIT_SECONDS = 60.0
-_LOCK_POLL_SECONDS = 0.05
 # How long the last words may take to be read at the end.
 _FAREWELL_SECONDS = 10.0
-_MAX_LOG_BYTES = 10 * 1024 * 1024
 # Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
 _SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint"})
 _MAX_TRACEBACK_CHARACTERS = 16_384
@@ -50,21 +51,33 @@ class AgentGoneError(Exception):
     """The other end of the channel is closed: nobody is there to train for."""
 
 
+class GroundLostError(TrainqError):
+    """What a job was begun on does not verify: it was set aside with all that was built on it."""
+
+    exit_code = DamageError.exit_code
+    code = DamageError.code
+
+
+# After one of these the state in memory, or what lies on disk, is not what this process believes.
+_ENDING_ERRORS = (StorageError, StorageFullError, GroundLostError)
+
+
 def main(end: socket.socket, arguments: Arguments) -> int:
     """Serve the agent at the other end of ``end``; gives the exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    _redirect_output(Path(arguments.log))
-    crashpoints.arm_from_environment(os.environ, "training")
-    _dump_stacks_on_signal(arguments.stacks)
     channel = wire.Channel(end, wire.ToTraining)
     try:
+        surroundings.redirect_output(Path(arguments.log))
+        crashpoints.arm_from_environment(os.environ, "training")
+        surroundings.dump_stacks_on_signal(arguments.stacks)
         TrainingProcess(channel, Home(Path(arguments.home)), arguments).serve()
         code = 0
     except AgentGoneError:
         return 0
     except TrainqError as error:
-        channel.send(_failure("", error))
+        # Outside of a job whatever is known to be wrong is the machine's: its disk, its mounts, its configuration.
+        channel.send(msgspec.structs.replace(_failure("", error), system=True))
         code = error.exit_code
     except Exception as error:
         channel.send(_failure("", error))
@@ -78,21 +91,26 @@ class TrainingProcess:
 
     def __init__(self, channel: wire.Channel, home: Home, arguments: Arguments) -> None:
         self._channel, self._home, self._arguments = channel, home, arguments
-        self._orders: deque[wire.Train | wire.Cancel | wire.Stop] = deque()
+        self._orders: deque[wire.ToTraining] = deque()
 
     def serve(self) -> None:
         """Restore or begin the line, and train what comes until told to stop."""
         model.silence_libraries()
         determinism.enforce()
         determinism.set_threads(self._arguments.threads)
-        lock = _wait_for_lock(self._home)
+        lock = surroundings.wait_for_lock(self._home)
         files.sweep_temporaries(self._home.checkpoints, self._home.root)
         self._line = self._open_line()
         while not isinstance(order := self._next_order(), wire.Stop):
-            if isinstance(order, wire.Train):
-                self._train(order)
-            else:
-                self._cancel(order)
+            match order:
+                case wire.Train():
+                    self._train(order)
+                case wire.Cancel():
+                    self._cancel(order)
+                case wire.Begin():
+                    self._begin()
+                case wire.FingerprintRecorded():
+                    pass  # the job that waited for it was left meanwhile
         lock.release()
 
     def _open_line(self) -> ModelLine:
@@ -106,17 +124,27 @@ class TrainingProcess:
         damaged = self._set_aside(reasons)
         if found is None:
             opened = line.begin(self._arguments.model, self._arguments.seed)
-            self._say_published(checkpointing.publish(opened, self._home, "initial"))
         else:
             opened = checkpointing.restore(found)
             checkpointing.point_current_at(self._home, found.facts)
+        self._say_ready(opened, damaged, started, found.size_bytes if found is not None else 0)
+        return opened
+
+    def _begin(self) -> None:
+        """Publish the new line: the broker, too, knows of nothing that could be lost by it."""
+        if self._line.head is None:
+            started = time.monotonic()
+            publication = checkpointing.publish(self._line, self._home, "initial")
+            self._say_ready(self._line, [], started, publication.size_bytes)
+
+    def _say_ready(self, opened: ModelLine, damaged: list[DamagedGeneration], started: float, size_bytes: int) -> None:
         head = opened.facts
         self._channel.send(wire.Ready(
             fingerprint=determinism.fingerprint(opened.accelerator.device), head=head.name, generation=head.generation,
-            step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=found is None, job=head.cursor.job,
-            job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned, job_done=head.cursor.done,
-            damaged=damaged, seconds=round(time.monotonic() - started, 3)))
-        return opened
+            step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=opened.head is None,
+            job=head.cursor.job, job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned,
+            job_done=head.cursor.done, damaged=damaged, seconds=round(time.monotonic() - started, 3),
+            size_bytes=size_bytes))
 
     def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
         """Put away what is newer than the head and does not verify; gives everything that was ever put away.
@@ -158,17 +186,40 @@ class TrainingProcess:
         """
         cursor = self._line.facts.cursor
         if cursor.job not in ("", next_job) and not cursor.done:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """Take the cursor's job out of the line.
+
+        Raises:
+            GroundLostError: the state before it does not verify. Neither that state nor anything built on it can be
+                gone on from, so all of it is set aside; the next process finds what is left, and the broker what it
+                lacks.
+        """
+        head = self._line.head
+        try:
             self._line, publication = checkpointing.take_back(self._line, self._home)
-            if publication is not None:
-                self._say_published(publication)
+        except DamageError as error:
+            assert head is not None
+            ground = checkpoints.parse_name(head.base if head.cursor.job == self._line.facts.cursor.job else head.name)
+            # The newest first: killed in between, what is left is a head and its ground, or found damaged again.
+            for path in checkpoints.list_generations(self._home.checkpoints):
+                name = checkpoints.parse_name(path.name)
+                if name is not None and (ground is None or name.generation >= ground.generation):
+                    checkpoints.set_aside(path)
+            raise GroundLostError(str(error)) from error
+        if publication is not None:
+            self._say_published(publication)
 
     def _fail(self, job: str, error: Exception) -> None:
         """Say it, and forget whatever the failed step did to the model in memory."""
         failure = _failure(job, error)
         sys.stderr.write(failure.traceback)
         self._channel.send(failure)
-        if _is_accelerator_error(error):
-            raise error  # its context is lost; only a new process can go on
+        # A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which
+        # begins from what verifies, can go on.
+        if _is_accelerator_error(error) or isinstance(error, _ENDING_ERRORS):
+            raise error
         assert self._line.head is not None
         self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name),
                                            self._line.generation_floor)
@@ -182,19 +233,27 @@ class TrainingProcess:
         taken_back = cursor.job_step if cursor.job == job else 0
         if cursor.job == job:
             try:
-                self._line, publication = checkpointing.take_back(self._line, self._home)
+                self._take_back()
             except (TrainqError, OSError) as error:
                 # The disk, or a generation that is gone: never the file's fault, and tried again.
                 self._channel.send(msgspec.structs.replace(_failure(job, error), system=True))
+                if isinstance(error, _ENDING_ERRORS):
+                    raise
                 return
-            if publication is not None:
-                self._say_published(publication)
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
 
     @property
     def holds_on_other_fingerprint(self) -> bool:
         """Whether a person is to decide before anything is computed on other ground."""
         return self._arguments.on_fingerprint_change == "hold"
+
+    def wait_until_recorded(self, job: str) -> None:
+        """Wait until the change of fingerprint is in the journal, or the job is to be left."""
+        recorded = wire.FingerprintRecorded(job=job)
+        while recorded not in self._orders and self.wish(job) is Wish.GO_ON:
+            self._wait_for_orders()
+        if recorded in self._orders:
+            self._orders.remove(recorded)
 
     def wish(self, job: str) -> Wish:
         """What the waiting orders mean for the running job."""
@@ -220,19 +279,22 @@ class TrainingProcess:
             global_step=facts.step, generation=facts.generation, checkpoint=facts.name, first_loss=first_loss,
             last_loss=last_loss))
 
-    def _next_order(self) -> wire.Train | wire.Cancel | wire.Stop:
+    def _next_order(self) -> wire.ToTraining:
         """Wait for an order."""
         while not self._orders:
-            poller = select.poll()
-            poller.register(self._channel.fileno(),
-                            select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT)
-            poller.poll()
-            self._hear()
+            self._wait_for_orders()
         return self._orders.popleft()
+
+    def _wait_for_orders(self) -> None:
+        poller = select.poll()
+        poller.register(self._channel.fileno(),
+                        select.POLLIN if self._channel.flush() else select.POLLIN | select.POLLOUT)
+        poller.poll()
+        self._hear()
 
     def _hear(self) -> None:
         for order in self._channel.receive():
-            assert isinstance(order, wire.Train | wire.Cancel | wire.Stop)
+            assert isinstance(order, wire.ToTraining)
             self._orders.append(order)
         if self._channel.closed:
             raise AgentGoneError
@@ -268,6 +330,7 @@ class _Observer:
         if self._process.holds_on_other_fingerprint:
             raise OtherFingerprintError(before, after)
         self._process.say(wire.OtherFingerprint(job=self._job, before=before, after=after))
+        self._process.wait_until_recorded(self._job)
 
 
 def published_message(publication: Publication) -> wire.Published:
@@ -291,43 +354,6 @@ def _failure(job: str, error: Exception) -> wire.Failed:
 def _is_accelerator_error(error: Exception) -> bool:
     """Errors of the driver, after which no tensor on the device can be used; running out of memory is none."""
     return type(error).__name__ == "AcceleratorError"
-
-
-def _wait_for_lock(home: Home) -> files.Lock:
-    """The lock on ``checkpoints/``, as soon as a predecessor has let it go.
-
-    Raises:
-        AlreadyRunningError: it still has it after :data:`LOCK_WAIT_SECONDS`.
-    """
-    deadline = time.monotonic() + LOCK_WAIT_SECONDS
-    while True:
-        try:
-            return files.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
-        except AlreadyRunningError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_LOCK_POLL_SECONDS)
-
-
-def _dump_stacks_on_signal(path: str) -> None:
-    """At SIGUSR1 every thread's stack goes to ``path``, also while the interpreter hangs; so do those of a crash."""
-    faulthandler.enable(all_threads=True)
-    if path:
-        # Open for the process's whole life: the handler may not open anything.
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
-        faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
-
-
-def _redirect_output(log: Path) -> None:
-    """Standard output and error go to ``log``; a large old one is set aside under ``.1``."""
-    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-        files.move(log, log.with_name(log.name + ".1"))
-    sys.stdout.flush()
-    sys.stderr.flush()
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    os.close(descriptor)
 
 
 def _farewell(channel: wire.Channel) -> None:

@@ -16,6 +16,7 @@ from trainq.config import TrainerSettings
 RECENT_STEPS = 200
 # The slowest disk that a checkpoint is expected to go to.
 SAVE_BYTES_PER_SECOND = 10e6
+_STEP = "a step is missing"
 
 
 @dataclass(slots=True)
@@ -32,15 +33,21 @@ class Watch:
         """The process was forked: it loads the model."""
         self._since, self._what, self._allowed_seconds = now, "the model is being loaded", self.settings.start_seconds
 
+    def expect_job(self, now: float, size_bytes: int) -> None:
+        """It begins a job: reads and proves so many bytes (the shard; checkpoints, if another job is taken back)."""
+        self.expect_save(now, size_bytes)
+        self._what = "the first step is missing"
+
     def expect_step(self, now: float) -> None:
-        """It was told to work, or has just done a step."""
+        """It may go on, or has just done a step."""
         slowest = max(self._recent, default=0.0)
-        self._since, self._what = now, "a step is missing"
+        self._since, self._what = now, _STEP
         self._allowed_seconds = max(self.settings.hang_seconds, self.settings.hang_factor * slowest)
 
     def stepped(self, now: float) -> None:
         """A step is done."""
-        if self._since is not None:
+        # The first one of a job took what came before it as well, which says nothing of a step.
+        if self._since is not None and self._what == _STEP:
             self._recent.append(now - self._since)
         self.expect_step(now)
 

@@ -47,6 +47,16 @@ class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
     newest: int = 0
 
 
+class Begin(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The broker knows of no checkpoint either: publish the new line as its first generation, and say Ready again."""
+
+
+class FingerprintRecorded(WireMessage, frozen=True, kw_only=True, tag=True):
+    """It is in the journal that ``job`` goes on under another fingerprint: now it may."""
+
+    job: str
+
+
 class Stop(WireMessage, frozen=True, kw_only=True, tag=True):
     """Finish the step, publish a checkpoint if there is anything new, and end."""
 
@@ -54,8 +64,9 @@ class Stop(WireMessage, frozen=True, kw_only=True, tag=True):
 class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     """The model line is loaded, from the newest generation that verifies.
 
-    ``begun``: there was none, so a new line began. ``damaged`` are the generations that did not verify and were set
-    aside, now or earlier. ``reason`` is why the head was published.
+    ``begun``: there was none, so a new line is in memory, as generation 0; it is published when :class:`Begin` comes.
+    ``damaged`` are the generations that did not verify and were set aside, now or earlier. ``reason`` is why the head
+    was published, ``size_bytes`` what it takes on disk.
     """
 
     fingerprint: dict[str, str]
@@ -71,6 +82,7 @@ class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     job_done: bool = False
     damaged: list[DamagedGeneration] = []
     seconds: float = 0.0
+    size_bytes: int = 0
 
 
 class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -80,7 +92,10 @@ class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class OtherFingerprint(WireMessage, frozen=True, kw_only=True, tag=True):
-    """The job is computed on something else than the head was: the bits do not repeat across this point."""
+    """The job is computed on something else than the head was: the bits do not repeat across this point.
+
+    No step is done before :class:`FingerprintRecorded` comes, or the job is to be left.
+    """
 
     job: str
     before: dict[str, str]
@@ -145,7 +160,7 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
     traceback: str = ""
 
 
-ToTraining = Train | Cancel | Stop
+ToTraining = Train | Cancel | Begin | FingerprintRecorded | Stop
 FromTraining = Ready | Saving | OtherFingerprint | Progress | Published | Finished | Cancelled | Failed
 
 _encoder = msgspec.msgpack.Encoder()

@@ -94,8 +94,10 @@ class BrokerClient:
                 envelope: ReplyEnvelope = messages.decode_reply(payload)
             except ProtocolError:
                 continue  # a newer broker's kind of reply: as if it had been lost
-            if len(self._aside) < MAX_ASIDE:
-                self._aside[envelope.request_id] = envelope.reply
+            self._aside[envelope.request_id] = envelope.reply
+            if len(self._aside) > MAX_ASIDE:
+                # The oldest: nobody waits any more for what a call gave up, and the reply awaited now is the newest.
+                del self._aside[next(iter(self._aside))]
 
     @staticmethod
     def _checked(reply: AnyReply, expect: type[Reply]) -> Reply:

@@ -119,3 +119,30 @@ def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Install
     wait_for(lambda: installation.jobs("succeeded"), "it is trained", 200)
     assert types(installation).count("LeaseGranted") == 2, "one for its preparation and one for its training"
     prove(installation)
+
+
+def test_checkpoints_that_are_not_there_are_waited_for_and_never_begun_anew(installation: Installation) -> None:
+    installation.settings = FAST
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    submit(installation, "a.jsonl", 12)
+    wait_for(lambda: installation.jobs("succeeded"), "it is trained", 120)
+    installation.supervisorctl("stop", "trainer")
+    folder, away = installation.home.checkpoints, installation.folder / "away"
+    folder.rename(away)
+    submit(installation, "b.jsonl", 12)
+    for life in (1, 2):  # an answer that only the first life gets would be none
+        installation.supervisorctl("start", "trainer")
+        wait_for(lambda life=life: len(logged(installation, "trainer", "head_refused")) >= life, "it is refused", 120)
+        assert "it is empty, and the journal knows of generation" in installation.trainq("why").stdout
+        installation.supervisorctl("stop", "trainer")
+    assert checkpoints.list_generations(folder) == []
+    assert {job["id"]: job["state"] for job in installation.jobs()} == {"train-1": "succeeded", "train-2": "queued"}
+
+    (folder / checkpoints.LOCK_NAME).unlink()
+    folder.rmdir()
+    away.rename(folder)
+    installation.supervisorctl("start", "trainer")
+    wait_for(lambda: len(installation.jobs("succeeded")) == 2, "it goes on where it was", 120)
+    assert "JobUncovered" not in types(installation)
+    prove(installation)

@@ -66,7 +66,11 @@ class Agent:
     def start(self) -> wire.Ready:
         self.child.arguments = self.arguments
         self.child.start()
-        return self.until(wire.Ready)
+        ready = self.until(wire.Ready)
+        if ready.begun:
+            self.child.send(wire.Begin())
+            ready = self.until(wire.Ready)
+        return ready
 
     def until(self, kind: type[Message], condition: Callable[[Message], bool] = lambda _: True) -> Message:
         """Wait for a message of that kind; everything heard meanwhile is kept in ``heard``."""
@@ -192,7 +196,7 @@ def test_a_stop_saves_and_the_next_process_goes_on_at_the_next_step(agent: Agent
     agent.step(20)
     assert agent.stop() == ChildExited(pid=agent.heard[-1].pid, status=0, how="exit 0")  # type: ignore[union-attr]
     published = [message for message in agent.heard if isinstance(message, wire.Published)]
-    assert [message.reason for message in published] == ["initial", "stop"]
+    assert [message.reason for message in published] == ["stop"]
     last = [message for message in agent.heard if isinstance(message, wire.Progress)][-1]
     assert (published[-1].job_step, published[-1].done) == (last.job_step, False)
 
@@ -256,7 +260,7 @@ def test_an_agent_that_does_not_read_stops_no_training(agent: Agent) -> None:
         select.select([], [], [], 0.1)
     assert agent.until(wire.Finished).steps_done == 600
     generations = [message.generation for message in agent.heard if isinstance(message, wire.Published)]
-    assert generations == list(range(1, len(generations) + 1)), "only progress may be dropped"
+    assert generations == list(range(2, len(generations) + 2)), "only progress may be dropped"
 
 
 def test_signals_for_the_agent_do_not_end_it(agent: Agent) -> None:
@@ -280,7 +284,8 @@ def test_a_successor_waits_for_the_lock(agent: Agent, tiny_model: Path) -> None:
         select.select(second_child.descriptors(), [], [], 0.5)
         assert second_child.receive() == [], "it must not be ready while the first one lives"
         agent.kill()
-        assert second.until(wire.Ready).generation == 1
+        ready = second.until(wire.Ready)
+        assert (ready.generation, ready.begun) == (1, False)
     finally:
         second_child.close()
 
@@ -295,6 +300,84 @@ def test_when_no_checkpoint_verifies_it_refuses_to_begin_anew(agent: Agent) -> N
     assert (failed.job, failed.system, failed.code) == ("", True, "damage")
     assert agent.until(ChildExited).status == 74
     assert checkpoints.list_generations(agent.home.checkpoints) == [path]
+
+
+def test_a_new_line_is_published_when_it_is_told_to_and_not_before(agent: Agent) -> None:
+    agent.child.arguments = agent.arguments
+    agent.child.start()
+    ready = agent.until(wire.Ready)
+    assert (ready.begun, ready.generation) == (True, 0)
+    assert checkpoints.list_generations(agent.home.checkpoints) == []
+    agent.kill()
+    assert agent.start().generation == 1
+    assert head(agent.home).facts.reason == "initial"
+
+
+def test_a_ground_that_does_not_verify_is_set_aside_with_all_that_was_built_on_it(agent: Agent) -> None:
+    agent.start()
+    shard = make_shard(agent.home, "shard")
+    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, epochs=1))
+    agent.until(wire.Finished)
+    ground = head(agent.home)
+    agent.train(make_shard(agent.home, "second!"), "job-2", msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-6))
+    agent.step(3)
+    weights = ground.path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    agent.send(wire.Cancel(job="job-2"))
+    failed = agent.until(wire.Failed)
+    assert (failed.job, failed.system, failed.code) == ("job-2", True, "damage")
+    assert agent.until(ChildExited).status == 74
+    ready = agent.start()
+    assert (ready.generation, ready.job) == (1, "")
+    assert {entry.generation for entry in ready.damaged} == set(range(2, max(
+        entry.generation for entry in ready.damaged) + 1)), "the ground, and every one that stands on it"
+
+
+def test_another_fingerprint_waits_until_it_is_recorded(agent: Agent) -> None:
+    agent.start()
+    shard = make_shard(agent.home, "shard")
+    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, epochs=20, checkpoint_seconds=1e-6))
+    agent.step(3)
+    agent.kill()
+    agent.start()
+    settings = msgspec.structs.replace(SETTINGS, epochs=20, threads=2)
+    agent.train(shard, "job-1", settings)
+    changed = agent.until(wire.OtherFingerprint)
+    assert (changed.before["threads"], changed.after["threads"]) == ("1", "2")
+    select.select(agent.child.descriptors(), [], [], 0.5)
+    assert agent.child.receive() == [], "no step before it is in the journal"
+    agent.send(wire.FingerprintRecorded(job="job-1"))
+    agent.until(wire.Finished)
+
+
+def test_a_stop_wins_over_waiting_for_the_record(agent: Agent) -> None:
+    agent.start()
+    shard = make_shard(agent.home, "shard")
+    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-6))
+    agent.step(3)
+    agent.kill()
+    before = head(agent.home).facts
+    agent.start()
+    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, threads=2))
+    agent.until(wire.OtherFingerprint)
+    assert agent.stop().status == 0
+    assert head(agent.home).facts == before, "nothing was computed"
+
+
+def test_a_fork_server_that_hangs_before_it_has_forked_is_ended(tmp_path: Path, tiny_model: Path) -> None:
+    child = TrainingChild(Arguments(home="", model="", threads=1, seed=0, log=""))
+    agent = Agent(child, make_home(tmp_path / "home"), tiny_model)
+    try:
+        child.arguments = agent.arguments
+        child.start()
+        assert agent.pid == 0
+        child.kill()
+        assert agent.until(ChildExited).how == "the fork server ended: signal 9"
+        assert agent.start().generation == 1
+    finally:
+        child.close()
 
 
 OWNER = textwrap.dedent("""

@@ -171,8 +171,9 @@ class DamagedGeneration(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(Request, frozen=True, kw_only=True, tag=True):
     """The trainer's training process has begun, from this verified head. Asked before any work is taken.
 
-    ``begun``: there was no checkpoint at all, so it began a new line. ``journal_seq`` is how far the head had seen the
-    journal. ``damaged`` are all that were ever set aside and are still there.
+    ``begun``: there is no checkpoint at all, so it wants to begin a new line; ``generation`` is 0 then.
+    ``journal_seq`` is how far the head had seen the journal. ``damaged`` are all that were ever set aside and are still
+    there.
     """
 
     worker: Id

@@ -6,12 +6,15 @@ the file to its cursor, so that no step is in it twice; a job that was taken bac
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from trainq import files
+
+_BLOCK_BYTES = 1 << 16
 
 
 class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,19 +67,39 @@ def open_metrics(folder: Path, job: str, keep_steps: int) -> MetricsFile:
 
 
 def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
-    """The first and last of the whole lines up to ``keep_steps``, and how many bytes those lines take."""
-    ends: list[StepMetrics] = []
-    size_bytes = 0
-    if not path.exists():
-        return ends, size_bytes
+    """The first and last of the whole lines up to ``keep_steps``, and how many bytes those lines take.
+
+    Looks from the end backwards, so that it costs what is cut off, wherever in the file the job goes on.
+    """
+    if keep_steps == 0 or not path.exists():
+        return [], 0
     with path.open("rb") as stream:
-        for line in stream:
-            try:
-                metrics = msgspec.json.decode(line, type=StepMetrics)
-            except msgspec.MsgspecError:
-                break  # torn by a kill; the step is done again
-            if not line.endswith(b"\n") or metrics.job_step > keep_steps:
-                break
-            size_bytes += len(line)
-            ends = [*ends[:1], metrics]
-    return ends, size_bytes
+        first = _decoded(stream.readline())
+        end = stream.seek(0, os.SEEK_END)
+        rest = b""
+        while end > 0 and first is not None:
+            start = max(0, end - _BLOCK_BYTES)
+            stream.seek(start)
+            rest = stream.read(end - start) + rest
+            # What precedes the first line end may begin before this block.
+            begin = 0 if start == 0 else rest.find(b"\n") + 1
+            kept, size_bytes = None, begin
+            if begin or start == 0:
+                for line in rest[begin:].splitlines(keepends=True):
+                    metrics = _decoded(line)
+                    # A line that was torn by a kill: the step is done again.
+                    if metrics is None or metrics.job_step > keep_steps:
+                        break
+                    kept, size_bytes = metrics, size_bytes + len(line)
+            if kept is not None:
+                return [first, kept], start + size_bytes
+            end = start
+    return [], 0
+
+
+def _decoded(line: bytes) -> StepMetrics | None:
+    """The line's step; None if it is torn."""
+    try:
+        return msgspec.json.decode(line, type=StepMetrics) if line.endswith(b"\n") else None
+    except msgspec.MsgspecError:
+        return None

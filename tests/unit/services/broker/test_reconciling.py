@@ -83,19 +83,33 @@ def test_a_take_back_of_which_nobody_was_told_is_adopted() -> None:
 
 
 def test_the_first_head_of_all_is_adopted() -> None:
-    first = hello(generation=1, name="g1", step=0, job="", done=False, begun=True)
     fresh = msgspec.structs.replace(LINE, generation=0, newest=0)
-    refuse_if_unfit(first, fresh, 60)
+    begun = hello(generation=0, name="g0", step=0, job="", done=False, begun=True)
+    for _ in range(2):  # asked again, because the reply was lost
+        refuse_if_unfit(begun, fresh, 60, [], set())
+        assert reconcile(begun, line=fresh, head_job=None, held=None, uncovered=[], reported=set()) == []
+    first = hello(generation=1, name="g1", step=0, job="", done=False)
+    refuse_if_unfit(first, fresh, 60, [], set())
     assert reconcile(first, line=fresh, head_job=None, held=None, uncovered=[], reported=set()) == [
         jobs.HeadAdopted(generation=1, name="g1", step=0)]
 
 
 def test_a_journal_behind_its_checkpoints_is_refused() -> None:
-    refuse_if_unfit(HELLO, LINE, 50)
+    refuse_if_unfit(HELLO, LINE, 50, [], set())
     with pytest.raises(DamageError, match="has seen its event 50, and it ends at 49"):
-        refuse_if_unfit(HELLO, LINE, 49)
+        refuse_if_unfit(HELLO, LINE, 49, [], set())
 
 
 def test_an_emptied_checkpoints_folder_is_no_new_beginning() -> None:
     with pytest.raises(DamageError, match="generation 7"):
-        refuse_if_unfit(hello(begun=True, journal_seq=0), LINE, 50)
+        refuse_if_unfit(hello(generation=0, begun=True, journal_seq=0), LINE, 50, [], set())
+
+
+def test_a_generation_that_is_missing_is_not_damaged_and_nothing_is_trained_again_for_it() -> None:
+    older, lost = hello(generation=5, name="g5"), [row(generation=6), row(id="train-4", generation=7)]
+    six = DamagedGeneration(generation=6, name="damaged-g6", reason="flipped")
+    with pytest.raises(DamageError, match="generation 6, with train-3 in it, is missing"):
+        refuse_if_unfit(older, LINE, 50, lost, set())
+    with pytest.raises(DamageError, match=r"with train-4 in it, is missing.*mkdir checkpoints/damaged-g000007"):
+        refuse_if_unfit(msgspec.structs.replace(older, damaged=(six,)), LINE, 50, lost, set())
+    refuse_if_unfit(msgspec.structs.replace(older, damaged=(six,)), LINE, 50, lost, {(7, "damaged-g7")})

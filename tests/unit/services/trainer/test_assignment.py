@@ -7,6 +7,7 @@ from services.trainer import wire
 from services.trainer.assignment import (
     AcknowledgeCancel,
     Assignment,
+    BeginLine,
     BeginTraining,
     CompleteJob,
     Effect,
@@ -180,6 +181,78 @@ def test_a_process_that_never_gets_ready_is_started_ever_more_slowly_and_then_no
     assert types(assignment.ended("exit 1", own=True)) == [PauseTrainer]
 
 
+def test_a_new_line_is_published_only_when_the_broker_knows_of_none() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    begun = msgspec.structs.replace(READY, generation=0, begun=True)
+    assert assignment.heard(begun) == [Greet(ready=begun)]
+    assert assignment.greeted(lost=False) == [BeginLine()]
+    assert not assignment.wants_job
+    assert assignment.heard(READY) == [Greet(ready=READY)]
+    assert assignment.greeted(lost=False) == []
+    assert assignment.wants_job
+
+
+def test_a_job_that_is_held_does_not_go_on_upon_a_new_line(training: Assignment) -> None:
+    training.ended("signal 9", own=False)
+    begun = msgspec.structs.replace(READY, generation=0, begun=True)
+    assert training.heard(begun) == [Greet(ready=begun)]
+    assert training.greeted(lost=False) == [BeginLine()]
+    assert training.heard(READY) == [Greet(ready=READY), BeginTraining()]
+
+
+def test_a_fault_of_the_machine_at_the_start_is_tried_again_for_ever() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    pauses = []
+    for _ in range(20):
+        assignment.heard(wire.Failed(job="", system=True, code="storage_full", reason="no room"))
+        (trouble, start) = assignment.ended("exit 73", own=True)
+        assert isinstance(trouble, ShowTrouble)
+        assert "no room" in trouble.reason
+        assert isinstance(start, StartProcess)
+        pauses.append(start.after_seconds)
+    assert pauses[:4] == [1, 3, 7, 15]
+    assert max(pauses) == pauses[-1] == 60
+
+
+def test_a_driver_that_fails_again_and_again_pauses_nobody(idle: Assignment) -> None:
+    for number in range(8):
+        idle.leased(f"train-{number}")
+        lost = wire.Failed(job=f"train-{number}", system=True, code="AcceleratorError", reason="context lost")
+        assert types(idle.heard(lost)) == [ReleaseJob]
+        assert idle.ended("exit 70", own=True) == [StartProcess()]
+        idle.heard(READY)
+        idle.greeted(lost=False)
+
+
+def test_what_was_named_before_the_fifth_end_is_said(idle: Assignment) -> None:
+    for number in range(5):
+        idle.leased(f"train-{number}")
+        idle.heard(wire.Failed(job="", system=False, code="TypeError", reason="a bug"))
+        effects = idle.ended("exit 70", own=True)
+        idle.heard(READY)
+    assert "exit 70; TypeError: a bug" in effects[-1].reason  # type: ignore[union-attr]
+
+
+def test_a_job_that_ends_forgives_although_it_was_trained_before(idle: Assignment) -> None:
+    for _ in range(8):
+        idle.leased("train-1", best_step=5)
+        idle.heard(msgspec.structs.replace(PUBLISHED, done=True))
+        idle.ended("exit 1", own=True)
+        assert idle.phase is Phase.STARTING
+        idle.heard(READY)
+        idle.greeted(lost=False)
+
+
+def test_after_a_refused_end_of_a_job_no_other_is_taken_before_they_agree_again(training: Assignment) -> None:
+    training.heard(FINISHED)
+    training.doubted()
+    assert not training.wants_job
+    assert training.greeted(lost=False) == []
+    assert training.wants_job
+
+
 def test_one_that_is_killed_while_it_starts_is_started_at_once() -> None:
     assignment = Assignment()
     assignment.begin()
@@ -290,6 +363,6 @@ def test_a_job_is_given_back_when_the_process_cannot_start(training: Assignment)
 def test_a_lease_lost_while_starting_waits_for_the_leaving_process(training: Assignment) -> None:
     training.ended("signal 9", own=False)
     assert training.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
-    assert training.heard(READY) == []
+    assert training.heard(READY) == [StopProcess()], "there was nobody yet to hear the first one"
     assert not training.wants_job
     assert training.ended("exit 0", own=True) == [StartProcess()]

@@ -41,6 +41,16 @@ def test_a_large_checkpoint_may_take_as_long_as_a_slow_disk_needs() -> None:
     assert watch.overdue(171.0), "once it is written, a step is due again"
 
 
+def test_what_a_job_reads_before_its_first_step_has_its_time_and_is_no_step() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_job(0.0, 10_000_000_000)
+    assert watch.overdue(120.0 + 1000.0) == ""
+    assert "the first step is missing" in watch.overdue(120.0 + 1001.0)
+    watch.stepped(900.0)
+    watch.stepped(901.0)
+    assert watch.overdue(901.0 + 121.0), "ten times the slowest step, and not of what came before the first"
+
+
 def test_loading_has_its_own_limit() -> None:
     watch = Watch(SETTINGS)
     watch.expect_start(0.0)

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from trainq.ml import metrics as metrics_module
 from trainq.ml.metrics import StepMetrics, open_metrics
 
 
@@ -52,3 +53,17 @@ def test_first_and_last_loss_come_with_it(tmp_path: Path) -> None:
         assert (history.first_loss, history.last_loss) == (1.0, 0.5)
         history.append(metrics(3))
         assert (history.first_loss, history.last_loss) == (1.0, 1 / 3)
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 150, 400, 1 << 16])
+@pytest.mark.parametrize("keep_steps", [0, 1, 2, 17, 39, 40, 99])
+def test_it_is_looked_at_from_the_end_in_blocks_of_any_size(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int, keep_steps: int) -> None:
+    write(tmp_path, 1, 40, keep_steps=0)
+    with (tmp_path / "job.jsonl").open("ab") as stream:
+        stream.write(b'{"step":141,"job')
+    monkeypatch.setattr(metrics_module, "_BLOCK_BYTES", block_bytes)
+    with open_metrics(tmp_path, "job", keep_steps) as history:
+        last = min(keep_steps, 40)
+        assert history.last_loss == (1 / last if last else None)
+    assert steps(tmp_path) == list(range(1, last + 1))

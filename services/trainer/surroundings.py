@@ -1,0 +1,56 @@
+"""What a training process sets up before anything else: its output, its stacks on demand, the lock on checkpoints/."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from trainq import checkpoints, files
+from trainq.config import Home
+from trainq.errors import AlreadyRunningError
+
+# A killed predecessor is gone in milliseconds; one in an uninterruptible write may take longer.
+LOCK_WAIT_SECONDS = 60.0
+_LOCK_POLL_SECONDS = 0.05
+_MAX_LOG_BYTES = 10 * 1024 * 1024
+
+
+def redirect_output(log: Path) -> None:
+    """Standard output and error go to ``log``; a large old one is set aside under ``.1``."""
+    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
+        files.move(log, log.with_name(log.name + ".1"))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def dump_stacks_on_signal(path: str) -> None:
+    """At SIGUSR1 every thread's stack goes to ``path``, also while the interpreter hangs; so do those of a crash."""
+    faulthandler.enable(all_threads=True)
+    if path:
+        # Open for the process's whole life: the handler may not open anything.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+        faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
+
+
+def wait_for_lock(home: Home) -> files.Lock:
+    """The lock on ``checkpoints/``, as soon as a predecessor has let it go.
+
+    Raises:
+        AlreadyRunningError: it still has it after :data:`LOCK_WAIT_SECONDS`.
+    """
+    deadline = time.monotonic() + LOCK_WAIT_SECONDS
+    while True:
+        try:
+            return files.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
+        except AlreadyRunningError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCK_POLL_SECONDS)
