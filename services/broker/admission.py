@@ -45,7 +45,7 @@ def _folder_settings(data: DataSettings, folder: str) -> FolderSettings | None:
 
 
 def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: JobRow | None, number: int,
-          spec: TrainSpec, rank: int) -> JobSubmitted | DuplicateSubmitted | str:
+          spec: TrainSpec) -> JobSubmitted | DuplicateSubmitted | str:
     """The event that accepts ``item``, or the id of the job that this very request already means.
 
     Args:
@@ -54,7 +54,6 @@ def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, dup
         duplicate: the job that already carries this content, if any.
         number: the next submission's number.
         spec: the frozen settings.
-        rank: its place in the line.
 
     Raises:
         RequestReusedError: the id was used for something else.
@@ -73,5 +72,4 @@ def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, dup
     return JobSubmitted(
         job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=item.name, request_id=item.request_id,
         request_digest=digest, digest=item.digest, size_bytes=item.size_bytes, priority=item.priority,
-        origin=item.origin, after=tuple(dict.fromkeys(item.after)), after_any=item.after_any, spec=frozen,
-        rank=rank)
+        origin=item.origin, after=tuple(dict.fromkeys(item.after)), after_any=item.after_any, spec=frozen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainq import checkpoints, manifests
-from trainq.errors import DamageError, StorageError
+from trainq.errors import DamageError, NewerFormatError, StorageError
 
 # The newest ones know most; more are read only when those do not prove to be what their writer sealed.
 GENERATIONS_READ = 3
@@ -25,8 +25,8 @@ def refuse_if_behind(folder: Path, head_seq: int) -> DamageError | None:
     for path in checkpoints.list_generations(folder)[:GENERATIONS_READ]:
         try:
             seen = int(manifests.read(path, checkpoints.KIND).facts.get("journal_seq", 0))
-        except (DamageError, StorageError, TypeError, ValueError):
-            continue  # the trainer tells of it, and sets it aside
+        except (DamageError, NewerFormatError, StorageError, TypeError, ValueError):
+            continue  # the trainer tells of it
         if seen > head_seq:
             return DamageError(
                 "the journal", f"the checkpoint {path.name} has seen its event {seen}, and it ends at {head_seq}: it "

@@ -13,10 +13,9 @@ from collections.abc import Iterable
 from services.broker import anchoring
 from services.broker.desk import Desk
 from services.broker.views import event_view
-from trainq import __version__, messages
+from trainq import messages
 from trainq.errors import ProtocolError, StorageFullError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import BrokerStarted
 from trainq.journal import Journal, Recorded
 from trainq.messages import AnyReply, AnyRequest, Heartbeat, Lifecycle, Live, ReplyEnvelope
 from trainq.service import Process
@@ -54,12 +53,11 @@ class Broker:
             return
         try:
             with self._journal.transaction():
-                recorded = self._journal.append(
-                    BrokerStarted(version=__version__, pid=os.getpid()), self._process.clock.wall())
+                recorded = [self._journal.append(event, self._process.clock.wall()) for event in self._desk.opening()]
         except StorageFullError as error:
             self._process.log.error("journal_full", error=str(error))
         else:
-            self._publish([recorded])
+            self._publish(recorded)
         self._process.set_state(Lifecycle.RUNNING)
 
     def close(self) -> None:

@@ -7,13 +7,14 @@ memory (deadlines, heartbeats, progress) is changed for committed events only, i
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 
 from services.broker import admission, endings, leasing, reconciling
 from services.broker.reading import READS, Reader, spec_of
 from services.broker.roster import Roster
-from trainq import ingest, messages
+from trainq import __version__, ingest, messages
 from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import (
@@ -27,7 +28,9 @@ from trainq.errors import (
 )
 from trainq.jobs import (
     ENDED,
+    AgeingSet,
     AnyEvent,
+    BrokerStarted,
     CheckpointPublished,
     FileRefused,
     FingerprintChanged,
@@ -37,12 +40,10 @@ from trainq.jobs import (
     JobState,
     JobSubmitted,
     LeaseGranted,
-    Priority,
     QueueHeld,
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
-    rank,
 )
 from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
 from trainq.logs import EventLog
@@ -74,6 +75,14 @@ class Desk:
             self.deadlines.start(row.id, row.token, clock.monotonic())
         if self._queries.line().held_reason is not None:
             self._hold_until = clock.monotonic() + endings.HOLD_SECONDS
+
+    def opening(self) -> list[AnyEvent]:
+        """What a new life of the broker records first."""
+        events: list[AnyEvent] = [BrokerStarted(version=__version__, pid=os.getpid())]
+        ageing_jobs = self._configuration.settings.broker.ageing_jobs
+        if self._queries.line().ageing_jobs != ageing_jobs:
+            events.append(AgeingSet(ageing_jobs=ageing_jobs))
+        return events
 
     def take_recorded(self) -> list[Recorded]:
         """The events appended since the last call, in order."""
@@ -166,10 +175,7 @@ class Desk:
         settings, line = self._configuration.settings.broker, self._queries.line()
         return endings.Policy(
             max_attempts=settings.max_attempts, now_wall=self._clock.wall(), jitter=self._jitter.uniform(-1, 1),
-            retry_rank=self._rank(Priority.LOW), line=line)
-
-    def _rank(self, priority: Priority) -> int:
-        return rank(priority, self._queries.line().started, self._configuration.settings.broker.ageing_jobs)
+            line=line)
 
     def _dispatch(self, request: AnyRequest) -> AnyReply:
         match request:
@@ -232,7 +238,7 @@ class Desk:
                              mend="store it first, then submit it")
         spec = admission.freeze(item, settings)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=self._queries.duplicate_of(item.digest),
-                                  number=self._queries.line().next_number, spec=spec, rank=self._rank(item.priority))
+                                  number=self._queries.line().next_number, spec=spec)
         if not isinstance(outcome, str):
             self._append(outcome)
         row = self._queries.job(outcome if isinstance(outcome, str) else outcome.job)
@@ -354,8 +360,7 @@ class Desk:
     def _retry(self, job: str) -> Done:
         row = self._queries.job(job)
         duplicate = self._queries.duplicate_of(row.digest)
-        return self._record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate,
-                                           self._rank(Priority(row.priority))))
+        return self._record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
 
     def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
         digest = digest_bytes(messages.encode(request))

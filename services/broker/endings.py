@@ -91,13 +91,11 @@ class Policy:
     """What decides over a failed attempt, besides the job itself.
 
     ``now_wall`` is in seconds since 1970; ``jitter`` between -1 and 1, so that many retries do not come at once;
-    ``retry_rank`` the place in the line that a retry gets.
     """
 
     max_attempts: int
     now_wall: float
     jitter: float
-    retry_rank: int
     line: LineRow
 
 
@@ -130,7 +128,7 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
     if not counts or row.failures + 1 < policy.max_attempts:
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * RETRY_FACTOR**row.failures)
         retry_at = policy.now_wall + pause * (1 + RETRY_JITTER * policy.jitter)
-        return [AttemptFailed(job=row.id, reason=reason, retry_at=retry_at, counts=counts, rank=policy.retry_rank)]
+        return [AttemptFailed(job=row.id, reason=reason, retry_at=retry_at, counts=counts)]
     set_aside = f"{policy.max_attempts} attempts failed; the last: {reason}"
     if row.kind is JobKind.TRAIN:
         return [JobQuarantined(job=row.id, reason=set_aside)]
@@ -248,17 +246,17 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
     return [JobCancelled(job=row.id, reason=reason)]
 
 
-def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None, rank: int) -> list[AnyEvent]:
+def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None) -> list[AnyEvent]:
     """A person wants a job that was set aside or cancelled tried again, from its first row.
 
     Args:
         row: the train job.
         prepare: the preparation of the same submission.
         duplicate: another job that carries the same content by now, if there is one.
-        rank: its new place in the line.
 
     Raises:
-        UsageError: it is a preparation, was rejected, or its content is in another job by now.
+        UsageError: it is a preparation, was rejected, its preparation is being ended, or its content is in another job
+            by now.
         TransitionError: it has not ended, or has succeeded.
     """
     if row.kind is not JobKind.TRAIN:
@@ -272,9 +270,13 @@ def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None, rank: int) -> 
     if duplicate is not None:
         raise UsageError(f"the same content is in {duplicate.id} by now, which is {duplicate.state.value}",
                          mend="to train it twice, submit it again with --force")
-    events: list[AnyEvent] = [JobRetried(job=row.id, rank=rank)]
+    if prepare.state is JobState.RUNNING:
+        raise UsageError(f"the preparation of {row.id} is just being ended", mend="try again in a moment")
+    events: list[AnyEvent] = [JobRetried(job=row.id)]
     if not row.prepared and prepare.state in (JobState.FAILED, JobState.CANCELLED):
         events.append(JobRetried(job=prepare.id))
+    elif not row.prepared and prepare.state is JobState.SUCCEEDED:
+        events.append(PreparationReopened(job=prepare.id, reason=f"{row.id} is tried again"))
     return events
 
 

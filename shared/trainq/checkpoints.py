@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from trainq import files, manifests
-from trainq.errors import DamageError
+from trainq.errors import DamageError, NewerFormatError
 from trainq.manifests import Manifest
 
 KIND = "checkpoint"
@@ -159,7 +159,8 @@ def verify(path: Path) -> Verified:
     """Prove every byte of the checkpoint at ``path`` and read its facts.
 
     Raises:
-        DamageError: it is not whole, not a checkpoint, of a newer format, or it lies under another one's name.
+        DamageError: it is not whole, not a checkpoint, or it lies under another one's name.
+        NewerFormatError: it is whole, and a newer trainq's.
     """
     manifest = manifests.verify(path, KIND)
     try:
@@ -167,8 +168,7 @@ def verify(path: Path) -> Verified:
     except msgspec.ValidationError as error:
         raise DamageError(str(path), f"the manifest's facts are not those of a checkpoint: {error}") from error
     if facts.format > FORMAT:
-        raise DamageError(str(path), f"checkpoint format {facts.format} is newer than {FORMAT}, the newest known here",
-                          mend="use the trainq that wrote it")
+        raise NewerFormatError(str(path), facts.format, FORMAT)
     if facts.name != path.name:
         raise DamageError(str(path), f"it is {facts.name} under another name")
     return Verified(path=path, manifest=manifest, facts=facts)
@@ -179,6 +179,9 @@ def newest_verified(folder: Path) -> tuple[Verified | None, list[DamageError]]:
 
     Damaged generations are left as they are (:func:`set_aside` is the caller's). None with an empty list means that
     there is no checkpoint at all.
+
+    Raises:
+        NewerFormatError: the newest that could be the head is a newer trainq's. It is no damage, and not passed over.
     """
     damaged: list[DamageError] = []
     for path in list_generations(folder):

@@ -143,6 +143,18 @@ class OtherFingerprintError(TrainqError):
             "restore what was, or let it go on (it is recorded): [trainer] on_fingerprint_change = \"continue\""))
 
 
+class NewerFormatError(TrainqError):
+    """Something on disk is whole, and of a format that a newer trainq writes: it is left as it is."""
+
+    exit_code = 78
+    code = "newer_format"
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        self.path = path
+        super().__init__(f"{path} has format {found}, the newest known here is {known}",
+                         mend="use the trainq that wrote it")
+
+
 class AlreadyRunningError(TrainqError):
     """Another living process holds the lock of this role."""
 

@@ -41,7 +41,7 @@ class JobState(StrEnum):
 
 ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED, JobState.REJECTED})
 
-# Ended by a fault; `trainq retry` takes what was set aside up again.
+# Ended by a fault of the file's or of its attempts.
 FAILED = frozenset({JobState.FAILED, JobState.QUARANTINED, JobState.REJECTED})
 
 # The states in which content counts as already submitted; content that failed may come again.
@@ -99,8 +99,6 @@ class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
     after: tuple[str, ...] = ()
     after_any: bool = False
     spec: dict[str, Any]
-    # The place in the line (:func:`rank`); journals of before ageing have none.
-    rank: int | None = None
 
 
 class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -181,7 +179,6 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, tag=True):
     reason: str
     retry_at: float
     counts: bool = True
-    rank: int | None = None
 
 
 class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -214,8 +211,6 @@ class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
 
 class JobRetried(JobEvent, frozen=True, kw_only=True, tag=True):
     """A person wants a job that was set aside tried again, with a clean slate."""
-
-    rank: int | None = None
 
 
 class CancelRequested(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -273,6 +268,12 @@ class QueueHoldLifted(Event, frozen=True, kw_only=True, tag=True):
     """The time of the hold is over: it is tried again."""
 
 
+class AgeingSet(Event, frozen=True, kw_only=True, tag=True):
+    """From here on waiting jobs age by this setting (:func:`rank`); those that wait are put in order anew."""
+
+    ageing_jobs: int
+
+
 class CheckpointDamaged(Event, frozen=True, kw_only=True, tag=True):
     """A generation did not verify and was set aside; ``name`` is what it was called."""
 
@@ -311,6 +312,7 @@ AnyEvent = (
     | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
+    | AgeingSet
 )
 
 _H, _Q, _R = JobState.HELD, JobState.QUEUED, JobState.RUNNING
@@ -355,8 +357,8 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
 })
 
 
-# Without ageing, a class is never left by waiting.
-_NO_AGEING = 1 << 40
+# As many jobs as nobody will ever start: a class is never left by waiting.
+_NEVER = 1 << 40
 
 
 def rank(priority: Priority, started: int, ageing_jobs: int) -> int:
@@ -370,7 +372,12 @@ def rank(priority: Priority, started: int, ageing_jobs: int) -> int:
         started: how many train jobs had been started when it was submitted.
         ageing_jobs: 0 means that classes are never crossed.
     """
-    return priority * ageing_jobs + started if ageing_jobs else priority * _NO_AGEING
+    return priority * class_jobs(ageing_jobs) + started
+
+
+def class_jobs(ageing_jobs: int) -> int:
+    """How many starts lie between two classes."""
+    return ageing_jobs or _NEVER
 
 
 def transition(job: str, state: JobState, event: JobEvent) -> JobState:

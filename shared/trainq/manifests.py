@@ -15,7 +15,7 @@ import orjson
 from blake3 import blake3
 
 from trainq import files
-from trainq.errors import DamageError
+from trainq.errors import DamageError, NewerFormatError
 
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
@@ -71,7 +71,8 @@ def read(folder: Path, kind: str) -> Manifest:
     """Read and check the manifest itself, not the files that it names.
 
     Raises:
-        DamageError: it is missing, no valid manifest, of another kind or a newer format, or its own digest is wrong.
+        DamageError: it is missing, no valid manifest, of another kind, or its own digest is wrong.
+        NewerFormatError: it is whole, and a newer trainq's.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -83,13 +84,13 @@ def read(folder: Path, kind: str) -> Manifest:
         raise files.storage_error(error, f"reading {path}") from error
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise DamageError(str(path), f"not a manifest: {error}") from error
-    if manifest.format > FORMAT:
-        raise DamageError(str(path), f"format {manifest.format} is newer than {FORMAT}, the newest known here",
-                          mend="use the trainq that wrote it")
-    if manifest.kind != kind:
-        raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
+    # First of all: a flipped bit may make an old format look like a new one.
     if manifest.digest != _own_digest(manifest.format, manifest.kind, manifest.files, manifest.facts):
         raise DamageError(str(path), "its own digest is wrong")
+    if manifest.format > FORMAT:
+        raise NewerFormatError(str(path), manifest.format, FORMAT)
+    if manifest.kind != kind:
+        raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
     return manifest
 
 

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainq import manifests
-from trainq.errors import DamageError
+from trainq.errors import DamageError, NewerFormatError
 from trainq.manifests import Manifest
 
 KIND = "shard"
@@ -152,7 +152,10 @@ class Shard:
         Raises:
             DamageError: it is missing, not a shard, of a newer format, or not what its manifest says.
         """
-        manifest = manifests.verify(path, KIND) if verify else manifests.read(path, KIND)
+        try:
+            manifest = manifests.verify(path, KIND) if verify else manifests.read(path, KIND)
+        except NewerFormatError as error:  # a shard can always be made again
+            raise DamageError(str(path), error.message, mend="prepare the file again") from error
         try:
             facts = msgspec.convert(manifest.facts, ShardFacts)
         except msgspec.ValidationError as error:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
-from trainq.errors import AlreadyRunningError, DamageError, NotFoundError
+from trainq.errors import AlreadyRunningError, DamageError, NewerFormatError, NotFoundError
 
 if TYPE_CHECKING:
     from trainq.config import Home
@@ -33,7 +33,8 @@ def _run(arguments: Namespace, context: Context) -> int:
         error.mend = "stop it first: supervisorctl stop broker"
         raise
     try:
-        journal = Journal.open(home.journal)
+        # Nothing is changed here, not even the format of the tables.
+        journal = Journal.open(home.journal, fold_anew=False)
         try:
             findings, notes, counts = _prove(home, journal, fast=arguments.fast)
         finally:
@@ -95,7 +96,7 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
         try:
             facts: dict[str, Any] = (manifests.read(path, checkpoints.KIND) if fast
                                      else checkpoints.verify(path).manifest).facts
-        except DamageError as error:
+        except (DamageError, NewerFormatError) as error:
             wrong.append(str(error))
             continue
         newest = max(newest, int(facts["generation"]))

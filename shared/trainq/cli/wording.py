@@ -63,6 +63,8 @@ def tried_again(job: JobView) -> str:
         return rendering.moment(job.retry_at) if job.retry_at else "next"
     if job.state is JobState.RUNNING:
         return "now"
+    if job.state is JobState.REJECTED:
+        return f"trainq export {job.number}"  # judging the same rows again changes nothing
     return f"trainq retry {job.number}" if job.state in FAILED else ""
 
 

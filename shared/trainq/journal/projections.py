@@ -4,13 +4,15 @@
 gives the same tables; ``fsck`` does that. Table by table:
 
 * ``jobs``: one row a job. ``number`` is its submission; ``front`` is below 1 while it goes ahead of everything and may
-  have steps in the weights (0: it was given back half done; less: its generation was lost), ``rank`` its place in the
-  line otherwise, ``blockers`` the number of jobs that it still waits for. ``best_step`` is the highest published step
-  of all attempts, ``generation`` the one that covers it; ``deaths`` in a row of its worker fell in ``death_step``.
+  have steps in the weights (0 and a little less: it was given back half done, the last one first; far less: its
+  generation was lost), ``rank`` its place in the line otherwise, from its priority and how many jobs were
+  ``started_before`` it came, ``blockers`` the number of jobs that it still waits for. ``best_step`` is the highest
+  published step of all attempts, ``generation`` the one that covers it; ``deaths`` in a row of its worker fell in
+  ``death_step``.
 * ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
 * ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number,
-  how many train jobs were started, and which have failed since the last one that succeeded.
+  how many train jobs were started, how they age, and which have failed since the last one that succeeded.
 * ``damaged``: generations that did not verify.
 """
 
@@ -25,6 +27,7 @@ from trainq.errors import NotFoundError, TransitionError
 from trainq.jobs import (
     ENDED,
     FAILED,
+    AgeingSet,
     AnyEvent,
     AttemptFailed,
     CancelRequested,
@@ -54,6 +57,7 @@ from trainq.jobs import (
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
+    class_jobs,
     rank,
     transition,
 )
@@ -65,6 +69,7 @@ SCHEMA = f"""
 CREATE TABLE jobs (
     id TEXT PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
     front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
+    started_before INTEGER NOT NULL,
     digest TEXT NOT NULL,
     size_bytes INTEGER NOT NULL, blockers INTEGER NOT NULL, submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
     prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
@@ -91,23 +96,26 @@ CREATE TABLE counts (kind TEXT NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL
 CREATE TABLE line (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
     generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
-    started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL
+    started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
+    ageing_jobs INTEGER NOT NULL
 ) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '');
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20);
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
 """
 
+# Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
+_CLEAN_SLATE = {"failures": 0, "best_step": 0, "deaths": 0, "death_step": None}
 # How many of the jobs that failed in a row are remembered; more than anybody counts to.
 MAX_FAILED_JOBS = 16
 # Generations are far below this, so that an uncovered job's place is below 0.
 _BEFORE_ALL = 1 << 60
 
 _NEW_JOB = """
-INSERT INTO jobs (id, number, kind, state, name, front, generated, priority, rank, digest, size_bytes, blockers,
-    submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, best_step, generation,
-    deaths, worker, session, token, retry_at, reason)
-VALUES (?, ?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
+INSERT INTO jobs (id, number, kind, state, name, front, generated, priority, rank, started_before, digest, size_bytes,
+    blockers, submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, best_step,
+    generation, deaths, worker, session, token, retry_at, reason)
+VALUES (?, ?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
 """
 
 
@@ -139,6 +147,10 @@ def apply(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> 
                                (event.generation, event.name, event.reason))
         case HeadAdopted():
             _set_head(connection, event)
+        case AgeingSet():
+            connection.execute("UPDATE line SET ageing_jobs=?", (event.ageing_jobs,))
+            connection.execute("UPDATE jobs SET rank=priority*?+started_before "
+                               "WHERE state IN ('held', 'queued', 'running')", (class_jobs(event.ageing_jobs),))
         case _:
             pass  # BrokerStarted is history only
 
@@ -154,9 +166,10 @@ def _submit(connection: apsw.Connection, seq: int, at: float, event: JobSubmitte
             connection.execute("INSERT INTO dependencies VALUES (?, ?, ?)", (other, event.job, event.after_any))
             blockers += 1
     generated = int(event.origin == "generated")
+    place, started = _place(connection, event.priority)
     for id_, kind, waits in ((event.job, JobKind.TRAIN, blockers), (event.prepare, JobKind.PREPARE, 0)):
         connection.execute(_NEW_JOB, (id_, event.number, kind.value, event.name, generated, int(event.priority),
-                                      _rank(event.rank, event.priority), event.digest, event.size_bytes, waits, seq,
+                                      place, started, event.digest, event.size_bytes, waits, seq,
                                       at))
         _count(connection, kind.value, JobState.QUEUED, 1)
     connection.execute("UPDATE line SET next_number=?", (event.number + 1,))
@@ -237,21 +250,24 @@ def _line_columns(connection: apsw.Connection, seq: int, at: float,
             if event.died and event.step is not None:
                 connection.execute("UPDATE jobs SET deaths=CASE WHEN death_step IS ? THEN deaths+1 ELSE 1 END, "
                                    "death_step=? WHERE id=?", (event.step, event.step, event.job))
-            # What was given back half done goes first, also before those whose generation was lost.
+            # What was given back half done goes first: before others that were, whose steps are below its own or out
+            # of the line by now, and before those whose generation was lost.
             lowest = connection.execute("SELECT min(front) FROM jobs WHERE kind='train' AND state='queued' AND "
-                                        "blockers=0 AND front<0").fetchone()
+                                        "blockers=0 AND front<1").fetchone()
             front = 0 if lowest is None or lowest[0] is None else int(lowest[0]) - 1
             return {"worker": "", "session": "", "front": front, "reason": event.reason}
         case AttemptFailed():
             connection.execute("UPDATE jobs SET failures=failures+? WHERE id=?", (event.counts, event.job))
             return {"worker": "", "session": "", "retry_at": event.retry_at, "priority": int(Priority.LOW),
-                    "rank": _rank(event.rank, Priority.LOW), "reason": event.reason, "deaths": 0, "death_step": None}
+                    **_behind(connection, Priority.LOW), "reason": event.reason, "deaths": 0, "death_step": None}
         case JobUncovered():
             # Before every job that was given back, and among themselves in the order of what was lost.
-            return {"front": event.generation - _BEFORE_ALL, "reason": event.reason, "generation": 0}
+            return {**_CLEAN_SLATE, "front": event.generation - _BEFORE_ALL, "reason": event.reason, "generation": 0}
         case JobRetried():
-            return {"failures": 0, "deaths": 0, "death_step": None, "retry_at": 0.0, "cancel_reason": None,
-                    "reason": "", **({} if event.rank is None else {"rank": event.rank})}
+            # What is prepared again may come out otherwise now: the retry begins from the first row.
+            connection.execute("UPDATE jobs SET shard_digest='' WHERE id=? AND prepared=0", (event.job,))
+            return {**_CLEAN_SLATE, "retry_at": 0.0, "cancel_reason": None, "reason": "",
+                    **_behind(connection, Priority(_priority(connection, event.job)))}
 
 
 def _set_head(connection: apsw.Connection, head: CheckpointPublished | HeadAdopted) -> None:
@@ -270,8 +286,22 @@ def _note_outcome(connection: apsw.Connection, event: JobEvent) -> None:
             connection.execute("UPDATE line SET failed_jobs=?", (" ".join([*known, event.job][-MAX_FAILED_JOBS:]),))
 
 
-def _rank(given: int | None, priority: Priority) -> int:
-    return rank(priority, 0, 0) if given is None else given
+def _place(connection: apsw.Connection, priority: Priority) -> tuple[int, int]:
+    """The rank of a job that comes now, and how many jobs were started before."""
+    row = connection.execute("SELECT started, ageing_jobs FROM line").fetchone()
+    started, ageing_jobs = (int(row[0]), int(row[1])) if row else (0, 0)
+    return rank(priority, started, ageing_jobs), started
+
+
+def _behind(connection: apsw.Connection, priority: Priority) -> dict[str, int]:
+    """The place of a job that comes into the line again, as if it came now."""
+    place, started = _place(connection, priority)
+    return {"rank": place, "started_before": started}
+
+
+def _priority(connection: apsw.Connection, job: str) -> int:
+    row = connection.execute("SELECT priority FROM jobs WHERE id=?", (job,)).fetchone()
+    return int(row[0]) if row else Priority.NORMAL
 
 
 def _release_dependants(connection: apsw.Connection, job: str, ended: JobState) -> None:

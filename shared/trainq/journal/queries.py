@@ -26,6 +26,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     generated: int
     priority: int
     rank: int
+    started_before: int
     digest: str
     size_bytes: int
     blockers: int
@@ -67,6 +68,7 @@ class LineRow(msgspec.Struct, frozen=True, kw_only=True):
     held_reason: str | None
     hold_spent: int
     failed_jobs: str
+    ageing_jobs: int
 
 
 _JOB_FIELDS = JobRow.__struct_fields__

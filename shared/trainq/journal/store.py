@@ -23,7 +23,7 @@ import msgspec
 from blake3 import blake3
 
 from trainq import crashpoints
-from trainq.errors import DamageError, StorageError, StorageFullError
+from trainq.errors import DamageError, NewerFormatError, StorageError, StorageFullError, UsageError
 from trainq.jobs import AnyEvent, JobEvent
 from trainq.journal import projections
 from trainq.journal.events import decode_event, encode_event
@@ -70,13 +70,15 @@ class Journal:
         self._head_hash: bytes = row[1] if row else GENESIS
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
+    def open(cls, path: Path, *, fold_anew: bool = True) -> Journal:
         """Open the journal, making it if there is none. Costs the same with ten events or ten million.
 
-        The caller holds the broker's lock.
+        The caller holds the broker's lock. The tables of an older format are folded anew, if they may be.
 
         Raises:
-            DamageError: the file is no journal, is damaged, or is of a newer format.
+            DamageError: the file is no journal, or is damaged.
+            NewerFormatError: a newer trainq wrote it.
+            UsageError: it is of an older format, and is not to be folded anew.
             StorageError: it cannot be opened or made.
         """
         with storage_errors(path):
@@ -97,8 +99,11 @@ class Journal:
         format_ = int(journal._meta("format"))
         if format_ > FORMAT:
             connection.close()
-            raise DamageError(str(path), f"journal format {format_} is newer than {FORMAT}",
-                              mend="use the trainq that wrote it")
+            raise NewerFormatError(str(path), format_, FORMAT)
+        if format_ < FORMAT and not fold_anew:
+            connection.close()
+            raise UsageError(f"the tables of {path} are those of format {format_}, and {FORMAT} is known here", mend=(
+                "start the broker once, which folds them anew from the events"))
         if format_ < FORMAT:
             with storage_errors(path):
                 _fold_anew(connection)

@@ -47,16 +47,17 @@ def check(content: bytes | None, cursor: Cursor, path: str) -> bytearray:
     """The ledger of a checkpoint, fit to go on.
 
     Args:
-        content: of the file; None if there is none, which only a cursor before its job's first step allows.
+        content: of the file; None if there is none, as in checkpoints of before there were ledgers. (That a file is
+            there which the manifest names was proven before.)
         cursor: the checkpoint's.
         path: of the file, for the error.
 
     Raises:
         DamageError: it does not reach exactly to the cursor.
     """
-    if content is None and cursor.job_step:
-        raise DamageError(path, f"it is missing, and {cursor.job_step} steps of {cursor.job} are done")
     ledger = bytearray(content or b"")
+    if content is None or (not ledger and cursor.done):
+        return ledger  # what is not in it cannot be proven; the checker says so
     reached = int.from_bytes(ledger[-RECORD_BYTES:][:STEP_BYTES], "little") + 1 if ledger else 0
     if len(ledger) % RECORD_BYTES or reached != cursor.job_step:
         raise DamageError(path, f"its {len(ledger)} bytes reach to step {reached}, the cursor to {cursor.job_step}")

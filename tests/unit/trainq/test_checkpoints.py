@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trainq import checkpoints, files, manifests
 from trainq.checkpoints import CheckpointFacts, Cursor, Name
-from trainq.errors import DamageError
+from trainq.errors import DamageError, NewerFormatError
 
 
 def facts(generation: int, step: int) -> CheckpointFacts:
@@ -126,8 +126,11 @@ def test_a_checkpoint_under_another_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     path = publish(tmp_path, 3, 30, format=checkpoints.FORMAT + 1)
-    with pytest.raises(DamageError, match="newer"):
+    with pytest.raises(NewerFormatError, match="format 2"):
         checkpoints.verify(path)
+    publish(tmp_path, 2, 20)
+    with pytest.raises(NewerFormatError):
+        checkpoints.newest_verified(tmp_path)
 
 
 def test_facts_of_something_else_are_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from trainq import jobs
-from trainq.errors import DamageError, StorageFullError, TransitionError
+from trainq.errors import DamageError, NewerFormatError, StorageFullError, TransitionError, UsageError
 from trainq.jobs import JobKind, JobState
 from trainq.journal import Journal, Queries
 from trainq.journal.store import FORMAT, GENESIS, chain
@@ -160,8 +160,18 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     journal = Journal.open(tmp_path / "j")
     journal.connection.execute("UPDATE meta SET value='99' WHERE key='format'")
     journal.close()
-    with pytest.raises(DamageError, match="newer"):
+    with pytest.raises(NewerFormatError, match="format 99"):
         Journal.open(tmp_path / "j")
+
+
+def test_an_older_format_is_not_folded_anew_by_one_who_changes_nothing(tmp_path: Path) -> None:
+    journal = Journal.open(tmp_path / "j")
+    journal.connection.execute("UPDATE meta SET value='1' WHERE key='format'")
+    journal.close()
+    with pytest.raises(UsageError, match="start the broker once"):
+        Journal.open(tmp_path / "j", fold_anew=False)
+    Journal.open(tmp_path / "j").close()
+    Journal.open(tmp_path / "j", fold_anew=False).close()
 
 
 class TestLine:

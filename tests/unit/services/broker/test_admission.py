@@ -21,7 +21,7 @@ SPEC = admission.freeze(ITEM, SETTINGS)
 def admit(item: SubmitItem = ITEM, *, earlier: tuple[str, str] | None = None, duplicate: JobRow | None = None,
           ) -> JobSubmitted | DuplicateSubmitted | str:
     return admission.admit(item, admission.request_digest(item), earlier=earlier, duplicate=duplicate, number=4,
-                           spec=SPEC, rank=20)
+                           spec=SPEC)
 
 
 def earlier_job() -> JobRow:

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from stories import PREPARED, TRAINED, Story
 from trainq import messages
 from trainq.errors import DamageError
-from trainq.jobs import JobKind, JobState, Priority
+from trainq.jobs import AgeingSet, JobKind, JobState, Priority
 from trainq.messages import Lease, LeaseState, Lifecycle, Progress
 
 
@@ -20,7 +21,9 @@ def story(tmp_path: Path) -> Iterator[Story]:
 
 
 def hello(story: Story, **changes: object) -> messages.AnyReply:
-    fields: dict[str, object] = {"worker": "train", "session": "s1", "generation": 1, "name": "g1", "step": 0}
+    fields: dict[str, object] = {"worker": "train", "session": "s1", "generation": 1, "name": "g1", "step": 0,
+                                 "damaged": tuple(messages.DamagedGeneration(generation=number, name=f"d{number}",
+                                                                             reason="flipped") for number in (2, 3, 4))}
     return story.ask(messages.Hello(request_id=story.id(), **{**fields, **changes}))  # type: ignore[arg-type]
 
 
@@ -224,6 +227,94 @@ def test_a_retry_is_refused_when_the_content_came_again(story: Story) -> None:
     refused = story.ask(messages.Retry(request_id=story.id(), job="train-1"))
     assert isinstance(refused, messages.Refused)
     assert "train-2" in refused.message
+
+
+def test_a_retry_waits_until_the_preparation_has_ended(story: Story) -> None:
+    story.submit("a")
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1"))
+    refused = story.ask(messages.Retry(request_id=story.id(), job="train-1"))
+    assert isinstance(refused, messages.Refused)
+    assert "try again in a moment" in refused.mend
+    story.ask(messages.AcknowledgeCancel(request_id=story.id(), job=lease.job, token=lease.token))
+    assert story.ask(messages.Retry(request_id=story.id(), job="train-1")).changed  # type: ignore[union-attr]
+    story.prepare_next()
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_a_retry_takes_the_shard_as_it_comes_out_now(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    train = story.lease(JobKind.TRAIN)
+    assert train is not None
+    story.ask(messages.ReportLostShard(request_id=story.id(), job="train-1", token=train.token, reason="gone"))
+    other = msgspec.structs.replace(PREPARED, shard_digest="1" * 64)
+    for state in (JobState.QUARANTINED, JobState.QUEUED):
+        lease = story.lease(JobKind.PREPARE)
+        assert lease is not None
+        story.complete(lease, other)
+        assert story.state("train-1") is state
+        if state is JobState.QUARANTINED:
+            assert story.ask(messages.Retry(request_id=story.id(), job="train-1")).changed  # type: ignore[union-attr]
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert again.shard_digest == "1" * 64
+
+
+def test_what_was_given_back_last_goes_first(story: Story) -> None:
+    for content in ("b", "a"):
+        story.submit(content)
+        story.prepare_next()
+    first = story.lease(JobKind.TRAIN)
+    assert first is not None
+    assert first.job == "train-1"
+    # Its shard is lost, the other one overtakes it, and ends its lease with its steps on top of the line.
+    story.ask(messages.ReportLostShard(request_id=story.id(), job="train-1", token=first.token, reason="gone"))
+    assert story.lease(JobKind.TRAIN) is None
+    story.clock.now += 61
+    second = story.lease(JobKind.TRAIN)
+    assert second is not None
+    assert second.job == "train-2"
+    story.ask(messages.Release(request_id=story.id(), job="train-2", token=second.token))
+    story.prepare_next()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert again.job == "train-2"
+
+
+def test_what_is_trained_again_begins_with_a_clean_slate(story: Story) -> None:
+    trained(story, "a", 2)
+    row = story.queries.job("train-1")
+    assert row.best_step == 2
+    hello(story, generation=1)
+    row = story.queries.job("train-1")
+    assert (row.best_step, row.failures, row.deaths) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("ageing_jobs", [0, 1, 20])
+def test_a_change_of_the_ageing_puts_those_who_wait_in_its_order(story: Story, ageing_jobs: int) -> None:
+    def open_with(setting: int) -> None:
+        settings = story.configuration.settings
+        broker = msgspec.structs.replace(settings.broker, ageing_jobs=setting)
+        story.configuration = msgspec.structs.replace(
+            story.configuration, settings=msgspec.structs.replace(settings, broker=broker))
+        story.restart()
+        with story.journal.transaction():
+            for event in story.desk.opening():
+                story.journal.append(event, 0.0)
+
+    open_with(0)
+    story.submit("normal")
+    story.submit("low", priority=Priority.LOW)
+    open_with(ageing_jobs)
+    assert not [event for event in story.desk.opening() if isinstance(event, AgeingSet)], "it is recorded once"
+    story.submit("later")
+    story.submit("high", priority=Priority.HIGH)
+    for _ in range(4):
+        story.prepare_next()
+    line = [row.name for row in story.queries.waiting_line(9)]
+    assert line == ["high.jsonl", "normal.jsonl", "later.jsonl", "low.jsonl"]
 
 
 def test_a_low_job_is_not_overtaken_for_ever(story: Story) -> None:

@@ -14,7 +14,8 @@ from trainq.messages import PrepareResult, RejectResult, TrainResult
 
 ROW = JobRow(
     id="train-1", number=1, kind=JobKind.TRAIN, state=JobState.RUNNING, name="a.jsonl", front=1, generated=0,
-    priority=1, rank=20, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1, submitted_at=0.0, prepared=1,
+    priority=1, rank=20, started_before=0, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1,
+    submitted_at=0.0, prepared=1,
     shard="s", shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, best_step=0, generation=0, deaths=0,
     death_step=None, worker="trainer", session="s", token=7,
     cancel_reason=None, started_at=0.0, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
@@ -28,8 +29,8 @@ def row(base: JobRow = ROW, **changes: object) -> JobRow:
 
 
 LINE = LineRow(next_number=9, paused_reason=None, generation=1, checkpoint="g", step=0, newest=1, started=0,
-               held_reason=None, hold_spent=0, failed_jobs="")
-POLICY = endings.Policy(max_attempts=3, now_wall=1000.0, jitter=0.0, retry_rank=40, line=LINE)
+               held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20)
+POLICY = endings.Policy(max_attempts=3, now_wall=1000.0, jitter=0.0, line=LINE)
 
 
 def fail(of: JobRow, train: JobRow = ROW, failures: int = 0, jitter: float = 0.0, failed_jobs: str = "",
@@ -101,7 +102,6 @@ def test_a_failure_after_progress_is_tried_again_and_does_not_count() -> None:
     (event,) = fail(ROW, failures=2, counts=False)
     assert isinstance(event, jobs.AttemptFailed)
     assert not event.counts
-    assert event.rank == 40
 
 
 def test_three_different_jobs_failing_in_a_row_hold_the_queue_once_and_cost_nothing() -> None:
@@ -135,28 +135,28 @@ def test_a_train_job_that_takes_its_worker_along_is_failed_by_the_next() -> None
 
 @pytest.mark.parametrize("state", [JobState.QUARANTINED, JobState.CANCELLED])
 def test_a_job_that_was_set_aside_is_tried_again(state: JobState) -> None:
-    events = endings.retry(row(state=state), row(PREPARE, state=JobState.SUCCEEDED), None, 21)
-    assert events == [jobs.JobRetried(job="train-1", rank=21)]
-    unprepared = endings.retry(row(state=state, prepared=0), row(PREPARE, state=JobState.FAILED), None, 21)
+    events = endings.retry(row(state=state), row(PREPARE, state=JobState.SUCCEEDED), None)
+    assert events == [jobs.JobRetried(job="train-1")]
+    unprepared = endings.retry(row(state=state, prepared=0), row(PREPARE, state=JobState.FAILED), None)
     assert [event.job for event in unprepared] == ["train-1", "prepare-1"]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("of", [PREPARE, row(state=JobState.REJECTED)])
 def test_what_cannot_be_tried_again_is_said_with_its_mend(of: JobRow) -> None:
     with pytest.raises(UsageError) as caught:
-        endings.retry(of, PREPARE, None, 21)
+        endings.retry(of, PREPARE, None)
     assert caught.value.mend
 
 
 def test_a_job_whose_content_came_again_is_not_trained_twice_by_a_retry() -> None:
     with pytest.raises(UsageError, match="train-4"):
-        endings.retry(row(state=JobState.QUARANTINED), PREPARE, row(id="train-4", state=JobState.QUEUED), 21)
+        endings.retry(row(state=JobState.QUARANTINED), PREPARE, row(id="train-4", state=JobState.QUEUED))
 
 
 def test_what_runs_or_has_succeeded_is_not_tried_again() -> None:
     for state in (JobState.RUNNING, JobState.QUEUED, JobState.SUCCEEDED, JobState.HELD):
         with pytest.raises(TransitionError):
-            endings.retry(row(state=state), PREPARE, None, 21)
+            endings.retry(row(state=state), PREPARE, None)
 
 
 def test_a_preparation_that_fails_for_good_quarantines_the_file() -> None:

@@ -11,12 +11,13 @@ from trainq.journal import JobRow, LineRow
 from trainq.messages import DamagedGeneration, Hello
 
 LINE = LineRow(next_number=9, paused_reason=None, generation=7, checkpoint="g000007-s00000040", step=40, newest=7,
-               started=0, held_reason=None, hold_spent=0, failed_jobs="")
+               started=0, held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20)
 HELLO = Hello(request_id="r", worker="trainer", session="s", generation=7, name="g000007-s00000040", step=40,
               reason="job_end", journal_seq=50, job="train-3", job_step=10, steps_planned=10, done=True)
 TRAINED = JobRow(
     id="train-3", number=3, kind=JobKind.TRAIN, state=JobState.SUCCEEDED, name="a.jsonl", front=1, generated=0,
-    priority=1, rank=20, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1, submitted_at=0.0, prepared=1,
+    priority=1, rank=20, started_before=0, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1,
+    submitted_at=0.0, prepared=1,
     shard="s", shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, best_step=10, generation=7, deaths=0,
     death_step=None, worker="", session="", token=7, cancel_reason=None, started_at=0.0, ended_at=1.0, retry_at=0.0,
     reason="", report=None, result=None)
