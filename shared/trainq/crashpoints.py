@@ -31,6 +31,8 @@ PLANS_KEY = "TRAINQ_CRASH_PLANS"
 
 _countdown: dict[str, int] = {}
 _plans = ""
+# The plan that was seen last at each point, and how often that point was reached since.
+_seen: dict[str, tuple[bytes, int]] = {}
 
 
 def arm(name: str, hits: int) -> None:
@@ -49,7 +51,7 @@ def arm_from_environment(environment: Mapping[str, str], process_name: str = "")
     """Arm the points listed in ``TRAINQ_CRASH_AT`` (``name:n``, several with commas).
 
     ``TRAINQ_CRASH_PLANS`` names a folder instead: a file ``<process_name>.<point>`` in it is one kill, used up by the
-    first process of that name that gets there.
+    first process of that name that has been there as often as :func:`plan` has written into it.
     """
     global _plans
     folder = environment.get(PLANS_KEY, "")
@@ -59,15 +61,33 @@ def arm_from_environment(environment: Mapping[str, str], process_name: str = "")
         arm(name, int(hits or "1"))
 
 
+def plan(number: int, hits: int) -> bytes:
+    """The content of a plan: the kill comes at the ``hits``-th time; ``number`` tells it from every other plan."""
+    return b"%d %d" % (number, hits)
+
+
+def _planned(name: str) -> None:
+    path = Path(_plans + name)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    known, reached = _seen.get(name, (b"", 0))
+    reached = reached + 1 if content == known else 1
+    _seen[name] = content, reached
+    if reached < int(content.split()[1]):
+        return
+    try:
+        path.unlink()  # whoever removes it has claimed it
+    except FileNotFoundError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def reach(name: str) -> None:
     """Say that execution is at ``name``. Returns unless that point is armed and its count is used up."""
     if _plans:
-        try:
-            Path(_plans + name).unlink()  # whoever removes it has claimed it
-        except FileNotFoundError:
-            pass
-        else:
-            os.kill(os.getpid(), signal.SIGKILL)
+        _planned(name)
     if name not in _countdown:
         return
     _countdown[name] -= 1

@@ -20,6 +20,8 @@ def main() -> int:
     parser.add_argument("--driver", type=Path, help="the folder of an undisturbed run, to compare the weights with")
     parser.add_argument("--receipts", type=Path, help="JSON lines {request_id, digest, job} of what was acknowledged")
     parser.add_argument("--allow-open", action="store_true", help="jobs may still be waiting or running")
+    parser.add_argument("--strict", action="store_true",
+                        help="no job may be unprovable, and no change of what computes be in the journal")
     given = parser.parse_args()
     if not (given.home / "journal.db").is_file():
         parser.error(f"{given.home} is no home: it has no journal.db")
@@ -30,7 +32,8 @@ def main() -> int:
     failed: list[str] = []
     done = 0
     try:
-        evidence = checks.gather(given.home, driver=given.driver, receipts=given.receipts, allow_open=given.allow_open)
+        evidence = checks.gather(given.home, driver=given.driver, receipts=given.receipts, allow_open=given.allow_open,
+                                 strict=given.strict)
     except _DAMAGE as error:
         _say(f"FAIL reading: {_words(error)}")
         failed.append("reading")

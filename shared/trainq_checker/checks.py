@@ -18,7 +18,10 @@ _ENDS = ("rejected", "cancelled", "quarantined", "failed")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """Everything that the checks look at. ``proven`` has the facts of the generations that verify, newest first."""
+    """Everything that the checks look at. ``proven`` has the facts of the generations that verify, newest first.
+
+    ``strict``: nothing may be left unproven, and nothing have changed what computes.
+    """
 
     home: Path
     journal: JournalCopy
@@ -29,6 +32,7 @@ class Evidence:
     driver: Path | None = None
     receipts: Path | None = None
     allow_open: bool = False
+    strict: bool = False
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Tally:
         return good
 
 
-def gather(home: Path, *, driver: Path | None, receipts: Path | None, allow_open: bool) -> Evidence:
+def gather(home: Path, *, driver: Path | None, receipts: Path | None, allow_open: bool, strict: bool) -> Evidence:
     """Read the home. Damage in a generation is collected; a journal that cannot be read is raised."""
     journal = reading.read_journal(home)
     generations = reading.list_generations(home / "checkpoints")
@@ -63,7 +67,7 @@ def gather(home: Path, *, driver: Path | None, receipts: Path | None, allow_open
         except BrokenError as error:
             broken.append(str(error))
     return Evidence(home=home, journal=journal, history=fold(journal.events), generations=generations, proven=proven,
-                    broken=broken, driver=driver, receipts=receipts, allow_open=allow_open)
+                    broken=broken, driver=driver, receipts=receipts, allow_open=allow_open, strict=strict)
 
 
 def check_chain(evidence: Evidence) -> str:
@@ -171,12 +175,17 @@ def check_rows(evidence: Evidence) -> str:
         if name is None or not shard.is_dir():
             unprovable.append(f"{job.id} ({'its shard' if name else 'its checkpoint'} is gone)")
             continue
+        if not reading.has_whole_ledger(evidence.home / "checkpoints" / name / "ledger.bin"):
+            unprovable.append(f"{job.id} (it began before there were ledgers)")
+            continue
         try:
             records += _check_job(job, evidence.home / "checkpoints" / name, evidence.proven[name], shard)
         except BrokenError as error:
             tally.wrong.append(f"{job.id}: {error}")
     if jobs and not evidence.proven:
         tally.wrong.append(f"{len(jobs)} jobs are trained, and there is no checkpoint")
+    if evidence.strict:
+        tally.wrong += [f"{job} cannot be proven" for job in unprovable]
     listed = f": {', '.join(unprovable[:_SHOWN])}" if unprovable else ""
     return tally.settle(f"{records} rows of {len(jobs) - len(unprovable)} jobs entered exactly as often as asked; "
                         f"{len(unprovable)} jobs not provable{listed}")
@@ -251,6 +260,8 @@ def check_driver(evidence: Evidence) -> str:
                     if path.suffix == ".safetensors" or path.name in ("state.json", "ledger.bin")})
     differ = [f"{name} differs" for name in names if not _same(newest.path / name, other.path / name)]
     changes = evidence.history.fingerprint_changes
+    if changes and evidence.strict:
+        raise BrokenError(f"the journal holds {changes} changes of what computes: nothing is proven of the weights")
     if changes and differ:
         return (f"{', '.join(differ)}; bit identity is not claimed: the journal holds {changes} changes of what "
                 f"computes")

@@ -133,6 +133,14 @@ def row_digests(shard: Path) -> list[tuple[bytes, int]]:
             for (start, end), line in zip(itertools.pairwise(offsets), lines, strict=True)]
 
 
+def has_whole_ledger(path: Path) -> bool:
+    """Whether it is there, and begins with its job's first step."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return int.from_bytes(stream.read(RECORD["step"].itemsize), "little") == 0 and path.stat().st_size > 0
+
+
 def read_ledger(path: Path) -> tuple[list[int], Counter[bytes]]:
     """The step of each record in order, and how often each row's digest is in it."""
     content = path.read_bytes()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from trainq.chaos.load import User, ask_patiently
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
-from trainq.jobs import ENDED
+from trainq.jobs import ENDED, JobState
 from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
 
 # Short leases and intervals, so that in a minute much begins and ends; accumulation and two epochs, so that a position
@@ -48,6 +49,8 @@ checkpoint_steps = 20
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
 _TALK_SECONDS = 10.0
+# A kill that meets nobody is none; so slow is no run.
+_SECONDS_A_KILL = 10.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
 # Who reaches the crash points of a family; what is not here is everybody's.
@@ -81,6 +84,11 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
     @property
+    def not_reached(self) -> list[str]:
+        """The crash points, each by process, at which nobody was killed."""
+        return sorted({f"{name}.{point}" for name, point in crash_pairs()} - self.tally.points.keys())
+
+    @property
     def verdict(self) -> str:
         """The last line."""
         counts = " ".join(f"{name}={number}" for name, number in sorted(self.jobs.items()))
@@ -96,7 +104,8 @@ class Outcome:
             kills.setdefault(process, {})[str(kind)] = number
         return {"seed": self.seed, "seconds": round(self.fault_seconds, 1), "passed": not self.wrong,
                 "wrong": self.wrong, "kills_total": self.tally.killed, "kills": kills,
-                "crash_points": dict(sorted(self.tally.points.items())), "freezes": dict(self.tally.freezes),
+                "crash_points": dict(sorted(self.tally.points.items())), "not_reached": self.not_reached,
+                "freezes": dict(self.tally.freezes),
                 "restarts": dict(self.tally.restarts), "submits": self.submits, "resent": self.resent,
                 "jobs": self.jobs, "steps": self.steps}
 
@@ -161,7 +170,8 @@ class Campaign:
         faults, talk_at = plan.faults(order.seed, crash_pairs()), started + _TALK_SECONDS
         fault = next(faults)
         due = started + fault.pause_seconds
-        while (tally.killed < order.kills) if order.kills else (time.monotonic() < started + order.seconds):
+        deadline = started + (order.kills * _SECONDS_A_KILL + _START_SECONDS if order.kills else order.seconds)
+        while tally.killed < (order.kills or math.inf) and time.monotonic() < deadline:
             if not self._user.is_alive():
                 raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
             now = time.monotonic()
@@ -176,6 +186,8 @@ class Campaign:
                           f"{self._user.submits} submits, {len(self._user.dropped)} dropped")
             time.sleep(POLL_SECONDS)
         self.outcome.fault_seconds = time.monotonic() - started
+        if tally.killed < max(1, order.kills):
+            self.outcome.wrong.append(f"only {tally.killed} kills met anybody: too little was proven")
 
     def _settle(self) -> None:
         self._say("no more faults; waiting until all work has ended ...")
@@ -217,10 +229,21 @@ class Campaign:
             self.outcome.jobs[job.state.value] = self.outcome.jobs.get(job.state.value, 0) + 1
         overview = ask_patiently(broker, GetOverview(request_id=new_request_id()), Overview, _ANSWER_SECONDS)
         self.outcome.steps = overview.step
+        self.outcome.wrong += set_aside_wrongly(jobs, self._user)
         lost = self._user.dropped - {job.digest for job in jobs}
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):
             self.outcome.wrong.append("no job succeeded: nothing was proven")
+
+
+def set_aside_wrongly(jobs: Sequence[JobView], user: User) -> list[str]:
+    """What was set aside though nothing was wrong with it, and what was not though it had to be."""
+    wrong = [f"{job.id} ended {job.state.value}: {job.reason}" for job in jobs
+             if job.state in (JobState.QUARANTINED, JobState.FAILED)
+             or (job.state is JobState.REJECTED and job.digest not in user.bad)
+             or (job.state is JobState.CANCELLED and job.id not in user.cancelled)]
+    return wrong + [f"{job.id} has too many bad rows, and ended {job.state.value}" for job in jobs
+                    if job.state is JobState.SUCCEEDED and job.digest in user.bad]
 
 
 def _all_jobs(broker: BrokerClient) -> list[JobView]:

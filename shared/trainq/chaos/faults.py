@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from trainq import crashpoints, files
 from trainq.chaos import processes
 from trainq.chaos.installation import Installation
 from trainq.chaos.plan import Fault, FaultKind
@@ -45,6 +46,7 @@ class Breaker:
         self._draw = random.Random(f"targets {seed}")
         self._frozen: list[tuple[float, Target]] = []
         self._armed: dict[Path, tuple[float, Fault]] = {}
+        self._planned = 0
         self._start_at: float | None = None
         self._commands: list[subprocess.Popen[bytes]] = []
 
@@ -62,7 +64,8 @@ class Breaker:
                     self._commands.append(self._installation.supervisorctl("restart", fault.processes[0]))
             case FaultKind.CRASH_POINT:
                 path = self._plans / f"{fault.processes[0]}.{fault.point}"
-                path.touch()
+                self._planned += 1
+                files.replace_file(path, crashpoints.plan(self._planned, fault.hits))
                 self._armed[path] = (time.monotonic() + _ARMED_SECONDS, fault)
 
     def tend(self) -> None:

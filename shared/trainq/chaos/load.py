@@ -54,6 +54,8 @@ class User(threading.Thread):
         self._giving_up = threading.Event()
         self._sent: list[Sent] = []
         self.dropped: set[str] = set()  # digests of what lay in the inbox
+        self.bad: set[str] = set()  # digests of files with too many bad rows
+        self.cancelled: set[str] = set()  # jobs whose cancel was asked for
         self.wrong: list[str] = []
         self.fault: BaseException | None = None
         self.submits = 0
@@ -88,7 +90,10 @@ class User(threading.Thread):
     def _do(self, broker: BrokerClient, load: Load) -> list[tuple[Receipt, str]]:
         match load.kind:
             case LoadKind.SUBMIT | LoadKind.BAD_ROWS:
-                return self._submit(broker, load.name, plan.content(self._seed, load))
+                content = plan.content(self._seed, load)
+                if load.kind is LoadKind.BAD_ROWS:
+                    self.bad.add(blake3(content).hexdigest())
+                return self._submit(broker, load.name, content)
             case LoadKind.DROP:
                 self._drop(load)
             case LoadKind.SAME_CONTENT if self._sent:
@@ -139,6 +144,7 @@ class User(threading.Thread):
         files.move(self._folder / "files" / load.name, self._home.inbox / load.name)
 
     def _cancel(self, broker: BrokerClient, job: str) -> None:
+        self.cancelled.add(job)
         try:
             self._ask(broker, Cancel(request_id=new_request_id(), job=job, reason="chaos"), Done)
         except NotFoundError as error:

@@ -27,6 +27,7 @@ _CALM_SHARE = 0.13
 # Above the lease's seconds, so that a frozen process loses its lease, its successor works, and it thaws.
 _LONG_FREEZE_SECONDS = (5.5, 8.0)
 MIN_ROWS, MAX_ROWS = 8, 60
+MAX_HITS = 24
 
 
 Name = TypeVar("Name", bound=str)
@@ -49,7 +50,8 @@ _KINDS = {FaultKind.KILL: 5.0, FaultKind.PAIR: 2.0, FaultKind.FREEZE: 1.5, Fault
 class Fault(NamedTuple):
     """One thing to do, ``pause_seconds`` after the one before.
 
-    ``seconds``: how long a freeze lasts; how long supervisord stays dead. ``point`` is a crash point's name.
+    ``seconds``: how long a freeze lasts; how long supervisord stays dead. ``point`` is a crash point's name, at whose
+    ``hits``-th time the kill comes.
     """
 
     kind: FaultKind
@@ -57,6 +59,7 @@ class Fault(NamedTuple):
     processes: tuple[str, ...]
     seconds: float = 0.0
     point: str = ""
+    hits: int = 1
 
 
 class LoadKind(StrEnum):
@@ -115,7 +118,7 @@ def _fault(draw: random.Random, kind: FaultKind, name: str, deck: Iterator[tuple
     match kind:
         case FaultKind.CRASH_POINT:
             process, point = next(deck)
-            return Fault(kind, pause, (process,), point=point)
+            return Fault(kind, pause, (process,), point=point, hits=_hits(draw, point))
         case FaultKind.PAIR:
             one = _pick(draw, WEIGHTS)
             other = _pick(draw, {key: weight for key, weight in WEIGHTS.items() if key != one})
@@ -128,6 +131,11 @@ def _fault(draw: random.Random, kind: FaultKind, name: str, deck: Iterator[tuple
             return Fault(kind, pause, (_pick(draw, {key: WEIGHTS[key] for key in SERVICES}),))
         case _:
             return Fault(FaultKind.KILL, pause, (name or _pick(draw, WEIGHTS),), seconds=draw.uniform(0.0, 2.0))
+
+
+def _hits(draw: random.Random, point: str) -> int:
+    """One publication of a checkpoint goes through some twenty durable operations, and each of them is to be met."""
+    return min(MAX_HITS, 1 + int(draw.expovariate(1 / 5))) if point.startswith("files.") else draw.randint(1, 3)
 
 
 def loads(seed: int) -> Iterator[Load]:

@@ -40,7 +40,7 @@ def _programs(installation: Installation, folder: Path, say: Callable[[str], Non
     yield from wrong
     # Without the driver's weights the checker still has its say on everything else.
     compared = [] if wrong else ["--driver", str(driver)]
-    yield from _run(installation, folder, say, "checker", "-m", _CHECKER, home, "--receipts",
+    yield from _run(installation, folder, say, "checker", "-m", _CHECKER, home, "--strict", "--receipts",
                     str(folder / "receipts.jsonl"), *compared)
 
 

@@ -35,7 +35,8 @@ def _run(arguments: Namespace, context: Context) -> int:
 
     console = context.console
     # Whoever ends this ends what it has started, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     if arguments.folder is None:
         folder = Path(tempfile.mkdtemp(prefix="tq"))
     else:
@@ -75,6 +76,8 @@ def _print(outcome: Outcome, console: Console) -> None:
         console.line(f"{process:<12}" + "".join(f"{number:>13}" for number in numbers) + f"{sum(numbers):>7}")
     for point, number in sorted(outcome.tally.points.items()):
         console.line(f"at {point:<40}{number:>5}")
+    if outcome.not_reached:
+        console.line(f"not reached: {', '.join(outcome.not_reached)}")
     console.line(outcome.verdict)
 
 

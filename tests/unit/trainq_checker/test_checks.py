@@ -368,3 +368,11 @@ def test_usage(tmp_path: Path) -> None:
                            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert ended.returncode == 2
     assert b"no home" in ended.stderr
+
+
+def test_strictly_nothing_may_be_unprovable(root: Path) -> None:
+    assert check(root, "--strict")[0] == 0
+    for shard in (root / "home" / "cache").iterdir():
+        shutil.rmtree(shard)
+    assert check(root)[0] == 0
+    caught(root, "rows", "its shard is gone", "--strict")

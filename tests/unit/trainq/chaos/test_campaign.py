@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from trainq.chaos import campaign, processes
 from trainq.chaos.campaign import Outcome
+from trainq.chaos.load import User
+from trainq.config import Home
+from trainq.jobs import JobKind, JobState
+from trainq.messages import JobView
 
 
 def outcome() -> Outcome:
@@ -32,6 +38,8 @@ def test_the_document_counts_kills_by_process_kind_and_point() -> None:
     assert found["kills_total"] == 4
     assert found["crash_points"] == {"broker.files.fsync": 1}
     assert found["passed"] is True
+    assert "broker.files.fsync" not in found["not_reached"]
+    assert "training.training.stepped" in found["not_reached"]
 
 
 def test_shared_points_are_everybodys_and_own_points_their_owners() -> None:
@@ -41,3 +49,21 @@ def test_shared_points_are_everybodys_and_own_points_their_owners() -> None:
     for family, owner in (("journal", "broker"), ("training", processes.TRAINING), ("checkpoint", processes.TRAINING)):
         assert {process for process, point in pairs if point.startswith(f"{family}.")} == {owner}
     assert len(set(pairs)) == len(pairs)
+
+
+def job(state: JobState, number: int = 1, digest: str = "0" * 64) -> JobView:
+    return JobView(id=f"train-{number}", number=number, kind=JobKind.TRAIN, state=state, name="n", priority="normal",
+                   origin="people", digest=digest, size_bytes=1, prepared=True, rows=1, tokens=1, attempts=1,
+                   failures=0,
+                   submitted_at=0.0, started_at=0.0, ended_at=0.0, retry_at=0.0, reason="r", cancel_reason=None,
+                   result=None, progress=None)
+
+
+def test_a_good_file_that_was_set_aside_is_wrong(tmp_path: Path) -> None:
+    user = User(Home(tmp_path), 1, tmp_path)
+    user.bad, user.cancelled = {"b" * 64}, {"train-7"}
+    right = [job(JobState.SUCCEEDED), job(JobState.REJECTED, digest="b" * 64), job(JobState.CANCELLED, 7)]
+    assert campaign.set_aside_wrongly(right, user) == []
+    for lie in (job(JobState.QUARANTINED, 7), job(JobState.FAILED), job(JobState.REJECTED), job(JobState.CANCELLED),
+                job(JobState.SUCCEEDED, digest="b" * 64)):
+        assert len(campaign.set_aside_wrongly([*right, lie], user)) == 1, lie
