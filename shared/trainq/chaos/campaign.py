@@ -53,8 +53,9 @@ _TALK_SECONDS = 10.0
 _SECONDS_A_KILL = 10.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
-# Who reaches the crash points of a family; what is not here is everybody's.
-_OWNERS = {"journal": ("broker",), "checkpoint": (processes.TRAINING,), "training": (processes.TRAINING,)}
+# Who reaches the crash points of a family. The others make folders at their first start and nothing else that lasts.
+_OWNERS = {"files": ("watcher", "preparer", processes.TRAINING), "journal": ("broker",),
+           "checkpoint": (processes.TRAINING,), "training": (processes.TRAINING,)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,10 +112,8 @@ class Outcome:
 
 
 def crash_pairs() -> list[tuple[str, str]]:
-    """Which process can be killed at which crash point: those of one owner, and those that all share."""
-    everybody = (*processes.SERVICES, processes.TRAINING)
-    return [(name, point) for point in sorted(crashpoints.POINTS)
-            for name in _OWNERS.get(point.partition(".")[0], everybody)]
+    """Which process can be killed at which crash point."""
+    return [(name, point) for point in sorted(crashpoints.POINTS) for name in _OWNERS[point.partition(".")[0]]]
 
 
 class UserFailedError(Exception):

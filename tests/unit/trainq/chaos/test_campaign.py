@@ -15,7 +15,7 @@ from trainq.messages import JobView
 def outcome() -> Outcome:
     made = Outcome(seed=3, fault_seconds=60.2, submits=4, jobs={"succeeded": 3, "rejected": 1}, steps=77)
     made.tally.kills.update({("broker", "kill"): 2, ("training", "pair"): 1, ("broker", "crash point"): 1})
-    made.tally.points["broker.files.fsync"] = 1
+    made.tally.points["broker.journal.commit"] = 1
     made.tally.freezes["watcher"] = 2
     return made
 
@@ -36,16 +36,16 @@ def test_the_document_counts_kills_by_process_kind_and_point() -> None:
     found = outcome().document()
     assert found["kills"] == {"broker": {"crash point": 1, "kill": 2}, "training": {"pair": 1}}
     assert found["kills_total"] == 4
-    assert found["crash_points"] == {"broker.files.fsync": 1}
+    assert found["crash_points"] == {"broker.journal.commit": 1}
     assert found["passed"] is True
-    assert "broker.files.fsync" not in found["not_reached"]
+    assert "broker.journal.commit" not in found["not_reached"]
     assert "training.training.stepped" in found["not_reached"]
 
 
-def test_shared_points_are_everybodys_and_own_points_their_owners() -> None:
+def test_each_point_is_its_owners() -> None:
     pairs = campaign.crash_pairs()
-    everybody = {*processes.SERVICES, processes.TRAINING}
-    assert {process for process, point in pairs if point == "files.fsync"} == everybody
+    assert {process for process, point in pairs if point == "files.fsync"} == {
+        "watcher", "preparer", processes.TRAINING}
     for family, owner in (("journal", "broker"), ("training", processes.TRAINING), ("checkpoint", processes.TRAINING)):
         assert {process for process, point in pairs if point.startswith(f"{family}.")} == {owner}
     assert len(set(pairs)) == len(pairs)
