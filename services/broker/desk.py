@@ -386,6 +386,6 @@ class Desk:
             return
         row = self._queries.job(event.job)
         if row.state in ENDED:
-            prepare = self._queries.job(f"prepare-{row.number}") if row.kind is JobKind.TRAIN else None
-            for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), prepare):
+            other = self._queries.job(f"{'prepare' if row.kind is JobKind.TRAIN else 'train'}-{row.number}")
+            for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), other):
                 self._append(consequence)

@@ -90,7 +90,7 @@ def _verdict(train: JobRow, result: PrepareResult | RejectResult) -> list[AnyEve
 class Policy:
     """What decides over a failed attempt, besides the job itself.
 
-    ``now_wall`` is in seconds since 1970; ``jitter`` between -1 and 1, so that many retries do not come at once;
+    ``now_wall`` is in seconds since 1970; ``jitter`` between -1 and 1, so that many retries do not come at once.
     """
 
     max_attempts: int
@@ -280,18 +280,25 @@ def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None) -> list[AnyEve
     return events
 
 
-def follow_end(ended: JobRow, dependants: list[str], prepare: JobRow | None) -> list[AnyEvent]:
+def follow_end(ended: JobRow, dependants: list[str], other: JobRow) -> list[AnyEvent]:
     """What the end of a job brings with it: dependants that waited for success, and a preparation nobody needs now.
+
+    Or one that is needed after all: a cancel that was asked for while nobody needed it takes effect when its worker
+    hears of it, and its train job may be tried again by then. (One that fails for good ends its train job in
+    :func:`fail`.)
 
     Args:
         ended: the job as it is now, ended.
         dependants: those still waiting for its success (none when it succeeded).
-        prepare: the preparation of the same submission, if ``ended`` is a train job.
+        other: the other job of the same submission: its preparation, or the train job that it prepares.
     """
     events: list[AnyEvent] = [
         JobCancelled(job=job, reason=f"it waited for {ended.id}, which ended {ended.state.value}")
         for job in dependants
     ]
-    if prepare is not None and prepare.state not in ENDED:
-        events += cancel(prepare, f"{ended.id} ended {ended.state.value}")
+    if ended.kind is JobKind.TRAIN and other.state not in ENDED:
+        events += cancel(other, f"{ended.id} ended {ended.state.value}")
+    if (ended.kind is not JobKind.TRAIN and ended.state is JobState.CANCELLED and other.state not in ENDED
+            and not other.prepared):
+        events.append(JobRetried(job=ended.id))
     return events

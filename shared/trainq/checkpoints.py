@@ -160,15 +160,17 @@ def verify(path: Path) -> Verified:
 
     Raises:
         DamageError: it is not whole, not a checkpoint, or it lies under another one's name.
-        NewerFormatError: it is whole, and a newer trainq's.
+        NewerFormatError: a newer trainq wrote it.
     """
     manifest = manifests.verify(path, KIND)
+    # Before the facts are judged: a newer format may lack some, or have others.
+    format_ = manifest.facts.get("format", FORMAT)
+    if isinstance(format_, int) and format_ > FORMAT:
+        raise NewerFormatError(str(path), format_, FORMAT)
     try:
         facts = msgspec.convert(manifest.facts, CheckpointFacts)
     except msgspec.ValidationError as error:
         raise DamageError(str(path), f"the manifest's facts are not those of a checkpoint: {error}") from error
-    if facts.format > FORMAT:
-        raise NewerFormatError(str(path), facts.format, FORMAT)
     if facts.name != path.name:
         raise DamageError(str(path), f"it is {facts.name} under another name")
     return Verified(path=path, manifest=manifest, facts=facts)

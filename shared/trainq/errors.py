@@ -144,7 +144,7 @@ class OtherFingerprintError(TrainqError):
 
 
 class NewerFormatError(TrainqError):
-    """Something on disk is whole, and of a format that a newer trainq writes: it is left as it is."""
+    """Something on disk is of a format that a newer trainq writes: it is no damage, and left as it is."""
 
     exit_code = 78
     code = "newer_format"

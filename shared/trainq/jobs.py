@@ -210,7 +210,10 @@ class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
 
 
 class JobRetried(JobEvent, frozen=True, kw_only=True, tag=True):
-    """A person wants a job that was set aside tried again, with a clean slate."""
+    """A job that was set aside is tried again, with a clean slate: from its first row, waiting for no other job.
+
+    A person wants it; or it is a preparation that was cancelled and is needed after all.
+    """
 
 
 class CancelRequested(JobEvent, frozen=True, kw_only=True, tag=True):

@@ -39,6 +39,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class _Format(msgspec.Struct, frozen=True, kw_only=True):
+    """What every format of a manifest has."""
+
+    format: int
+
+
 def digest_bytes(content: bytes) -> str:
     """BLAKE3 of ``content`` as 64 hexadecimal digits."""
     return blake3(content).hexdigest()
@@ -72,23 +78,26 @@ def read(folder: Path, kind: str) -> Manifest:
 
     Raises:
         DamageError: it is missing, no valid manifest, of another kind, or its own digest is wrong.
-        NewerFormatError: it is whole, and a newer trainq's.
+        NewerFormatError: a newer trainq wrote it.
     """
     path = folder / MANIFEST_NAME
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DamageError(str(folder), f"it has no {MANIFEST_NAME}") from None
     except OSError as error:
         # A disk that cannot be read now is no proof of damage; falling back would throw away what is there.
         raise files.storage_error(error, f"reading {path}") from error
+    try:
+        format_ = msgspec.json.decode(content, type=_Format).format
+        # Before anything else is judged: another layout, or another way to the digest, is what a format is raised for.
+        if format_ > FORMAT and not _is_flipped(content):
+            raise NewerFormatError(str(path), format_, FORMAT)
+        manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise DamageError(str(path), f"not a manifest: {error}") from error
-    # First of all: a flipped bit may make an old format look like a new one.
     if manifest.digest != _own_digest(manifest.format, manifest.kind, manifest.files, manifest.facts):
         raise DamageError(str(path), "its own digest is wrong")
-    if manifest.format > FORMAT:
-        raise NewerFormatError(str(path), manifest.format, FORMAT)
     if manifest.kind != kind:
         raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
     return manifest
@@ -118,6 +127,15 @@ def verify(folder: Path, kind: str) -> Manifest:
         except OSError as error:
             raise files.storage_error(error, f"reading {path}") from error
     return manifest
+
+
+def _is_flipped(content: bytes) -> bool:
+    """Whether a manifest that says to be of a newer format is one of this format in all but that number."""
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except msgspec.ValidationError:
+        return False
+    return manifest.digest == _own_digest(FORMAT, manifest.kind, manifest.files, manifest.facts)
 
 
 def _own_digest(format_: int, kind: str, records: dict[str, FileRecord], facts: dict[str, Any]) -> str:

@@ -66,8 +66,13 @@ BUGS = (
     Bug(name="skipped requeue", path="services/broker/reconciling.py",
         edits=(("        for row in uncovered\n", "        for row in uncovered[1:]\n"),),
         caught_by=DESK),
-    Bug(name="attempt counted after delivery", path="services/broker/desk.py",
-        edits=(("attempt=row.attempts + 1", "attempt=row.attempts"),),
+    Bug(name="attempt counted after delivery", path="shared/trainq/journal/projections.py",
+        edits=(('"session": event.session, "token": seq, "attempts": event.attempt,\n',
+                '"session": event.session, "token": seq,\n'),
+               ("        case LeaseEnded():\n            if event.died",
+                "        case LeaseEnded():\n"
+                "            connection.execute('UPDATE jobs SET attempts=attempts+1 WHERE id=?', (event.job,))\n"
+                "            if event.died")),
         caught_by=DESK),
     Bug(name="RNG not restored", path="shared/trainq/ml/checkpointing.py",
         edits=(("    randomness.restore(_read_tensors(path / _RNG), state.rng)\n", ""),),

@@ -3,7 +3,6 @@
 import configparser
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -75,14 +74,35 @@ def test_the_license_and_the_example_files_are_there() -> None:
         assert len((ROOT / "examples" / name).read_text().splitlines()) >= 200
 
 
-def test_nothing_but_trainq_files_publishes() -> None:
-    """Renames and fsyncs outside trainq.files would go around its crash points and its rule."""
-    around = re.compile(
-        r"os\.(replace|rename|fsync|truncate)\(|shutil\.(move|rmtree|copy)\(|\.rename\(|\.replace\(Path")
+# Who makes, changes or removes files without trainq.files: how often, and why that is right. A new one must be argued.
+_BESIDE_FILES = {
+    # Inside the block of publish_directory, which syncs all that is in it before it gets its name.
+    "shared/trainq/preparing.py": 2, "shared/trainq/shards.py": 2, "shared/trainq/ml/model.py": 1,
+    "shared/trainq/ml/checkpointing.py": 4,
+    # Output and stacks of a process: nobody reads them to go on.
+    "services/trainer/surroundings.py": 2,
+    # Whoever removes a plan is killed the next instant.
+    "shared/trainq/crashpoints.py": 1,
+    # An installation that is thrown away; what it must keep, it keeps by trainq.files.
+    "shared/trainq/chaos/installation.py": 5, "shared/trainq/chaos/proof.py": 1, "shared/trainq/chaos/faults.py": 1,
+    "shared/trainq/chaos/campaign.py": 1, "shared/trainq/chaos/load.py": 1, "shared/trainq/cli/chaosing.py": 1,
+    # The checker works on a copy of the journal that is thrown away; it imports nothing of trainq.
+    "shared/trainq_checker/reading.py": 1,
     # The journal's fsyncs are SQLite's; it only makes the name of the new file durable.
-    allowed = {Path("shared/trainq/files.py"), Path("shared/trainq/journal/store.py")}
+    "shared/trainq/journal/store.py": 1,
+}
+
+
+def test_nothing_but_trainq_files_writes_what_lasts() -> None:
+    """Anything else would go around its crash points and its rule."""
+    around = re.compile(
+        r"os\.(replace|rename|fsync|truncate|unlink|remove|mkdir|makedirs|symlink|link)\(|O_CREAT"
+        r"|shutil\.(move|rmtree|copy|copy2|copyfile|copytree)\(|\.rename\(|\.replace\(Path|\.write_(text|bytes)\(|\.unlink\(|\.touch\("
+        r"|\.(symlink|hardlink)_to\(|\.mkdir\(|open\([^)]*[\"'][wxa]b?\+?[\"']")
+    found = {}
     for folder in ("shared", "services"):
         for path in (ROOT / folder).rglob("*.py"):
-            if path.relative_to(ROOT) not in allowed:
-                found = around.search(path.read_text())
-                assert found is None, f"{path}: {found.group() if found else ''}"
+            name = path.relative_to(ROOT).as_posix()
+            if name != "shared/trainq/files.py" and (times := len(around.findall(path.read_text()))):
+                found[name] = times
+    assert found == _BESIDE_FILES

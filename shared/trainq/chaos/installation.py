@@ -23,6 +23,13 @@ LINKED = ("services", "shared", "examples")
 # The trainer's stopwaitsecs is 180: supervisord ends within that, and a little.
 STOP_SECONDS = 200.0
 _SOCKET_SECONDS = 60.0
+# Whoever kills the one who started it, however, ends the installation: supervisord is told to stop (prctl(2),
+# PR_SET_PDEATHSIG is 1). The signal follows the thread that forked, which must be the main one.
+_DIE_WITH_PARENT = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
 POLL_SECONDS = 0.05
 
 
@@ -91,7 +98,8 @@ class Installation:
         """
         with (self.folder / "supervisor" / "supervisord.out").open("ab") as out:
             self._supervisord = subprocess.Popen(
-                [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self.folder / "supervisord.conf")],
+                [sys.executable, "-c", _DIE_WITH_PARENT, "-m", "supervisor.supervisord", "-n", "-c",
+                 str(self.folder / "supervisord.conf")],
                 # A Ctrl-C at the terminal is for whoever started this; it stops what it started in order.
                 cwd=self.folder, env=dict(self.environment), stdout=out, stderr=out, start_new_session=True)
         wait_until((self.folder / "supervisor" / "supervisor.sock").exists, "supervisord's socket", _SOCKET_SECONDS)

@@ -96,8 +96,14 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
         try:
             facts: dict[str, Any] = (manifests.read(path, checkpoints.KIND) if fast
                                      else checkpoints.verify(path).manifest).facts
-        except (DamageError, NewerFormatError) as error:
+        except DamageError as error:
             wrong.append(str(error))
+            continue
+        except NewerFormatError as error:
+            # Nothing in it can be proven here, and nothing of it is lost: the trainer waits, too.
+            wrong.append(str(error))
+            named = checkpoints.parse_name(path.name)
+            newest = max(newest, named.generation if named is not None else 0)
             continue
         newest = max(newest, int(facts["generation"]))
         if int(facts["journal_seq"]) > journal.head_seq:

@@ -189,7 +189,8 @@ def _change(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -
     if kind == JobKind.TRAIN:
         _note_outcome(connection, event)
     if after in ENDED:
-        columns |= {"ended_at": at, "worker": "", "session": "", "front": 1}
+        # It waits for nobody any more (see below), also if it is tried again.
+        columns |= {"ended_at": at, "worker": "", "session": "", "front": 1, "blockers": 0}
     elif before in ENDED:
         columns |= {"ended_at": None, "result": None}
     assignments = ", ".join(f"{name}=?" for name in columns)
@@ -212,7 +213,7 @@ def _columns(connection: apsw.Connection, seq: int, at: float, event: JobEvent) 
             connection.execute(
                 "UPDATE jobs SET prepared=0 WHERE kind='train' AND number=(SELECT number FROM jobs WHERE id=?)",
                 (event.job,))
-            return {"retry_at": 0.0, "reason": event.reason}
+            return {"retry_at": 0.0, "reason": event.reason, "rank": _old_place(connection, event.job)}
         case JobRejected():
             return {"reason": event.reason, "report": _pack(event.report)}
         case LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried():
@@ -297,6 +298,13 @@ def _behind(connection: apsw.Connection, priority: Priority) -> dict[str, int]:
     """The place of a job that comes into the line again, as if it came now."""
     place, started = _place(connection, priority)
     return {"rank": place, "started_before": started}
+
+
+def _old_place(connection: apsw.Connection, job: str) -> int:
+    """The rank of a job that comes back to where it was; while it was ended its rank followed no change of ageing."""
+    row = connection.execute("SELECT priority, started_before, ageing_jobs FROM jobs, line WHERE id=?",
+                             (job,)).fetchone()
+    return rank(Priority(row[0]), int(row[1]), int(row[2])) if row else 0
 
 
 def _priority(connection: apsw.Connection, job: str) -> int:

@@ -133,6 +133,15 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
         checkpoints.newest_verified(tmp_path)
 
 
+def test_a_newer_format_may_have_other_facts(tmp_path: Path) -> None:
+    newer = {**msgspec.to_builtins(facts(3, 30)), "format": checkpoints.FORMAT + 1}
+    del newer["rows_seen"]
+    with files.publish_directory(tmp_path / "g000003-s00000030") as path:
+        manifests.seal(path, checkpoints.KIND, newer)
+    with pytest.raises(NewerFormatError):
+        checkpoints.newest_verified(tmp_path)
+
+
 def test_facts_of_something_else_are_refused(tmp_path: Path) -> None:
     with files.publish_directory(tmp_path / "g000001-s00000000") as path:
         manifests.seal(path, checkpoints.KIND, {"generation": "one"})

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from trainq import files, manifests
-from trainq.errors import DamageError
+from trainq.errors import DamageError, NewerFormatError
 
 
 @pytest.fixture
@@ -54,3 +55,24 @@ def test_other_damage_is_found(sealed: Path, damage: str) -> None:
             (sealed / "manifest.json").unlink()
     with pytest.raises(DamageError):
         manifests.verify(sealed, "other" if damage == "other kind" else "thing")
+
+
+def rewrite(sealed: Path, **changes: object) -> None:
+    document = orjson.loads((sealed / "manifest.json").read_bytes())
+    document |= changes
+    kept = {key: value for key, value in document.items() if value is not None}
+    (sealed / "manifest.json").write_bytes(orjson.dumps(kept))
+
+
+@pytest.mark.parametrize("changes", [{"digest": "f" * 64}, {"digest": "f" * 64, "files": None}, {"digest": None}],
+                         ids=["another way to the digest", "another layout", "no digest"])
+def test_a_newer_format_is_no_damage_whatever_is_new_in_it(sealed: Path, changes: dict[str, object]) -> None:
+    rewrite(sealed, format=manifests.FORMAT + 1, **changes)
+    with pytest.raises(NewerFormatError):
+        manifests.read(sealed, "thing")
+
+
+def test_a_format_that_only_a_flipped_bit_made_newer_is_damage(sealed: Path) -> None:
+    rewrite(sealed, format=manifests.FORMAT + 2)
+    with pytest.raises(DamageError, match="digest"):
+        manifests.read(sealed, "thing")

@@ -197,6 +197,14 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
         Shard.open(tmp_path / "s", verify=True)
 
 
+def test_a_newer_manifest_is_refused_like_damage_because_it_is_made_again(tmp_path: Path) -> None:
+    write(tmp_path / "s", ROWS)
+    manifest = tmp_path / "s" / "manifest.json"
+    manifest.write_bytes(b'{"format": 99}')
+    with pytest.raises(DamageError, match="format 99"):
+        Shard.open(tmp_path / "s", verify=True)
+
+
 def test_closing_twice_is_no_error_and_leaks_nothing(tmp_path: Path) -> None:
     write(tmp_path / "s", ROWS)
     before = len(list(Path("/proc/self/fd").iterdir()))

@@ -29,3 +29,11 @@ def test_a_damaged_manifest_proves_nothing(tmp_path: Path) -> None:
     manifest = tmp_path / "g000002-s00000010" / manifests.MANIFEST_NAME
     manifest.write_bytes(manifest.read_bytes().replace(b"40", b"99"))
     assert refuse_if_behind(tmp_path, 40) is None
+
+
+def test_a_newer_format_proves_nothing_and_the_older_ones_are_read(tmp_path: Path) -> None:
+    checkpoint(tmp_path, "g000001-s00000000", 40)
+    checkpoint(tmp_path, "g000002-s00000010", 50)
+    (tmp_path / "g000002-s00000010" / manifests.MANIFEST_NAME).write_bytes(b'{"format": 99}')
+    assert refuse_if_behind(tmp_path, 40) is None
+    assert refuse_if_behind(tmp_path, 39) is not None

@@ -262,6 +262,32 @@ def test_a_retry_takes_the_shard_as_it_comes_out_now(story: Story) -> None:
     assert again.shard_digest == "1" * 64
 
 
+def test_a_preparation_that_is_needed_after_all_is_done(story: Story) -> None:
+    story.submit("a")
+    given_back = story.lease(JobKind.PREPARE)
+    assert given_back is not None
+    story.ask(messages.Release(request_id=story.id(), job=given_back.job, token=given_back.token))
+    # The cancel of the preparation waits for its next worker, and the retry comes before that one.
+    story.ask(messages.Cancel(request_id=story.id(), job="train-1"))
+    assert story.ask(messages.Retry(request_id=story.id(), job="train-1")).changed  # type: ignore[union-attr]
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    assert lease.cancel
+    story.ask(messages.AcknowledgeCancel(request_id=story.id(), job=lease.job, token=lease.token))
+    story.prepare_next()
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+@pytest.mark.parametrize("cancelled", ["train-1", "train-2"])
+def test_a_retry_waits_for_nobody(story: Story, cancelled: str) -> None:
+    story.submit("a")
+    story.submit("b", after=("train-1",))
+    story.ask(messages.Cancel(request_id=story.id(), job=cancelled))
+    assert story.state("train-2") is JobState.CANCELLED
+    assert story.ask(messages.Retry(request_id=story.id(), job="train-2")).changed  # type: ignore[union-attr]
+    assert "train-2" in [row.id for row in story.queries.waiting_line(9)]
+
+
 def test_what_was_given_back_last_goes_first(story: Story) -> None:
     for content in ("b", "a"):
         story.submit(content)
@@ -292,22 +318,37 @@ def test_what_is_trained_again_begins_with_a_clean_slate(story: Story) -> None:
     assert (row.best_step, row.failures, row.deaths) == (0, 0, 0)
 
 
+def restart_with(story: Story, ageing_jobs: int) -> None:
+    settings = story.configuration.settings
+    broker = msgspec.structs.replace(settings.broker, ageing_jobs=ageing_jobs)
+    story.configuration = msgspec.structs.replace(
+        story.configuration, settings=msgspec.structs.replace(settings, broker=broker))
+    story.restart()
+    with story.journal.transaction():
+        for event in story.desk.opening():
+            story.journal.append(event, 0.0)
+
+
+def test_a_preparation_that_is_done_again_goes_by_the_ageing_of_now(story: Story) -> None:
+    restart_with(story, 0)
+    story.submit("a")
+    story.prepare_next()
+    restart_with(story, 20)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.ReportLostShard(request_id=story.id(), job=lease.job, token=lease.token, reason="gone"))
+    story.submit("b")
+    again = story.lease(JobKind.PREPARE)
+    assert again is not None
+    assert again.job == "prepare-1"
+
+
 @pytest.mark.parametrize("ageing_jobs", [0, 1, 20])
 def test_a_change_of_the_ageing_puts_those_who_wait_in_its_order(story: Story, ageing_jobs: int) -> None:
-    def open_with(setting: int) -> None:
-        settings = story.configuration.settings
-        broker = msgspec.structs.replace(settings.broker, ageing_jobs=setting)
-        story.configuration = msgspec.structs.replace(
-            story.configuration, settings=msgspec.structs.replace(settings, broker=broker))
-        story.restart()
-        with story.journal.transaction():
-            for event in story.desk.opening():
-                story.journal.append(event, 0.0)
-
-    open_with(0)
+    restart_with(story, 0)
     story.submit("normal")
     story.submit("low", priority=Priority.LOW)
-    open_with(ageing_jobs)
+    restart_with(story, ageing_jobs)
     assert not [event for event in story.desk.opening() if isinstance(event, AgeingSet)], "it is recorded once"
     story.submit("later")
     story.submit("high", priority=Priority.HIGH)

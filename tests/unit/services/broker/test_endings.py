@@ -139,6 +139,8 @@ def test_a_job_that_was_set_aside_is_tried_again(state: JobState) -> None:
     assert events == [jobs.JobRetried(job="train-1")]
     unprepared = endings.retry(row(state=state, prepared=0), row(PREPARE, state=JobState.FAILED), None)
     assert [event.job for event in unprepared] == ["train-1", "prepare-1"]  # type: ignore[union-attr]
+    other_shard = endings.retry(row(state=state, prepared=0), row(PREPARE, state=JobState.SUCCEEDED), None)
+    assert [type(event) for event in other_shard] == [jobs.JobRetried, jobs.PreparationReopened]
 
 
 @pytest.mark.parametrize("of", [PREPARE, row(state=JobState.REJECTED)])
@@ -188,3 +190,11 @@ def test_an_end_takes_dependants_and_an_unneeded_preparation_along() -> None:
         (jobs.JobCancelled, "train-2"), (jobs.JobCancelled, "prepare-1")]
     assert "rejected" in events[0].reason  # type: ignore[union-attr]
     assert endings.follow_end(ended, [], row(PREPARE, state=JobState.SUCCEEDED)) == []
+
+
+def test_a_preparation_that_was_cancelled_comes_back_if_its_train_job_waits_for_it() -> None:
+    cancelled = row(PREPARE, state=JobState.CANCELLED)
+    waiting = row(state=JobState.QUEUED, prepared=0)
+    assert endings.follow_end(cancelled, [], waiting) == [jobs.JobRetried(job="prepare-1")]
+    assert endings.follow_end(cancelled, [], row(state=JobState.CANCELLED, prepared=0)) == []
+    assert endings.follow_end(row(PREPARE, state=JobState.SUCCEEDED), [], waiting) == []

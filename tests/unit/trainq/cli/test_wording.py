@@ -36,6 +36,13 @@ def test_where_a_job_stands(changes: dict[str, Any], words: str) -> None:
     assert wording.standing(msgspec.structs.replace(JOB, **changes)) == words
 
 
+@pytest.mark.parametrize(("state", "words"), [
+    (JobState.QUARANTINED, "trainq retry 7"), (JobState.REJECTED, "trainq export 7"), (JobState.QUEUED, "next"),
+    (JobState.RUNNING, "now"), (JobState.SUCCEEDED, "")])
+def test_what_to_do_about_a_job_that_failed(state: JobState, words: str) -> None:
+    assert wording.tried_again(msgspec.structs.replace(JOB, state=state)) == words
+
+
 def test_an_ending_has_only_what_there_is() -> None:
     assert wording.ending(msgspec.structs.replace(JOB, state=JobState.CANCELLED, reason="why not")) == [
         "train-7", "cancelled", "a.jsonl", "why not"]
