@@ -43,7 +43,8 @@ from trainq.ml.training import Wish
 # How long the last words may take to be read at the end.
 _FAREWELL_SECONDS = 10.0
 # Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
-_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint"})
+_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint",
+                           "newer_format"})
 _MAX_TRACEBACK_CHARACTERS = 16_384
 
 

@@ -37,7 +37,8 @@ def types(installation: Installation) -> list[str]:
 
 def training_process(installation: Installation) -> psutil.Process | None:
     """The one that the fork server has forked."""
-    servers = [process for process in installation.processes() if "services.trainer.forkserver" in process.cmdline()]
+    servers = [process for process in installation.psutil_processes()
+               if "services.trainer.forkserver" in process.cmdline()]
     parents = {process.pid for process in servers}
     return next((process for process in servers if process.ppid() in parents), None)
 
@@ -50,7 +51,7 @@ def logged(installation: Installation, service: str, event: str) -> list[dict[st
 
 def prove(installation: Installation) -> str:
     """The independent checker's verdict on the stopped installation."""
-    installation.supervisorctl("stop", "all")
+    installation.control("stop", "all")
     done = subprocess.run([sys.executable, "-m", "trainq_checker", str(installation.home.root)], capture_output=True,
                           text=True, check=False, env=installation.environment)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -65,13 +66,13 @@ def test_what_a_damaged_generation_held_is_trained_again(installation: Installat
         submit(installation, name, 12)
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "both are trained", 120)
     second = installation.jobs("succeeded")[0]["result"]["checkpoint"]
-    installation.supervisorctl("stop", "all")
+    installation.control("stop", "all")
     weights = installation.home.checkpoints / second / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
 
-    installation.supervisorctl("start", "all")
+    installation.control("start", "all")
     wait_for(lambda: "JobUncovered" in types(installation), "the loss is in the journal", 120)
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "it is trained again", 120)
     assert [event["body"]["job"] for event in installation.events() if event["type"] == "JobUncovered"] == ["train-2"]
@@ -127,22 +128,22 @@ def test_checkpoints_that_are_not_there_are_waited_for_and_never_begun_anew(inst
     wait_for(lambda: installation.pid("broker"), "the broker runs")
     submit(installation, "a.jsonl", 12)
     wait_for(lambda: installation.jobs("succeeded"), "it is trained", 120)
-    installation.supervisorctl("stop", "trainer")
+    installation.control("stop", "trainer")
     folder, away = installation.home.checkpoints, installation.folder / "away"
     folder.rename(away)
     submit(installation, "b.jsonl", 12)
     for life in (1, 2):  # an answer that only the first life gets would be none
-        installation.supervisorctl("start", "trainer")
+        installation.control("start", "trainer")
         wait_for(lambda life=life: len(logged(installation, "trainer", "head_refused")) >= life, "it is refused", 120)
         assert "it is empty, and the journal knows of generation" in installation.trainq("why").stdout
-        installation.supervisorctl("stop", "trainer")
+        installation.control("stop", "trainer")
     assert checkpoints.list_generations(folder) == []
     assert {job["id"]: job["state"] for job in installation.jobs()} == {"train-1": "succeeded", "train-2": "queued"}
 
     (folder / checkpoints.LOCK_NAME).unlink()
     folder.rmdir()
     away.rename(folder)
-    installation.supervisorctl("start", "trainer")
+    installation.control("start", "trainer")
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "it goes on where it was", 120)
     assert "JobUncovered" not in types(installation)
     prove(installation)

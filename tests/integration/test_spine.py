@@ -145,7 +145,8 @@ def test_kill_9_of_each_program_while_a_job_runs(running: Installation, program:
 
 def test_kill_9_of_the_training_process(running: Installation) -> None:
     job = long_job(running)
-    processes = [process for process in running.processes() if "services.trainer.forkserver" in process.cmdline()]
+    processes = [process for process in running.psutil_processes()
+                 if "services.trainer.forkserver" in process.cmdline()]
     training = [process for process in processes if process.parent() in processes]
     assert len(training) == 1
     os.kill(training[0].pid, signal.SIGKILL)
@@ -154,13 +155,13 @@ def test_kill_9_of_the_training_process(running: Installation) -> None:
 
 def test_stop_saves_and_start_goes_on_at_the_next_step(running: Installation) -> None:
     job = long_job(running)
-    running.supervisorctl("stop", "all")
+    running.control("stop", "all")
     done = metrics(running, job)[-1]["job_step"]
     newest = running.home.current.resolve()
     manifests.verify(newest, "checkpoint")
     assert f"s{done:08d}" in newest.name, "the last step is in the checkpoint"
     assert "not" in running.trainq("why").stdout
-    running.supervisorctl("start", "all")
+    running.control("start", "all")
     finished(running, job)
     events = [event["type"] for event in running.events(job)]
     assert events.count("LeaseGranted") == 2
@@ -229,9 +230,9 @@ def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(running: Inst
         return {one["name"]: one["state"] for one in running.json("status")["services"]}
 
     wait_for(lambda: set(states().values()) == {"RUNNING"}, "all run")
-    running.supervisorctl("stop", "preparer")
+    running.control("stop", "preparer")
     wait_for(lambda: states()["preparer"] == "STOPPED", "a stopped one is shown", 10)
-    running.supervisorctl("stop", "broker")
+    running.control("stop", "broker")
     wait_for(lambda: "broker" in running.trainq("why").stdout, "a missing broker is the reason", 20)
     assert "old" in running.trainq("status").stderr
     running.trainq("submit", write(running, "a.jsonl", rows(8)), expect=69)

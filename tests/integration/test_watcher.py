@@ -28,7 +28,7 @@ def running(installation: Installation) -> Installation:
     # The folders are made first, by whichever process is first; the watcher itself is up when it writes its log.
     wait_for((installation.home.logs / "watcher.log").exists, "the watcher's log")
     # What becomes of the jobs is not of interest here.
-    installation.supervisorctl("stop", "trainer", "preparer")
+    installation.control("stop", "trainer", "preparer")
     return installation
 
 
@@ -82,12 +82,12 @@ def test_what_cannot_be_claimed_stops_no_other(running: Installation) -> None:
 
 
 def test_a_refusal_waits_for_the_broker_and_is_reported_once(running: Installation) -> None:
-    running.supervisorctl("stop", "broker")
+    running.control("stop", "broker")
     (running.home.inbox / "notes.txt").write_text("hello")
     wait_for(lambda: [path for path in running.home.rejected.iterdir() if path.name.endswith("-notes.txt")],
              "it is set aside without the broker")
     running.kill("watcher")
-    running.supervisorctl("start", "broker")
+    running.control("start", "broker")
     wait_for(lambda: refusals(running), "the next life reports it")
     wait_for(lambda: nothing_claimed(running), "the claim goes last")
     (running.home.inbox / "good.jsonl").write_text(row("good"))
@@ -96,7 +96,7 @@ def test_a_refusal_waits_for_the_broker_and_is_reported_once(running: Installati
 
 
 def test_leftovers_are_judged_and_never_deleted(running: Installation) -> None:
-    running.supervisorctl("stop", "watcher")
+    running.control("stop", "watcher")
     secret = running.folder / "outside.jsonl"
     secret.write_text(row("outside"))
     folder = running.home.claimed / uuid.uuid4().hex
@@ -105,7 +105,7 @@ def test_leftovers_are_judged_and_never_deleted(running: Installation) -> None:
     leave_claim(running, "table.csv", "a,b")
     leave_claim(running, "good.jsonl", row("good"))
     (running.home.claimed / "stray").write_text("stray")
-    running.supervisorctl("start", "watcher")
+    running.control("start", "watcher")
     wait_for(lambda: len(refusals(running)) == 3, "three are refused")
     wait_for(lambda: nothing_claimed(running), "nothing is left")
     assert names(running) == {"good.jsonl"}
@@ -117,13 +117,13 @@ def test_leftovers_are_judged_and_never_deleted(running: Installation) -> None:
 
 
 def test_a_file_that_changed_after_its_receipt_is_taken_again(running: Installation) -> None:
-    running.supervisorctl("stop", "watcher")
+    running.control("stop", "watcher")
     id_ = leave_claim(running, "a.jsonl", row("first"))
-    running.supervisorctl("start", "watcher")
+    running.control("start", "watcher")
     wait_for(lambda: len(running.jobs()) == 1 and nothing_claimed(running), "the first content is a job")
-    running.supervisorctl("stop", "watcher")
+    running.control("stop", "watcher")
     leave_claim(running, "a.jsonl", row("first") + row("second"), id_)
-    running.supervisorctl("start", "watcher")
+    running.control("start", "watcher")
     wait_for(lambda: len(running.jobs()) == 2 and nothing_claimed(running), "what it holds now is one too")
     assert refusals(running) == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainq import files, messages, transport
-from trainq.client import BrokerClient
+from trainq.client import MAX_ASIDE, BrokerClient
 from trainq.config import Home
 from trainq.errors import BrokerUnavailableError, NotFoundError, ProtocolError
 from trainq.messages import AnyReply, AnyRequest, Done, Refused, ResumeQueue
@@ -89,6 +89,16 @@ def test_a_lost_reply_is_asked_for_again_under_the_same_id(home: Home, serve: Ca
     with BrokerClient(home) as client:
         assert client.call(REQUEST, Done) == Done(seq=1)
     assert broker.asked == [REQUEST, REQUEST]
+
+
+def test_late_replies_to_calls_that_were_given_up_never_hide_the_one_that_is_awaited(
+        home: Home, serve: Callable[..., FakeBroker]) -> None:
+    with BrokerClient(home) as client:
+        for number in range(MAX_ASIDE + 20):
+            client.post(ResumeQueue(request_id=f"given-up-{number}"))
+        serve(lambda request: Done(seq=len(request.request_id)))
+        assert client.call(REQUEST, Done) == Done(seq=len(REQUEST.request_id))
+        assert len(client.take_posted()) <= MAX_ASIDE
 
 
 def test_nobody_there_is_an_error_that_says_so(home: Home) -> None:

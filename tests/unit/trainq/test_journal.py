@@ -98,6 +98,20 @@ def test_the_tables_of_an_older_format_are_folded_anew(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize("again", ["retried", "uncovered"])
+def test_what_is_trained_again_begins_with_a_clean_slate(journal: Journal, again: str) -> None:
+    write(journal, submitted(1), granted("train-1"),
+          jobs.CheckpointPublished(job="train-1", generation=2, name="g", step=9, job_step=9, done=True, reason="r"),
+          jobs.AttemptFailed(job="train-1", reason="r", retry_at=0.0), granted("train-1"),
+          jobs.LeaseEnded(job="train-1", reason="r", died=True, step=4), granted("train-1"))
+    if again == "retried":
+        write(journal, jobs.JobQuarantined(job="train-1", reason="r"), jobs.JobRetried(job="train-1"))
+    else:
+        write(journal, jobs.JobSucceeded(job="train-1", result={"generation": 2}),
+              jobs.JobUncovered(job="train-1", generation=2, reason="r"))
+    row = Queries(journal.connection).job("train-1")
+    assert (row.best_step, row.failures, row.deaths, row.death_step) == (0, 0, 0, None)
+
 def test_only_acknowledged_work_survives_kill_9(tmp_path: Path) -> None:
     code = f"""
 import os, signal, sys
