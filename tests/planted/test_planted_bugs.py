@@ -69,10 +69,11 @@ BUGS = (
     Bug(name="attempt counted after delivery", path="shared/trainq/journal/projections.py",
         edits=(('"session": event.session, "token": seq, "attempts": event.attempt,\n',
                 '"session": event.session, "token": seq,\n'),
-               ("        case LeaseEnded():\n            if event.died",
-                "        case LeaseEnded():\n"
-                "            connection.execute('UPDATE jobs SET attempts=attempts+1 WHERE id=?', (event.job,))\n"
-                "            if event.died")),
+               # It is counted when it ends, in whichever way: a crash before that forgets it.
+               ("    columns = {\"state\": after.value, **_columns(connection, seq, at, event)}\n",
+                "    columns = {\"state\": after.value, **_columns(connection, seq, at, event)}\n"
+                "    if before is JobState.RUNNING and after is not JobState.RUNNING:\n"
+                "        connection.execute('UPDATE jobs SET attempts=attempts+1 WHERE id=?', (event.job,))\n")),
         caught_by=DESK),
     Bug(name="RNG not restored", path="shared/trainq/ml/checkpointing.py",
         edits=(("    randomness.restore(_read_tensors(path / _RNG), state.rng)\n", ""),),

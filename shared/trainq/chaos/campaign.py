@@ -49,8 +49,9 @@ checkpoint_steps = 20
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
 _TALK_SECONDS = 10.0
-# A kill that meets nobody is none; so slow is no run.
+# A kill that meets nobody is none; so slow is no run. The slack is for the start, and for runs of few kills.
 _SECONDS_A_KILL = 10.0
+_SLACK_SECONDS = 120.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
 # Who reaches the crash points of a family. The others make folders at their first start and nothing else that lasts.
@@ -69,6 +70,16 @@ class Order:
     seconds: float
     kills: int = 0
     settle_seconds: float = 600.0
+
+    @property
+    def fault_seconds(self) -> float:
+        """The longest that faults are done."""
+        return self.kills * _SECONDS_A_KILL + _SLACK_SECONDS if self.kills else self.seconds
+
+    @property
+    def fewest_kills(self) -> int:
+        """With fewer, too little was proven. In no time nobody can be killed."""
+        return self.kills or int(self.seconds > 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -169,7 +180,7 @@ class Campaign:
         faults, talk_at = plan.faults(order.seed, crash_pairs()), started + _TALK_SECONDS
         fault = next(faults)
         due = started + fault.pause_seconds
-        deadline = started + (order.kills * _SECONDS_A_KILL + _START_SECONDS if order.kills else order.seconds)
+        deadline = started + order.fault_seconds
         while tally.killed < (order.kills or math.inf) and time.monotonic() < deadline:
             if not self._user.is_alive():
                 raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
@@ -185,8 +196,7 @@ class Campaign:
                           f"{self._user.submits} submits, {len(self._user.dropped)} dropped")
             time.sleep(POLL_SECONDS)
         self.outcome.fault_seconds = time.monotonic() - started
-        if tally.killed < max(1, order.kills):
-            self.outcome.wrong.append(f"only {tally.killed} kills met anybody: too little was proven")
+        self.outcome.wrong += too_few_kills(order, tally.killed)
 
     def _settle(self) -> None:
         self._say("no more faults; waiting until all work has ended ...")
@@ -233,6 +243,14 @@ class Campaign:
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):
             self.outcome.wrong.append("no job succeeded: nothing was proven")
+
+
+def too_few_kills(order: Order, killed: int) -> list[str]:
+    """What is wrong with so many kills that met somebody."""
+    if killed >= order.fewest_kills:
+        return []
+    return [f"only {killed} of {order.fewest_kills} kills met anybody within {order.fault_seconds:g} s: too little was "
+            "proven"]
 
 
 def set_aside_wrongly(jobs: Sequence[JobView], user: User) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trainq import crashpoints, files
 from trainq.chaos import processes
-from trainq.chaos.installation import Installation
+from trainq.chaos.installation import Installation, NotInTimeError
 from trainq.chaos.plan import Fault, FaultKind
 from trainq.chaos.processes import SUPERVISORD, Target
 
@@ -64,6 +64,8 @@ class Breaker:
                     self._commands.append(self._installation.supervisorctl("restart", fault.processes[0]))
             case FaultKind.CRASH_POINT:
                 path = self._plans / f"{fault.processes[0]}.{fault.point}"
+                if path in self._armed:  # else the kill that has used it up just now would be counted by nobody
+                    self._disarm(path, self._armed[path][1])
                 self._planned += 1
                 files.replace_file(path, crashpoints.plan(self._planned, fault.hits))
                 self._armed[path] = (time.monotonic() + _ARMED_SECONDS, fault)
@@ -88,8 +90,7 @@ class Breaker:
         """End every fault: nobody is frozen, no crash point is armed, supervisord runs, its commands are done.
 
         Raises:
-            NotInTimeError: supervisord does not start.
-            subprocess.TimeoutExpired: a ``supervisorctl restart`` hangs for ``seconds``.
+            NotInTimeError: supervisord does not start, or a ``supervisorctl restart`` hangs for ``seconds``.
         """
         self.thaw_all()
         for path, (_, fault) in list(self._armed.items()):
@@ -97,7 +98,10 @@ class Breaker:
         if not self._installation.runs:
             self._installation.start()
         for command in self._commands:
-            command.wait(seconds)
+            try:
+                command.wait(seconds)
+            except subprocess.TimeoutExpired as error:
+                raise NotInTimeError(f"not within {seconds:g} s: the end of a supervisorctl restart") from error
 
     def thaw_all(self) -> None:
         """Let every frozen process go on."""

@@ -24,11 +24,14 @@ LINKED = ("services", "shared", "examples")
 STOP_SECONDS = 200.0
 _SOCKET_SECONDS = 60.0
 # Whoever kills the one who started it, however, ends the installation: supervisord is told to stop (prctl(2),
-# PR_SET_PDEATHSIG is 1). The signal follows the thread that forked, which must be the main one.
+# PR_SET_PDEATHSIG is 1; an exec keeps it). The signal follows the thread that forked, which must be the main one. A
+# parent that was dead before the call sends none, so it is looked for afterwards.
 _DIE_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGTERM)
-os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever started this has ended")
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 POLL_SECONDS = 0.05
 
@@ -98,7 +101,7 @@ class Installation:
         """
         with (self.folder / "supervisor" / "supervisord.out").open("ab") as out:
             self._supervisord = subprocess.Popen(
-                [sys.executable, "-c", _DIE_WITH_PARENT, "-m", "supervisor.supervisord", "-n", "-c",
+                [sys.executable, "-c", _DIE_WITH_PARENT, str(os.getpid()), "-m", "supervisor.supervisord", "-n", "-c",
                  str(self.folder / "supervisord.conf")],
                 # A Ctrl-C at the terminal is for whoever started this; it stops what it started in order.
                 cwd=self.folder, env=dict(self.environment), stdout=out, stderr=out, start_new_session=True)

@@ -299,6 +299,7 @@ def test_lost_generators(root: Path) -> None:
            jobs.JobSucceeded(job="train-5", result={}))
     # What computes has changed on the way: bits are not promised then.
     assert check(root)[0] == 0
+    caught(root, "fingerprint", "^1 wrong: 1 changes of what computes are in the journal$", "--strict")
 
 
 def test_a_job_that_is_in_the_weights_and_did_not_succeed(root: Path) -> None:
@@ -376,3 +377,14 @@ def test_strictly_nothing_may_be_unprovable(root: Path) -> None:
         shutil.rmtree(shard)
     assert check(root)[0] == 0
     caught(root, "rows", "its shard is gone", "--strict")
+
+
+def test_strictly_a_change_of_what_computes_is_wrong_also_without_a_driver(root: Path) -> None:
+    append(root, jobs.JobUncovered(job="train-5", generation=9, reason="lost"),
+           jobs.LeaseGranted(job="train-5", worker="w", session="s2", attempt=2),
+           jobs.FingerprintChanged(job="train-5", before={"torch": "1"}, after={"torch": "2"}),
+           jobs.JobSucceeded(job="train-5", result={}))
+    codes = [subprocess.run([sys.executable, "-m", "trainq_checker", str(root / "home"), *options], check=False,
+                            stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+                            ).returncode for options in ([], ["--strict"])]
+    assert codes == [0, 1]

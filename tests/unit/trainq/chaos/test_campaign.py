@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from trainq.chaos import campaign, processes
-from trainq.chaos.campaign import Outcome
+from trainq.chaos.campaign import Order, Outcome
 from trainq.chaos.load import User
 from trainq.config import Home
 from trainq.jobs import JobKind, JobState
@@ -67,3 +69,23 @@ def test_a_good_file_that_was_set_aside_is_wrong(tmp_path: Path) -> None:
     for lie in (job(JobState.QUARANTINED, 7), job(JobState.FAILED), job(JobState.REJECTED), job(JobState.CANCELLED),
                 job(JobState.SUCCEEDED, digest="b" * 64)):
         assert len(campaign.set_aside_wrongly([*right, lie], user)) == 1, lie
+
+
+@pytest.mark.parametrize(("order", "killed", "wrong"), [
+    (Order(seed=1, seconds=60.0), 0, "only 0 of 1 kills met anybody within 60 s"),
+    (Order(seed=1, seconds=60.0), 1, ""),
+    (Order(seed=1, seconds=0.0), 0, ""),
+    (Order(seed=1, seconds=0.0, kills=5), 4, "only 4 of 5 kills met anybody within 170 s"),
+    (Order(seed=1, seconds=60.0, kills=5), 5, ""),
+])
+def test_too_few_kills_are_wrong(order: Order, killed: int, wrong: str) -> None:
+    assert campaign.too_few_kills(order, killed) == ([f"{wrong}: too little was proven"] if wrong else [])
+
+
+def test_a_bad_file_may_be_cancelled_or_rejected_and_nothing_else(tmp_path: Path) -> None:
+    user = User(Home(tmp_path), 1, tmp_path)
+    user.bad, user.cancelled = {"b" * 64}, {"train-7"}
+    endings = {state: campaign.set_aside_wrongly([job(state, 7, "b" * 64)], user)
+               for state in (JobState.SUCCEEDED, JobState.REJECTED, JobState.CANCELLED, JobState.QUARANTINED,
+                             JobState.FAILED)}
+    assert [state for state, wrong in endings.items() if not wrong] == [JobState.REJECTED, JobState.CANCELLED]

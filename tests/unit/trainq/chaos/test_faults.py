@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from installations import wait_for
+from trainq import crashpoints
 from trainq.chaos.faults import Breaker
-from trainq.chaos.installation import Installation
+from trainq.chaos.installation import Installation, NotInTimeError
 from trainq.chaos.plan import Fault, FaultKind
 
 
@@ -77,3 +78,30 @@ def test_a_crash_point_counts_when_somebody_took_its_file(breaker: Breaker, tmp_
     breaker.tend()
     assert breaker.tally.kills == {("broker", "crash point"): 1}
     assert breaker.tally.points == {"broker.journal.commit": 1}
+
+
+def test_a_kill_is_counted_also_if_its_point_is_armed_again_at_once(breaker: Breaker, tmp_path: Path) -> None:
+    fault = Fault(FaultKind.CRASH_POINT, 0.0, ("broker",), point="journal.commit", hits=2)
+    breaker.do(fault)
+    breaker.do(fault)
+    assert breaker.tally.killed == 0, "the first plan was taken back unused"
+    (tmp_path / "plans" / "broker.journal.commit").unlink()
+    breaker.do(fault)
+    assert breaker.tally.points == {"broker.journal.commit": 1}
+    assert (tmp_path / "plans" / "broker.journal.commit").read_bytes() == crashpoints.plan(3, 2)
+
+
+def test_a_command_that_hangs_is_said_to(breaker: Breaker, installation: Installation,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    monkeypatch.setattr(Installation, "runs", True)
+    monkeypatch.setattr(installation, "supervisorctl", lambda *_: hanging)
+    try:
+        breaker.do(Fault(FaultKind.RESTART, 0.0, ("broker",)))
+        with pytest.raises(NotInTimeError, match="supervisorctl"):
+            breaker.mend(0.01)
+        breaker.end_commands()
+        assert hanging.poll() is not None
+    finally:
+        hanging.kill()
+        hanging.communicate()
