@@ -316,9 +316,11 @@ def test_a_new_line_is_published_when_it_is_told_to_and_not_before(agent: Agent)
 def test_a_ground_that_does_not_verify_is_set_aside_with_all_that_was_built_on_it(agent: Agent) -> None:
     agent.start()
     shard = make_shard(agent.home, "shard")
-    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, epochs=1))
+    # Without a checkpoint in between, however slow the machine.
+    agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, epochs=1, checkpoint_seconds=600))
     agent.until(wire.Finished)
     ground = head(agent.home)
+    assert ground.facts.generation == 2
     agent.train(make_shard(agent.home, "second!"), "job-2", msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-6))
     agent.step(3)
     weights = ground.path / "model.safetensors"
