@@ -139,7 +139,10 @@ class Agent:
             try:
                 self._child.start()
             except OSError as error:  # no memory, no descriptor, no process: all may pass
-                self._perform(self._assignment.ended(f"it could not be started: {error}", own=True))
+                self._expected.expect_nothing()
+                self._perform(self._assignment.heard(
+                    wire.Failed(job="", system=True, code="cannot_start", reason=str(error))))
+                self._perform(self._assignment.ended("it could not be started", own=True))
 
     def _listen(self) -> None:
         for message in self._child.receive():

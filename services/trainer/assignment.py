@@ -181,6 +181,8 @@ class Assignment:
     _trouble: str = ""
     _machine_fault: bool = False
     _own_ends: int = 0
+    # Ends after a fault of the machine, since anything was last got done.
+    _excused_ends: int = 0
     _failed_starts: int = 0
     _cancelling: bool = False
     # Of the job: its highest published step, that step when the attempt began, and the last step done.
@@ -254,6 +256,8 @@ class Assignment:
 
     def heard(self, message: wire.FromTraining) -> list[Effect]:
         """The training process said something."""
+        if isinstance(message, wire.Progress | wire.Published | wire.Finished | wire.Cancelled):
+            self._excused_ends = 0
         match message:
             case wire.Ready():
                 return self._ready(message)
@@ -293,6 +297,7 @@ class Assignment:
         how = f"{how}; {self._trouble}" if self._trouble else how
         excused, self._machine_fault, self._trouble = own and self._machine_fault, False, ""
         self._own_ends += own and not excused and before is not Phase.LEAVING
+        self._excused_ends += excused
         self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
         if self.job and before is Phase.TRAINING and not self.failure and not excused:
             self.failure = self._own_failure(how) if own else self._outside_failure(how)
@@ -304,8 +309,8 @@ class Assignment:
         given_back = []
         if self._failed_starts >= MAX_FAILED_STARTS:
             given_back = self._given_back(f"the training process ends before it is ready ({how})")
-        pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(self._failed_starts, 10) - 1)
-        trouble = ShowTrouble(reason=f"the training process ended before it was ready ({how})")
+        pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(max(self._failed_starts, self._excused_ends), 10) - 1)
+        trouble = ShowTrouble(reason=f"the training process ended, and is started again in {pause:.0f} s ({how})")
         return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
     def _own_failure(self, how: str) -> str:

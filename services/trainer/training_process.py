@@ -33,7 +33,7 @@ from trainq.errors import (
     StorageFullError,
     TrainqError,
 )
-from trainq.messages import DamagedGeneration
+from trainq.messages import MAX_DAMAGED, DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
@@ -46,6 +46,7 @@ _FAREWELL_SECONDS = 10.0
 _SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint",
                            "newer_format"})
 _MAX_TRACEBACK_CHARACTERS = 16_384
+_MAX_REASON_CHARACTERS = 200
 
 
 class AgentGoneError(Exception):
@@ -135,6 +136,8 @@ class TrainingProcess:
         """Publish the new line: the broker, too, knows of nothing that could be lost by it."""
         if self._line.head is None:
             started = time.monotonic()
+            self.say(wire.Saving(size_bytes=sum(
+                tensor.numel() * tensor.element_size() for tensor in self._line.model.parameters())))
             publication = checkpointing.publish(self._line, self._home, "initial")
             self._say_ready(self._line, [], started, publication.size_bytes)
 
@@ -160,8 +163,8 @@ class TrainingProcess:
             sys.stderr.write(f"set aside: {reason}\n")
             now[checkpoints.set_aside(path)] = str(reason)[:4096]
         return [DamagedGeneration(generation=name.generation, name=path.name,
-                                  reason=now.get(path, "it was set aside before"))
-                for name, path in checkpoints.list_set_aside(folder)][-100:]
+                                  reason=now.get(path, "it was set aside before")[:_MAX_REASON_CHARACTERS])
+                for name, path in checkpoints.list_set_aside(folder)][-MAX_DAMAGED:]
 
     def _train(self, order: wire.Train) -> None:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
@@ -202,7 +205,12 @@ class TrainingProcess:
             self._line, publication = checkpointing.take_back(self._line, self._home)
         except DamageError as error:
             assert head is not None
-            ground = checkpoints.parse_name(head.base if head.cursor.job == self._line.facts.cursor.job else head.name)
+            wanted = head.base if head.cursor.job == self._line.facts.cursor.job else head.name
+            if not (self._home.checkpoints / wanted).is_dir():
+                # What is missing is not damaged: it may come back, and what was built on it is still good then.
+                raise StorageError(f"{wanted}, on which {self._line.facts.cursor.job} was begun, is missing",
+                                   mend="bring it back to checkpoints/") from error
+            ground = checkpoints.parse_name(wanted)
             # The newest first: killed in between, what is left is a head and its ground, or found damaged again.
             for path in checkpoints.list_generations(self._home.checkpoints):
                 name = checkpoints.parse_name(path.name)
@@ -235,10 +243,12 @@ class TrainingProcess:
         if cursor.job == job:
             try:
                 self._take_back()
-            except (TrainqError, OSError) as error:
-                # The disk, or a generation that is gone: never the file's fault, and tried again.
+            except AgentGoneError:
+                raise
+            except Exception as error:
+                # The disk, the driver, or a generation that is gone: never the file's fault, and tried again.
                 self._channel.send(msgspec.structs.replace(_failure(job, error), system=True))
-                if isinstance(error, _ENDING_ERRORS):
+                if isinstance(error, _ENDING_ERRORS) or _is_accelerator_error(error):
                     raise
                 return
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))

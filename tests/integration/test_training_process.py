@@ -337,6 +337,27 @@ def test_a_ground_that_does_not_verify_is_set_aside_with_all_that_was_built_on_i
         entry.generation for entry in ready.damaged) + 1)), "the ground, and every one that stands on it"
 
 
+def test_a_ground_that_is_missing_is_not_damaged_and_nothing_is_set_aside(agent: Agent) -> None:
+    agent.start()
+    agent.train(make_shard(agent.home, "shard"), "job-1",
+                msgspec.structs.replace(SETTINGS, epochs=1, checkpoint_seconds=600))
+    agent.until(wire.Finished)
+    ground, away = head(agent.home), agent.home.root / "away"
+    agent.train(make_shard(agent.home, "second!"), "job-2", msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-6))
+    agent.step(3)
+    ground.path.rename(away)
+    agent.send(wire.Cancel(job="job-2"))
+    failed = agent.until(wire.Failed)
+    assert (failed.job, failed.system, failed.code) == ("job-2", True, "storage")
+    agent.until(ChildExited)
+    assert checkpoints.list_set_aside(agent.home.checkpoints) == []
+    away.rename(ground.path)
+    assert agent.start().job == "job-2"
+    agent.send(wire.Cancel(job="job-2"))
+    agent.until(wire.Cancelled)
+    assert head(agent.home).facts.cursor == ground.facts.cursor
+
+
 def test_another_fingerprint_waits_until_it_is_recorded(agent: Agent) -> None:
     agent.start()
     shard = make_shard(agent.home, "shard")

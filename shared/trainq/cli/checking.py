@@ -109,8 +109,12 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
         if int(facts["journal_seq"]) > journal.head_seq:
             wrong.append(f"{path.name} has seen the journal's event {facts['journal_seq']}, and it ends at "
                          f"{journal.head_seq}: it is older than the checkpoints")
-    wrong += [f"{row.id} is trained in generation {row.generation}, and none after {newest} verifies (the trainer "
-              "will train it again)" for row in queries.uncovered(newest)]
+    damaged = {name.generation for name, _ in checkpoints.list_set_aside(home.checkpoints)}
+    damaged |= {name.generation for path in checkpoints.list_generations(home.checkpoints)
+                if (name := checkpoints.parse_name(path.name)) is not None}
+    wrong += [f"{row.id} is trained in generation {row.generation}, and none after {newest} verifies ("
+              f"{'the trainer will train it again' if row.generation in damaged else 'it is missing: bring it back'})"
+              for row in queries.uncovered(newest)]
     return wrong, notes
 
 

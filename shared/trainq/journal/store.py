@@ -31,8 +31,8 @@ from trainq.journal.events import decode_event, encode_event
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
 JournalFailure = apsw.Error
 # 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
-# jobs have an index. The events of older formats are read as they are.
-FORMAT = 3
+# jobs have an index. 4: jobs age by a setting that is in the journal. The events of older formats are read as they are.
+FORMAT = 4
 GENESIS = bytes(32)
 
 _EVENTS = """

@@ -39,6 +39,7 @@ from trainq.messages.replies import (
     Submitted,
 )
 from trainq.messages.requests import (
+    MAX_DAMAGED,
     AcknowledgeCancel,
     AnyRequest,
     Cancel,
@@ -93,6 +94,7 @@ from trainq.messages.work import (
 __all__ = [
     "EVENT_TOPIC",
     "LIVE_TOPIC",
+    "MAX_DAMAGED",
     "MAX_MESSAGE_BYTES",
     "MAX_PAGE",
     "MAX_REPORT_BYTES",

@@ -34,6 +34,8 @@ class Request(Message, frozen=True, kw_only=True):
 
 
 MAX_MAPPED_COLUMNS = 64
+# More than the interval checkpoints of any job, all of which are set aside when what they stand on is damaged.
+MAX_DAMAGED = 1000
 FingerprintMap = Annotated[
     dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=256)]], Meta(max_length=32)]
 ColumnName = Annotated[str, Meta(max_length=256)]
@@ -188,7 +190,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
     job_step: Natural = 0
     steps_planned: Natural = 0
     done: bool = False
-    damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=100)] = ()
+    damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=MAX_DAMAGED)] = ()
 
 
 class Retry(Request, frozen=True, kw_only=True, tag=True):

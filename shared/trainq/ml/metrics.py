@@ -93,6 +93,8 @@ def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
                     kept, size_bytes = metrics, size_bytes + len(line)
             if kept is not None:
                 return [first, kept], start + size_bytes
+            if begin:
+                rest = rest[:begin]  # what is behind it was looked at
             end = start
     return [], 0
 

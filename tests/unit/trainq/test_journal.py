@@ -13,8 +13,9 @@ import pytest
 from trainq import jobs
 from trainq.errors import DamageError, NewerFormatError, StorageFullError, TransitionError, UsageError
 from trainq.jobs import JobKind, JobState
-from trainq.journal import Journal, Queries
+from trainq.journal import Journal, Queries, projections
 from trainq.journal.store import FORMAT, GENESIS, chain
+from trainq.manifests import digest_bytes
 
 
 @pytest.fixture
@@ -254,3 +255,8 @@ def test_states_are_counted(journal: Journal) -> None:
     write(journal, submitted(1), submitted(2), granted("train-1"))
     assert Queries(journal.connection).counts()["train"] == {"queued": 1, "running": 1}
     assert Queries(journal.connection).job("train-1").state is JobState.RUNNING
+
+
+def test_the_tables_change_only_with_the_format() -> None:
+    """A home whose tables are others than the code believes cannot be opened: raise FORMAT, and note the new digest."""
+    assert (FORMAT, digest_bytes(projections.SCHEMA.encode())[:16]) == (4, "e98685cd3704d107")

@@ -221,9 +221,29 @@ def test_a_driver_that_fails_again_and_again_pauses_nobody(idle: Assignment) -> 
         idle.leased(f"train-{number}")
         lost = wire.Failed(job=f"train-{number}", system=True, code="AcceleratorError", reason="context lost")
         assert types(idle.heard(lost)) == [ReleaseJob]
-        assert idle.ended("exit 70", own=True) == [StartProcess()]
+        trouble, start = idle.ended("exit 70", own=True)
+        assert isinstance(trouble, ShowTrouble)
+        assert isinstance(start, StartProcess)
+        assert start.after_seconds == min(60, 2**(number + 1) - 1), "nothing was done since, so ever more slowly"
         idle.heard(READY)
         idle.greeted(lost=False)
+    idle.leased("train-9")
+    idle.heard(msgspec.structs.replace(PROGRESS, job="train-9"))
+    idle.heard(msgspec.structs.replace(lost, job="train-9"))
+    assert StartProcess(after_seconds=1.0) in idle.ended("exit 70", own=True), "a step forgives"
+
+
+def test_a_new_line_that_cannot_be_published_is_tried_again_ever_more_slowly() -> None:
+    assignment = Assignment()
+    assignment.begin()
+    pauses = []
+    for _ in range(9):
+        assignment.heard(msgspec.structs.replace(READY, generation=0, begun=True))
+        assert assignment.greeted(lost=False) == [BeginLine()]
+        assignment.heard(wire.Failed(job="", system=True, code="storage_full", reason="no room"))
+        pauses += [effect.after_seconds for effect in assignment.ended("exit 73", own=True)
+                   if isinstance(effect, StartProcess)]
+    assert pauses == [1, 3, 7, 15, 31, 60, 60, 60, 60]
 
 
 def test_what_was_named_before_the_fifth_end_is_said(idle: Assignment) -> None:
