@@ -60,9 +60,6 @@ class GroundLostError(TrainqError):
     code = DamageError.code
 
 
-# After one of these the state in memory, or what lies on disk, is not what this process believes.
-_ENDING_ERRORS = (StorageError, StorageFullError, GroundLostError)
-
 
 def main(end: socket.socket, arguments: Arguments) -> int:
     """Serve the agent at the other end of ``end``; gives the exit code."""
@@ -136,8 +133,7 @@ class TrainingProcess:
         """Publish the new line: the broker, too, knows of nothing that could be lost by it."""
         if self._line.head is None:
             started = time.monotonic()
-            self.say(wire.Saving(size_bytes=sum(
-                tensor.numel() * tensor.element_size() for tensor in self._line.model.parameters())))
+            self.say(wire.Saving(size_bytes=self._line.parameter_bytes))
             publication = checkpointing.publish(self._line, self._home, "initial")
             self._say_ready(self._line, [], started, publication.size_bytes)
 
@@ -225,9 +221,7 @@ class TrainingProcess:
         failure = _failure(job, error)
         sys.stderr.write(failure.traceback)
         self._channel.send(failure)
-        # A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which
-        # begins from what verifies, can go on.
-        if _is_accelerator_error(error) or isinstance(error, _ENDING_ERRORS):
+        if _needs_new_process(error):
             raise error
         assert self._line.head is not None
         self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name),
@@ -248,7 +242,7 @@ class TrainingProcess:
             except Exception as error:
                 # The disk, the driver, or a generation that is gone: never the file's fault, and tried again.
                 self._channel.send(msgspec.structs.replace(_failure(job, error), system=True))
-                if isinstance(error, _ENDING_ERRORS) or _is_accelerator_error(error):
+                if _needs_new_process(error):
                     raise
                 return
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
@@ -360,6 +354,15 @@ def _failure(job: str, error: Exception) -> wire.Failed:
     code = error.code if isinstance(error, TrainqError) else type(error).__name__
     return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
                        traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])
+
+
+def _needs_new_process(error: Exception) -> bool:
+    """Whether the state in memory, or what lies on disk, is not what this process believes.
+
+    A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which begins
+    from what verifies, can go on.
+    """
+    return isinstance(error, StorageError | StorageFullError | GroundLostError) or _is_accelerator_error(error)
 
 
 def _is_accelerator_error(error: Exception) -> bool:

@@ -39,6 +39,11 @@ class ModelLine:
         return self.facts.step - (self.head.step if self.head is not None else 0)
 
     @property
+    def parameter_bytes(self) -> int:
+        """What the model's weights take in memory."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters())
+
+    @property
     def has_unpublished_steps(self) -> bool:
         """Whether the state in memory is ahead of the newest published one."""
         return self.head is None or self.facts.step != self.head.step

@@ -135,7 +135,7 @@ class _Run:
     def publish(self, reason: Reason) -> None:
         self.metrics.sync()
         # Weights and AdamW's two moments.
-        self.observer.publishing(3 * sum(p.numel() * p.element_size() for p in self.line.model.parameters()))
+        self.observer.publishing(3 * self.line.parameter_bytes)
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
 
 
