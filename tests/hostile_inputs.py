@@ -26,6 +26,8 @@ HALF_BAD = ("1 of 2 rows are bad (50.0%), which is more than data.max_bad_rows a
 ALL_BAD = HALF_BAD.replace("1 of 2", "1 of 1").replace("50.0%", "100.0%")
 DAMAGED = "its compression is damaged or cut short: {} (compress it again, or submit it uncompressed)"
 NO_ROWS = "it has no rows (put one JSON object on each line)"
+UNREADABLE = "it cannot be opened: Permission denied (check its name and its permissions)"
+VANISHED = "it cannot be opened: No such file or directory (check its name and its permissions)"
 EMPTY = "it is empty (give a file with at least one row)"
 
 Ending = Literal["trained", "rejected", "refused", "ignored"]
@@ -310,6 +312,13 @@ rejected: {HALF_BAD}.
 ## What lies in the inbox
 
 {_table(("what", "becomes", "what is said"), [(entry.what, entry.becomes, entry.says) for entry in DROPPED])}
+
+A file that may not be read is refused: {UNREADABLE}.
+One that has vanished before it was taken was never there; named to `trainq submit` it is refused:
+{VANISHED}.
+
+10,000 files at once are taken in turns of 100 (measured: 63 s on two shared cores, 45 MiB in the watcher). A file's
+size costs no memory but 16 bytes for each different row (measured: 2 GB, 119 MiB).
 
 Links are followed where a person names one: `trainq submit` takes what it leads to. What cannot be moved (a path over
 4,095 bytes, a folder of another owner) stays, and `trainq status` says so; it keeps nobody waiting.

@@ -92,6 +92,9 @@ def _check_kind(path: Path, first: Line) -> None:
 def _split(blocks: Iterator[bytes]) -> Iterator[Line]:
     number, pieces, size_bytes = 1, list[bytes](), 0
     for block in blocks:
+        if not size_bytes and block.count(b"\n") == len(block):
+            number += len(block)  # nothing but blank lines, as a bomb has them: a thousand times as fast
+            continue
         *ended, rest = block.split(b"\n")
         for piece in ended:
             yield _join(number, [*pieces, piece], size_bytes + len(piece))

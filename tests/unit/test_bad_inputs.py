@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,23 @@ def test_a_file_that_changes_while_it_is_read(entry: Meanwhile, tmp_path: Path) 
         stored = ingest.store_file(home, path, on_chunk=happen_at_the_second)
         assert ingest.data_path(home, stored.digest).read_bytes() == old
     assert chunks >= 2
+
+
+@pytest.mark.parametrize(("makes", "says"), [(True, hostile_inputs.UNREADABLE), (False, hostile_inputs.VANISHED)])
+def test_a_file_that_cannot_be_opened(tmp_path: Path, makes: bool, says: str) -> None:
+    path = tmp_path / "f.jsonl"
+    if makes:
+        path.write_bytes(hostile_inputs.good("secret"))
+        path.chmod(0)
+    user = os.geteuid()
+    with pytest.raises(InputError) as caught:
+        try:
+            if makes and user == 0:
+                os.seteuid(65534)  # root may read everything
+            ingest.store_file(Home(tmp_path / "home"), path)
+        finally:
+            os.seteuid(user)
+    assert f"{caught.value.reason} ({caught.value.mend})" == says
 
 
 def test_an_empty_file_is_refused_as_the_table_says(tmp_path: Path) -> None:
