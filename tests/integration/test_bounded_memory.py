@@ -21,16 +21,24 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 MOST_MIB = 300
 
 
+_JUDGE = """
+import sys
+from pathlib import Path
+from trainq.cli import main
+main(["validate", sys.argv[1]])
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
+"""
+
+
 def judged(path: Path, home: Path) -> tuple[str, float]:
-    """What ``trainq validate`` says, and its peak memory in MiB (ru_maxrss, getrusage(2))."""
+    """What ``trainq validate`` says, and its peak memory in MiB.
+
+    VmHWM (proc(5)), since ru_maxrss is inherited through exec: it would be the peak of this process.
+    """
     environment = {**os.environ, "TRAINQ_HOME": str(home), "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
-    with subprocess.Popen([sys.executable, "-m", "trainq.cli", "validate", str(path)], env=environment, text=True,
-                          stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        said = process.stdout.read()
-        _, _, usage = os.wait4(process.pid, 0)
-        process.returncode = 0  # waited for just now
-    return said, usage.ru_maxrss / 1024
+    done = subprocess.run([sys.executable, "-c", _JUDGE, str(path)], env=environment, text=True, check=True,
+                          capture_output=True)
+    return done.stdout, int(done.stderr.splitlines()[-1]) / 1024
 
 
 def _rows() -> Iterator[bytes]:
