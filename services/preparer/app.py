@@ -6,15 +6,13 @@ it again after a crash gives the same shard.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import orjson
 from msgspec import to_builtins
 
-from trainq import builtin, files, ingest, preparing
-from trainq.errors import InputError, StorageError, StorageFullError
+from trainq import files, ingest, preparing
+from trainq.errors import StorageError, StorageFullError
 from trainq.jobs import JobKind
 from trainq.messages import Lifecycle, PrepareResult, Progress, RejectResult, Result
+from trainq.modelfolder import context_tokens, model_folder
 from trainq.preparing import Prepared, PrepareProgress
 from trainq.service import HeldLease, InterruptedWorkError, Peer, Process, take_lease
 from trainq.service.work import Interruption
@@ -79,31 +77,6 @@ class Preparer:
             return PrepareResult(shard=outcome.shard, shard_digest=outcome.digest, rows=outcome.report.trained,
                                  tokens=outcome.report.tokens, report=report)
         return RejectResult(reason=outcome.reason[:4096], report=report)
-
-
-def model_folder(path: str) -> Path:
-    """Where the tokenizer and the template of the model lie; an empty path means the built-in one."""
-    return Path(path) if path else builtin.folder()
-
-
-def context_tokens(folder: Path) -> int:
-    """The longest row that the model takes, from its configuration.
-
-    Raises:
-        InputError: the folder has no readable ``config.json`` that says it.
-    """
-    if folder == builtin.folder():
-        return builtin.CONTEXT_TOKENS
-    path = folder / "config.json"
-    try:
-        found = orjson.loads(path.read_bytes())["max_position_embeddings"]
-    except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"the model's context is not known: {error!r}", file=str(path),
-                         field="max_position_embeddings", mend="check [model] path") from error
-    if type(found) is not int or found < 1:  # JSON's true is an int in Python
-        raise InputError(f"the model's context is not known: {found!r} is no number of tokens", file=str(path),
-                         field="max_position_embeddings", mend="check [model] path")
-    return found
 
 
 def serve(process: Process) -> None:

@@ -109,7 +109,7 @@ class Carrier:
                 self._claims.remove(claimed)
                 return None
         except InputError as error:
-            reason = error.reason
+            reason = f"{error.reason} ({error.mend})" if error.mend else error.reason
         self._refuse(claimed, reason)
         return None
 

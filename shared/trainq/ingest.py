@@ -7,9 +7,10 @@ judged by the preparer alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -49,6 +50,47 @@ def is_stored(home: Home, digest: str, size_bytes: int) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
 
 
+class Opened(NamedTuple):
+    """A regular file that is open for reading; ``found`` is what it was then."""
+
+    path: Path
+    stream: BinaryIO
+    found: os.stat_result
+
+    def check_unchanged(self, size_bytes: int) -> None:
+        """Whether ``size_bytes``, read just now, are the whole file, and it still is what was opened.
+
+        Raises:
+            FileChangedError: it is not.
+        """
+        before, after = self.found, os.fstat(self.stream.fileno())
+        if (before.st_size, before.st_mtime_ns, before.st_size) != (after.st_size, after.st_mtime_ns, size_bytes):
+            raise FileChangedError("it changed while it was read", file=str(self.path),
+                                   mend="submit it when it is whole")
+
+
+@contextlib.contextmanager
+def opened(path: Path, *, follow_links: bool = True) -> Iterator[Opened]:
+    """Open a file that may be ingested. Never waits, whatever it is.
+
+    Raises:
+        InputError: it cannot be opened, or it is no regular file.
+    """
+    try:
+        # O_NONBLOCK: opening a FIFO must not wait for a writer; it means nothing for a regular file.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+                             | (0 if follow_links else os.O_NOFOLLOW))
+    except OSError as error:
+        raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
+                         mend="check its name and its permissions") from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        raise InputError("it is not a regular file", file=str(path), mend="give a file of JSON lines")
+    with os.fdopen(descriptor, "rb") as stream:
+        yield Opened(path, stream, found)
+
+
 def store_file(home: Home, path: Path, *, follow_links: bool = True,
                on_chunk: Callable[[], None] | None = None) -> Stored:
     """Copy a file's content to ``data/``; the source is only read.
@@ -59,27 +101,9 @@ def store_file(home: Home, path: Path, *, follow_links: bool = True,
         InputError: it is no regular readable file, it is empty, or it changed while it was read.
         StorageError: ``data/`` could not be written (:class:`StorageFullError`: no room). Nothing half done stays.
     """
-    try:
-        # O_NONBLOCK: opening a FIFO must not wait for a writer; it means nothing for a regular file.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-                             | (0 if follow_links else os.O_NOFOLLOW))
-    except OSError as error:
-        raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
-                         mend="check its name and its permissions") from error
-    before = os.fstat(descriptor)
-    if not stat.S_ISREG(before.st_mode):
-        os.close(descriptor)
-        raise InputError("it is not a regular file", file=str(path), mend="give a file of JSON lines")
-    with os.fdopen(descriptor, "rb") as stream:
-
-        def check_unchanged(size_bytes: int) -> None:
-            after = os.fstat(descriptor)
-            if (before.st_size, before.st_mtime_ns, before.st_size) != (after.st_size, after.st_mtime_ns, size_bytes):
-                raise FileChangedError("it changed while it was read", file=str(path),
-                                       mend="submit it when it is whole")
-
-        stored = store_stream(home, stream, str(path), check_unchanged, on_chunk)
-    return stored._replace(mtime_ns=before.st_mtime_ns, inode=before.st_ino)
+    with opened(path, follow_links=follow_links) as source:
+        stored = store_stream(home, source.stream, str(path), source.check_unchanged, on_chunk)
+    return stored._replace(mtime_ns=source.found.st_mtime_ns, inode=source.found.st_ino)
 
 
 class FileChangedError(InputError):
@@ -109,7 +133,7 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
                 size_bytes += len(chunk)
                 copy.write(chunk)
         if size_bytes == 0:
-            raise InputError("it is empty", file=name, mend="give a file with at least one row")
+            raise empty_error(name)
         if before_publishing is not None:
             before_publishing(size_bytes)
         digest = hasher.hexdigest()
@@ -124,6 +148,11 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         return Stored(digest, size_bytes)
     finally:
         files.remove_file(spooled)
+
+
+def empty_error(name: str) -> InputError:
+    """What is said of a file or stream without a byte."""
+    return InputError("it is empty", file=name, mend="give a file with at least one row")
 
 
 def _read(stream: BinaryIO, name: str) -> bytes:

@@ -29,6 +29,14 @@ _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # RFC 8878, 3.1.1
 _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F, little endian
+# What people take for JSON lines, or compress with: by the first bytes of the content.
+_OTHER_KINDS = (
+    (b"BZh", "bzip2", "bunzip2 it"), (b"\xfd7zXZ\0", "xz", "unxz it"), (b"PK\x03\x04", "a zip archive", "unzip it"),
+    (b"PAR1", "Parquet", "write its rows as JSON lines"), (b"SQLite format 3\0", "a database", "export JSON lines"),
+    (_GZIP_MAGIC, "compressed twice", "decompress it once"), (_ZSTD_MAGIC, "compressed twice", "decompress it once"),
+    (b"{\0", "UTF-16 text, not UTF-8", "save it as UTF-8"), (b"\0{", "UTF-16 text, not UTF-8", "save it as UTF-8"),
+    *((mark, "UTF-16 text, not UTF-8", "save it as UTF-8") for mark in _UTF16_MARKS),
+)
 # A zstd block makes at most 128 KiB out of as little as 4 bytes (RFC 8878, 3.1.1.2): one piece this small cannot
 # become more than 32 MiB, whoever made the file.
 _ZSTD_PIECE_BYTES = 1024
@@ -59,15 +67,14 @@ def read_lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Line]:
     read so far, about once a MiB of content; what it raises ends the reading.
 
     Raises:
-        InputError: the file has no rows, is UTF-16, or its compression is damaged or cut short. The lines before the
-            damage have been given out by then.
+        InputError: the file has no rows, is UTF-16 or of another kind, or its compression is damaged or cut short.
+            The lines before the damage have been given out by then.
         StorageError: the file cannot be opened or read, which is not its content's fault.
     """
     empty = True
     for line in _split(_blocks(path, on_bytes)):
         if line.number == 1:
-            if line.content.startswith(_UTF16_MARKS):
-                raise InputError("it is UTF-16 text, not UTF-8", file=str(path), line=1, mend="save it as UTF-8")
+            _check_kind(path, line)
             line = Line(1, line.content.removeprefix(_BYTE_ORDER_MARK), line.size_bytes)
         if line.content.strip() or line.too_long:
             empty = False
@@ -76,9 +83,18 @@ def read_lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Line]:
         raise InputError("it has no rows", file=str(path), mend="put one JSON object on each line")
 
 
+def _check_kind(path: Path, first: Line) -> None:
+    for magic, kind, mend in _OTHER_KINDS:
+        if first.content.startswith(magic):
+            raise InputError(f"it is {kind}", file=str(path), line=1, mend=mend)
+
+
 def _split(blocks: Iterator[bytes]) -> Iterator[Line]:
     number, pieces, size_bytes = 1, list[bytes](), 0
     for block in blocks:
+        if not size_bytes and block.count(b"\n") == len(block):
+            number += len(block)  # nothing but blank lines, as a bomb has them: a thousand times as fast
+            continue
         *ended, rest = block.split(b"\n")
         for piece in ended:
             yield _join(number, [*pieces, piece], size_bytes + len(piece))

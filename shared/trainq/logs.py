@@ -41,10 +41,20 @@ class JsonLineFormatter(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["traceback"] = "".join(traceback.format_exception(record.exc_info[1]))
         try:
-            return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+            return _printable(orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         except orjson.JSONEncodeError:
             # A file name that is no UTF-8 has surrogates, which orjson refuses and the standard library escapes.
             return json.dumps(line, default=str)
+
+
+def _printable(text: str) -> str:
+    """JSON that means the same, with what a terminal obeys or shows in a false order (C1, bidi marks) escaped.
+
+    A file's name is in it, and people read logs with cat. The controls below space JSON escapes itself.
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 class _LogFile(logging.handlers.RotatingFileHandler):

@@ -94,9 +94,11 @@ def read(folder: Path, kind: str) -> Manifest:
         if format_ > FORMAT and not _is_flipped(content):
             raise NewerFormatError(str(path), format_, FORMAT)
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        digest = _own_digest(manifest.format, manifest.kind, manifest.files, manifest.facts)
+    # TypeError: orjson writes no number above 64 bits and nothing nested 255 deep, which msgspec reads.
+    except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
         raise DamageError(str(path), f"not a manifest: {error}") from error
-    if manifest.digest != _own_digest(manifest.format, manifest.kind, manifest.files, manifest.facts):
+    if manifest.digest != digest:
         raise DamageError(str(path), "its own digest is wrong")
     if manifest.kind != kind:
         raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")

@@ -15,9 +15,9 @@ Rules:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 import orjson
@@ -41,7 +41,7 @@ from trainq.shards import Shard, ShardWriter
 from trainq.textcodec import EncodedRow, TextCodec
 
 # Goes up with every change that makes other shards out of the same input.
-RULES = 1
+RULES = 2
 REJECTED_NAME = "rejected.jsonl"
 # Small enough that a batch takes well under a second and some 50 MB; the tokenizer gains nothing by more.
 _BATCH_ROWS = 128
@@ -78,8 +78,26 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected"):
     report: DataReport
 
 
+class Examined(msgspec.Struct, frozen=True, kw_only=True):
+    """What would become of a file: ``reason`` says why it would be rejected, and is empty if it would not."""
+
+    reason: str
+    report: DataReport
+
+
 PrepareOutcome: TypeAlias = Prepared | Rejected
 Beat: TypeAlias = Callable[[PrepareProgress], None]
+
+
+class _Rows(Protocol):
+    """Where rows that are trained go: a shard, or nowhere."""
+
+    def append(self, token_ids: Sequence[int], trained: Sequence[bool], digest: bytes, line: int) -> None: ...
+
+
+class _Nowhere:
+    def append(self, token_ids: Sequence[int], trained: Sequence[bool], digest: bytes, line: int) -> None:
+        pass
 
 
 class _RefusedError(Exception):
@@ -131,6 +149,19 @@ def prepare(source: Path, codec: TextCodec, settings: DataSettings, context_toke
     if reason:
         return Rejected(reason=reason, report=report)
     return Prepared(shard=key, digest=digest, report=report, reused=reused)
+
+
+def examine(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, beat: Beat) -> Examined:
+    """What :func:`prepare` would make of ``source``, by the same code; nothing is written.
+
+    Memory does not grow with the file, but for 16 bytes for each different row. ``beat`` as for :func:`prepare`.
+
+    Raises:
+        StorageError: the file cannot be read, which is not its content's fault.
+    """
+    reading = _Reading(codec, settings, context_tokens, _Nowhere(), None)
+    reason = reading.run_to_verdict(source, beat)
+    return Examined(reason=reason, report=reading.tally.report())
 
 
 def cache_key(data_digest: str, codec: TextCodec, settings: DataSettings, context_tokens: int) -> str:
@@ -188,17 +219,10 @@ def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, co
     with (files.publish_directory(path) as folder,
           ShardWriter(folder, key=path.name, context_tokens=context_tokens, codec=codec.digest) as writer):
         rejected_rows = folder / REJECTED_NAME
-        reason = ""
         with rejected_rows.open("xb") as stream:
             reading = _Reading(codec, settings, context_tokens, writer, RejectedRows(stream))
-            try:
-                reading.run(source, beat)
-            except InputError as error:
-                reason = f"{error.reason} ({error.mend})"
-            except UsageError as error:
-                reason = str(error)
+            reason = reading.run_to_verdict(source, beat)
         report = reading.tally.report()
-        reason = reason or _refusal(report, settings)
         if reason:
             publish_reports(rejected_folder, name, report, reason, rejected_rows if report.rejected else None)
             raise _RefusedError(Rejected(reason=reason, report=report))
@@ -210,14 +234,24 @@ def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, co
 class _Reading:
     """One pass over a file. Rows go through in batches, so that the tokenizer may use every processor."""
 
-    def __init__(self, codec: TextCodec, settings: DataSettings, context_tokens: int, writer: ShardWriter,
-                 rejected_rows: RejectedRows) -> None:
+    def __init__(self, codec: TextCodec, settings: DataSettings, context_tokens: int, writer: _Rows,
+                 rejected_rows: RejectedRows | None) -> None:
         self._codec, self._settings, self._context_tokens = codec, settings, context_tokens
         self._writer, self._rejected_rows = writer, rejected_rows
         self._seen = DigestSet()
         self._batch: list[Row] = []
         self._batch_bytes = 0
         self.tally = Tally()
+
+    def run_to_verdict(self, source: Path, beat: Beat) -> str:
+        """Read ``source``; why it is rejected as a whole, empty if it is not."""
+        try:
+            self.run(source, beat)
+        except InputError as error:
+            return f"{error.reason} ({error.mend})"
+        except UsageError as error:
+            return str(error)
+        return _refusal(self.tally.report(), self._settings)
 
     def run(self, source: Path, beat: Beat) -> None:
         """Read ``source`` to its end, or to the damage that ends it; the rows before it are counted."""
@@ -278,7 +312,8 @@ class _Reading:
             self.tally.train(len(trained), trained.count(True), truncated=too_long)
 
     def _reject(self, row: Row, bad_row: BadRow) -> None:
-        self.tally.reject(bad_row, listed=self._rejected_rows.append(bad_row, row.line))
+        listed = self._rejected_rows is not None and self._rejected_rows.append(bad_row, row.line)
+        self.tally.reject(bad_row, listed=listed)
 
 
 def _bad_row(row: Row, error: InputError) -> BadRow:
@@ -290,8 +325,8 @@ def _refusal(report: DataReport, settings: DataSettings) -> str:
     """Why a file with this report is not trained; empty if it is."""
     if report.rejected > settings.max_bad_rows * report.read:
         return (f"{report.rejected} of {report.read} rows are bad ({report.rejected / report.read:.1%}), which is more "
-                f"than data.max_bad_rows allows ({settings.max_bad_rows:.1%})")
+                f"than data.max_bad_rows allows ({settings.max_bad_rows:.1%}); mend these rows, or allow more")
     if not report.trained:
         return (f"no row is left to train on: of {report.read}, {report.rejected} are bad, {report.dropped_long} too "
-                f"long, {report.held_out} held out, {report.duplicate} duplicates")
+                f"long, {report.held_out} held out, {report.duplicate} duplicates; add good rows")
     return ""

@@ -128,7 +128,8 @@ class RowJudge:
                 raise _UnfitError((), f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB", "split the row")
             row = orjson.loads(line.content)
             if not isinstance(row, dict):
-                raise _UnfitError((), f"it is {_kind(row)}, not an object", "put one JSON object on each line")
+                kind = "null" if row is None else _kind(row)
+                raise _UnfitError((), f"it is {kind}, not an object", _ONE_OBJECT)
             return self._format_of(row).build(row, self._columns)
         except orjson.JSONDecodeError as error:
             return _broken(line, error)
@@ -238,6 +239,7 @@ _SHAREGPT_ROLES: dict[str, Role] = {"system": "system", "human": "user", "user":
                                     "assistant": "assistant"}
 _KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number",
                            float: "a number", type(None): "null or absent"}
+_ONE_OBJECT = "put one JSON object on each line"
 _NOT_FINITE = re.compile(r"-?(NaN|Infinity)")
 
 
@@ -257,4 +259,17 @@ def _broken(line: Line, error: orjson.JSONDecodeError) -> BadRow:
             return BadRow(line=line.number, column=start + 1, field="", reason=f"{number[0]} is not JSON",
                           mend="write null, or leave the field out")
     return BadRow(line=line.number, column=error.pos + 1, field="", reason=f"not valid JSON: {error.msg}",
-                  mend="correct the line")
+                  mend=_mend_of(text, error))
+
+
+def _mend_of(text: str, error: orjson.JSONDecodeError) -> str:
+    """What most likely is to be done to a line that is no JSON."""
+    if "depth" in error.msg:
+        return "nest it less deeply"
+    if not text.lstrip().startswith("{") or text.strip() == "{":
+        return _ONE_OBJECT
+    if "\r" in text[:error.pos]:
+        return "end lines with LF, not with CR alone"
+    if text[error.pos:error.pos + 1] == "'":
+        return "write double quotes"
+    return "correct the line"

@@ -65,6 +65,11 @@ class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
     codec: str = ""
 
 
+def size_bytes_of(rows: int, tokens: int) -> int:
+    """Bytes on disk of a shard's arrays."""
+    return (tokens * (_TOKEN.itemsize + 1) + (rows + 1) * _OFFSET.itemsize + rows * (DIGEST_BYTES + _OFFSET.itemsize))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardRow:
     """One row: ``token_ids`` and ``trained`` have shape [T]; ``line`` counts from 1 in the source file."""

@@ -28,6 +28,7 @@ class Command(NamedTuple):
 # In the order in which people need them.
 ENTRIES: Mapping[str, Entry] = {
     "submit": Entry("submitting", "accept files for training"),
+    "validate": Entry("validating", "what would become of files, and what is wrong in them"),
     "list": Entry("listing", "jobs, newest first"),
     "show": Entry("listing", "everything about one job"),
     "export": Entry("exporting", "the file of a job, as it was accepted"),

@@ -42,6 +42,8 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--map", type=types.column_map, metavar="FIELD=COLUMN,...",
                         help="which column holds which field: prompt=question,completion=answer")
     parser.add_argument("--wait", action="store_true", help="return when all of them have ended")
+    parser.add_argument("--check", action="store_true",
+                        help="submit nothing: judge the files, and say what training them would take")
     parser.add_argument("--force", action="store_true", help="train again what was trained already")
 
 
@@ -147,6 +149,10 @@ def exit_code_of(code: str) -> int:
 def _run(arguments: Namespace, context: Context) -> int:
     if len(arguments.after) > MAX_AFTER:
         raise CommandLineError(f"--after names more than {MAX_AFTER} jobs", mend="wait for the last of them")
+    if arguments.check:
+        from trainq.cli.validating import judge
+
+        return judge(arguments, context)
     os.umask(0o077)
     console, home = context.console, context.home
     for folder in home.folders():

@@ -67,7 +67,8 @@ def _read_file(file: Path, *, must_exist: bool, problems: list[ConfigurationProb
         if must_exist:
             problems.append(ConfigurationProblem(key=FILE_KEY, problem=f"there is no file {file}",
                                                  mend="name an existing file, or unset it"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    # ValueError: not UTF-8, or a number of over 4,300 digits, which Python refuses; both beside TOMLDecodeError.
+    except (ValueError, RecursionError) as error:
         problems.append(ConfigurationProblem(key=str(file), problem=f"not valid TOML: {error}",
                                              mend="correct the line named"))
     except OSError as error:
@@ -99,7 +100,7 @@ def _parse_variable(text: str) -> Any:
     """A variable holds what the file would hold after the equals sign; a bare word is a string."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -191,6 +192,8 @@ def _validate_model(path: str, root: Path, problems: list[ConfigurationProblem])
             mend="name a folder that save_pretrained of a model and of its fast tokenizer has written"))
 
 
+_MOST_QUOTED = 200
+
 One = TypeVar("One", bound=Section)
 
 
@@ -217,9 +220,18 @@ def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], or
         except msgspec.ValidationError as error:
             origin = origins.get(where, "")
             problems.append(ConfigurationProblem(
-                key=where, problem=f"{value!r} from {origin}: {error}" if origin else f"{value!r}: {error}",
+                key=where, problem=f"{_quoted(value)}{f' from {origin}' if origin else ''}: {error}",
                 mend=f"the default is {getattr(struct(), key)!r}"))
     return struct(**values)
+
+
+def _quoted(value: object) -> str:
+    """A value as a report shows it, never at any length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of over 4,300 digits
+        return "a number of thousands of digits"
+    return text if len(text) <= _MOST_QUOTED else f"{text[:_MOST_QUOTED]}..."
 
 
 def _validate_home(home: Home, problems: list[ConfigurationProblem]) -> None:

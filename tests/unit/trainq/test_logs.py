@@ -91,3 +91,10 @@ def test_a_rotation_on_a_full_disk_does_not_end_the_log(log: logs.EventLog, tmp_
     assert "after" in [line["event"] for line in lines(tmp_path)]
     assert (tmp_path / "broker.log.1").exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_name_in_a_log_cannot_speak_to_the_terminal(log: logs.EventLog, tmp_path: Path) -> None:
+    name = "a\x1b[31m\x7f\x9b2J\u202egnp\u2066\u2028\n\U000e0001é.jsonl"
+    log.info("claimed", name=name)
+    assert (tmp_path / "broker.log").read_text().removesuffix("\n").isprintable()
+    assert lines(tmp_path)[0]["name"] == name

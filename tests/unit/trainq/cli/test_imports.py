@@ -16,7 +16,8 @@ from trainq.cli import parsing
 parsing.parse({words!r})
 print(*sys.modules)
 """
-_WORDS = {"submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
+_WORDS = {"validate": ["validate", "x"],
+          "submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
           "retry": ["retry", "1"], "export": ["export", "1"],
           "config": ["config", "show"], "sample": ["sample", "x"]}
 

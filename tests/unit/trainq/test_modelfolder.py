@@ -5,9 +5,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.preparer.app import context_tokens, model_folder
 from trainq import builtin
 from trainq.errors import InputError
+from trainq.modelfolder import context_tokens, model_folder
 
 
 def test_an_empty_path_means_the_builtin_model() -> None:
