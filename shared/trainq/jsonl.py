@@ -11,9 +11,8 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import zstandard
 
@@ -34,8 +33,7 @@ _ZSTD_SKIPPABLE = b"\x2a\x4d\x18"  # RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F, 
 _ZSTD_PIECE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line without its end. ``number`` counts from 1, blank lines too.
 
     ``content`` is the whole line, unless ``size_bytes`` (its true length) is above :data:`MAX_LINE_BYTES`: then it is
