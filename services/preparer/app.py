@@ -27,6 +27,7 @@ class Preparer:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._peer = Peer(process, topics=(b"event.JobSubmitted", b"event.BrokerStarted"))
+        self._codec: TextCodec | None = None
         files.sweep_temporaries(process.home.cache, process.home.rejected)
 
     def close(self) -> None:
@@ -62,6 +63,7 @@ class Preparer:
     def _prepare(self, held: HeldLease) -> Result:
         lease, home = held.lease, self._process.home
         folder = model_folder(lease.spec.model)
+        self._codec = TextCodec.load(folder, known=self._codec)
 
         def beat(progress: PrepareProgress) -> None:
             held.keep_or_raise(Progress(step=progress.bytes_read, steps=progress.bytes_total, unit="bytes"))
@@ -69,7 +71,7 @@ class Preparer:
         # People know the train job; its number is the preparation's.
         report_name = lease.job.replace(JobKind.PREPARE.value, JobKind.TRAIN.value)
         outcome = preparing.prepare(
-            source=ingest.data_path(home, lease.digest), codec=TextCodec.load(folder), settings=lease.spec.data,
+            source=ingest.data_path(home, lease.digest), codec=self._codec, settings=lease.spec.data,
             context_tokens=context_tokens(folder), destination_folder=home.cache, rejected_folder=home.rejected,
             name=report_name, beat=beat)
         report = to_builtins(outcome.report)

@@ -70,6 +70,7 @@ class BrokerClient:
                 # On the same connection: a late reply to an earlier copy still finds its way.
                 self._socket.send(payload)
                 resend_at, pause = now + pause, 2 * pause
+                messages.expect_replies()
             self._poller.wait(min(resend_at, started + timeout_seconds) - now)
             self._collect()
             if request.request_id in self._aside:

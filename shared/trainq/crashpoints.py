@@ -8,7 +8,6 @@ importing this module reads nothing.
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -81,7 +80,7 @@ def _planned(name: str) -> None:
         path.unlink()  # whoever removes it has claimed it
     except FileNotFoundError:
         return
-    os.kill(os.getpid(), signal.SIGKILL)
+    _die()
 
 
 def reach(name: str) -> None:
@@ -92,4 +91,10 @@ def reach(name: str) -> None:
         return
     _countdown[name] -= 1
     if _countdown[name] == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        _die()
+
+
+def _die() -> None:
+    import signal  # its enumerations take a millisecond, which a command line that never dies here need not wait
+
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -30,6 +30,8 @@ class DigestSet:
         if key in self._waiting:
             return True
         bucket = self._sorted[key[0]]
+        if not len(bucket):
+            return False
         # numpy drops NUL bytes at the end of an S16; among keys of one length that loses nothing.
         position = int(bucket.searchsorted(np.bytes_(key)))
         return position < len(bucket) and bytes(bucket[position]) == key.rstrip(b"\0")

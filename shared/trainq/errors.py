@@ -8,7 +8,7 @@ contract (docs/guide.md, "Exit codes").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class TrainqError(Exception):
@@ -33,8 +33,7 @@ class UsageError(TrainqError):
     code = "usage"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ConfigurationProblem:
+class ConfigurationProblem(NamedTuple):
     """One mistake in the configuration: where it is, what is wrong, and what would be right."""
 
     key: str

@@ -14,12 +14,9 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from trainq import crashpoints
 from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
@@ -121,7 +118,7 @@ def publish_directory(path: Path) -> Iterator[Path]:
                 raise FileExistsError(errno.EEXIST, "it exists already", str(path))
             _rename(temporary, path)
         except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
+            _remove_tree(temporary, ignore_errors=True)
             raise
 
 
@@ -152,7 +149,7 @@ def remove_tree(path: Path) -> None:
             return
         doomed = temporary_beside(path)
         _rename(path, doomed)
-        shutil.rmtree(doomed)
+        _remove_tree(doomed)
 
 
 def replace_link(link: Path, target: str) -> None:
@@ -166,7 +163,7 @@ def replace_link(link: Path, target: str) -> None:
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the same folder that every reader ignores; it says which process writes it."""
     writer = os.getpid()
-    return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{secrets.token_hex(8)}"
+    return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{os.urandom(8).hex()}"
 
 
 def sweep_temporaries(*folders: Path) -> list[Path]:
@@ -178,7 +175,7 @@ def sweep_temporaries(*folders: Path) -> list[Path]:
              if entry.name.startswith(TEMPORARY_PREFIX) and not _has_writer(entry.name)]
     for entry in swept:
         if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
+            _remove_tree(entry, ignore_errors=True)
         else:
             entry.unlink(missing_ok=True)
     return swept
@@ -200,8 +197,7 @@ def _born(pid: int) -> str:
         return ""
 
 
-@dataclass(frozen=True, slots=True)
-class GrowingFile:
+class GrowingFile(NamedTuple):
     """A file to which lines are added; what :meth:`sync` has returned for survives a power cut."""
 
     path: Path
@@ -237,8 +233,7 @@ def open_growing(path: Path, keep_bytes: int) -> GrowingFile:
     return GrowingFile(path, descriptor)
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """A held ``flock``; it is let go when the process ends, however it ends."""
 
     path: Path
@@ -266,6 +261,13 @@ def acquire_lock(path: Path, role: str) -> Lock:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     return Lock(path, descriptor)
+
+
+def _remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    # Here, because shutil brings three compression libraries, and a command that removes no folder starts without.
+    import shutil
+
+    shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 
 def _sync_file(descriptor: int) -> None:

@@ -11,9 +11,8 @@ import contextlib
 import gzip
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import zstandard
 
@@ -42,8 +41,7 @@ _OTHER_KINDS = (
 _ZSTD_PIECE_BYTES = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """A line without its end. ``number`` counts from 1, blank lines too.
 
     ``content`` is the whole line, unless ``size_bytes`` (its true length) is above :data:`MAX_LINE_BYTES`: then it is

@@ -287,19 +287,20 @@ class _Reading:
             self.tally.read += 1
             if isinstance(row.verdict, BadRow):
                 self._reject(row, row.verdict)
-            elif digest in self._seen:
+            elif digest not in encoded:  # seen before this batch, or settled in it
                 self.tally.duplicate += 1
-            else:
-                self._settle(row, digest, encoded[digest])
+            elif self._settle(row, digest, encoded[digest]):
+                del encoded[digest]
 
-    def _settle(self, row: Row, digest: bytes, encoded: EncodedRow | InputError) -> None:
+    def _settle(self, row: Row, digest: bytes, encoded: EncodedRow | InputError) -> bool:
+        """Whether the row is good, so that the next one with its digest is a duplicate."""
         if isinstance(encoded, InputError):
             self._reject(row, _bad_row(row, encoded))
-            return
+            return False
         if encoded.whole and not any(encoded.trained):
             self._reject(row, _bad_row(row, InputError("nothing in it is trained: it makes no token to learn",
                                                        mend="look at the row and the chat template")))
-            return
+            return False
         self._seen.add(digest)
         too_long = not encoded.whole or len(encoded.token_ids) > self._context_tokens
         trained = encoded.trained[:self._context_tokens]
@@ -310,6 +311,7 @@ class _Reading:
         else:
             self._writer.append(encoded.token_ids[:self._context_tokens], trained, digest, row.line.number)
             self.tally.train(len(trained), trained.count(True), truncated=too_long)
+        return True
 
     def _reject(self, row: Row, bad_row: BadRow) -> None:
         listed = self._rejected_rows is not None and self._rejected_rows.append(bad_row, row.line)

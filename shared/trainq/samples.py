@@ -78,7 +78,7 @@ class Row(NamedTuple):
 
 def row_digest(sample: Sample) -> bytes:
     """BLAKE3 (32 bytes) of the sample's canonical JSON: compact, UTF-8, keys in the order of the classes above."""
-    return blake3(msgspec.json.encode(sample)).digest()
+    return blake3(_encoder.encode(sample)).digest()
 
 
 def read_rows(path: Path, mapping: Mapping[str, str], on_bytes: Callable[[int], None]) -> Iterator[Row]:
@@ -90,6 +90,9 @@ def read_rows(path: Path, mapping: Mapping[str, str], on_bytes: Callable[[int], 
     judge = RowJudge(mapping)
     for line in read_lines(path, on_bytes):
         yield Row(line, judge.judge(line))
+
+
+_encoder = msgspec.json.Encoder()
 
 
 class _Format(NamedTuple):
@@ -120,6 +123,8 @@ class RowJudge:
         self._columns = {field: mapping.get(field, field) for field in KNOWN_FIELDS}
         self._formats = tuple(format_ for format_ in _FORMATS
                               if not mapping or mapping.keys() & {*format_.required, *format_.optional})
+        self._required = tuple((format_, [self._columns[field] for field in format_.required])
+                               for format_ in self._formats)
 
     def judge(self, line: Line) -> Sample | BadRow:
         """What the line is. Never raises for anything that can stand in a line."""
@@ -139,17 +144,21 @@ class RowJudge:
                           mend=unfit.mend)
 
     def _format_of(self, row: Mapping[str, Any]) -> _Format:
-        missing: list[str] = []
-        for format_ in self._formats:
-            absent = [field for field in format_.required if row.get(self._columns[field]) is None]
-            if not absent:
+        for format_, columns in self._required:
+            if None not in map(row.get, columns):
                 return format_
-            if len(absent) < len(format_.required):
-                missing += [self._columns[field] for field in absent]
+        raise self._no_format(row)
+
+    def _no_format(self, row: Mapping[str, Any]) -> _UnfitError:
+        missing: list[str] = []
+        for _, columns in self._required:
+            absent = [column for column in columns if row.get(column) is None]
+            if len(absent) < len(columns):
+                missing += absent
         if missing:
-            raise _UnfitError((), f"the column {missing[0]!r} is missing or null", "add it, or map another column")
+            return _UnfitError((), f"the column {missing[0]!r} is missing or null", "add it, or map another column")
         wanted = " or ".join("+".join(self._columns[field] for field in format_.required) for format_ in self._formats)
-        raise _UnfitError((), f"none of its columns is known: it needs {wanted}", "map its columns to these fields")
+        return _UnfitError((), f"none of its columns is known: it needs {wanted}", "map its columns to these fields")
 
 
 def _check_mapping(mapping: Mapping[str, str]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
 from trainq import __version__
 from trainq.cli import registry
+from trainq.cli.console import terminal_columns
 from trainq.errors import UsageError
 
 _EPILOG = """\
@@ -39,6 +42,13 @@ class CommandLineError(UsageError):
     exit_code = 2
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """One that is told the width: argparse makes one for every argument, and would import shutil to ask for it."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=terminal_columns(sys.stdout, os.environ) - 2)
+
+
 class _Parser(argparse.ArgumentParser):
     """One that raises instead of writing and exiting, so that mistakes are reported like all other errors."""
 
@@ -60,17 +70,21 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     """
     # No option before the command takes a value, so the first word that is no option is the command.
     chosen = next((word for word in words if not word.startswith("-")), "")
-    return _build(chosen).parse_args(words)
+    # Where the command comes first nobody asks what others there are.
+    shown = (chosen,) if words[:1] == [chosen] and chosen in registry.ENTRIES else tuple(registry.ENTRIES)
+    return _build(chosen, shown).parse_args(words)
 
 
-def _build(chosen: str) -> _Parser:
+def _build(chosen: str, shown: Sequence[str]) -> _Parser:
     parser = _Parser(prog="trainq", description="Keeps a language model learning from the files you give it.",
-                     epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+                     epilog=_EPILOG, formatter_class=_Formatter, allow_abbrev=False)
     parser.add_argument("--json", action="store_true", help="machine-readable output on stdout")
     parser.add_argument("--version", action="version", version=f"trainq {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
-    for name, entry in registry.ENTRIES.items():
-        sub = commands.add_parser(name, help=entry.summary, description=_sentence(entry.summary), allow_abbrev=False)
+    commands = parser.add_subparsers(metavar="COMMAND", prog=parser.prog, required=True, parser_class=_Parser)
+    for name in shown:
+        summary = registry.ENTRIES[name].summary
+        sub = commands.add_parser(name, help=summary, description=_sentence(summary), formatter_class=_Formatter,
+                                  allow_abbrev=False)
         if name == chosen:
             command = registry.load(name)
             sub.set_defaults(run=command.run)

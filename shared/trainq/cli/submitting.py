@@ -15,7 +15,6 @@ from trainq.cli.context import Context
 from trainq.cli.expanding import STDIN, Source, expand
 from trainq.cli.parsing import CommandLineError
 from trainq.cli.registry import Command
-from trainq.cli.rendering import cut
 from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import BrokerUnavailableError, InputError, StorageError, StorageFullError, TrainqError
@@ -70,7 +69,7 @@ class Submission:
         try:
             if isinstance(source, InputError):
                 raise source
-            self._console.show(cut(printable(f"storing {source.name}"), self._console.talk_width))
+            self._show(source)
             item = self._store(source)
         except InputError as error:
             self._failed(error.file or STDIN, error)
@@ -79,6 +78,12 @@ class Submission:
         self._bytes += len(encode(item))
         if len(self._items) == MAX_ITEMS or self._bytes > MAX_MESSAGE_BYTES // 2:
             self.send()
+
+    def _show(self, source: Source) -> None:
+        if self._console.lively:
+            from trainq.cli.rendering import cut
+
+            self._console.show(cut(printable(f"storing {source.name}"), self._console.talk_width))
 
     def send(self) -> None:
         """Hand in what is stored; the receipts are printed as they come.

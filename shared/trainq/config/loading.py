@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,8 +78,8 @@ def _read_file(file: Path, *, must_exist: bool, problems: list[ConfigurationProb
 
 def _overlay_environment(tables: dict[str, Any], environment: Mapping[str, str], origins: dict[str, str],
                          problems: list[ConfigurationProblem]) -> None:
-    known = {f"{_PREFIX}{section}_{field.name}".upper(): (section, field.name)
-             for section, struct in _sections().items() for field in msgspec.structs.fields(struct)}
+    known = {f"{_PREFIX}{section}_{key}".upper(): (section, key)
+             for section, struct in _sections().items() for key in struct.__struct_fields__}
     sections = tuple(f"{_PREFIX}{section}_".upper() for section in _sections())
     for variable, text in sorted(environment.items()):
         if not variable.startswith(sections):
@@ -248,5 +247,7 @@ def _sections() -> dict[str, type[Section]]:
 
 
 def _suggestion(given: str, known: Mapping[str, object]) -> str:
+    import difflib  # for mistakes only
+
     close = difflib.get_close_matches(given, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known are: {', '.join(known)}"

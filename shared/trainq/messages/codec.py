@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import msgspec
@@ -14,10 +15,6 @@ from trainq.messages.work import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 EVENT_TOPIC = b"event."
 LIVE_TOPIC = b"live."
 
-_request_decoder = msgspec.msgpack.Decoder(AnyRequest)
-_reply_decoder = msgspec.msgpack.Decoder(ReplyEnvelope)
-_event_decoder = msgspec.msgpack.Decoder(EventView)
-_live_decoder = msgspec.msgpack.Decoder(Live)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -26,7 +23,10 @@ class _Envelope(msgspec.Struct, frozen=True):
     v: int = 0
 
 
-_envelope_decoder = msgspec.msgpack.Decoder(_Envelope)
+@functools.cache
+def _decoder_of(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    """Made when it is first used: compiling the big unions takes milliseconds, and no process needs all of them."""
+    return msgspec.msgpack.Decoder(kind)
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -36,42 +36,48 @@ def encode(message: msgspec.Struct) -> bytes:
 
 def decode_request(payload: bytes) -> AnyRequest:
     """A valid request, or :class:`~trainq.errors.ProtocolError`."""
-    request: AnyRequest = _decode(_request_decoder, payload)
+    request: AnyRequest = _decode(AnyRequest, payload)
     return request
 
 
 def decode_reply(payload: bytes) -> ReplyEnvelope:
     """A valid reply, or :class:`~trainq.errors.ProtocolError`."""
-    reply: ReplyEnvelope = _decode(_reply_decoder, payload)
+    reply: ReplyEnvelope = _decode(ReplyEnvelope, payload)
     return reply
+
+
+def expect_replies() -> None:
+    """Make what decodes replies (two milliseconds, once): good to do while a first reply is on its way."""
+    _decoder_of(ReplyEnvelope)
 
 
 def decode_event(payload: bytes) -> EventView:
     """A valid published event, or :class:`~trainq.errors.ProtocolError`."""
-    event: EventView = _decode(_event_decoder, payload)
+    event: EventView = _decode(EventView, payload)
     return event
 
 
 def decode_live(payload: bytes) -> Live:
     """A valid live message, or :class:`~trainq.errors.ProtocolError`."""
-    live: Live = _decode(_live_decoder, payload)
+    live: Live = _decode(Live, payload)
     return live
 
 
 def request_id_of(payload: bytes) -> str:
     """The id of a request that could not be decoded, so that its sender can be told; empty if there is none."""
     try:
-        return _envelope_decoder.decode(payload).request_id[:64]
+        envelope: _Envelope = _decoder_of(_Envelope).decode(payload)
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return ""
+    return envelope.request_id[:64]
 
 
-def _decode(decoder: Any, payload: bytes) -> Any:
+def _decode(kind: Any, payload: bytes) -> Any:
     if len(payload) > MAX_MESSAGE_BYTES:
         raise errors.ProtocolError(f"a message of {len(payload)} bytes is over the limit of {MAX_MESSAGE_BYTES}",
                                    mend="split it")
     try:
-        return decoder.decode(payload)
+        return _decoder_of(kind).decode(payload)
     # ValueError: msgspec raises it bare for invalid UTF-8; RecursionError: nesting bombs.
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise errors.ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer
@@ -208,6 +208,17 @@ def test_a_text_is_bos_text_eos_all_trained_but_the_first(style: Style) -> None:
         *([style.codec.bos_id] if style.codec.bos_id is not None else []), *plain, style.codec.eos_id]
 
 
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=_CONTENT)
+def test_a_text_has_the_tokens_of_transformers(style: Style, text: str) -> None:
+    assume(not any(special in text for special in style.specials))
+    row = style.codec.encode(TextSample(text), CONTEXT)
+    before = [style.codec.bos_id] if style.codec.bos_id is not None else []
+    assert row.token_ids == [*before, *style.reference(text, add_special_tokens=False)["input_ids"],
+                             style.codec.eos_id]
+    assert row.trained == [False, *[True] * (len(row.token_ids) - 1)]
+
+
 def test_a_batch_gives_what_each_sample_gives_alone(style: Style) -> None:
     samples: list[Sample] = [
         TextSample("one"), ChatSample((Message("user", "a"), Message("assistant", style.specials[0]))),
@@ -248,6 +259,17 @@ def test_the_digest_covers_tokenizer_template_and_named_tokens(tmp_path: Path) -
     assert len(set(digests)) == len(digests)
     configuration["model_max_length"] = 5
     assert TextCodec.load(save(tmp_path / "f", tokenizer, template, **configuration)).digest == digests[0]
+
+
+def test_a_codec_that_is_known_is_used_again_until_the_folder_says_otherwise(tmp_path: Path) -> None:
+    tokenizer, template, configuration = tokenizer_of("builtin")
+    folder = save(tmp_path / "m", tokenizer, template, **configuration)
+    codec = TextCodec.load(folder)
+    assert TextCodec.load(folder, known=codec) is codec
+    (folder / "chat_template.jinja").write_text(template + " ")
+    changed = TextCodec.load(folder, known=codec)
+    assert changed is not codec
+    assert changed.digest == TextCodec.load(folder).digest != codec.digest
 
 
 def test_the_template_may_stand_in_the_configuration(tmp_path: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import pty
+import termios
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainq.cli.console import Console, printable
+from trainq.cli.console import Console, printable, terminal_columns
 from trainq.errors import ConfigurationError, ConfigurationProblem, InputError
 
 
@@ -103,3 +106,17 @@ def test_there_is_no_moving_line_in_a_file() -> None:
     file = io.StringIO()
     Console(file, file, json=False, environment={}).show("working")
     assert file.getvalue() == ""
+
+
+def test_the_width_is_the_terminals_unless_columns_says_otherwise() -> None:
+    ours, terminal = pty.openpty()
+    try:
+        with os.fdopen(terminal, "w") as stream:
+            assert terminal_columns(stream, {}) == 80, "a terminal that does not know"
+            termios.tcsetwinsize(ours, (24, 132))
+            assert terminal_columns(stream, {}) == 132
+            assert terminal_columns(stream, {"COLUMNS": "40"}) == 40
+            assert terminal_columns(stream, {"COLUMNS": "0"}) == terminal_columns(stream, {"COLUMNS": "wide"}) == 132
+    finally:
+        os.close(ours)
+    assert terminal_columns(io.StringIO(), {}) == 80

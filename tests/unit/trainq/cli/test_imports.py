@@ -10,6 +10,11 @@ import pytest
 from trainq.cli import registry
 
 FORBIDDEN = ("torch", "transformers", "pydantic", "numpy", "tokenizers", "accelerate")
+# What `trainq submit` has no need of, in the order of what each would cost; see docs/performance.md. (msgspec itself
+# imports inspect and typing_extensions.)
+NOT_FOR_SUBMIT = ("hashlib", "secrets", "shutil", "tempfile", "subprocess", "logging", "importlib.metadata",
+                  "asyncio", "dataclasses", "difflib", "traceback", "signal", "trainq.journal", "trainq.cli.rendering",
+                  "trainq.cli.waiting")
 _PROBE = """
 import sys
 from trainq.cli import parsing
@@ -22,8 +27,8 @@ _WORDS = {"validate": ["validate", "x"],
           "config": ["config", "show"], "sample": ["sample", "x"]}
 
 
-def modules_of(name: str) -> set[str]:
-    words = _WORDS.get(name, [name])
+def modules_of(name: str, *arguments: str) -> set[str]:
+    words = [name, *arguments] if arguments else _WORDS.get(name, [name])
     probe = subprocess.run([sys.executable, "-c", _PROBE.format(words=words)], capture_output=True, text=True,
                            check=True)
     return set(probe.stdout.split())
@@ -35,6 +40,10 @@ def test_no_command_imports_anything_heavy(name: str) -> None:
     assert not modules & set(FORBIDDEN)
     assert not any(module.startswith("trainq.ml") for module in modules)
     assert "rich" not in modules
+
+
+def test_submit_imports_only_what_it_needs() -> None:
+    assert sorted(modules_of("submit", "x") & set(NOT_FOR_SUBMIT)) == []
 
 
 def test_only_the_chosen_command_is_imported() -> None:

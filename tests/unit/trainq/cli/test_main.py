@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import re
+import sys
 
 import pytest
 
@@ -73,6 +75,17 @@ def test_the_help_lists_every_command_and_every_exit_code(capsys: pytest.Capture
                 if isinstance(cls, type) and issubclass(cls, errors.TrainqError)}
     documented = {int(code) for code in re.findall(r"^ +(\d+)  \w", out, re.MULTILINE)}
     assert possible | {0, 1, 2, 130, 141} == documented
+
+
+def test_a_process_of_one_command_sets_aside_what_it_imported_and_collects_from_then_on(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["trainq", "version"])
+    try:
+        assert main() == 0
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
 
 
 class _ClosedPipe(io.StringIO):
