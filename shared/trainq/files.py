@@ -33,6 +33,12 @@ PRIVATE_DIRECTORY_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error says that the machine lacks something for now, and nothing about what was to be read."""
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.watcher import inbox
-from trainq import checkpoints, diskfaults, files, ingest
+from trainq import checkpoints, diskfaults, files, ingest, shards
 from trainq.config import Home
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
@@ -60,6 +60,12 @@ def test_without_descriptors_no_file_is_refused_and_none_claimed(tmp_path: Path)
             ingest.store_file(Home(tmp_path), tmp_path / "a.jsonl")
         assert inbox.has_writer(tmp_path / "a.jsonl")
     assert not inbox.has_writer(tmp_path / "a.jsonl")
+
+
+def test_without_descriptors_no_shard_is_taken_for_damaged(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_bytes(b"1234")
+    with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+        shards._open_array(tmp_path / "tokens", 4)
 
 
 def test_a_lock_is_held_though_there_is_no_room_for_the_pid(tmp_path: Path) -> None:
