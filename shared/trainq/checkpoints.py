@@ -186,6 +186,9 @@ def newest_verified(folder: Path) -> tuple[Verified | None, list[DamageError]]:
         NewerFormatError: the newest that could be the head is a newer trainq's. It is no damage, and not passed over.
     """
     damaged: list[DamageError] = []
+    if folder.is_dir():
+        # Whoever published the newest may have ended before its name was durable; what it covers is reported next.
+        files.sync_directory(folder)
     for path in list_generations(folder):
         try:
             return verify(path), damaged

@@ -13,19 +13,29 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from trainq import crashpoints
+from trainq import crashpoints, diskfaults
 from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 TEMPORARY_PREFIX = ".tmp-"
 PRIVATE_DIRECTORY_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+
+def is_passing(error: BaseException | None) -> bool:
+    """Whether an error says that the machine lacks something for now, and nothing about what was to be read."""
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError:
@@ -51,10 +61,17 @@ def make_directory(path: Path) -> None:
     make_directory(path.parent)
     with _reported(f"making the folder {path}"):
         try:
+            diskfaults.reach(path)
             path.mkdir(mode=PRIVATE_DIRECTORY_MODE)
         except FileExistsError:
             return
-        _sync_directory(path.parent)
+        try:
+            _sync_directory(path.parent)
+        except OSError:
+            # Who tries again would find it there, and take its name for durable.
+            with contextlib.suppress(OSError):
+                path.rmdir()
+            raise
 
 
 def sync_directory(path: Path) -> None:
@@ -77,10 +94,13 @@ def replace_file(path: Path, content: bytes) -> None:
     temporary = temporary_beside(path)
     with _reported(f"writing {path}"):
         try:
+            diskfaults.reach(temporary)
             temporary.write_bytes(content)
+            diskfaults.reach(path)
             temporary.rename(path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                _unlink(temporary)
             raise
 
 
@@ -90,15 +110,16 @@ def publish_file(path: Path) -> Iterator[BinaryIO]:
     temporary = temporary_beside(path)
     with _reported(f"writing {path}"):
         try:
+            diskfaults.reach(temporary)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE)
-            with os.fdopen(descriptor, "wb") as stream:
+            with io.BufferedWriter(_RawFile(descriptor, "wb")) as stream:
                 yield stream
                 stream.flush()
                 _sync_file(stream.fileno())
             _rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
-                temporary.unlink()
+                _unlink(temporary)
             raise
 
 
@@ -111,6 +132,7 @@ def publish_directory(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     with _reported(f"publishing {path}"):
         try:
+            diskfaults.reach(temporary)
             temporary.mkdir(mode=PRIVATE_DIRECTORY_MODE)
             yield temporary
             _sync_tree(temporary)
@@ -135,7 +157,7 @@ def remove_file(path: Path) -> None:
     with _reported(f"removing {path}"):
         crashpoints.reach("files.remove")
         try:
-            path.unlink()
+            _unlink(path)
         except FileNotFoundError:
             return
         _sync_directory(path.parent)
@@ -149,6 +171,7 @@ def remove_tree(path: Path) -> None:
             return
         doomed = temporary_beside(path)
         _rename(path, doomed)
+        diskfaults.reach(doomed)
         _remove_tree(doomed)
 
 
@@ -156,8 +179,14 @@ def replace_link(link: Path, target: str) -> None:
     """Make ``link`` a symbolic link to ``target`` (relative to the link's folder), replacing the old one at once."""
     temporary = temporary_beside(link)
     with _reported(f"setting the link {link}"):
-        temporary.symlink_to(target)
-        _rename(temporary, link)
+        try:
+            diskfaults.reach(temporary)
+            temporary.symlink_to(target)
+            _rename(temporary, link)
+        except OSError:
+            with contextlib.suppress(OSError):
+                _unlink(temporary)
+            raise
 
 
 def temporary_beside(path: Path) -> Path:
@@ -207,6 +236,7 @@ class GrowingFile(NamedTuple):
         """Add ``content`` at the end. A kill may leave a torn last line, never a torn earlier one."""
         with _reported(f"writing {self.path}"):
             while content:
+                diskfaults.reach(self.path)
                 content = content[os.write(self.descriptor, content):]
 
     def sync(self) -> None:
@@ -222,6 +252,7 @@ def open_growing(path: Path, keep_bytes: int) -> GrowingFile:
     """Open ``path`` for appending, cut to its first ``keep_bytes`` bytes; it is made if it is not there."""
     with _reported(f"opening {path}"):
         is_new = not path.exists()
+        diskfaults.reach(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE_MODE)
         try:
             os.ftruncate(descriptor, min(keep_bytes, os.fstat(descriptor).st_size))
@@ -251,6 +282,7 @@ def acquire_lock(path: Path, role: str) -> Lock:
         AlreadyRunningError: another living process holds it; carries its pid.
     """
     with _reported(f"locking {path}"):
+        diskfaults.reach(path)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -258,8 +290,11 @@ def acquire_lock(path: Path, role: str) -> Lock:
             holder = os.pread(descriptor, 32, 0).strip()
             os.close(descriptor)
             raise AlreadyRunningError(role, int(holder) if holder.isdigit() else 0, str(path)) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        # The lock is held already; the pid is for people, and a full disk must not keep a service from starting.
+        with contextlib.suppress(OSError):
+            diskfaults.reach(path)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
     return Lock(path, descriptor)
 
 
@@ -270,13 +305,28 @@ def _remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
     shutil.rmtree(folder, ignore_errors=ignore_errors)
 
 
+class _RawFile(io.FileIO):
+    """What a publisher's buffer is written to, so that an armed fault meets each write."""
+
+    def write(self, content: ReadableBuffer, /) -> int:
+        diskfaults.reach("a write")
+        return super().write(content)
+
+
+def _unlink(path: Path) -> None:
+    diskfaults.reach(path)
+    path.unlink()
+
+
 def _sync_file(descriptor: int) -> None:
     crashpoints.reach("files.fsync")
+    diskfaults.reach("an fsync")
     os.fsync(descriptor)
 
 
 def _sync_directory(path: Path) -> None:
     crashpoints.reach("files.fsync_directory")
+    diskfaults.reach(path)
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -299,6 +349,7 @@ def _sync_tree(folder: Path) -> None:
 
 def _rename(source: Path, destination: Path) -> None:
     crashpoints.reach("files.rename")
+    diskfaults.reach(destination)
     source.rename(destination)
     crashpoints.reach("files.renamed")
     _sync_directory(destination.parent)

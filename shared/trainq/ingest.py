@@ -8,6 +8,7 @@ judged by the preparer alone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from trainq.config import Home
 from trainq.errors import InputError
 
 _CHUNK_BYTES = 1 << 20
+# Not the file's doing: it is as good as it was when these have passed.
+_MACHINE_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 
 class Stored(NamedTuple):
@@ -75,12 +78,15 @@ def opened(path: Path, *, follow_links: bool = True) -> Iterator[Opened]:
 
     Raises:
         InputError: it cannot be opened, or it is no regular file.
+        StorageError: the machine did not let it be opened.
     """
     try:
         # O_NONBLOCK: opening a FIFO must not wait for a writer; it means nothing for a regular file.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
                              | (0 if follow_links else os.O_NOFOLLOW))
     except OSError as error:
+        if error.errno in _MACHINE_FAULTS:
+            raise files.storage_error(error, f"opening {path}") from error
         raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
                          mend="check its name and its permissions") from error
     found = os.fstat(descriptor)
@@ -99,7 +105,8 @@ def store_file(home: Home, path: Path, *, follow_links: bool = True,
 
     Raises:
         InputError: it is no regular readable file, it is empty, or it changed while it was read.
-        StorageError: ``data/`` could not be written (:class:`StorageFullError`: no room). Nothing half done stays.
+        StorageError: the machine did not let it be read, or ``data/`` be written (:class:`StorageFullError`: no room).
+            Nothing half done stays.
     """
     with opened(path, follow_links=follow_links) as source:
         stored = store_stream(home, source.stream, str(path), source.check_unchanged, on_chunk)
@@ -159,4 +166,6 @@ def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         return stream.read(_CHUNK_BYTES)
     except OSError as error:
+        if error.errno in _MACHINE_FAULTS:
+            raise files.storage_error(error, f"reading {name}") from error
         raise InputError(f"it cannot be read: {error.strerror}", file=name, mend="check the disk it lies on") from error

@@ -200,6 +200,8 @@ def _existing(path: Path) -> tuple[str, DataReport] | None:
     """Digest and report of the shard under ``path`` if it is whole; a damaged one is removed."""
     if not path.exists():
         return None
+    # Whoever published it may have ended before its name was durable.
+    files.sync_directory(path.parent)
     try:
         with Shard.open(path, verify=True) as shard:
             return shard.digest, msgspec.json.decode(shard.report(), type=DataReport)

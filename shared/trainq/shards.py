@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from trainq import manifests
+from trainq import files, manifests
 from trainq.errors import DamageError, NewerFormatError
 from trainq.manifests import Manifest
 
@@ -274,6 +274,8 @@ def _open_array(path: Path, size_bytes: int) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if files.is_passing(error):
+            raise files.storage_error(error, f"opening {path}") from error
         raise DamageError(str(path), f"it cannot be read: {error.strerror}") from error
     found = os.fstat(descriptor).st_size
     if found != size_bytes:

@@ -25,7 +25,7 @@ from blake3 import blake3
 from trainq import crashpoints
 from trainq.errors import DamageError, NewerFormatError, StorageError, StorageFullError, UsageError
 from trainq.jobs import AnyEvent, JobEvent
-from trainq.journal import projections
+from trainq.journal import faulty, projections
 from trainq.journal.events import decode_event, encode_event
 
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
@@ -82,7 +82,7 @@ class Journal:
             StorageError: it cannot be opened or made.
         """
         with storage_errors(path):
-            connection = apsw.Connection(str(path))
+            connection = apsw.Connection(str(path), vfs=faulty.vfs_name())
             try:
                 for name, value, expected in _PRAGMAS:
                     connection.execute(f"PRAGMA {name}={value}").fetchall()
@@ -110,8 +110,12 @@ class Journal:
         return journal
 
     def close(self) -> None:
-        """Close the file; SQLite folds the write-ahead log into it."""
-        self._connection.close()
+        """Close the file; SQLite folds the write-ahead log into it.
+
+        Where the disk does not allow that, the log stays, with all that was committed, and the next opening reads it.
+        """
+        with contextlib.suppress(apsw.FullError, apsw.IOError):
+            self._connection.close()
 
     @property
     def connection(self) -> apsw.Connection:
@@ -212,7 +216,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise DamageError(str(path), str(error), mend="stop trainq and restore a backup of the home") from error
     except apsw.Error as error:
-        raise StorageError(f"the journal {path} failed: {error}") from error
+        raise StorageError(f"the journal {path} failed: {error}", mend="look at the disk and its mount") from error
 
 
 def _create(connection: apsw.Connection) -> None:

@@ -99,12 +99,14 @@ def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     try:
         line = assemble(model.load(path), model.read_companions(path), verified.facts, head=verified.facts)
     except InputError as error:
+        _refuse_passing(error.__cause__, path)
         raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
     optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / _OPTIMIZER))
     line.ledger = _read_ledger(path, verified.facts.cursor)
     try:
         state = msgspec.json.decode((path / _STATE).read_bytes(), type=_State)
     except (OSError, msgspec.MsgspecError) as error:
+        _refuse_passing(error, path / _STATE)
         raise DamageError(str(path / _STATE), f"it cannot be read: {error}") from error
     line.generation_floor = generation_floor
     # Last, because making a model draws numbers.
@@ -137,6 +139,7 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = tensors_from_bytes(path.read_bytes())
     except (OSError, SafetensorError) as error:
+        _refuse_passing(error, path)
         raise DamageError(str(path), f"no safetensors: {error}") from error
     return tensors
 
@@ -146,8 +149,15 @@ def _read_ledger(folder: Path, cursor: Cursor) -> bytearray:
     try:
         content = path.read_bytes() if path.exists() else None
     except OSError as error:
+        _refuse_passing(error, path)
         raise DamageError(str(path), f"it cannot be read: {error}") from error
     return ledger.check(content, cursor, str(path))
+
+
+def _refuse_passing(error: BaseException | None, path: Path) -> None:
+    """Out of descriptors or memory nothing is known about the bytes: nobody may set them aside for it."""
+    if isinstance(error, OSError) and files.is_passing(error):
+        raise files.storage_error(error, f"reading {path}") from error
 
 
 def _refuse_non_finite(line: ModelLine) -> None:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from trainq import config, crashpoints, files, logs
+from trainq import config, crashpoints, diskfaults, files, logs
 from trainq.clock import Clock, SystemClock
 from trainq.config import Configuration, Home, Settings
 from trainq.errors import TrainqError
@@ -129,6 +129,7 @@ def run(name: str, body: Callable[[Process], int | None]) -> int:
         for folder in configuration.home.folders():
             files.make_directory(folder)
         crashpoints.arm_from_environment(os.environ, name)
+        diskfaults.arm_from_environment(os.environ)
         die_with_supervisor()
         lock = files.acquire_lock(configuration.home.run / f"{name}.lock", name)
     except TrainqError as error:

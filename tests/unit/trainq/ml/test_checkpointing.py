@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, star
 from trainq import checkpoints, files, manifests
 from trainq.checkpoints import Verified
 from trainq.config import Home
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, StorageError
 from trainq.ml import checkpointing
 from trainq.ml.training import Wish
 
@@ -169,3 +170,14 @@ def test_a_model_with_missing_weights_is_refused(tiny_model: Path, home: Home) -
     del tensors["model.norm.weight"]
     with pytest.raises(DamageError, match="missing_keys"):
         checkpointing.restore(reseal(whole, "model.safetensors", save(tensors, metadata={"format": "pt"})))
+
+
+def test_without_descriptors_nothing_is_taken_for_damaged(tmp_path: Path) -> None:
+    (tmp_path / "tensors").write_bytes(b"")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StorageError, match="Too many open files"):
+            checkpointing._read_tensors(tmp_path / "tensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -1,0 +1,251 @@
+"""Fail each durable operation of each act in turn: ``every_io_fault.py FOLDER [STRIDE]``.
+
+For each act one undisturbed fork counts its durable operations. Then, for each of them (each ``STRIDE``-th), each error
+and both once and for ever, a fork acts under the fault, and when the fault has ended acts again as its next life would.
+One JSON object on stdout: ``faults`` by act, and ``wrong``, which must be empty.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from services.watcher import inbox
+from trainq import builtin, diskfaults, files, ingest, jobs
+from trainq.config import DataSettings, Home
+from trainq.errors import StorageError, StorageFullError
+from trainq.journal import Journal
+from trainq.journal.proving import prove
+from trainq.preparing import Prepared, prepare
+from trainq.shards import Shard
+from trainq.textcodec import TextCodec
+
+CONTENT = b'{"text": "abc"}\n' * 2000
+FULL = frozenset({"ENOSPC", "EDQUOT"})
+EVENTS = 4
+
+
+class Act:
+    """``do`` in ``home`` is one life; whatever came before, it ends with ``holds``. ``codec`` is for the shard."""
+
+    def __init__(self, home: Home, codec: TextCodec) -> None:
+        self.home, self.codec = home, codec
+
+    def begin(self) -> None:
+        for folder in self.home.folders():
+            files.make_directory(folder)
+        (self.home.root / "source").write_bytes(CONTENT)
+
+    def do(self) -> None:
+        raise NotImplementedError
+
+    def holds(self) -> bool:
+        raise NotImplementedError
+
+    def is_acknowledged_kept(self) -> bool:
+        """Nothing that was acknowledged, under the fault too, is missing."""
+        return True
+
+
+class Store(Act):
+    def do(self) -> None:
+        self.stored = ingest.store_file(self.home, self.home.root / "source")
+
+    def holds(self) -> bool:
+        return ingest.data_path(self.home, self.stored.digest).read_bytes() == CONTENT
+
+
+class Prepare(Act):
+    def do(self) -> None:
+        outcome = prepare(self.home.root / "source", self.codec, DataSettings(), 256, self.home.cache,
+                          self.home.rejected, "j", lambda _: None)
+        assert isinstance(outcome, Prepared)
+        self.shard = outcome.shard
+
+    def holds(self) -> bool:
+        with Shard.open(self.home.cache / self.shard, verify=True):
+            return True
+
+
+class Claim(Act):
+    """One file in the inbox: it is there, or claimed, and never both nor neither."""
+
+    def begin(self) -> None:
+        super().begin()
+        (self.home.inbox / "a.jsonl").write_bytes(CONTENT)
+
+    def do(self) -> None:
+        for entry in inbox.sweep(self.home):
+            inbox.claim(self.home, entry)
+
+    def holds(self) -> bool:
+        return [path.read_bytes() for path in self.home.claimed.rglob("a.jsonl")] == [CONTENT]
+
+    def is_acknowledged_kept(self) -> bool:
+        return len(list(self.home.inbox.rglob("a.jsonl"))) == 1
+
+
+class Remove(Act):
+    def begin(self) -> None:
+        super().begin()
+        (self.home.cache / "old" / "sub").mkdir(parents=True)
+        (self.home.cache / "old" / "sub" / "file").write_bytes(b"1")
+
+    def do(self) -> None:
+        files.remove_file(self.home.root / "source")
+        files.remove_tree(self.home.cache / "old")
+
+    def holds(self) -> bool:
+        return not (self.home.root / "source").exists() and not (self.home.cache / "old").exists()
+
+
+class Publish(Act):
+    """Pictures, links, growing files and locks: all that is left of trainq.files."""
+
+    def do(self) -> None:
+        root = self.home.root
+        files.write_file(root / "written", CONTENT)
+        files.replace_file(root / "picture", CONTENT)
+        files.replace_link(root / "link", "written")
+        files.acquire_lock(root / "lock", "test").release()
+        growing = files.open_growing(root / "growing", 0)
+        try:
+            growing.append(CONTENT)
+            growing.sync()
+        finally:
+            growing.close()
+
+    def holds(self) -> bool:
+        names = ("written", "picture", "link", "growing")
+        return all((self.home.root / name).read_bytes() == CONTENT for name in names)
+
+
+class Append(Act):
+    """Events, one a transaction. After a full disk the journal is used on, after any other failure opened anew."""
+
+    acknowledged = 0
+
+    def do(self) -> None:
+        journal = Journal.open(self.home.journal)
+        # Not acknowledged, and there all the same: a client asks again and is told. Lost: never.
+        assert journal.head_seq >= self.acknowledged
+        try:
+            for number in range(journal.head_seq + 1, EVENTS + 1):
+                try:
+                    self._append(journal, number)
+                except StorageFullError:
+                    assert journal.head_seq == number - 1
+                    self._append(journal, number)
+        finally:
+            journal.close()
+
+    def _append(self, journal: Journal, number: int) -> None:
+        with journal.transaction():
+            journal.append(jobs.JobSubmitted(
+                job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=f"{number}.jsonl",
+                request_id=f"r{number}", request_digest="0" * 64, digest=f"{number:064x}", size_bytes=1,
+                priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE, spec={}), 1.0)
+        self.acknowledged = number
+
+    def _is_whole(self, least: int) -> bool:
+        journal = Journal.open(self.home.journal)
+        numbers = [entry.event.number for entry in journal.replay(0, 100) if isinstance(entry.event, jobs.JobSubmitted)]
+        whole = not prove(journal) and len(numbers) >= least and numbers == list(range(1, len(numbers) + 1))
+        journal.close()
+        return whole
+
+    def holds(self) -> bool:
+        return self._is_whole(EVENTS)
+
+    def is_acknowledged_kept(self) -> bool:
+        return not self.home.journal.exists() or self._is_whole(self.acknowledged)
+
+
+ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append)
+
+
+def in_a_fork(work: Callable[[], None]) -> bool:
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def count(act: Act) -> int:
+    act.begin()
+    diskfaults.count()
+    act.do()
+    reached, _ = diskfaults.disarm()
+    assert act.holds()
+    return reached
+
+
+def under_a_fault(act: Act, error: str, at: int, *, for_ever: bool) -> None:
+    act.begin()
+    diskfaults.arm(error, at, for_ever=for_ever)
+    failure: StorageError | StorageFullError | None = None
+    try:
+        act.do()
+    except (StorageError, StorageFullError) as caught:
+        failure = caught
+    _, failed = diskfaults.disarm()
+    assert failed, "the fault was not met"
+    if failure is None:
+        assert act.holds(), "it said that all was well"
+    else:
+        assert failure.mend or isinstance(failure, inbox.CannotClaimError), failure
+        assert str(act.home.root) in str(failure) or isinstance(failure, inbox.CannotClaimError), failure
+        is_full = isinstance(failure, StorageFullError)
+        assert is_full == (error in FULL) or isinstance(act, Append | Claim), failure
+    assert act.is_acknowledged_kept() or act.holds(), "something is lost"
+    act.do()
+    assert act.holds(), "the fault has ended, and it still fails"
+
+
+def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
+    codec = TextCodec.load(builtin.folder())
+    faults: dict[str, int] = {}
+    wrong: list[str] = []
+    drawn = 0
+    for kind in ACTS:
+        counted = Home(folder / "count")
+        reader, writer = os.pipe()
+        assert in_a_fork(lambda: os.write(writer, b"%d" % count(kind(counted, codec))) and None)  # noqa: B023
+        total = int(os.read(reader, 16))
+        os.close(reader)
+        os.close(writer)
+        shutil.rmtree(counted.root)
+        faults[kind.__name__] = 0
+        for at in range(1, total + 1):
+            for error in diskfaults.ERRORS:
+                for for_ever in (False, True):
+                    drawn += 1
+                    if drawn % stride:
+                        continue
+                    home = Home(folder / "home")
+                    act = kind(home, codec)
+                    faults[kind.__name__] += 1
+                    fine = in_a_fork(lambda: under_a_fault(act, error, at, for_ever=for_ever))  # noqa: B023
+                    files.sweep_temporaries(*(path for path in [home.root, *home.root.rglob("*")] if path.is_dir()))
+                    left = list(home.root.rglob(".tmp-*"))
+                    if not fine or left:
+                        wrong.append(f"{kind.__name__} {error} at {at} of {total}, for ever: {for_ever}, left: {left}")
+                    shutil.rmtree(home.root)
+    return {"faults": faults, "wrong": wrong}
+
+
+if __name__ == "__main__":
+    print(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1), indent=1))
