@@ -36,14 +36,14 @@ class Story:
         self.clock = HandClock()
         self.journal = Journal.open(self.configuration.home.journal)
         self.desk = Desk(self.journal, self.configuration, self.clock, null_log())
-        self.queries = Queries(self.journal.connection)
+        self.queries = Queries(self.journal)
         self.requests = 0
 
     def restart(self) -> None:
         self.journal.close()
         self.journal = Journal.open(self.configuration.home.journal)
         self.desk = Desk(self.journal, self.configuration, self.clock, null_log())
-        self.queries = Queries(self.journal.connection)
+        self.queries = Queries(self.journal)
 
     def id(self) -> str:
         self.requests += 1

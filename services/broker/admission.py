@@ -10,14 +10,39 @@ from trainq import messages
 from trainq.config import DataSettings, FolderSettings, Settings
 from trainq.errors import RequestReusedError, UsageError
 from trainq.jobs import DuplicateSubmitted, JobSubmitted
-from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
 from trainq.messages import SubmitItem, TrainSpec
+
+MAX_KNOWN_FOLDERS = 64
+_NO_OVERRIDES = messages.Overrides()
 
 
 def request_digest(item: SubmitItem) -> str:
     """What identifies the content of a request, so that an id used again for something else is noticed."""
     return digest_bytes(messages.encode(item))
+
+
+class Freezer:
+    """Resolves what a job's settings are, from the configuration of now."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        # By folder, for the many that wish nothing of their own. Clients name the folders: bounded.
+        self._common: dict[str, dict[str, Any]] = {}
+
+    def freeze(self, item: SubmitItem) -> dict[str, Any]:
+        """A :class:`TrainSpec`, as the journal keeps it."""
+        if item.overrides != _NO_OVERRIDES:
+            return self._resolve(item)
+        if item.folder not in self._common:
+            if len(self._common) >= MAX_KNOWN_FOLDERS:
+                self._common.clear()
+            self._common[item.folder] = self._resolve(item)
+        return self._common[item.folder]
+
+    def _resolve(self, item: SubmitItem) -> dict[str, Any]:
+        spec: dict[str, Any] = msgspec.to_builtins(freeze(item, self._settings))
+        return spec
 
 
 def freeze(item: SubmitItem, settings: Settings) -> TrainSpec:
@@ -44,16 +69,16 @@ def _folder_settings(data: DataSettings, folder: str) -> FolderSettings | None:
     return None
 
 
-def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: JobRow | None, number: int,
-          spec: TrainSpec) -> JobSubmitted | DuplicateSubmitted | str:
+def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: str | None, number: int,
+          spec: dict[str, Any]) -> JobSubmitted | DuplicateSubmitted | str:
     """The event that accepts ``item``, or the id of the job that this very request already means.
 
     Args:
         digest: :func:`request_digest` of the item.
         earlier: (digest, job) of an earlier request under the same id.
-        duplicate: the job that already carries this content, if any.
+        duplicate: the id of the job that already carries this content, if any.
         number: the next submission's number.
-        spec: the frozen settings.
+        spec: the frozen settings (:class:`Freezer`).
 
     Raises:
         RequestReusedError: the id was used for something else.
@@ -67,9 +92,8 @@ def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, dup
     if item.size_bytes == 0:
         raise UsageError(f"{item.name} is empty", mend="submit a file with at least one row")
     if duplicate is not None and not item.force:
-        return DuplicateSubmitted(job=duplicate.id, request_id=item.request_id, request_digest=digest)
-    frozen: dict[str, Any] = msgspec.to_builtins(spec)
+        return DuplicateSubmitted(job=duplicate, request_id=item.request_id, request_digest=digest)
     return JobSubmitted(
         job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=item.name, request_id=item.request_id,
         request_digest=digest, digest=item.digest, size_bytes=item.size_bytes, priority=item.priority,
-        origin=item.origin, after=tuple(dict.fromkeys(item.after)), after_any=item.after_any, spec=frozen)
+        origin=item.origin, after=tuple(dict.fromkeys(item.after)), after_any=item.after_any, spec=spec)

@@ -8,11 +8,13 @@ A full disk is a state and not an end: reads are answered, writes are refused, a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+import msgspec
 
 from services.broker import anchoring
 from services.broker.desk import Desk
-from services.broker.views import event_view
+from services.broker.views import job_of
 from trainq import messages
 from trainq.errors import ProtocolError, StorageFullError, UsageError
 from trainq.ids import new_request_id
@@ -25,6 +27,8 @@ DRAIN_LIMIT = 1024
 MAX_WAIT_SECONDS = 1.0
 # The broker's own heartbeat, by which its peers also notice that it is a new one.
 BEAT_SECONDS = 1.0
+
+_Answer = tuple[Incoming, AnyRequest | ProtocolError, AnyReply]
 
 
 class Broker:
@@ -79,8 +83,11 @@ class Broker:
         self._beat()
 
     def _serve(self, batch: list[tuple[Incoming, AnyRequest | ProtocolError]]) -> None:
+        """Decide all of it in one transaction; once that is on disk, reply, and then publish."""
+        recorded: list[Recorded] = []
         try:
-            replies = self._answer(batch)
+            answered = self._journal.write(lambda: self._decide(batch))
+            recorded = self._desk.take_recorded()
         except StorageFullError as error:
             if len(batch) > 1:
                 # One by one, so that those who only read are answered all the same.
@@ -88,29 +95,30 @@ class Broker:
                     self._serve([single])
                 return
             self._process.log.error("journal_full", error=str(error))
-            replies = [(batch[0][0], self._envelope(*batch[0], messages.refusal(error)))]
-        for message, payload in replies:
+            answered = [(*batch[0], messages.refusal(error))]
+        for answer in answered:
+            message, payload = answer[0], self._envelope(*answer)
             if not self._requests.reply(message, payload):
                 self._process.log.warning("reply_dropped", bytes=len(payload))
-
-    def _answer(self, batch: Iterable[tuple[Incoming, AnyRequest | ProtocolError]]) -> list[tuple[Incoming, bytes]]:
-        """All replies of one transaction; when this returns, what they say is on disk and published."""
-        self._desk.take_recorded()
-        answered: list[tuple[Incoming, AnyRequest | ProtocolError, AnyReply]] = []
-        # A client that waited long has asked several times; what it asked is done once.
-        replies: dict[bytes, AnyReply] = {}
-        with self._journal.transaction():
-            for message, request in batch:
-                if message.payload not in replies:
-                    replies[message.payload] = (messages.refusal(request) if isinstance(request, ProtocolError)
-                                                else self._desk.answer(request))
-                answered.append((message, request, replies[message.payload]))
-        self._publish(self._desk.take_recorded())
-        for _, request, _ in answered:
+        # After the replies, which somebody waits for.
+        self._publish(recorded)
+        for _, request in batch:
             if isinstance(request, Heartbeat):
                 self._events.publish(messages.LIVE_TOPIC + request.service.encode(),
                                      messages.encode(Live(heartbeat=request)))
-        return [(message, self._envelope(message, request, reply)) for message, request, reply in answered]
+
+    def _decide(self, batch: Sequence[tuple[Incoming, AnyRequest | ProtocolError]]) -> list[_Answer]:
+        """All replies of one transaction, in which this runs."""
+        self._desk.take_recorded()
+        answered: list[_Answer] = []
+        # A client that waited long has asked several times; what it asked is done once.
+        replies: dict[bytes, AnyReply] = {}
+        for message, request in batch:
+            if message.payload not in replies:
+                replies[message.payload] = (messages.refusal(request) if isinstance(request, ProtocolError)
+                                            else self._desk.answer(request))
+            answered.append((message, request, replies[message.payload]))
+        return answered
 
     def _expire(self) -> None:
         if self._desk.unfit is not None or not self._desk.is_due:
@@ -129,9 +137,10 @@ class Broker:
     def _publish(self, recorded: list[Recorded]) -> None:
         self._desk.committed(recorded)
         for entry in recorded:
-            view = event_view(entry)
-            self._process.log.debug("event", seq=view.seq, type=view.type, job=view.job)
-            self._events.publish(messages.EVENT_TOPIC + view.type.encode(), messages.encode(view))
+            type_, job = type(entry.event).__name__, job_of(entry.event)
+            self._process.log.debug("event", seq=entry.seq, type=type_, job=job)
+            self._events.publish(messages.EVENT_TOPIC + type_.encode(), messages.encode(messages.EventMessage(
+                seq=entry.seq, at=entry.at, type=type_, job=job, body=msgspec.Raw(entry.body))))
 
     def _beat(self) -> None:
         """The broker is in its own roster, so that the status shows it like any other."""

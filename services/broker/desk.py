@@ -32,20 +32,20 @@ from trainq.jobs import (
     AnyEvent,
     BrokerStarted,
     CheckpointPublished,
+    DuplicateSubmitted,
     FileRefused,
     FingerprintChanged,
     JobEvent,
     JobKind,
     JobOvertaken,
     JobState,
-    JobSubmitted,
     LeaseGranted,
     QueueHeld,
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
 )
-from trainq.journal import JobRow, Journal, JournalFailure, Queries, Recorded
+from trainq.journal import HalfDoneError, JobRow, Journal, JournalFailure, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
 from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt
@@ -57,13 +57,14 @@ class Desk:
     def __init__(self, journal: Journal, configuration: Configuration, clock: Clock, log: EventLog) -> None:
         self._journal = journal
         self._log = log
-        self._queries = Queries(journal.connection)
+        self._queries = Queries(journal)
         self._configuration = configuration
         self._clock = clock
         self._jitter = random.Random()
         settings = configuration.settings.broker
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
+        self._freezer = admission.Freezer(configuration.settings)
         self._reader = Reader(journal, self._queries, self.roster, clock, self._choose)
         self._head_wait = leasing.HeadWait()
         self._hold_until: float | None = None
@@ -102,7 +103,7 @@ class Desk:
                 self._hold_until = now + event.seconds
             elif isinstance(event, QueueHoldLifted):
                 self._hold_until = None
-            elif isinstance(event, JobEvent) and self._queries.job(event.job).state is not JobState.RUNNING:
+            elif isinstance(event, JobEvent) and entry.state is not JobState.RUNNING:
                 self.deadlines.stop(event.job)
                 self.roster.forget_progress(event.job)
 
@@ -114,11 +115,9 @@ class Desk:
         """
         before = len(self._recorded)
         try:
-            with self._journal.savepoint():
+            with self._journal.undoable():
                 return self._dispatch(request)
-        except JournalFailure:
-            raise
-        except (StorageError, StorageFullError):
+        except (JournalFailure, HalfDoneError, StorageError, StorageFullError):
             raise
         except TrainqError as error:
             if isinstance(error, DamageError):
@@ -221,7 +220,7 @@ class Desk:
         """Each item by itself: what is wrong with one is no other's fault."""
         before = len(self._recorded)
         try:
-            with self._journal.savepoint():
+            with self._journal.undoable():
                 return self._admit(item)
         except (StorageError, StorageFullError):
             raise
@@ -230,20 +229,20 @@ class Desk:
             return Receipt(request_id=item.request_id, error_code=error.code, error=str(error))
 
     def _admit(self, item: messages.SubmitItem) -> Receipt:
-        settings = self._configuration.settings
         digest = admission.request_digest(item)
         earlier = self._queries.request(item.request_id)
         if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
             raise UsageError(f"{item.name}: data/ holds no file with this digest and size",
                              mend="store it first, then submit it")
-        spec = admission.freeze(item, settings)
-        outcome = admission.admit(item, digest, earlier=earlier, duplicate=self._queries.duplicate_of(item.digest),
-                                  number=self._queries.line().next_number, spec=spec)
-        if not isinstance(outcome, str):
-            self._append(outcome)
-        row = self._queries.job(outcome if isinstance(outcome, str) else outcome.job)
-        return Receipt(request_id=item.request_id, job=row.id, state=row.state.value,
-                       duplicate=not isinstance(outcome, JobSubmitted) and not isinstance(outcome, str))
+        duplicate = None if item.force else self._queries.duplicate_of(item.digest)
+        outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
+                                  number=self._queries.line().next_number, spec=self._freezer.freeze(item))
+        if isinstance(outcome, str):
+            return Receipt(request_id=item.request_id, job=outcome, state=self._queries.job(outcome).state.value)
+        self._append(outcome)
+        if duplicate is not None:
+            return Receipt(request_id=item.request_id, job=outcome.job, state=duplicate[1].value, duplicate=True)
+        return Receipt(request_id=item.request_id, job=outcome.job, state=JobState.QUEUED.value)
 
     # ---------------------------------------------------------------------------------------------------------- leasing
 
@@ -381,11 +380,11 @@ class Desk:
 
     def _append(self, event: AnyEvent) -> None:
         """Append one event, and whatever the end of its job brings with it."""
-        self._recorded.append(self._journal.append(event, self._clock.wall()))
-        if not isinstance(event, JobEvent):
+        recorded = self._journal.append(event, self._clock.wall())
+        self._recorded.append(recorded)
+        if recorded.state not in ENDED or not isinstance(event, JobEvent) or isinstance(event, DuplicateSubmitted):
             return
         row = self._queries.job(event.job)
-        if row.state in ENDED:
-            other = self._queries.job(f"{'prepare' if row.kind is JobKind.TRAIN else 'train'}-{row.number}")
-            for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), other):
-                self._append(consequence)
+        other = self._queries.job(f"{'prepare' if row.kind is JobKind.TRAIN else 'train'}-{row.number}")
+        for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), other):
+            self._append(consequence)

@@ -246,13 +246,13 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
     return [JobCancelled(job=row.id, reason=reason)]
 
 
-def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None) -> list[AnyEvent]:
+def retry(row: JobRow, prepare: JobRow, duplicate: tuple[str, JobState] | None) -> list[AnyEvent]:
     """A person wants a job that was set aside or cancelled tried again, from its first row.
 
     Args:
         row: the train job.
         prepare: the preparation of the same submission.
-        duplicate: another job that carries the same content by now, if there is one.
+        duplicate: id and state of another job that carries the same content by now, if there is one.
 
     Raises:
         UsageError: it is a preparation, was rejected, its preparation is being ended, or its content is in another job
@@ -268,7 +268,7 @@ def retry(row: JobRow, prepare: JobRow, duplicate: JobRow | None) -> list[AnyEve
     if row.state not in (JobState.QUARANTINED, JobState.CANCELLED):
         raise TransitionError(row.id, row.state.value, "retrying")
     if duplicate is not None:
-        raise UsageError(f"the same content is in {duplicate.id} by now, which is {duplicate.state.value}",
+        raise UsageError(f"the same content is in {duplicate[0]} by now, which is {duplicate[1].value}",
                          mend="to train it twice, submit it again with --force")
     if prepare.state is JobState.RUNNING:
         raise UsageError(f"the preparation of {row.id} is just being ended", mend="try again in a moment")

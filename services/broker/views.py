@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import JobEvent, Origin, Priority
+from trainq.jobs import AnyEvent, JobEvent, Origin, Priority
 from trainq.journal import JobRow, Recorded
 from trainq.messages import EventView, JobView, Progress
 
@@ -24,10 +24,14 @@ def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
 
 
 def event_view(recorded: Recorded) -> EventView:
-    """A committed event as it is published and replayed."""
+    """A committed event as it is replayed."""
     body: dict[str, Any] = msgspec.to_builtins(recorded.event)
-    job = recorded.event.job if isinstance(recorded.event, JobEvent) else ""
-    return EventView(seq=recorded.seq, at=recorded.at, type=str(body["type"]), job=job, body=body)
+    return EventView(seq=recorded.seq, at=recorded.at, type=str(body["type"]), job=job_of(recorded.event), body=body)
+
+
+def job_of(event: AnyEvent) -> str:
+    """The id of the job that the event is about; empty if it is about none."""
+    return event.job if isinstance(event, JobEvent) else ""
 
 
 def unpack(packed: bytes | None) -> dict[str, Any] | None:

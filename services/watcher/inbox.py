@@ -279,5 +279,5 @@ def _free_path(home: Home, claimed: Claim) -> Path:
         name = name[next((at for at in range(4) if name[at] & 0xC0 != 0x80), 0):]
     path = home.rejected / f"{claimed.id}-{os.fsdecode(name)}"
     while os.path.lexists(path):
-        path = home.rejected / f"{claimed.id}-{new_request_id()[:8]}-{os.fsdecode(name)}"
+        path = home.rejected / f"{claimed.id}-{new_request_id()[-8:]}-{os.fsdecode(name)}"
     return path

@@ -140,11 +140,10 @@ class Poller:
 
     def __init__(self) -> None:
         self._poller = zmq.Poller()
-        self._endpoints: list[Endpoint] = []
 
     def watch(self, endpoint: Endpoint) -> None:
         """Wake for input on an endpoint."""
-        self._endpoints.append(endpoint)
+        self._poller.register(endpoint.raw, zmq.POLLIN)
 
     def watch_descriptor(self, descriptor: int) -> None:
         """Wake for input on a file descriptor."""
@@ -157,14 +156,7 @@ class Poller:
 
     def wait(self, seconds: float) -> bool:
         """Wait until something is readable, at most ``seconds``; whether something is."""
-        raws = [endpoint.raw for endpoint in self._endpoints]
-        for raw in raws:
-            self._poller.register(raw, zmq.POLLIN)
-        try:
-            return bool(self._poller.poll(max(0, int(seconds * 1000))))
-        finally:
-            for raw in raws:
-                self._poller.unregister(raw)
+        return bool(self._poller.poll(max(0, int(seconds * 1000))))
 
 
 def new_context() -> zmq.Context[zmq.Socket[bytes]]:

@@ -35,9 +35,9 @@ class Bug:
 
 BUGS = (
     Bug(name="acknowledge before commit", path="services/broker/app.py",
-        edits=(("                answered.append((message, request, replies[message.payload]))\n",
-                "                answered.append((message, request, replies[message.payload]))\n"
-                "                self._requests.reply(message, self._envelope(*answered[-1]))\n"),),
+        edits=(("            answered.append((message, request, replies[message.payload]))\n",
+                "            answered.append((message, request, replies[message.payload]))\n"
+                "            self._requests.reply(message, self._envelope(*answered[-1]))\n"),),
         caught_by="tests/unit/services/broker/test_app.py"),
     Bug(name="missing fsync of the file", path="shared/trainq/files.py",
         edits=(("                stream.flush()\n                _sync_file(stream.fileno())\n",
@@ -67,13 +67,12 @@ BUGS = (
         edits=(("        for row in uncovered\n", "        for row in uncovered[1:]\n"),),
         caught_by=DESK),
     Bug(name="attempt counted after delivery", path="shared/trainq/journal/projections.py",
-        edits=(('"session": event.session, "token": seq, "attempts": event.attempt,\n',
-                '"session": event.session, "token": seq,\n'),
+        edits=(('"token=?": seq, "attempts=?": event.attempt, ', '"token=?": seq, '),
                # It is counted when it ends, in whichever way: a crash before that forgets it.
-               ("    columns = {\"state\": after.value, **_columns(connection, seq, at, event)}\n",
-                "    columns = {\"state\": after.value, **_columns(connection, seq, at, event)}\n"
-                "    if before is JobState.RUNNING and after is not JobState.RUNNING:\n"
-                "        connection.execute('UPDATE jobs SET attempts=attempts+1 WHERE id=?', (event.job,))\n")),
+               ("        columns: _Changes = self._columns(seq, at, event, key, row)\n",
+                "        columns: _Changes = self._columns(seq, at, event, key, row)\n"
+                "        if before is JobState.RUNNING and after is not JobState.RUNNING:\n"
+                "            columns['attempts=attempts+?'] = 1\n")),
         caught_by=DESK),
     Bug(name="RNG not restored", path="shared/trainq/ml/checkpointing.py",
         edits=(("    randomness.restore(_read_tensors(path / _RNG), state.rng)\n", ""),),

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from trainq import jobs
 from trainq.errors import NotFoundError, TransitionError
 from trainq.jobs import JobKind
-from trainq.journal import Journal, projections
+from trainq.journal import Journal, schema
+from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
 TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged")
@@ -83,7 +84,7 @@ class JournalMachine(RuleBasedStateMachine):
         transaction.__enter__()
         for event in events:
             try:
-                with self.journal.savepoint():
+                with self.journal.undoable():
                     self.journal.append(event, 1.0)
             except (TransitionError, NotFoundError):
                 pass
@@ -102,7 +103,7 @@ class JournalMachine(RuleBasedStateMachine):
         with self.journal.transaction():
             for event in events:
                 try:
-                    with self.journal.savepoint():
+                    with self.journal.undoable():
                         written.append(self.journal.append(event, 1.0).hash)
                 except (TransitionError, NotFoundError):
                     pass
@@ -122,10 +123,11 @@ class JournalMachine(RuleBasedStateMachine):
     @invariant()
     def projections_are_the_fold(self) -> None:
         folded = apsw.Connection(":memory:")
-        for statement in projections.SCHEMA.split(";\n"):
-            folded.execute(statement)
+        schema.run_statements(folded, schema.SCHEMA)
+        fold = Fold(folded)
         for entry in self.journal.replay(0, 10_000):
-            projections.apply(folded, entry.seq, entry.at, entry.event)
+            fold.apply(entry.seq, entry.at, entry.event)
+        fold.flush()
         for table in TABLES:
             query = f"SELECT * FROM {table} ORDER BY 1, 2"
             assert list(folded.execute(query)) == list(self.journal.connection.execute(query))

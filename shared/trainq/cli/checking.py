@@ -59,7 +59,7 @@ def _prove(home: Home, journal: Journal, *, fast: bool) -> tuple[list[str], list
     from trainq.journal.proving import prove
 
     findings = [f"{finding.place}: {finding.what}" for finding in prove(journal)]
-    queries = Queries(journal.connection)
+    queries = Queries(journal)
     findings += _data(home, journal, fast=fast)
     wrong, notes = _checkpoints(home, journal, queries, fast=fast)
     by_state = queries.counts().get("train", {})
@@ -76,7 +76,7 @@ def _data(home: Home, journal: Journal, *, fast: bool) -> list[str]:
     found = []
     states = ", ".join(f"'{state}'" for state in (*_WAITING, "succeeded"))
     for name, digest, size_bytes in journal.connection.execute(
-            f"SELECT id, digest, size_bytes FROM jobs WHERE kind='train' AND state IN ({states}) ORDER BY number"):
+            f"SELECT id, digest, size_bytes FROM jobs WHERE kind='train' AND state IN ({states}) ORDER BY key"):
         if not ingest.is_stored(home, digest, size_bytes):
             found.append(f"{name}: its file {digest} is not in data/, or has another size")
         elif not fast and manifests.digest_file(ingest.data_path(home, digest)) != digest:

@@ -1,32 +1,20 @@
 """The tables that are folded from the events: what is true now.
 
-``apply`` is the fold's one step. It depends on nothing but the tables and the event, so that folding all events again
-gives the same tables; ``fsck`` does that. Table by table:
-
-* ``jobs``: one row a job. ``number`` is its submission; ``front`` is below 1 while it goes ahead of everything and may
-  have steps in the weights (0 and a little less: it was given back half done, the last one first; far less: its
-  generation was lost), ``rank`` its place in the line otherwise, from its priority and how many jobs were
-  ``started_before`` it came, ``blockers`` the number of jobs that it still waits for. ``best_step`` is the highest
-  published step of all attempts, ``generation`` the one that covers it; ``deaths`` in a row of its worker fell in
-  ``death_step``.
-* ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
-* ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
-* ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number,
-  how many train jobs were started, how they age, and which have failed since the last one that succeeded.
-* ``damaged``: generations that did not verify.
+:meth:`Fold.apply` is the fold's one step. It depends on nothing but the tables and the event, so that folding all
+events again gives the same tables; ``fsck`` does that. What every event changes (``counts``, ``line``) is kept in
+memory during a transaction and written once, by :meth:`Fold.flush`, before it is committed.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import apsw
 import msgspec
 
-from trainq.errors import NotFoundError, TransitionError
+from trainq.errors import DamageError, NotFoundError, TransitionError
 from trainq.jobs import (
     ENDED,
-    FAILED,
     AgeingSet,
     AnyEvent,
     AttemptFailed,
@@ -61,281 +49,302 @@ from trainq.jobs import (
     rank,
     transition,
 )
-
-# Jobs that people ask for by ``list --failed``: an index serves exactly this condition.
-FAILED_CONDITION = f"(failures>0 OR state IN ({', '.join(repr(state.value) for state in sorted(FAILED))}))"
-
-SCHEMA = f"""
-CREATE TABLE jobs (
-    id TEXT PRIMARY KEY, number INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
-    front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
-    started_before INTEGER NOT NULL,
-    digest TEXT NOT NULL,
-    size_bytes INTEGER NOT NULL, blockers INTEGER NOT NULL, submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
-    prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
-    tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, best_step INTEGER NOT NULL,
-    generation INTEGER NOT NULL, deaths INTEGER NOT NULL, death_step INTEGER, worker TEXT NOT NULL,
-    session TEXT NOT NULL, token INTEGER NOT NULL, cancel_reason TEXT, started_at REAL, ended_at REAL,
-    retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
-) STRICT;
-CREATE INDEX jobs_line ON jobs(kind, front, generated, rank, number) WHERE state='queued' AND blockers=0;
-CREATE INDEX jobs_by_number ON jobs(kind, number);
-CREATE INDEX jobs_by_state ON jobs(state, kind, number);
-CREATE INDEX jobs_failed ON jobs(kind, number) WHERE {FAILED_CONDITION};
-CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
-CREATE INDEX jobs_by_digest ON jobs(digest, number) WHERE kind='train';
-CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
-CREATE TABLE requests (id TEXT PRIMARY KEY, digest TEXT NOT NULL, job TEXT NOT NULL, seq INTEGER NOT NULL)
-    STRICT, WITHOUT ROWID;
-CREATE TABLE dependencies (
-    after TEXT NOT NULL, job TEXT NOT NULL, any INTEGER NOT NULL, PRIMARY KEY (after, job)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX dependencies_of ON dependencies(job);
-CREATE TABLE counts (kind TEXT NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, state))
-    STRICT, WITHOUT ROWID;
-CREATE TABLE line (
-    one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
-    generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
-    started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
-    ageing_jobs INTEGER NOT NULL
-) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20);
-CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
-    PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
-"""
+from trainq.journal import keys
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
-_CLEAN_SLATE = {"failures": 0, "best_step": 0, "deaths": 0, "death_step": None}
+_CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
 # How many of the jobs that failed in a row are remembered; more than anybody counts to.
 MAX_FAILED_JOBS = 16
 # Generations are far below this, so that an uncovered job's place is below 0.
 _BEFORE_ALL = 1 << 60
 
 _NEW_JOB = """
-INSERT INTO jobs (id, number, kind, state, name, front, generated, priority, rank, started_before, digest, size_bytes,
+INSERT INTO jobs (key, kind, state, name, front, generated, priority, rank, started_before, digest, size_bytes,
     blockers, submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, best_step,
     generation, deaths, worker, session, token, retry_at, reason)
-VALUES (?, ?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
+VALUES (?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
 """
 
-
-def apply(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> None:
-    """Fold one event into the tables.
-
-    Raises:
-        TransitionError: the job's state does not allow it; some tables may have changed, undo the savepoint.
-        NotFoundError: the event names a job that does not exist.
-    """
-    match event:
-        case JobSubmitted():
-            _submit(connection, seq, at, event)
-        case JobEvent():
-            _change(connection, seq, at, event)
-        case FileRefused():
-            _remember_request(connection, seq, event, "")
-        case QueuePaused():
-            connection.execute("UPDATE line SET paused_reason=?", (event.reason,))
-        case QueueResumed():
-            connection.execute("UPDATE line SET paused_reason=NULL")
-        case QueueHeld():
-            connection.execute("UPDATE line SET held_reason=?, hold_spent=max(hold_spent, ?)",
-                               (event.reason, event.failures_in_a_row))
-        case QueueHoldLifted():
-            connection.execute("UPDATE line SET held_reason=NULL")
-        case CheckpointDamaged():
-            connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
-                               (event.generation, event.name, event.reason))
-        case HeadAdopted():
-            _set_head(connection, event)
-        case AgeingSet():
-            connection.execute("UPDATE line SET ageing_jobs=?", (event.ageing_jobs,))
-            connection.execute("UPDATE jobs SET rank=priority*?+started_before "
-                               "WHERE state IN ('held', 'queued', 'running')", (class_jobs(event.ageing_jobs),))
-        case _:
-            pass  # BrokerStarted is history only
+# The changes of a row, as "column=expression with one ?" and the value for it.
+_Changes = dict[str, Any]
 
 
-def _submit(connection: apsw.Connection, seq: int, at: float, event: JobSubmitted) -> None:
-    blockers = 0
-    for other in event.after:
-        state = _state(connection, other)
-        satisfied = state is JobState.SUCCEEDED or (event.after_any and state in ENDED)
-        if state in ENDED and not satisfied:
-            raise TransitionError(other, state.value, f"waiting for its success ({event.job})")
-        if not satisfied:
-            connection.execute("INSERT INTO dependencies VALUES (?, ?, ?)", (other, event.job, event.after_any))
-            blockers += 1
-    generated = int(event.origin == "generated")
-    place, started = _place(connection, event.priority)
-    for id_, kind, waits in ((event.job, JobKind.TRAIN, blockers), (event.prepare, JobKind.PREPARE, 0)):
-        connection.execute(_NEW_JOB, (id_, event.number, kind.value, event.name, generated, int(event.priority),
-                                      place, started, event.digest, event.size_bytes, waits, seq,
-                                      at))
-        _count(connection, kind.value, JobState.QUEUED, 1)
-    connection.execute("UPDATE line SET next_number=?", (event.number + 1,))
-    _remember_request(connection, seq, event, event.job)
+class LineRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The model line and the queue as a whole; ``failed_jobs`` are separated by spaces."""
+
+    next_number: int
+    paused_reason: str | None
+    generation: int
+    checkpoint: str
+    step: int
+    newest: int
+    started: int
+    held_reason: str | None
+    hold_spent: int
+    failed_jobs: str
+    ageing_jobs: int
 
 
-def _change(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -> None:
-    row = connection.execute("SELECT kind, state FROM jobs WHERE id=?", (event.job,)).fetchone()
-    if row is None:
-        raise NotFoundError(f"there is no job {event.job}")
-    kind, before = row[0], JobState(row[1])
-    after = transition(event.job, before, event)
-    if isinstance(event, DuplicateSubmitted):
-        _remember_request(connection, seq, event, event.job)
-        return
-    columns = {"state": after.value, **_columns(connection, seq, at, event)}
-    if kind == JobKind.TRAIN:
-        _note_outcome(connection, event)
-    if after in ENDED:
-        # It waits for nobody any more (see below), also if it is tried again.
-        columns |= {"ended_at": at, "worker": "", "session": "", "front": 1, "blockers": 0}
-    elif before in ENDED:
-        columns |= {"ended_at": None, "result": None}
-    assignments = ", ".join(f"{name}=?" for name in columns)
-    connection.execute(f"UPDATE jobs SET {assignments} WHERE id=?", (*columns.values(), event.job))
-    if before is not after:
-        _count(connection, kind, before, -1)
-        _count(connection, kind, after, 1)
-    if after in ENDED:
-        _release_dependants(connection, event.job, after)
-        connection.execute("DELETE FROM dependencies WHERE job=?", (event.job,))
+_Mark = tuple[LineRow, LineRow, dict[tuple[str, str], int], set[tuple[str, str]]]
+_LINE_COLUMNS = LineRow.__struct_fields__
 
 
-def _columns(connection: apsw.Connection, seq: int, at: float, event: JobEvent) -> dict[str, Any]:
-    """What the event changes in its job's row besides the state."""
-    match event:
-        case JobPrepared():
-            return {"prepared": 1, "shard": event.shard, "shard_digest": event.shard_digest, "rows": event.rows,
-                    "tokens": event.tokens, "report": _pack(event.report)}
-        case PreparationReopened():
-            connection.execute(
-                "UPDATE jobs SET prepared=0 WHERE kind='train' AND number=(SELECT number FROM jobs WHERE id=?)",
-                (event.job,))
-            return {"retry_at": 0.0, "reason": event.reason, "rank": _old_place(connection, event.job)}
-        case JobRejected():
-            return {"reason": event.reason, "report": _pack(event.report)}
-        case LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried():
-            return _line_columns(connection, seq, at, event)
-        case CheckpointPublished():
-            _set_head(connection, event)
-            connection.execute("UPDATE jobs SET best_step=max(best_step, ?) WHERE id=?", (event.job_step, event.job))
-            return {}
-        case CancelRequested():
-            return {"cancel_reason": event.reason}
-        case JobSucceeded():
-            return {"result": _pack(event.result), "reason": "", "cancel_reason": None,
-                    "generation": int(event.result.get("generation", 0))}
-        case JobFailed() | JobQuarantined():
-            # Of one that runs, the attempt that sets it aside has failed, too.
-            connection.execute("UPDATE jobs SET failures=failures+1 WHERE id=? AND state='running'", (event.job,))
-            return {"reason": event.reason}
-        case HoldPlaced() | JobCancelled():
-            return {"reason": event.reason}
-        case _:
-            return {}
+class _Job(NamedTuple):
+    """What the fold asks of a job's row before it changes it."""
+
+    kind: str
+    state: str
+    front: int
+    blockers: int
+    prepared: int
+    priority: int
+    started_before: int
+    death_step: int | None
 
 
-def _line_columns(connection: apsw.Connection, seq: int, at: float,
-                  event: LeaseGranted | LeaseEnded | AttemptFailed | JobUncovered | JobRetried) -> dict[str, Any]:
-    """What changes when a job leaves the line, or comes back into it."""
-    match event:
-        case LeaseGranted():
-            connection.execute("UPDATE line SET started=started+1 WHERE EXISTS "
-                               "(SELECT 1 FROM jobs WHERE id=? AND kind='train' AND front=1)", (event.job,))
-            connection.execute("UPDATE jobs SET started_at=? WHERE id=? AND started_at IS NULL", (at, event.job))
-            return {"worker": event.worker, "session": event.session, "token": seq, "attempts": event.attempt,
-                    "front": 1, "reason": ""}
-        case LeaseEnded():
-            if event.died and event.step is not None:
-                connection.execute("UPDATE jobs SET deaths=CASE WHEN death_step IS ? THEN deaths+1 ELSE 1 END, "
-                                   "death_step=? WHERE id=?", (event.step, event.step, event.job))
-            # What was given back half done goes first: before others that were, whose steps are below its own or out
-            # of the line by now, and before those whose generation was lost.
-            lowest = connection.execute("SELECT min(front) FROM jobs WHERE kind='train' AND state='queued' AND "
-                                        "blockers=0 AND front<1").fetchone()
-            front = 0 if lowest is None or lowest[0] is None else int(lowest[0]) - 1
-            return {"worker": "", "session": "", "front": front, "reason": event.reason}
-        case AttemptFailed():
-            connection.execute("UPDATE jobs SET failures=failures+? WHERE id=?", (event.counts, event.job))
-            return {"worker": "", "session": "", "retry_at": event.retry_at, "priority": int(Priority.LOW),
-                    **_behind(connection, Priority.LOW), "reason": event.reason, "deaths": 0, "death_step": None}
-        case JobUncovered():
-            # Before every job that was given back, and among themselves in the order of what was lost.
-            return {**_CLEAN_SLATE, "front": event.generation - _BEFORE_ALL, "reason": event.reason, "generation": 0}
-        case JobRetried():
-            # What is prepared again may come out otherwise now: the retry begins from the first row.
-            connection.execute("UPDATE jobs SET shard_digest='' WHERE id=? AND prepared=0", (event.job,))
-            return {**_CLEAN_SLATE, "retry_at": 0.0, "cancel_reason": None, "reason": "",
-                    **_behind(connection, Priority(_priority(connection, event.job)))}
+class Fold:
+    """The tables, with ``line`` and the counts in memory until :meth:`flush`. Not thread safe."""
 
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        row = connection.execute(f"SELECT {', '.join(_LINE_COLUMNS)} FROM line").fetchone()
+        if row is None:
+            raise DamageError("line", "the journal lacks its only row")
+        self.line = self._written_line = LineRow(**dict(zip(_LINE_COLUMNS, row, strict=True)))
+        self._counts: dict[tuple[str, str], int] = {
+            (kind, state): n for kind, state, n in connection.execute("SELECT kind, state, n FROM counts")}
+        self._changed: set[tuple[str, str]] = set()
 
-def _set_head(connection: apsw.Connection, head: CheckpointPublished | HeadAdopted) -> None:
-    connection.execute("UPDATE line SET generation=?, checkpoint=?, step=?, newest=max(newest, ?)",
-                       (head.generation, head.name, head.step, head.generation))
+    def mark(self) -> _Mark:
+        """What is in memory now, for :meth:`restore`."""
+        return self.line, self._written_line, self._counts.copy(), self._changed.copy()
 
+    def restore(self, mark: _Mark) -> None:
+        """Be as it was at ``mark``; the caller undoes the tables."""
+        self.line, self._written_line, self._counts, self._changed = mark
 
-def _note_outcome(connection: apsw.Connection, event: JobEvent) -> None:
-    """Keep the list of the different train jobs that have failed since the last one that succeeded."""
-    if isinstance(event, JobSucceeded):
-        connection.execute("UPDATE line SET failed_jobs='', hold_spent=0")
-    elif isinstance(event, AttemptFailed | JobQuarantined):
-        row = connection.execute("SELECT failed_jobs FROM line").fetchone()
-        known = str(row[0]).split() if row else []
-        if event.job not in known:
-            connection.execute("UPDATE line SET failed_jobs=?", (" ".join([*known, event.job][-MAX_FAILED_JOBS:]),))
+    def flush(self) -> None:
+        """Write what is kept in memory; to be called before each commit."""
+        if self.line is not self._written_line:
+            assignments = ", ".join(f"{name}=?" for name in _LINE_COLUMNS)
+            self._connection.execute(f"UPDATE line SET {assignments}", msgspec.structs.astuple(self.line))
+            self._written_line = self.line
+        for kind, state in sorted(self._changed):
+            self._connection.execute("INSERT OR REPLACE INTO counts VALUES (?, ?, ?)",
+                                     (kind, state, self._counts[kind, state]))
+        self._changed.clear()
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """{kind: {state: how many}}, only those that are not zero."""
+        result: dict[str, dict[str, int]] = {}
+        for (kind, state), n in sorted(self._counts.items()):
+            if n:
+                result.setdefault(kind, {})[state] = n
+        return result
 
-def _place(connection: apsw.Connection, priority: Priority) -> tuple[int, int]:
-    """The rank of a job that comes now, and how many jobs were started before."""
-    row = connection.execute("SELECT started, ageing_jobs FROM line").fetchone()
-    started, ageing_jobs = (int(row[0]), int(row[1])) if row else (0, 0)
-    return rank(priority, started, ageing_jobs), started
+    def apply(self, seq: int, at: float, event: AnyEvent) -> JobState | None:
+        """Fold one event into the tables; gives the state of its job after it. An error has changed nothing.
 
+        Raises:
+            TransitionError: the job's state does not allow it.
+            NotFoundError: the event names a job that does not exist.
+        """
+        match event:
+            case JobSubmitted():
+                self._submit(seq, at, event)
+                return JobState.QUEUED
+            case JobEvent():
+                return self._change(seq, at, event)
+            case FileRefused():
+                self._remember_request(seq, event, "")
+            case QueuePaused():
+                self._set_line(paused_reason=event.reason)
+            case QueueResumed():
+                self._set_line(paused_reason=None)
+            case QueueHeld():
+                self._set_line(held_reason=event.reason,
+                               hold_spent=max(self.line.hold_spent, int(event.failures_in_a_row)))
+            case QueueHoldLifted():
+                self._set_line(held_reason=None)
+            case CheckpointDamaged():
+                self._connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
+                                         (event.generation, event.name, event.reason))
+            case HeadAdopted():
+                self._set_head(event)
+            case AgeingSet():
+                self._set_line(ageing_jobs=event.ageing_jobs)
+                self._connection.execute("UPDATE jobs SET rank=priority*?+started_before "
+                                         "WHERE state IN ('held', 'queued', 'running')",
+                                         (class_jobs(event.ageing_jobs),))
+            case _:
+                pass  # BrokerStarted is history only
+        return None
 
-def _behind(connection: apsw.Connection, priority: Priority) -> dict[str, int]:
-    """The place of a job that comes into the line again, as if it came now."""
-    place, started = _place(connection, priority)
-    return {"rank": place, "started_before": started}
+    def _submit(self, seq: int, at: float, event: JobSubmitted) -> None:
+        job = keys.key_of(event.job)
+        blocked_by = [other for other in map(keys.key_of, event.after) if self._blocks(other, event)]
+        for other in blocked_by:
+            self._connection.execute("INSERT INTO dependencies VALUES (?, ?, ?)", (other, job, event.after_any))
+        place, started = self._place(event.priority)
+        common = (int(event.origin == "generated"), int(event.priority), place, started, event.digest, event.size_bytes)
+        self._connection.executemany(_NEW_JOB, (
+            (job, JobKind.TRAIN.value, event.name, *common, len(blocked_by), seq, at),
+            (keys.key_of(event.prepare), JobKind.PREPARE.value, event.name, *common, 0, seq, at)))
+        self._count(JobKind.TRAIN.value, JobState.QUEUED.value, 1)
+        self._count(JobKind.PREPARE.value, JobState.QUEUED.value, 1)
+        self._set_line(next_number=event.number + 1)
+        self._remember_request(seq, event, event.job)
 
+    def _blocks(self, other: int, event: JobSubmitted) -> bool:
+        """Whether ``event``'s job waits for ``other``; an error if it would wait for ever."""
+        row = self._connection.execute("SELECT state FROM jobs WHERE key=?", (other,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no job {keys.id_of(other)}")
+        state = JobState(row[0])
+        if state is JobState.SUCCEEDED or (event.after_any and state in ENDED):
+            return False
+        if state in ENDED:
+            raise TransitionError(keys.id_of(other), state.value, f"waiting for its success ({event.job})")
+        return True
 
-def _old_place(connection: apsw.Connection, job: str) -> int:
-    """The rank of a job that comes back to where it was; while it was ended its rank followed no change of ageing."""
-    row = connection.execute("SELECT priority, started_before, ageing_jobs FROM jobs, line WHERE id=?",
-                             (job,)).fetchone()
-    return rank(Priority(row[0]), int(row[1]), int(row[2])) if row else 0
+    def _change(self, seq: int, at: float, event: JobEvent) -> JobState:
+        key = keys.key_of(event.job)
+        found = self._connection.execute(
+            f"SELECT {', '.join(_Job._fields)} FROM jobs WHERE key=?", (key,)).fetchone()
+        if found is None:
+            raise NotFoundError(f"there is no job {event.job}")
+        row = _Job(*found)
+        before = JobState(row.state)
+        after = transition(event.job, before, event)
+        if isinstance(event, DuplicateSubmitted):
+            self._remember_request(seq, event, event.job)
+            return after
+        columns: _Changes = self._columns(seq, at, event, key, row)
+        if row.kind == JobKind.TRAIN:
+            self._note_outcome(event)
+        if after in ENDED:
+            # It waits for nobody any more (see below), also if it is tried again.
+            columns |= {"ended_at=?": at, "worker=?": "", "session=?": "", "front=?": 1, "blockers=?": 0}
+        elif before in ENDED:
+            columns |= {"ended_at=?": None, "result=?": None}
+        if before is not after:
+            columns["state=?"] = after.value
+            self._count(row.kind, before.value, -1)
+            self._count(row.kind, after.value, 1)
+        if columns:
+            self._connection.execute(f"UPDATE jobs SET {', '.join(columns)} WHERE key=?", (*columns.values(), key))
+        if after in ENDED:
+            self._release_dependants(key, after)
+            if row.blockers:
+                self._connection.execute("DELETE FROM dependencies WHERE job=?", (key,))
+        return after
 
+    def _columns(self, seq: int, at: float, event: JobEvent, key: int, row: _Job) -> _Changes:
+        """What the event changes in its job's row besides the state."""
+        match event:
+            case JobPrepared():
+                return {"prepared=?": 1, "shard=?": event.shard, "shard_digest=?": event.shard_digest,
+                        "rows=?": event.rows, "tokens=?": event.tokens, "report=?": _pack(event.report)}
+            case PreparationReopened():
+                self._connection.execute("UPDATE jobs SET prepared=0 WHERE key=?", (keys.sibling(key, JobKind.TRAIN),))
+                # While it was ended its rank followed no change of ageing.
+                place = rank(Priority(row.priority), row.started_before, self.line.ageing_jobs)
+                return {"retry_at=?": 0.0, "reason=?": event.reason, "rank=?": place}
+            case JobRejected():
+                return {"reason=?": event.reason, "report=?": _pack(event.report)}
+            case LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried():
+                return self._line_columns(seq, at, event, row)
+            case CheckpointPublished():
+                self._set_head(event)
+                return {"best_step=max(best_step, ?)": event.job_step}
+            case CancelRequested():
+                return {"cancel_reason=?": event.reason}
+            case JobSucceeded():
+                return {"result=?": _pack(event.result), "reason=?": "", "cancel_reason=?": None,
+                        "generation=?": int(event.result.get("generation", 0))}
+            case JobFailed() | JobQuarantined():
+                # Of one that runs, the attempt that sets it aside has failed, too.
+                return {"reason=?": event.reason, "failures=failures+?": int(row.state == JobState.RUNNING)}
+            case HoldPlaced() | JobCancelled():
+                return {"reason=?": event.reason}
+            case _:
+                return {}
 
-def _priority(connection: apsw.Connection, job: str) -> int:
-    row = connection.execute("SELECT priority FROM jobs WHERE id=?", (job,)).fetchone()
-    return int(row[0]) if row else Priority.NORMAL
+    def _line_columns(self, seq: int, at: float,
+                      event: LeaseGranted | LeaseEnded | AttemptFailed | JobUncovered | JobRetried,
+                      row: _Job) -> _Changes:
+        """What changes when a job leaves the line, or comes back into it."""
+        match event:
+            case LeaseGranted():
+                if row.kind == JobKind.TRAIN and row.front == 1:
+                    self._set_line(started=self.line.started + 1)
+                return {"started_at=coalesce(started_at, ?)": at, "worker=?": event.worker, "session=?": event.session,
+                        "token=?": seq, "attempts=?": event.attempt, "front=?": 1, "reason=?": ""}
+            case LeaseEnded():
+                deaths: _Changes = {}
+                if event.died and event.step is not None:
+                    again = event.step == row.death_step
+                    deaths = {"deaths=deaths*?+1": int(again), "death_step=?": event.step}
+                # What was given back half done goes first: before others that were, whose steps are below its own or
+                # out of the line by now, and before those whose generation was lost.
+                lowest = self._connection.execute("SELECT min(front) FROM jobs WHERE kind='train' AND state='queued' "
+                                                  "AND blockers=0 AND front<1").fetchone()
+                front = 0 if lowest is None or lowest[0] is None else int(lowest[0]) - 1
+                return {**deaths, "worker=?": "", "session=?": "", "front=?": front, "reason=?": event.reason}
+            case AttemptFailed():
+                return {"failures=failures+?": int(event.counts), "worker=?": "", "session=?": "",
+                        "retry_at=?": event.retry_at, "priority=?": int(Priority.LOW), **self._behind(Priority.LOW),
+                        "reason=?": event.reason, "deaths=?": 0, "death_step=?": None}
+            case JobUncovered():
+                # Before every job that was given back, and among themselves in the order of what was lost.
+                return {**_CLEAN_SLATE, "front=?": event.generation - _BEFORE_ALL, "reason=?": event.reason,
+                        "generation=?": 0}
+            case JobRetried():
+                # What is prepared again may come out otherwise now: the retry begins from the first row.
+                anew: _Changes = {} if row.prepared else {"shard_digest=?": ""}
+                return {**_CLEAN_SLATE, **anew, "retry_at=?": 0.0, "cancel_reason=?": None, "reason=?": "",
+                        **self._behind(Priority(row.priority))}
 
+    def _set_line(self, **changes: Any) -> None:
+        self.line = msgspec.structs.replace(self.line, **changes)
 
-def _release_dependants(connection: apsw.Connection, job: str, ended: JobState) -> None:
-    """Those who waited for ``job`` wait for one less; the broker cancels those for whom its end was the wrong one."""
-    wanted = "" if ended is JobState.SUCCEEDED else " AND any=1"
-    connection.execute(
-        f"UPDATE jobs SET blockers=blockers-1 WHERE id IN (SELECT job FROM dependencies WHERE after=?{wanted})", (job,))
-    connection.execute(f"DELETE FROM dependencies WHERE after=?{wanted}", (job,))
+    def _set_head(self, head: CheckpointPublished | HeadAdopted) -> None:
+        self._set_line(generation=head.generation, checkpoint=head.name, step=head.step,
+                       newest=max(self.line.newest, head.generation))
 
+    def _note_outcome(self, event: JobEvent) -> None:
+        """Keep the list of the different train jobs that have failed since the last one that succeeded."""
+        if isinstance(event, JobSucceeded):
+            self._set_line(failed_jobs="", hold_spent=0)
+        elif isinstance(event, AttemptFailed | JobQuarantined):
+            known = self.line.failed_jobs.split()
+            if event.job not in known:
+                self._set_line(failed_jobs=" ".join([*known, event.job][-MAX_FAILED_JOBS:]))
 
-def _remember_request(connection: apsw.Connection, seq: int, event: JobSubmitted | DuplicateSubmitted | FileRefused,
-                      job: str) -> None:
-    connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", (event.request_id, event.request_digest, job, seq))
+    def _place(self, priority: Priority) -> tuple[int, int]:
+        """The rank of a job that comes now, and how many jobs were started before."""
+        return rank(priority, self.line.started, self.line.ageing_jobs), self.line.started
 
+    def _behind(self, priority: Priority) -> _Changes:
+        """The place of a job that comes into the line again, as if it came now."""
+        place, started = self._place(priority)
+        return {"rank=?": place, "started_before=?": started}
 
-def _state(connection: apsw.Connection, job: str) -> JobState:
-    row = connection.execute("SELECT state FROM jobs WHERE id=?", (job,)).fetchone()
-    if row is None:
-        raise NotFoundError(f"there is no job {job}")
-    return JobState(row[0])
+    def _release_dependants(self, key: int, ended: JobState) -> None:
+        """Those who waited for it wait for one less; the broker cancels those for whom its end was the wrong one."""
+        wanted = "after=?" if ended is JobState.SUCCEEDED else "after=? AND any=1"
+        released = self._connection.execute(f"SELECT job FROM dependencies WHERE {wanted}", (key,)).fetchall()
+        if released:
+            self._connection.executemany("UPDATE jobs SET blockers=blockers-1 WHERE key=?", released)
+            self._connection.execute(f"DELETE FROM dependencies WHERE {wanted}", (key,))
 
+    def _remember_request(self, seq: int, event: JobSubmitted | DuplicateSubmitted | FileRefused, job: str) -> None:
+        self._connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)",
+                                 (event.request_id, event.request_digest, job, seq))
 
-def _count(connection: apsw.Connection, kind: str, state: JobState, change: int) -> None:
-    connection.execute(
-        "INSERT INTO counts VALUES (?, ?, ?) ON CONFLICT (kind, state) DO UPDATE SET n=n+excluded.n",
-        (kind, state.value, change))
+    def _count(self, kind: str, state: str, change: int) -> None:
+        self._counts[kind, state] = self._counts.get((kind, state), 0) + change
+        self._changed.add((kind, state))
 
 
 def _pack(value: dict[str, Any]) -> bytes:

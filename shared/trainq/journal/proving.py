@@ -12,8 +12,9 @@ import apsw
 import msgspec
 
 from trainq.errors import TrainqError
-from trainq.journal import projections
+from trainq.journal import schema
 from trainq.journal.events import decode_event
+from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, Journal, chain
 
 # Of each sort; one mistake in the middle of a chain makes everything after it look wrong.
@@ -31,9 +32,7 @@ def prove(journal: Journal) -> list[Finding]:
     """Everything that is wrong with the journal, at most :data:`MAX_FINDINGS` of each sort; empty if nothing is."""
     folded = apsw.Connection(":memory:")
     try:
-        for statement in projections.SCHEMA.split(";\n"):
-            if statement.strip():
-                folded.execute(statement)
+        schema.run_statements(folded, schema.SCHEMA)
         integrity = [str(row[0]) for row in journal.connection.execute("PRAGMA integrity_check")]
         findings = [Finding(place="journal.db", what=line) for line in integrity[:MAX_FINDINGS] if line != "ok"]
         history = _history(journal, folded)
@@ -46,6 +45,7 @@ def prove(journal: Journal) -> list[Finding]:
 
 def _history(journal: Journal, folded: apsw.Connection) -> list[Finding]:
     findings: list[Finding] = []
+    fold = Fold(folded)
     previous, expected = GENESIS, 1
     for seq, at, type_, body, digest in journal.connection.execute(
             "SELECT seq, at, type, body, hash FROM events ORDER BY seq"):
@@ -61,9 +61,10 @@ def _history(journal: Journal, folded: apsw.Connection) -> list[Finding]:
             event = decode_event(body, seq)
             if type(event).__name__ != type_:
                 findings.append(Finding(place=place, what=f"it is listed as {type_} and is {type(event).__name__}"))
-            projections.apply(folded, seq, at, event)
+            fold.apply(seq, at, event)
         except (TrainqError, apsw.Error) as error:
             findings.append(Finding(place=place, what=str(error)))
+    fold.flush()
     return findings
 
 
@@ -75,14 +76,15 @@ def _tables(kept: apsw.Connection, folded: apsw.Connection) -> list[Finding]:
 
 
 def _differences(kept: apsw.Connection, folded: apsw.Connection, table: str) -> Iterator[str]:
-    order = ", ".join(str(at + 1) for at in range(len(folded.execute(f"PRAGMA table_info({table})").fetchall())))
+    columns = [str(row[1]) for row in folded.execute(f"PRAGMA table_xinfo({table})")]
+    order = ", ".join(str(at + 1) for at in range(len(columns)))
     ours = kept.execute(f"SELECT * FROM {table} ORDER BY {order}")
     theirs = folded.execute(f"SELECT * FROM {table} ORDER BY {order}")
+    named_by = columns.index("id") if "id" in columns else 0
     while True:
         one, other = next(ours, None), next(theirs, None)
         if one is None and other is None:
             return
         if one != other:
-            key = (one or other or ("?",))[0]
-            yield f"the row of {key} is not what the events say"
+            yield f"the row of {(one or other or ())[named_by]} is not what the events say"
             return

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import apsw
 import msgspec
 
 from trainq.errors import DamageError, NotFoundError
 from trainq.jobs import COUNTS_AS_DUPLICATE, JobKind, JobState, JobSubmitted
+from trainq.journal import keys
 from trainq.journal.events import decode_event
-from trainq.journal.projections import FAILED_CONDITION
+from trainq.journal.projections import LineRow
+from trainq.journal.schema import FAILED_CONDITION
+from trainq.journal.store import Journal
 
 
-class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One job as the journal has it now. Times are wall seconds since 1970; ``token`` is the last lease's."""
 
     id: str
@@ -55,34 +57,23 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     result: bytes | None
 
 
-class LineRow(msgspec.Struct, frozen=True, kw_only=True):
-    """The model line and the queue as a whole; ``failed_jobs`` are separated by spaces."""
-
-    next_number: int
-    paused_reason: str | None
-    generation: int
-    checkpoint: str
-    step: int
-    newest: int
-    started: int
-    held_reason: str | None
-    hold_spent: int
-    failed_jobs: str
-    ageing_jobs: int
-
-
 _JOB_FIELDS = JobRow.__struct_fields__
 _JOB_COLUMNS = ", ".join(_JOB_FIELDS)
-_LINE_COLUMNS = ", ".join(LineRow.__struct_fields__)
 _IN_LINE = "kind=? AND state='queued' AND blockers=0"
-_LINE_ORDER = "front, generated, rank, number"
+_LINE_ORDER = "front, generated, rank, key"
+
+
+_DUPLICATE = (f"SELECT key, state FROM jobs WHERE digest=? AND kind='train' AND cancel_reason IS NULL "
+              f"AND +state IN ({', '.join(repr(state.value) for state in sorted(COUNTS_AS_DUPLICATE))}) "
+              "ORDER BY key LIMIT 1")
 
 
 class Queries:
     """All reads of the projections. They see the open transaction's own changes."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self, journal: Journal) -> None:
+        self._connection = journal.connection
+        self._fold = journal.fold
 
     def job(self, job: str) -> JobRow:
         """The job of that id.
@@ -90,7 +81,7 @@ class Queries:
         Raises:
             NotFoundError: there is none.
         """
-        row = self._one("id=?", (job,))
+        row = self._one("key=?", (keys.key_of(job),))
         if row is None:
             raise NotFoundError(f"there is no job {job}", mend="trainq list shows them")
         return row
@@ -110,11 +101,10 @@ class Queries:
         found = self._connection.execute("SELECT digest, job FROM requests WHERE id=?", (request_id,)).fetchone()
         return (str(found[0]), str(found[1])) if found else None
 
-    def duplicate_of(self, digest: str) -> JobRow | None:
+    def duplicate_of(self, digest: str) -> tuple[str, JobState] | None:
         """The first train job with this content that is waiting, running or trained, and that nobody has cancelled."""
-        states = ", ".join(f"'{state.value}'" for state in sorted(COUNTS_AS_DUPLICATE))
-        wanted = f"digest=? AND kind='train' AND state IN ({states}) AND cancel_reason IS NULL ORDER BY number"
-        return self._one(wanted, (digest,))
+        row = self._connection.execute(_DUPLICATE, (digest,)).fetchone()
+        return (keys.id_of(row[0]), JobState(row[1])) if row else None
 
     def head(self, kind: JobKind, now: float) -> JobRow | None:
         """Who is next of this kind: queued, waiting for nobody, and past its retry time (``now``: wall seconds)."""
@@ -127,7 +117,7 @@ class Queries:
 
     def first_waiting(self, kind: JobKind) -> JobRow | None:
         """Any queued job of this kind, also one that waits for another job or for its retry time."""
-        return self._one("state='queued' AND kind=? ORDER BY number", (kind.value,))
+        return self._one("state='queued' AND kind=? ORDER BY key", (kind.value,))
 
     def running(self, worker: str = "") -> list[JobRow]:
         """All running jobs, or those of one worker."""
@@ -145,13 +135,15 @@ class Queries:
 
     def cancelled_by_end_of(self, job: str) -> list[str]:
         """Those that waited for the success of ``job``, which has ended otherwise."""
-        rows = self._connection.execute("SELECT job FROM dependencies WHERE after=? AND any=0 ORDER BY job", (job,))
-        return [str(row[0]) for row in rows]
+        rows = self._connection.execute("SELECT job FROM dependencies WHERE after=? AND any=0 ORDER BY job",
+                                        (keys.key_of(job),))
+        return [keys.id_of(row[0]) for row in rows]
 
     def waits_for(self, job: str) -> list[str]:
         """The jobs that ``job`` still waits for."""
-        return [str(row[0]) for row in
-                self._connection.execute("SELECT after FROM dependencies WHERE job=? ORDER BY after", (job,))]
+        rows = self._connection.execute("SELECT after FROM dependencies WHERE job=? ORDER BY after",
+                                        (keys.key_of(job),))
+        return [keys.id_of(row[0]) for row in rows]
 
     def listing(self, *, kinds: Iterable[JobKind], states: Iterable[JobState], before_number: int | None,
                 limit: int, failed_only: bool = False) -> list[JobRow]:
@@ -168,9 +160,9 @@ class Queries:
         if failed_only:
             conditions.append(FAILED_CONDITION)
         if before_number is not None:
-            conditions.append("number<?")
-            values.append(before_number)
-        order = f"{' AND '.join(conditions)} ORDER BY number DESC, kind DESC LIMIT {limit:d}"
+            conditions.append("key<?")
+            values.append(before_number * keys.SPACING)
+        order = f"{' AND '.join(conditions)} ORDER BY key DESC LIMIT {limit:d}"
         return self._many(order, tuple(values))
 
     def waiting_line(self, limit: int) -> list[JobRow]:
@@ -179,17 +171,11 @@ class Queries:
 
     def counts(self) -> dict[str, dict[str, int]]:
         """{kind: {state: how many}}, only those that are not zero."""
-        result: dict[str, dict[str, int]] = {}
-        for kind, state, n in self._connection.execute("SELECT kind, state, n FROM counts WHERE n<>0"):
-            result.setdefault(kind, {})[state] = n
-        return result
+        return self._fold.counts()
 
     def line(self) -> LineRow:
         """The model line and the queue's pause."""
-        values = self._connection.execute(f"SELECT {_LINE_COLUMNS} FROM line").fetchone()
-        if values is None:
-            raise DamageError("line", "the journal lacks its only row")
-        return LineRow(**dict(zip(LineRow.__struct_fields__, values, strict=True)))
+        return self._fold.line
 
     def _one(self, condition: str, values: tuple[Any, ...]) -> JobRow | None:
         rows = self._many(f"{condition} LIMIT 1", values)
@@ -197,13 +183,7 @@ class Queries:
 
     def _many(self, condition: str, values: tuple[Any, ...]) -> list[JobRow]:
         rows = self._connection.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {condition}", values)
-        return [_job_row(row) for row in rows]
-
-
-def _job_row(values: tuple[Any, ...]) -> JobRow:
-    fields = dict(zip(_JOB_FIELDS, values, strict=True))
-    fields["kind"], fields["state"] = JobKind(fields["kind"]), JobState(fields["state"])
-    return JobRow(**fields)
+        return [msgspec.convert(row, JobRow) for row in rows]
 
 
 def _marks(values: list[Any]) -> str:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import apsw
 import msgspec
@@ -24,15 +25,17 @@ from blake3 import blake3
 
 from trainq import crashpoints
 from trainq.errors import DamageError, NewerFormatError, StorageError, StorageFullError, UsageError
-from trainq.jobs import AnyEvent, JobEvent
-from trainq.journal import faulty, projections
+from trainq.jobs import AnyEvent, JobEvent, JobState
+from trainq.journal import faulty, schema
 from trainq.journal.events import decode_event, encode_event
+from trainq.journal.projections import Fold
 
 # What SQLite raises inside a transaction; Journal.transaction turns it into StorageError and its kin at the edge.
 JournalFailure = apsw.Error
 # 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
-# jobs have an index. 4: jobs age by a setting that is in the journal. The events of older formats are read as they are.
-FORMAT = 4
+# jobs have an index. 4: jobs age by a setting that is in the journal. 5: jobs lie under numbers. The events of older
+# formats are read as they are.
+FORMAT = 5
 GENESIS = bytes(32)
 
 _EVENTS = """
@@ -46,16 +49,29 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 # EXCLUSIVE must come before WAL (see above). Each is set in a call of its own and read back, because apsw's execute()
 # of several statements stops at the first that returns a row.
 _PRAGMAS = (("locking_mode", "exclusive", "exclusive"), ("journal_mode", "wal", "wal"), ("synchronous", "full", 2),
-            ("foreign_keys", "on", 1), ("trusted_schema", "off", 0))
+            ("foreign_keys", "on", 1), ("trusted_schema", "off", 0), ("temp_store", "memory", 2),
+            # 16 MiB of pages in memory: with SQLite's 2 a broker with many jobs reads back what it has just written.
+            ("cache_size", "-16384", -16384), ("wal_autocheckpoint", "4096", 4096))
+
+Outcome = TypeVar("Outcome")
+
+
+class HalfDoneError(Exception):
+    """An error came after changes that only the whole transaction undoes; see :meth:`Journal.write`."""
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """An event with its place in the journal. ``at`` is wall time in seconds since 1970, for people."""
+    """An event with its place in the journal. ``at`` is wall time in seconds since 1970, for people.
+
+    ``body`` is the event's bytes; ``state`` that of its job after it, known when it is appended only.
+    """
 
     seq: int
     at: float
     event: AnyEvent
     hash: bytes
+    body: bytes
+    state: JobState | None = None
 
 
 class Journal:
@@ -64,10 +80,12 @@ class Journal:
     def __init__(self, connection: apsw.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
-        self.journal_id = self._meta("journal_id")
+        self.journal_id = _meta(connection, path, "journal_id")
+        self.fold = Fold(connection)
         row = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         self.head_seq: int = row[0] if row else 0
         self._head_hash: bytes = row[1] if row else GENESIS
+        self._careful = False
 
     @classmethod
     def open(cls, path: Path, *, fold_anew: bool = True) -> Journal:
@@ -92,22 +110,11 @@ class Journal:
                 if connection.execute("SELECT 1 FROM sqlite_master WHERE name='meta'").fetchone() is None:
                     _create(connection)
                     _sync_name(path)
-                journal = cls(connection, path)
+                _check_format(connection, path, fold_anew=fold_anew)
+                return cls(connection, path)
             except BaseException:
                 connection.close()
                 raise
-        format_ = int(journal._meta("format"))
-        if format_ > FORMAT:
-            connection.close()
-            raise NewerFormatError(str(path), format_, FORMAT)
-        if format_ < FORMAT and not fold_anew:
-            connection.close()
-            raise UsageError(f"the tables of {path} are those of format {format_}, and {FORMAT} is known here", mend=(
-                "start the broker once, which folds them anew from the events"))
-        if format_ < FORMAT:
-            with storage_errors(path):
-                _fold_anew(connection)
-        return journal
 
     def close(self) -> None:
         """Close the file; SQLite folds the write-ahead log into it.
@@ -130,7 +137,7 @@ class Journal:
             StorageFullError: no room; the journal is as it was and may be used on.
             StorageError: the disk failed. After a failed fsync nothing is known about the pages: end the process.
         """
-        before = self.head_seq, self._head_hash
+        before, mark = (self.head_seq, self._head_hash), self.fold.mark()
         with storage_errors(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -138,25 +145,66 @@ class Journal:
                 if self.head_seq == before[0]:
                     self._connection.execute("ROLLBACK")
                 else:
+                    self.fold.flush()
                     crashpoints.reach("journal.commit")
                     self._connection.execute("COMMIT")
                     crashpoints.reach("journal.committed")
             except BaseException:
                 self.head_seq, self._head_hash = before
+                self.fold.restore(mark)
                 # SQLite has rolled back by itself after FULL and IOERR.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
+    def write(self, work: Callable[[], Outcome]) -> Outcome:
+        """Do ``work`` in a transaction; again, with savepoints, if an error in it could not be undone otherwise.
+
+        ``work`` begins from nothing each time. It raises what :meth:`transaction` raises.
+        """
+        try:
+            with self.transaction():
+                return work()
+        except HalfDoneError:
+            self._careful = True
+        try:
+            with self.transaction():
+                return work()
+        finally:
+            self._careful = False
+
     @contextlib.contextmanager
-    def savepoint(self) -> Iterator[None]:
-        """Inside a transaction: the appends in the block happen together or, on an error, not at all."""
-        before = self.head_seq, self._head_hash
+    def undoable(self) -> Iterator[None]:
+        """Inside a transaction: the appends in the block happen together or, on an error, not at all.
+
+        Almost every error comes before its first change and leaves nothing to undo. Savepoints cost half of a submit
+        (SQLite copies each page that is changed after one), so there is one only when :meth:`write` does it again.
+
+        Raises:
+            HalfDoneError: the block changed something before its error.
+        """
+        if self._careful:
+            with self._savepoint():
+                yield
+            return
+        changes = self._connection.total_changes()
+        before = self.head_seq
+        try:
+            yield
+        except Exception as error:
+            if self.head_seq != before or self._connection.total_changes() != changes:
+                raise HalfDoneError from error
+            raise
+
+    @contextlib.contextmanager
+    def _savepoint(self) -> Iterator[None]:
+        before, mark = (self.head_seq, self._head_hash), self.fold.mark()
         self._connection.execute("SAVEPOINT message")
         try:
             yield
         except BaseException:
             self.head_seq, self._head_hash = before
+            self.fold.restore(mark)
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK TO message")
                 self._connection.execute("RELEASE message")
@@ -167,7 +215,7 @@ class Journal:
         """Append one event and fold it into the projections (inside a transaction).
 
         Raises:
-            TransitionError: the job's state does not allow this event; undo the savepoint.
+            TransitionError: the job's state does not allow this event, and nothing was changed.
             RuntimeError: there is no open transaction, so the event and its effect could be torn apart.
         """
         if not self._connection.in_transaction:
@@ -177,10 +225,10 @@ class Journal:
         job = event.job if isinstance(event, JobEvent) else None
         type_ = type(event).__name__
         digest = chain(self._head_hash, seq, at, body)
-        projections.apply(self._connection, seq, at, event)
+        state = self.fold.apply(seq, at, event)
         self._connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", (seq, at, type_, job, body, digest))
         self.head_seq, self._head_hash = seq, digest
-        return Recorded(seq, at, event, digest)
+        return Recorded(seq, at, event, digest, body, state)
 
     def replay(self, after_seq: int, limit: int, job: str = "") -> list[Recorded]:
         """The events after ``after_seq`` in order, at most ``limit``; only those of ``job`` if it is given."""
@@ -191,13 +239,7 @@ class Journal:
         else:
             rows = self._connection.execute(
                 "SELECT seq, at, body, hash FROM events WHERE seq>? ORDER BY seq LIMIT ?", (after_seq, limit))
-        return [Recorded(seq, at, decode_event(body, seq), hash_) for seq, at, body, hash_ in rows]
-
-    def _meta(self, key: str) -> str:
-        row = self._connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
-        if row is None:
-            raise DamageError(str(self._path), f"the journal lacks its {key}")
-        return str(row[0])
+        return [Recorded(seq, at, decode_event(body, seq), hash_, body) for seq, at, body, hash_ in rows]
 
 
 def chain(previous: bytes, seq: int, at: float, body: bytes) -> bytes:
@@ -219,11 +261,27 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"the journal {path} failed: {error}", mend="look at the disk and its mount") from error
 
 
+def _meta(connection: apsw.Connection, path: Path, key: str) -> str:
+    row = connection.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
+    if row is None:
+        raise DamageError(str(path), f"the journal lacks its {key}")
+    return str(row[0])
+
+
+def _check_format(connection: apsw.Connection, path: Path, *, fold_anew: bool) -> None:
+    format_ = int(_meta(connection, path, "format"))
+    if format_ > FORMAT:
+        raise NewerFormatError(str(path), format_, FORMAT)
+    if format_ < FORMAT and not fold_anew:
+        raise UsageError(f"the tables of {path} are those of format {format_}, and {FORMAT} is known here",
+                         mend="start the broker once, which folds them anew from the events")
+    if format_ < FORMAT:
+        _fold_anew(connection)
+
+
 def _create(connection: apsw.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    for statement in (_EVENTS + projections.SCHEMA).split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    schema.run_statements(connection, _EVENTS + schema.SCHEMA)
     connection.execute("INSERT INTO meta VALUES ('format', ?)", (str(FORMAT),))
     connection.execute("INSERT INTO meta VALUES ('journal_id', ?)", (uuid.uuid4().hex,))
     connection.execute("COMMIT")
@@ -235,11 +293,11 @@ def _fold_anew(connection: apsw.Connection) -> None:
     for (table,) in connection.execute(
             "SELECT name FROM sqlite_master WHERE type='table' AND name NOT IN ('events', 'meta')").fetchall():
         connection.execute(f"DROP TABLE {table}")
-    for statement in projections.SCHEMA.split(";\n"):
-        if statement.strip():
-            connection.execute(statement)
+    schema.run_statements(connection, schema.SCHEMA)
+    fold = Fold(connection)
     for seq, at, body in connection.execute("SELECT seq, at, body FROM events ORDER BY seq"):
-        projections.apply(connection, seq, at, decode_event(body, seq))
+        fold.apply(seq, at, decode_event(body, seq))
+    fold.flush()
     connection.execute("UPDATE meta SET value=? WHERE key='format'", (str(FORMAT),))
     connection.execute("COMMIT")
 

@@ -23,6 +23,7 @@ from trainq.messages.codec import (
 from trainq.messages.replies import (
     AnyReply,
     Done,
+    EventMessage,
     Events,
     EventView,
     Greeted,
@@ -109,6 +110,7 @@ __all__ = [
     "DamagedGeneration",
     "Digest",
     "Done",
+    "EventMessage",
     "EventView",
     "Events",
     "Fail",

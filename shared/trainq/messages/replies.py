@@ -143,6 +143,17 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     v: int = PROTOCOL_VERSION
 
 
+class EventMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """An :class:`EventView` as the broker publishes it: ``body`` are the bytes that the journal has."""
+
+    seq: int
+    at: float
+    type: str
+    job: str
+    body: msgspec.Raw
+    v: int = PROTOCOL_VERSION
+
+
 class Events(Message, frozen=True, kw_only=True, tag=True):
     """A stretch of the journal. ``head_seq`` is its newest number; ``journal_id`` changes when the journal does."""
 

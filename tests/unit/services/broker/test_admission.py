@@ -7,7 +7,6 @@ from services.broker import admission
 from trainq.config import DataSettings, FolderSettings, Settings, TrainSettings
 from trainq.errors import RequestReusedError, UsageError
 from trainq.jobs import DuplicateSubmitted, JobSubmitted
-from trainq.journal import JobRow
 from trainq.messages import Overrides, SubmitItem
 
 ITEM = SubmitItem(request_id="r1", name="a.jsonl", digest="0" * 64, size_bytes=3)
@@ -15,25 +14,20 @@ SETTINGS = Settings(
     train=TrainSettings(epochs=2),
     data=DataSettings(map={"text": "t"}, folders={"math": FolderSettings(map={"prompt": "q"}),
                                                   "math/deep": FolderSettings(map={"prompt": "deep"})}))
-SPEC = admission.freeze(ITEM, SETTINGS)
+SPEC = admission.Freezer(SETTINGS).freeze(ITEM)
 
 
-def admit(item: SubmitItem = ITEM, *, earlier: tuple[str, str] | None = None, duplicate: JobRow | None = None,
+def admit(item: SubmitItem = ITEM, *, earlier: tuple[str, str] | None = None, duplicate: str | None = None,
           ) -> JobSubmitted | DuplicateSubmitted | str:
     return admission.admit(item, admission.request_digest(item), earlier=earlier, duplicate=duplicate, number=4,
                            spec=SPEC)
-
-
-def earlier_job() -> JobRow:
-    values: dict[str, object] = dict.fromkeys(JobRow.__struct_fields__, 0)
-    return JobRow(**{**values, "id": "train-1"})  # type: ignore[arg-type]  # only the id matters here
 
 
 def test_a_new_file_is_a_new_job() -> None:
     event = admit()
     assert isinstance(event, JobSubmitted)
     assert (event.job, event.prepare, event.number) == ("train-4", "prepare-4", 4)
-    assert event.spec == msgspec.to_builtins(SPEC)
+    assert event.spec == msgspec.to_builtins(admission.freeze(ITEM, SETTINGS))
 
 
 def test_the_same_request_means_the_same_job() -> None:
@@ -46,8 +40,8 @@ def test_an_id_used_for_something_else_is_refused() -> None:
 
 
 def test_known_content_is_a_duplicate_unless_forced() -> None:
-    assert isinstance(admit(duplicate=earlier_job()), DuplicateSubmitted)
-    assert isinstance(admit(msgspec.structs.replace(ITEM, force=True), duplicate=earlier_job()), JobSubmitted)
+    assert isinstance(admit(duplicate="train-1"), DuplicateSubmitted)
+    assert isinstance(admit(msgspec.structs.replace(ITEM, force=True), duplicate="train-1"), JobSubmitted)
 
 
 def test_an_empty_file_is_refused() -> None:

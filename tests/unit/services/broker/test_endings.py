@@ -152,7 +152,7 @@ def test_what_cannot_be_tried_again_is_said_with_its_mend(of: JobRow) -> None:
 
 def test_a_job_whose_content_came_again_is_not_trained_twice_by_a_retry() -> None:
     with pytest.raises(UsageError, match="train-4"):
-        endings.retry(row(state=JobState.QUARANTINED), PREPARE, row(id="train-4", state=JobState.QUEUED))
+        endings.retry(row(state=JobState.QUARANTINED), PREPARE, ("train-4", JobState.QUEUED))
 
 
 def test_what_runs_or_has_succeeded_is_not_tried_again() -> None:

@@ -4,16 +4,15 @@ import msgspec
 import pytest
 
 from services.broker.leasing import Choice, Deadlines, HeadWait, choose_train
+from trainq.jobs import JobKind, JobState
 from trainq.journal import JobRow
 
-QUEUED = msgspec.convert({
-    "id": "train-1", "number": 1, "kind": "train", "state": "queued", "name": "a.jsonl", "front": 1, "generated": 0,
-    "priority": 1, "rank": 20, "started_before": 0, "digest": "d", "size_bytes": 1, "blockers": 0, "submitted_seq": 1,
-    "submitted_at": 0.0,
-    "prepared": 0, "shard": "", "shard_digest": "", "rows": 0, "tokens": 0, "attempts": 0, "failures": 0,
-    "best_step": 0, "generation": 0, "deaths": 0, "death_step": None, "worker": "",
-    "session": "", "token": 0, "cancel_reason": None, "started_at": None, "ended_at": None, "retry_at": 0.0,
-    "reason": "", "report": None, "result": None}, JobRow)
+QUEUED = JobRow(
+    id="train-1", number=1, kind=JobKind.TRAIN, state=JobState.QUEUED, name="a.jsonl", front=1, generated=0,
+    priority=1, rank=20, started_before=0, digest="d", size_bytes=1, blockers=0, submitted_seq=1,
+    submitted_at=0.0, prepared=0, shard="", shard_digest="", rows=0, tokens=0, attempts=0, failures=0,
+    best_step=0, generation=0, deaths=0, death_step=None, worker="", session="", token=0, cancel_reason=None,
+    started_at=None, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
 
 
 def row(**changes: object) -> JobRow:

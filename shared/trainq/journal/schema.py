@@ -1,0 +1,70 @@
+"""The tables that :mod:`trainq.journal.projections` folds from the events.
+
+* ``jobs``: one row a job, under a key made of its submission's ``number`` and its kind (:mod:`trainq.journal.keys`).
+  ``front`` is below 1 while it goes ahead of everything and may have steps in the weights (0 and a little less: it was
+  given back half done, the last one first; far less: its generation was lost), ``rank`` its place in the line
+  otherwise, from its priority and how many jobs were ``started_before`` it came, ``blockers`` the number of jobs that
+  it still waits for. ``best_step`` is the highest published step of all attempts, ``generation`` the one that covers
+  it; ``deaths`` in a row of its worker fell in ``death_step``.
+* ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
+* ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
+* ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number,
+  how many train jobs were started, how they age, and which have failed since the last one that succeeded.
+* ``damaged``: generations that did not verify.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from trainq.jobs import FAILED
+from trainq.journal import keys
+
+# Jobs that people ask for by ``list --failed``: an index serves exactly this condition.
+FAILED_CONDITION = f"(failures>0 OR state IN ({', '.join(repr(state.value) for state in sorted(FAILED))}))"
+
+SCHEMA = f"""
+CREATE TABLE jobs (
+    key INTEGER PRIMARY KEY, id TEXT GENERATED ALWAYS AS (kind || '-' || (key / {keys.SPACING})) VIRTUAL,
+    number INTEGER GENERATED ALWAYS AS (key / {keys.SPACING}) VIRTUAL,
+    kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
+    front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
+    started_before INTEGER NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL, blockers INTEGER NOT NULL,
+    submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
+    prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
+    tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, best_step INTEGER NOT NULL,
+    generation INTEGER NOT NULL, deaths INTEGER NOT NULL, death_step INTEGER, worker TEXT NOT NULL,
+    session TEXT NOT NULL, token INTEGER NOT NULL, cancel_reason TEXT, started_at REAL, ended_at REAL,
+    retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
+) STRICT;
+CREATE INDEX jobs_line ON jobs(kind, front, generated, rank) WHERE state='queued' AND blockers=0;
+CREATE INDEX jobs_by_state ON jobs(state);
+CREATE INDEX jobs_failed ON jobs(kind) WHERE {FAILED_CONDITION};
+CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
+CREATE INDEX jobs_by_digest ON jobs(digest) WHERE kind='train';
+CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
+CREATE TABLE requests (id TEXT PRIMARY KEY, digest TEXT NOT NULL, job TEXT NOT NULL, seq INTEGER NOT NULL)
+    STRICT, WITHOUT ROWID;
+CREATE TABLE dependencies (
+    after INTEGER NOT NULL, job INTEGER NOT NULL, any INTEGER NOT NULL, PRIMARY KEY (after, job)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX dependencies_of ON dependencies(job);
+CREATE TABLE counts (kind TEXT NOT NULL, state TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (kind, state))
+    STRICT, WITHOUT ROWID;
+CREATE TABLE line (
+    one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
+    generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
+    started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
+    ageing_jobs INTEGER NOT NULL
+) STRICT;
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20);
+CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
+"""
+
+
+def run_statements(connection: apsw.Connection, statements: str) -> None:
+    """Execute each by itself: apsw stops at the first of several that returns a row."""
+    for statement in statements.split(";\n"):
+        if statement.strip():
+            connection.execute(statement)
