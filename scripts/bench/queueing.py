@@ -65,21 +65,32 @@ class Servers:
         for made in self.home.folders():
             files.make_directory(made)
         self.floor_socket = folder / "floor.sock"
-        environment = {**os.environ, "TRAINQ_HOME": str(self.home.root)}
-        self._processes = [
-            subprocess.Popen([sys.executable, "-m", "services.broker"], env=environment),
-            subprocess.Popen([sys.executable, "-m", "bench.floor", str(self.floor_socket), str(folder / "floor.log")])]
+        self.start_broker()
+        self._floor_process = subprocess.Popen(
+            [sys.executable, "-m", "bench.floor", str(self.floor_socket), str(folder / "floor.log")])
         source = folder / "rows.jsonl"
         source.write_text('{"text": "one row"}\n')
         self._stored = ingest.store_file(self.home, source)
         self.broker, self.floor = Client(self.home.request_socket), Client(self.floor_socket)
 
+    @property
+    def broker_pid(self) -> int:
+        return self._broker_process.pid
+
+    def start_broker(self) -> None:
+        self._broker_process = subprocess.Popen([sys.executable, "-m", "services.broker"],
+                                                env={**os.environ, "TRAINQ_HOME": str(self.home.root)})
+
+    def kill_broker(self) -> None:
+        self._broker_process.kill()
+        self._broker_process.wait()
+
     def end(self) -> None:
         for client in (self.broker, self.floor):
             client.close()
-        for process in self._processes:
-            process.kill()
-            process.wait()
+        self.kill_broker()
+        self._floor_process.kill()
+        self._floor_process.wait()
 
     def submit(self, items: int = 1) -> bytes:
         """A submit of so many jobs, encoded."""

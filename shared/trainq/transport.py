@@ -9,7 +9,7 @@ events carry numbers, so that a gap is seen and asked for.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ MAX_FRAME_BYTES = 4 * 1024 * 1024
 HIGH_WATER_MARK = 1000
 RECONNECT_MILLISECONDS = 20
 MAX_RECONNECT_MILLISECONDS = 500
+# As plain numbers: pyzmq's flags are enums, and to combine two of them costs as much as to send a frame.
+_NOW = int(zmq.DONTWAIT)
+_NOW_AND_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 # REQ and well-made DEALER clients send an empty delimiter before the body; both forms are understood.
 _MAX_FRAMES = 3
 
@@ -71,7 +74,7 @@ class RequestSocket(Endpoint):
     def send(self, payload: bytes) -> bool:
         """Queue a request; false when the queue is full (nobody is there to read it)."""
         try:
-            self._socket.send_multipart((b"", payload), zmq.NOBLOCK)
+            _send(self._socket, (b"", payload))
         except zmq.Again:
             return False
         return True
@@ -103,7 +106,7 @@ class ReplySocket(Endpoint):
     def reply(self, incoming: Incoming, payload: bytes) -> bool:
         """Answer without waiting; false when the sender has gone or does not read (it will ask again)."""
         try:
-            self._socket.send_multipart((*incoming.route, payload), zmq.NOBLOCK)
+            _send(self._socket, (*incoming.route, payload))
         except zmq.ZMQError:
             return False
         return True
@@ -118,7 +121,7 @@ class Publisher(Endpoint):
 
     def publish(self, topic: bytes, payload: bytes) -> None:
         with contextlib.suppress(zmq.Again):
-            self._socket.send_multipart((topic, payload), zmq.NOBLOCK)
+            _send(self._socket, (topic, payload))
 
 
 class Subscriber(Endpoint):
@@ -164,9 +167,16 @@ def new_context() -> zmq.Context[zmq.Socket[bytes]]:
     return zmq.Context()
 
 
+def _send(raw: zmq.Socket[bytes], frames: Sequence[bytes]) -> None:
+    """All frames of one message, without waiting: only the first can be refused."""
+    for frame in frames[:-1]:
+        raw.send(frame, _NOW_AND_MORE)
+    raw.send(frames[-1], _NOW)
+
+
 def _received(raw: zmq.Socket[bytes], limit: int = HIGH_WATER_MARK) -> Iterator[list[bytes]]:
     for _ in range(limit):
         try:
-            yield raw.recv_multipart(zmq.NOBLOCK)
+            yield raw.recv_multipart(_NOW)
         except zmq.Again:
             return

@@ -96,6 +96,7 @@ class _Job(NamedTuple):
     state: str
     front: int
     blockers: int
+    generation: int
     prepared: int
     priority: int
     started_before: int
@@ -224,7 +225,7 @@ class Fold:
             self._note_outcome(event)
         if after in ENDED:
             # It waits for nobody any more (see below), also if it is tried again.
-            columns |= {"ended_at=?": at, "worker=?": "", "session=?": "", "front=?": 1, "blockers=?": 0}
+            columns |= {"ended_at=?": at, "worker=?": "", "session=?": "", **_if_changed(row, front=1, blockers=0)}
         elif before in ENDED:
             columns |= {"ended_at=?": None, "result=?": None}
         if before is not after:
@@ -261,7 +262,7 @@ class Fold:
                 return {"cancel_reason=?": event.reason}
             case JobSucceeded():
                 return {"result=?": _pack(event.result), "reason=?": "", "cancel_reason=?": None,
-                        "generation=?": int(event.result.get("generation", 0))}
+                        **_if_changed(row, generation=int(event.result.get("generation", 0)))}
             case JobFailed() | JobQuarantined():
                 # Of one that runs, the attempt that sets it aside has failed, too.
                 return {"reason=?": event.reason, "failures=failures+?": int(row.state == JobState.RUNNING)}
@@ -279,7 +280,7 @@ class Fold:
                 if row.kind == JobKind.TRAIN and row.front == 1:
                     self._set_line(started=self.line.started + 1)
                 return {"started_at=coalesce(started_at, ?)": at, "worker=?": event.worker, "session=?": event.session,
-                        "token=?": seq, "attempts=?": event.attempt, "front=?": 1, "reason=?": ""}
+                        "token=?": seq, "attempts=?": event.attempt, "reason=?": "", **_if_changed(row, front=1)}
             case LeaseEnded():
                 deaths: _Changes = {}
                 if event.died and event.step is not None:
@@ -345,6 +346,11 @@ class Fold:
     def _count(self, kind: str, state: str, change: int) -> None:
         self._counts[kind, state] = self._counts.get((kind, state), 0) + change
         self._changed.add((kind, state))
+
+
+def _if_changed(row: _Job, **values: int) -> _Changes:
+    """Only what differs: SQLite moves a row in each index of a column that is assigned, whatever the value is."""
+    return {f"{name}=?": value for name, value in values.items() if getattr(row, name) != value}
 
 
 def _pack(value: dict[str, Any]) -> bytes:
