@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs.states import Origin, Priority
+from trainq.jobs.states import JobKind, Origin, Priority
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -38,6 +38,22 @@ class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
     after: tuple[str, ...] = ()
     after_any: bool = False
     spec: dict[str, Any]
+
+
+class TaskSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """Maintenance was asked for: a job of one of :data:`~trainq.jobs.TASKS` exists from here on.
+
+    ``number`` counts tasks of all kinds. ``cause`` says who asked, for people; ``task`` is everything that its worker
+    needs, a map of one of the task types of :mod:`trainq.messages`.
+    """
+
+    kind: JobKind
+    number: int
+    name: str
+    request_id: str
+    request_digest: str
+    cause: str
+    task: dict[str, Any]
 
 
 class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -254,5 +270,5 @@ AnyEvent = (
     | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
-    | AgeingSet
+    | AgeingSet | TaskSubmitted
 )

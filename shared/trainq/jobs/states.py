@@ -32,6 +32,12 @@ class JobKind(StrEnum):
 
     TRAIN = "train"
     PREPARE = "prepare"
+    SNAPSHOT = "snapshot"
+    VERIFY = "verify"
+
+
+# Maintenance: what is done beside the training, by workers of low priority. The rest comes of a submitted file.
+TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY})
 
 
 class Priority(IntEnum):

@@ -8,7 +8,7 @@ import msgspec
 
 from trainq.jobs import JobKind, JobState
 from trainq.messages.requests import Heartbeat
-from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, TrainSpec
+from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class Submitted(Message, frozen=True, kw_only=True, tag=True):
 class Leased(Message, frozen=True, kw_only=True, tag=True):
     """A lease, or why there is none."""
 
-    lease: Lease | None
+    lease: Lease | TaskLease | None
     reason: str = ""
 
 
@@ -115,6 +115,29 @@ class JobDetail(Message, frozen=True, kw_only=True, tag=True):
     spec: TrainSpec
 
 
+class TaskDetail(Message, frozen=True, kw_only=True, tag=True):
+    """One task: what is to be done, and who asked for it."""
+
+    job: JobView
+    cause: str
+    task: Task
+
+
+class Accepted(Message, frozen=True, kw_only=True, tag=True):
+    """The task is on disk; ``job`` is its id."""
+
+    job: str
+    state: str
+
+
+class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks: how many wait, which are being done, and those that ended last, newest first."""
+
+    queue_size: int = 0
+    running: list[JobView] = []
+    recent: list[JobView] = []
+
+
 class Overview(Message, frozen=True, kw_only=True, tag=True):
     """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now."""
 
@@ -130,6 +153,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: str
     step: int
     services: list[ServiceView]
+    background_tasks: BackgroundTasks = BackgroundTasks()
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +194,10 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
     mend: str = ""
 
 
-AnyReply = Done | Submitted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
+AnyReply = (
+    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | TaskDetail | Overview
+    | Events | Refused
+)
 
 
 class ReplyEnvelope(msgspec.Struct, frozen=True, kw_only=True):
