@@ -146,10 +146,7 @@ class Append(Act):
 
     def _append(self, journal: Journal, number: int) -> None:
         with journal.transaction():
-            journal.append(jobs.JobSubmitted(
-                job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=f"{number}.jsonl",
-                request_id=f"r{number}", request_digest="0" * 64, digest=f"{number:064x}", size_bytes=1,
-                priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE, spec={}), 1.0)
+            journal.append(submitted(number), 1.0)
         self.acknowledged = number
 
     def _is_whole(self, least: int) -> bool:
@@ -166,7 +163,33 @@ class Append(Act):
         return not self.home.journal.exists() or self._is_whole(self.acknowledged)
 
 
-ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append)
+class Write(Append):
+    """As the broker writes: requests that are each done whole, so many that SQLite writes before the commit.
+
+    What fails then must end the transaction; it must not be taken for a request that is to be done again.
+    """
+
+    def _append(self, journal: Journal, number: int) -> None:
+        journal.connection.execute("PRAGMA cache_size=4").fetchall()
+
+        def work() -> None:
+            for request in range(number, EVENTS + 1):
+                with journal.atomic():
+                    journal.append(submitted(request, spec={"much": "x" * 9000}), 1.0)
+
+        if journal.head_seq == number - 1:
+            journal.write(work)
+            self.acknowledged = EVENTS
+
+
+def submitted(number: int, spec: dict[str, str] | None = None) -> jobs.JobSubmitted:
+    return jobs.JobSubmitted(
+        job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=f"{number}.jsonl",
+        request_id=f"r{number}", request_digest="0" * 64, digest=f"{number:064x}", size_bytes=1,
+        priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE, spec=spec or {})
+
+
+ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append, Write)
 
 
 def in_a_fork(work: Callable[[], None]) -> bool:
