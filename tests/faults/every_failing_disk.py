@@ -1,0 +1,413 @@
+"""Whole running services on disks that fill, fail and go read-only, and without descriptors.
+
+``python -m tests.faults.every_failing_disk FOLDER [SCENARIO ...]``; without names: all, about three minutes. The real
+services are started, and started again when they end, as supervisord does it. Disks are real (a tmpfs of its own, in a
+mount namespace of its own, which needs ``unshare -rm``); ``armed-*`` uses :mod:`trainq.diskfaults` instead. Each
+scenario ends with the same proof: every file trained, once, by the checker's word; no file refused or left, no
+generation set aside, no attempt used up. One JSON object on stdout: ``scenarios`` with what each has seen, and
+``wrong``, which must be empty.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from trainq import diskfaults, files, messages
+from trainq.client import BrokerClient
+from trainq.config import Home, project_root
+from trainq.errors import BrokerUnavailableError, TrainqError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, JobState
+from trainq.messages import GetOverview, JobView, ListJobs, Overview, Replay
+
+ROOT = project_root()
+SERVICES = ("broker", "watcher", "preparer", "trainer")
+SETTINGS = {
+    "TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "4",
+    "TRAINQ_TRAIN_CHECKPOINT_STEPS": "10", "TRAINQ_WATCHER_SETTLE_SECONDS": "0.2",
+    "TRAINQ_WATCHER_SWEEP_SECONDS": "0.5"}
+# What is held against a file, or says that something was lost.
+NEVER = {"FileRefused", "AttemptFailed", "JobFailed", "JobQuarantined", "CheckpointDamaged", "JobUncovered",
+         "DuplicateSubmitted"}
+PATIENCE_SECONDS = 120.0
+RESTART_SECONDS = 1.0
+# Most of them wait most of the time, for the 30 s for which the trainer holds the queue.
+AT_ONCE = 2
+# Of one processor, for a service that cannot work: more would be a spin. Measured: below 0.15.
+MOST_BUSY = 0.5
+
+
+class Site:
+    """One home and its services; what they say on stderr lies beside the home, on another disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = Home(folder / "h")
+        self.home.root.mkdir(parents=True)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.ends: list[tuple[str, int]] = []
+        self._restart_at: dict[str, float] = {}
+        self._faults: dict[str, str] = {}
+        self._limits: dict[str, int] = {}
+        self._client: BrokerClient | None = None
+
+    def make_folders(self) -> None:
+        for folder in self.home.folders():
+            files.make_directory(folder)
+
+    def start(self, *names: str, fault: str = "", descriptors: int = 0) -> None:
+        for name in names:
+            kept = {key: value for key, value in os.environ.items() if not key.startswith("TRAINQ_")}
+            environment = {**kept, **SETTINGS, "TRAINQ_HOME": str(self.home.root),
+                           "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", diskfaults.ENVIRONMENT_KEY: fault}
+            self._faults[name], self._limits[name] = fault, descriptors
+
+            def limit(descriptors: int = descriptors) -> None:
+                if descriptors:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+            with (self.folder / f"{name}.stderr").open("ab") as stderr:
+                self.running[name] = subprocess.Popen(
+                    [sys.executable, "-m", f"services.{name}"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                    stdout=stderr, stderr=stderr, preexec_fn=limit)  # single threaded
+
+    def stop(self, *names: str) -> None:
+        for name in names or tuple(reversed(SERVICES)):
+            process = self.running.pop(name, None)
+            self._restart_at.pop(name, None)
+            if process is not None:
+                process.terminate()
+                try:
+                    process.wait(60)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+
+    def close(self) -> None:
+        for process in self.running.values():
+            process.kill()
+            process.wait()
+        if self._client is not None:
+            self._client.close()
+
+    def tend(self) -> None:
+        """Start again what has ended, with what it was started with."""
+        now = time.monotonic()
+        for name, process in list(self.running.items()):
+            if process.poll() is not None:
+                self.ends.append((name, process.returncode))
+                self._restart_at[name] = now + RESTART_SECONDS
+                del self.running[name]
+        for name, at in list(self._restart_at.items()):
+            if now >= at:
+                del self._restart_at[name]
+                self.start(name, fault=self._faults[name], descriptors=self._limits[name])
+
+    def wait(self, condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.tend()
+            if value := condition():
+                return value
+            time.sleep(0.05)
+        raise AssertionError(f"not within {seconds:g} s: {what}; {self.picture()}")
+
+    def picture(self) -> str:
+        details = {name: self.detail(name) for name in SERVICES}
+        said = {name: self.said(name)[-300:] for name in SERVICES}
+        jobs = [(job.id, job.state.value, job.reason) for job in self.jobs()]
+        return f"details {details}, stderr {said}, jobs {jobs}, ends {self.ends[-6:]}"
+
+    def said(self, name: str) -> str:
+        """Its stderr, which supervisord would keep."""
+        path = self.folder / f"{name}.stderr"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def ask(self, request: Any, expect: Any) -> Any:
+        if self._client is None:
+            self._client = BrokerClient(self.home)
+        with contextlib.suppress(BrokerUnavailableError, TrainqError):
+            return self._client.call(request, expect, timeout_seconds=2.0)
+        return None
+
+    def overview(self) -> Overview | None:
+        found: Overview | None = self.ask(GetOverview(request_id=new_request_id()), Overview)
+        return found
+
+    def detail(self, name: str) -> str:
+        """What the service says of itself, by its heartbeats."""
+        found = self.overview()
+        return next((f"{each.state.value}: {each.detail}" for each in found.services if each.name == name), "") \
+            if found else ""
+
+    def jobs(self) -> list[JobView]:
+        reply = self.ask(ListJobs(request_id=new_request_id(), kinds=(JobKind.TRAIN,)), messages.JobList)
+        return list(reply.jobs) if reply else []
+
+    def drop(self, name: str, rows: int) -> None:
+        """A file for the inbox, by one rename."""
+        lines = b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
+                         for row in range(rows))
+        temporary = self.home.inbox / f".{name}"
+        temporary.write_bytes(lines)
+        temporary.rename(self.home.inbox / f"{name}.jsonl")
+
+    def wait_trained(self, number: int) -> None:
+        self.wait(lambda: [job.state for job in self.jobs()] == [JobState.SUCCEEDED] * number, f"{number} trained")
+
+    def busy(self, name: str, seconds: float = 3.0) -> float:
+        """How much of one processor the service and its children take: user and system time over the time."""
+        def ticks() -> int:
+            # Fields 14 to 17 of /proc/PID/stat (man 5 proc).
+            words = Path(f"/proc/{self.running[name].pid}/stat").read_text().rpartition(")")[2].split()
+            return sum(map(int, words[11:15]))
+
+        before, began = ticks(), time.monotonic()
+        time.sleep(seconds)
+        return (ticks() - before) / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+
+    def prove(self, number: int) -> None:
+        """Everything is trained, once, and nothing was held against any file."""
+        self.wait_trained(number)
+        reply = self.ask(Replay(request_id=new_request_id(), after_seq=0, limit=1000), messages.Events)
+        types = [event.type for event in reply.events]
+        assert types.count("JobSubmitted") == number, types
+        assert not NEVER & set(types), [event for event in reply.events if event.type in NEVER]
+        assert all(job.failures == 0 for job in self.jobs())
+        self.stop()
+        assert not files.list_tree(self.home.inbox)
+        assert not list(self.home.rejected.iterdir())
+        assert not list(self.home.checkpoints.glob("damaged-*"))
+        done = subprocess.run([sys.executable, "-m", "trainq_checker", str(self.home.root)], capture_output=True,
+                              text=True, check=False, env={**os.environ, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"})
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+class Disk:
+    """A tmpfs that can be made full (in bytes, in inodes) at any moment, and given room again."""
+
+    def __init__(self, at: Path) -> None:
+        self.at = at
+        _mount("-t", "tmpfs", "-o", "size=2g,nr_inodes=50000,mode=700", "tmpfs", str(at))
+
+    def fill(self, what: str) -> None:
+        for _ in range(100):
+            found = os.statvfs(self.at)
+            limit = {"bytes": f"size={(found.f_blocks - found.f_bfree) * found.f_frsize}",
+                     "inodes": f"nr_inodes={found.f_files - found.f_ffree}"}[what]
+            with contextlib.suppress(subprocess.CalledProcessError):  # it has grown since
+                _mount("-o", f"remount,{limit}", str(self.at))
+                return
+        raise AssertionError(f"it cannot be filled with {what}")
+
+    def give_room(self) -> None:
+        _mount("-o", "remount,size=2g,nr_inodes=50000", str(self.at))
+
+
+def _says_full(detail: str) -> bool:
+    return detail.startswith("ERROR") and ("no room left" in detail or "No space left" in detail)
+
+
+def _mount(*words: str) -> None:
+    subprocess.run(["mount", *words], check=True, capture_output=True)
+
+
+def full(site: Site, what: str) -> dict[str, Any]:
+    """Full before the first start, with files waiting; and full again in the middle of a training."""
+    disk = Disk(site.home.root)
+    site.make_folders()
+    site.drop("first", 12)
+    disk.fill(what)
+    site.start(*SERVICES)
+    site.wait(lambda: "no room left" in site.said("broker"), "the broker says why it does not start")
+    disk.give_room()
+    site.wait_trained(1)
+    site.drop("second", 240)
+    site.wait(lambda: any(job.progress is not None and job.progress.step >= 6 for job in site.jobs()), "it trains")
+    disk.fill(what)
+    seen = site.wait(lambda: _says_full(site.detail("trainer")) and site.detail("trainer"), "the trainer says why")
+    busy = site.busy("trainer")
+    assert busy < MOST_BUSY, f"the trainer spins: {busy:.2f} of a processor"
+    disk.give_room()
+    site.drop("third", 8)
+    site.prove(3)
+    return {"said": seen, "busy": busy}
+
+
+def read_only(site: Site) -> dict[str, Any]:
+    """The folder that each of the three writes is read-only, and one after the other is writable again."""
+    site.make_folders()
+    site.drop("first", 12)
+    seen = {}
+    folders = {"watcher": site.home.inbox, "preparer": site.home.cache, "trainer": site.home.checkpoints}
+    for folder in folders.values():
+        _mount("--bind", str(folder), str(folder))
+        _mount("-o", "remount,bind,ro", str(folder))
+    site.start(*SERVICES)
+    for name, folder in folders.items():
+        seen[name] = site.wait(lambda name=name: "ead-only" in site.detail(name) and site.detail(name),
+                               f"{name} says why")
+        _mount("-o", "remount,bind,rw", str(folder))
+    site.prove(1)
+    return seen
+
+
+def armed(site: Site, name: str, *faults: str) -> dict[str, Any]:
+    """A service under each of the faults until it says so or has ended or has done its work; then without."""
+    site.make_folders()
+    others = [other for other in SERVICES if other != name]
+    site.start(*others)
+    seen: dict[str, Any] = {}
+    for number, fault in enumerate(faults, 1):
+        site.drop(f"f{number}", 8)
+        ends = len(site.ends)
+        site.start(name, fault=fault)
+
+        def is_met(number: int = number, ends: int = ends) -> str:
+            done = sum(job.state is JobState.SUCCEEDED for job in site.jobs()) >= number
+            detail = site.detail(name)
+            return ("done" if done else f"ended {site.ends[-1]}" if len(site.ends) > ends
+                    else detail if detail.startswith("ERROR") or "cannot be taken" in detail else "")
+
+        seen[fault] = site.wait(is_met, f"{name} under {fault}")
+        site.stop(name)
+        site.start(name)
+        site.wait_trained(number)
+        site.stop(name)
+    site.start(name)
+    site.prove(len(faults))
+    return seen
+
+
+def descriptors(site: Site, name: str) -> dict[str, Any]:
+    """No descriptor is left to a service that runs, and a file waits; then there are some again."""
+    site.make_folders()
+    site.start(*SERVICES)
+    site.drop("first", 8)
+    site.wait_trained(1)
+    pid = site.running[name].pid
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    pids = [pid, *_children(pid)]
+    for each in pids:
+        # The lowest free number, so that nothing can be opened; less would make poll(2) itself fail (EINVAL).
+        taken = {int(number) for number in os.listdir(f"/proc/{each}/fd")}
+        resource.prlimit(each, resource.RLIMIT_NOFILE, (min(set(range(len(taken) + 1)) - taken), hard))
+    site.drop("second", 240 if name == "trainer" else 8)
+    seen = site.wait(lambda: "oo many open files" in site.detail(name) + site.said(name)
+                     and (site.detail(name) or site.ends[-1:]), f"{name} says why")
+    busy = site.busy(name)
+    assert busy < MOST_BUSY, f"{name} spins: {busy:.2f} of a processor"
+    for each in [pid, *_children(pid)]:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(each, resource.RLIMIT_NOFILE, (soft, hard))
+    site.prove(2)
+    return {"said": seen, "busy": busy}
+
+
+def _children(pid: int) -> list[int]:
+    found = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [each for child in found for each in (child, *_children(child))]
+
+
+def connections(site: Site) -> dict[str, Any]:
+    """More clients than the broker has descriptors: libzmq ends it; it comes back, and has what it acknowledged."""
+    site.make_folders()
+    site.start("watcher", "preparer", "trainer")
+    site.start("broker", descriptors=40)
+    site.drop("first", 8)
+    site.wait_trained(1)
+    with _many(site.home.request_socket, 60):
+        site.wait(lambda: ("broker", -signal.SIGABRT) in site.ends, "the broker ends for want of a descriptor")
+        assert "Too many open files" in site.said("broker")
+    assert site.wait(site.jobs, "a client of before is answered again")[0].state is JobState.SUCCEEDED
+    site.drop("second", 8)
+    site.prove(2)
+    return {"ends": site.ends}
+
+
+@contextlib.contextmanager
+def _many(path: Path, number: int) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for _ in range(number):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(OSError):  # its queue is full, or it has ended
+                client.connect(str(path))
+        yield
+
+
+# Places by service, drawn so that each error comes once and for ever: what precedes them is the service's start.
+DRAWN = {
+    "watcher": ("EIO:4:once", "EIO:9:ever", "EROFS:6:ever", "EMFILE:12:once", "EMFILE:5:ever", "EROFS:15:once",
+                "EIO:18:once", "ENOSPC:14:ever"),
+    "preparer": ("EIO:4:once", "EIO:7:ever", "EROFS:5:ever", "EMFILE:9:once", "EMFILE:3:ever", "EROFS:12:once",
+                 "ENOSPC:8:ever"),
+    "trainer": ("EIO:6:once", "EIO:20:ever", "EROFS:9:ever", "EMFILE:4:ever", "EMFILE:14:once"),
+}
+
+SCENARIOS: dict[str, Callable[[Site], dict[str, Any]]] = {
+    "full-bytes": lambda site: full(site, "bytes"),
+    "full-inodes": lambda site: full(site, "inodes"),
+    "read-only": read_only,
+    **{f"armed-{name}": lambda site, name=name: armed(site, name, *DRAWN[name]) for name in DRAWN},
+    **{f"descriptors-{name}": lambda site, name=name: descriptors(site, name) for name in DRAWN},
+    "connections": connections,
+}
+
+
+def run_one(folder: Path, name: str) -> dict[str, Any]:
+    """One scenario in this process's own mounts."""
+    site, began = Site(folder / name), time.monotonic()
+    seen: dict[str, Any] = {}
+    wrong = ""
+    try:
+        seen = SCENARIOS[name](site)
+    except Exception:
+        wrong = f"{name}: {traceback.format_exc()}"
+        with contextlib.suppress(OSError):
+            shutil.copytree(site.home.logs, folder / f"{name}-logs")
+    finally:
+        site.close()
+    return {"seen": {**seen, "seconds": round(time.monotonic() - began, 1)}, "wrong": wrong}
+
+
+def run_all(folder: Path, names: list[str]) -> dict[str, Any]:
+    """Each in a process with mounts of its own, which go with it however it ends; :data:`AT_ONCE` at a time."""
+    waiting, running, found = list(names), dict[str, subprocess.Popen[bytes]](), dict[str, Any]()
+    while waiting or running:
+        if waiting and len(running) < AT_ONCE:
+            name = waiting.pop(0)
+            running[name] = subprocess.Popen(
+                ["unshare", "-rm", sys.executable, "-m", "tests.faults.every_failing_disk", "--one", str(folder), name],
+                stdout=subprocess.PIPE)
+            continue
+        name = next(iter(running))
+        said, _ = running.pop(name).communicate()
+        found[name] = json.loads(said) if said else {"seen": {}, "wrong": f"{name} ended without a word"}
+        sys.stderr.write(f"{name} {found[name]['seen']}\n")
+        if not found[name]["wrong"]:
+            shutil.rmtree(folder / name, ignore_errors=True)
+    return {"scenarios": {name: each["seen"] for name, each in found.items()},
+            "wrong": [each["wrong"] for each in found.values() if each["wrong"]]}
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "--one":
+        print(json.dumps(run_one(Path(sys.argv[2]), sys.argv[3]), default=str))
+    else:
+        print(json.dumps(run_all(Path(sys.argv[1]), sys.argv[2:] or list(SCENARIOS)), indent=1))
