@@ -31,6 +31,7 @@ PRIVATE_FILE_MODE = 0o600
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_PASSING_MEND = "raise the limit of open files (ulimit -n) or free memory; trainq goes on by itself"
 
 
 def is_passing(error: BaseException | None) -> bool:
@@ -43,7 +44,8 @@ def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError
     if error.errno in _FULL:
         return StorageFullError(f"no room left while {doing}: {error.strerror}",
                                 mend="free some space (or inodes); trainq goes on by itself")
-    return StorageError(f"{error.strerror or error} while {doing}", mend="look at the disk and its mount")
+    mend = _PASSING_MEND if is_passing(error) else "look at the disk and its mount"
+    return StorageError(f"{error.strerror or error} while {doing}", mend=mend)
 
 
 @contextlib.contextmanager
@@ -192,7 +194,7 @@ def replace_link(link: Path, target: str) -> None:
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the same folder that every reader ignores; it says which process writes it."""
     writer = os.getpid()
-    with _reported(f"naming what is to be {path}"):
+    with _reported(f"naming a file beside {path}"):
         return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{os.urandom(8).hex()}"
 
 

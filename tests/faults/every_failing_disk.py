@@ -302,11 +302,8 @@ def descriptors(site: Site, name: str) -> dict[str, Any]:
     site.wait_trained(1)
     pid = site.running[name].pid
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    pids = [pid, *_children(pid)]
-    for each in pids:
-        # The lowest free number, so that nothing can be opened; less would make poll(2) itself fail (EINVAL).
-        taken = {int(number) for number in os.listdir(f"/proc/{each}/fd")}
-        resource.prlimit(each, resource.RLIMIT_NOFILE, (min(set(range(len(taken) + 1)) - taken), hard))
+    for each in [pid, *_children(pid)]:
+        _leave_no_descriptor(each)
     site.drop("second", 240 if name == "trainer" else 8)
     seen = site.wait(lambda: "oo many open files" in site.detail(name) + site.said(name)
                      and (site.detail(name) or site.ends[-1:]), f"{name} says why")
@@ -317,6 +314,32 @@ def descriptors(site: Site, name: str) -> dict[str, Any]:
             resource.prlimit(each, resource.RLIMIT_NOFILE, (soft, hard))
     site.prove(2)
     return {"said": seen, "busy": busy}
+
+
+def status_descriptors(site: Site) -> dict[str, Any]:
+    """No descriptor is left to the status: it says so, does not spin, and writes its picture again afterwards."""
+    site.make_folders()
+    site.start("broker", "status")
+    site.wait(site.home.status_file.exists, "the picture is there")
+    pid = site.running["status"].pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    _leave_no_descriptor(pid)
+    seen = site.wait(lambda: "oo many open files" in site.detail("status") and site.detail("status"), "it says why")
+    busy = site.busy("status")
+    assert busy < MOST_BUSY, f"the status spins: {busy:.2f} of a processor"
+    inode = site.home.status_file.stat().st_ino
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    site.wait(lambda: site.home.status_file.stat().st_ino != inode and site.detail("status") == "RUNNING: ",
+              "the picture is written again")
+    assert not site.ends
+    return {"said": seen, "busy": busy}
+
+
+def _leave_no_descriptor(pid: int) -> None:
+    """The limit is the lowest free number, so that nothing can be opened; less makes poll(2) itself fail (EINVAL)."""
+    taken = {int(number) for number in os.listdir(f"/proc/{pid}/fd")}
+    lowest = min(set(range(len(taken) + 1)) - taken)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest, resource.prlimit(pid, resource.RLIMIT_NOFILE)[1]))
 
 
 def _children(pid: int) -> list[int]:
@@ -366,6 +389,7 @@ SCENARIOS: dict[str, Callable[[Site], dict[str, Any]]] = {
     "read-only": read_only,
     **{f"armed-{name}": lambda site, name=name: armed(site, name, *DRAWN[name]) for name in DRAWN},
     **{f"descriptors-{name}": lambda site, name=name: descriptors(site, name) for name in DRAWN},
+    "descriptors-status": status_descriptors,
     "connections": connections,
 }
 
