@@ -217,7 +217,8 @@ def sweep_temporaries(*folders: Path) -> list[Path]:
 def list_tree(folder: Path) -> list[Path]:
     """Everything below ``folder`` that is no folder itself, links included; none is followed.
 
-    Unlike ``Path.rglob``, which takes a folder that cannot be listed (no descriptor, a failing disk) for an empty one.
+    Unlike ``Path.rglob``, which takes a folder that cannot be listed for an empty one: without permission, and since
+    Python 3.13 whatever the error (no descriptor, a failing disk).
     """
     with _reported(f"listing {folder}"):
         return _listed(folder)
