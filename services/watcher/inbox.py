@@ -79,14 +79,21 @@ class Refusal:
 
 
 def sweep(home: Home) -> list[Entry]:
-    """Everything in the inbox that is not ignored, sub-folders included; links are never followed."""
+    """Everything in the inbox that is not ignored, sub-folders included; links are never followed.
+
+    Raises:
+        StorageError: the inbox itself cannot be listed.
+    """
     return list(_sweep(home.inbox, "", 0))
 
 
 def _sweep(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
     try:
         found = list(os.scandir(folder))
-    except OSError:
+    except OSError as error:
+        if not prefix or files.is_passing(error):
+            # Nothing would be taken, and nobody would know why.
+            raise files.storage_error(error, f"listing {folder}") from error
         return  # it vanished, or is unreadable for now: the next sweep sees
     for item in found:
         name = prefix + item.name
@@ -222,10 +229,14 @@ def unreported_refusals(home: Home) -> list[Refusal]:
 
 
 def _inside(folder: Path) -> list[Path] | None:
-    """Everything below a folder that is no folder itself; None if it is no folder."""
+    """Everything below a folder that is no folder itself; None if it is no folder.
+
+    Raises:
+        StorageError: it cannot be listed. Who took it for empty would remove it with what is in it.
+    """
     if folder.is_symlink() or not folder.is_dir():
         return None
-    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return files.list_tree(folder)
 
 
 def discard(home: Home, id_: str) -> None:
@@ -265,8 +276,10 @@ def _read_report(home: Home, id_: str) -> dict[str, object] | None:
         return None
     try:
         found = orjson.loads(_report_path(home, id_).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+    except (FileNotFoundError, orjson.JSONDecodeError):
         return None
+    except OSError as error:
+        raise files.storage_error(error, f"reading {_report_path(home, id_)}") from error
     return found if isinstance(found, dict) and {"file", "reason"} <= found.keys() else None
 
 

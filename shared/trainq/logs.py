@@ -61,14 +61,16 @@ class _LogFile(logging.handlers.RotatingFileHandler):
     """A file that may fail: failed lines are counted, and the count is logged once lines are taken again.
 
     A line that failed may still come out of the buffer later, or be lost. The standard handler writes a traceback to
-    stderr for each, which under supervisord fills the same disk.
+    stderr for each, which under supervisord fills the same disk; here the first of many says why, in one line.
     """
 
     _failures = 0
+    _is_said = False
 
     def emit(self, record: logging.LogRecord) -> None:
         before, self._failures = self._failures, 0
         super().emit(record)
+        self._is_said = self._is_said and bool(self._failures)
         if before and not self._failures:
             super().emit(logging.makeLogRecord({
                 "name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log_was_not_writable",
@@ -79,6 +81,10 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
     def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
         self._failures += 1
+        if not self._is_said:
+            self._is_said = True
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
 
 
 class EventLog:
@@ -109,7 +115,9 @@ class EventLog:
 def open_log(service: str, folder: Path, level: str = "info") -> EventLog:
     """Open ``<folder>/<service>.log`` for appending, rotated at 10 MiB, five old files kept."""
     logger = logging.Logger(f"trainq.{service}", level=level.upper())
-    handler = _LogFile(folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
+    # Opened with its first line: a disk that refuses the log keeps no service from starting.
+    handler = _LogFile(folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8",
+                       delay=True)
     handler.setFormatter(JsonLineFormatter(service))
     logger.addHandler(handler)
     return EventLog(logger)
