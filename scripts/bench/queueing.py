@@ -154,6 +154,7 @@ def cli_seconds(servers: Servers, folder: Path, number: int) -> tuple[float, flo
     """Whole processes: ``trainq submit`` of a new file, and the least that asks the floor server once."""
     source = folder / f"cli-{number}.jsonl"
     source.write_text(f'{{"text": "row {number}"}}\n')
+    os.sync()
     # As in an installation, the modules are compiled, whatever this shell says about bytecode.
     environment = {**os.environ, "TRAINQ_HOME": str(servers.home.root), "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

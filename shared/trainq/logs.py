@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,36 @@ class EventLog:
 
     def error(self, event: str, **facts: object) -> None:
         self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)
+
+
+class Limited:
+    """Warnings that somebody outside can cause at will: of each event at most ``burst`` in ``seconds``.
+
+    How many were left out is said with the next one that is written.
+    """
+
+    def __init__(self, log: EventLog, monotonic: Callable[[], float], *, burst: int = 10,
+                 seconds: float = 60.0) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._burst = burst
+        self._seconds = seconds
+        # Event: when its time began, how many were written in it, how many were left out.
+        self._said: dict[str, tuple[float, int, int]] = {}
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Write it, or count it."""
+        now = self._monotonic()
+        began, written, left_out = self._said.get(event, (now, 0, 0))
+        if now - began >= self._seconds:
+            began, written = now, 0
+        if written >= self._burst:
+            self._said[event] = began, written, left_out + 1
+            return
+        if left_out:
+            facts["left_out"] = left_out
+        self._said[event] = began, written + 1, 0
+        self._log.warning(event, **facts)
 
 
 def open_log(service: str, folder: Path, level: str = "info") -> EventLog:

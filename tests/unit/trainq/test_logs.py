@@ -111,3 +111,17 @@ def test_a_name_in_a_log_cannot_speak_to_the_terminal(log: logs.EventLog, tmp_pa
     log.info("claimed", name=name)
     assert (tmp_path / "broker.log").read_text().removesuffix("\n").isprintable()
     assert lines(tmp_path)[0]["name"] == name
+
+
+def test_what_others_cause_at_will_fills_no_log(log: logs.EventLog, tmp_path: Path) -> None:
+    now = [0.0]
+    limited = logs.Limited(log, lambda: now[0], burst=3, seconds=60.0)
+    for number in range(1000):
+        limited.warning("message_refused", number=number)
+    limited.warning("other")
+    now[0] = 61.0
+    limited.warning("message_refused", number=1000)
+    found = [line for line in lines(tmp_path) if line["event"] == "message_refused"]
+    assert [line["number"] for line in found] == [0, 1, 2, 1000]
+    assert found[-1]["left_out"] == 997
+    assert "other" in [line["event"] for line in lines(tmp_path)]
