@@ -300,7 +300,7 @@ by `PYTHONPATH=shared:. .venv/bin/python tests/hostile_inputs.py > docs/bad-inpu
 
 *Trained*: it becomes a job whose good rows are trained. *Rejected*: a job that ends with the reason; its bad rows lie
 in `rejected/`. *Refused*: it never becomes a job; it is moved to `rejected/` beside a report, and `trainq submit` says
-the reason and exits with 65. *Ignored*: it stays where it is. `trainq validate` says the same beforehand.
+the reason and exits with 65. *Ignored*: it stays where it is. What is in a file `trainq validate` says beforehand.
 
 ## What is in the file
 
@@ -318,10 +318,11 @@ One that has vanished before it was taken was never there; named to `trainq subm
 {VANISHED}.
 
 10,000 files at once are taken in turns of 100 (measured: 63 s on two shared cores, 45 MiB in the watcher). A file's
-size costs no memory but 16 bytes for each different row (measured: 2 GB, 119 MiB).
+size costs no memory but 16 bytes for each different row (measured: 2 GB, 119 MiB). A single line may: up to 80 times its
+size while it is parsed, if it is all small objects in one another (16 MiB, the longest that is read: 1.25 GB).
 
-Links are followed where a person names one: `trainq submit` takes what it leads to. What cannot be moved (a path over
-4,095 bytes, a folder of another owner) stays, and `trainq status` says so; it keeps nobody waiting.
+Links are followed where a person names one: `trainq submit` takes what it leads to. What cannot be moved or
+looked at (a path over 4,095 bytes, a folder of another owner or without permissions, more than 16 folders deep) stays, and `trainq status` says so; it keeps nobody waiting.
 
 ## What happens while a file is read
 

@@ -14,11 +14,14 @@ import msgspec
 
 from services.broker import anchoring
 from services.broker.desk import Desk
+from services.broker.memory import MemoryGuard, set_ceiling
+from services.broker.reading import READS
 from services.broker.views import job_of
 from trainq import messages
-from trainq.errors import ProtocolError, StorageFullError, UsageError
+from trainq.errors import BusyError, ProtocolError, StorageFullError, UsageError
 from trainq.ids import new_request_id
 from trainq.journal import Journal, Recorded
+from trainq.logs import Limited
 from trainq.messages import AnyReply, AnyRequest, Heartbeat, Lifecycle, Live, ReplyEnvelope
 from trainq.service import Process
 from trainq.transport import Incoming, Publisher, ReplySocket, new_context
@@ -42,6 +45,9 @@ class Broker:
         self._requests = ReplySocket(self._context, process.home.request_socket)
         self._events = Publisher(self._context, process.home.event_socket)
         process.poller.watch(self._requests)
+        self._memory = MemoryGuard(process.clock.monotonic)
+        self._limited = Limited(process.log, process.clock.monotonic)
+        self._dropped = 0
         self._next_beat = 0.0
         self._awake_at = process.clock.monotonic()
 
@@ -76,6 +82,10 @@ class Broker:
             self._desk.deadlines.forgive(now)
         self._awake_at = now
         incoming = self._requests.drain(DRAIN_LIMIT)
+        if self._requests.dropped > self._dropped:
+            self._limited.warning("messages_dropped", number=self._requests.dropped - self._dropped,
+                                  reason="more frames than any client sends")
+            self._dropped = self._requests.dropped
         if incoming:
             self._serve([(message, self._decode(message)) for message in incoming])
         else:
@@ -97,15 +107,26 @@ class Broker:
             self._process.log.error("journal_full", error=str(error))
             answered = [(*batch[0], messages.refusal(error))]
         for answer in answered:
-            message, payload = answer[0], self._envelope(*answer)
-            if not self._requests.reply(message, payload):
-                self._process.log.warning("reply_dropped", bytes=len(payload))
+            self._reply(*answer)
         # After the replies, which somebody waits for.
         self._publish(recorded)
         for _, request in batch:
             if isinstance(request, Heartbeat):
                 self._events.publish(messages.LIVE_TOPIC + request.service.encode(),
                                      messages.encode(Live(heartbeat=request)))
+
+    def _reply(self, message: Incoming, request: AnyRequest | ProtocolError, reply: AnyReply) -> None:
+        payload = self._envelope(message, request, reply)
+        if not self._memory.allows(len(payload)):
+            if not isinstance(request, READS):
+                # It was done, and is said when it is asked for again.
+                self._limited.warning("reply_dropped", bytes=len(payload), reason="memory")
+                return
+            payload = self._envelope(message, request, messages.refusal(BusyError(
+                "the broker's memory is taken up by replies that nobody reads",
+                mend="ask again in a moment; the same request, or for less at once")))
+        if not self._requests.reply(message, payload):
+            self._limited.warning("reply_dropped", bytes=len(payload), reason="its sender has gone or does not read")
 
     def _decide(self, batch: Sequence[tuple[Incoming, AnyRequest | ProtocolError]]) -> list[_Answer]:
         """All replies of one transaction, in which this runs."""
@@ -163,7 +184,7 @@ class Broker:
         try:
             return messages.decode_request(message.payload)
         except ProtocolError as error:
-            self._process.log.warning("message_refused", error=str(error), bytes=len(message.payload))
+            self._limited.warning("message_refused", error=str(error)[:500], bytes=len(message.payload))
             return error
 
     @staticmethod
@@ -180,6 +201,7 @@ class Broker:
 
 def serve(process: Process) -> None:
     """Run the broker until it is told to stop. A failing disk ends it: what fsync did not confirm is unknown."""
+    set_ceiling()
     broker = Broker(process)
     try:
         broker.start()

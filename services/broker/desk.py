@@ -46,7 +46,7 @@ from trainq.jobs import (
     QueuePaused,
     QueueResumed,
 )
-from trainq.journal import HalfDoneError, JobRow, Journal, JournalFailure, Queries, Recorded
+from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
 from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TaskLease
@@ -116,9 +116,9 @@ class Desk:
         """
         before = len(self._recorded)
         try:
-            with self._journal.undoable():
+            with self._journal.atomic():
                 return self._dispatch(request)
-        except (JournalFailure, HalfDoneError, StorageError, StorageFullError):
+        except (JournalFailure, PartialWriteError, StorageError, StorageFullError):
             raise
         except TrainqError as error:
             if isinstance(error, DamageError):
@@ -223,7 +223,7 @@ class Desk:
         """Each item by itself: what is wrong with one is no other's fault."""
         before = len(self._recorded)
         try:
-            with self._journal.undoable():
+            with self._journal.atomic():
                 return self._admit(item)
         except (StorageError, StorageFullError):
             raise

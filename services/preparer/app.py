@@ -50,8 +50,8 @@ class Preparer:
                 held.acknowledge_cancel()
             elif interrupted.why is Interruption.STOPPING:
                 held.release("the preparer stops")
-        except (StorageError, StorageFullError) as error:
-            # The disk is at fault, not the file: give it back, say so, and come again after a pause.
+        except (OSError, StorageError, StorageFullError) as error:
+            # The machine is at fault, not the file: give it back, say so, and come again after a pause.
             held.release(str(error))
             raise
         except Exception as error:

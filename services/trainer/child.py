@@ -15,7 +15,7 @@ from typing import cast
 import msgspec
 
 from services.trainer import wire
-from services.trainer.forking import Answer, Arguments, Exited, Forked, ForkServerReady
+from services.trainer.forking import Answer, Arguments, CannotFork, Forked, ForkServerReady
 from trainq.errors import ProtocolError
 
 _MAX_ANSWER_BYTES = 4096
@@ -43,12 +43,14 @@ _MAX_STACKS_BYTES = 64 * 1024
 class ChildExited(msgspec.Struct, frozen=True, kw_only=True):
     """The training process has ended; ``how`` says it for people (``signal 9``, ``exit 1``).
 
-    ``own``: by its own doing, and not by a signal from outside.
+    ``own``: by its own doing, and not by a signal from outside. ``machine``: the fault of the machine for which there
+    never was one.
     """
 
     pid: int
     status: int
     how: str
+    machine: str = ""
 
     @property
     def own(self) -> bool:
@@ -66,6 +68,8 @@ class TrainingChild:
         self._channel: wire.Channel | None = None
         self.pid = 0
         self.preload_seconds: float | None = None
+        # Why the fork server ends, as it said itself.
+        self._server_trouble = ""
 
     def descriptors(self) -> list[int]:
         """What a poller should watch now; changes with every start and end."""
@@ -102,6 +106,8 @@ class TrainingChild:
                 ended = ended or ChildExited(pid=self.pid, status=1, how=str(error))
         if ended is not None:
             self._drop_channel()
+            if ended.machine:
+                heard.append(wire.Failed(job="", system=True, code="cannot_start", reason=ended.machine))
             heard.append(ended)
         return heard
 
@@ -151,6 +157,7 @@ class TrainingChild:
         ours.setblocking(False)
         self._control = ours
         self.preload_seconds = None
+        self._server_trouble = ""
 
     def _stop_server(self) -> int:
         status = 0
@@ -177,15 +184,20 @@ class TrainingChild:
                 answer = b""
             if not answer:  # the fork server has died, and its children with it (their death signal)
                 status = self._stop_server()
-                return ended or ChildExited(pid=self.pid, status=status, how=f"the fork server ended: {_how(status)}")
+                return ended or ChildExited(pid=self.pid, status=status, machine=self._server_trouble,
+                                            how=f"the fork server ended: {_how(status)}")
             ended = self._taken(self._decoder.decode(answer)) or ended
         return ended
 
-    def _taken(self, answer: ForkServerReady | Forked | Exited) -> ChildExited | None:
+    def _taken(self, answer: Answer) -> ChildExited | None:
         if isinstance(answer, ForkServerReady):
             self.preload_seconds = answer.seconds
         elif isinstance(answer, Forked):
             self.pid = answer.pid
+        elif isinstance(answer, CannotFork):
+            if not answer.ends:
+                return ChildExited(pid=0, status=1, how="it could not be forked", machine=answer.reason)
+            self._server_trouble = answer.reason
         elif answer.pid == self.pid:
             return ChildExited(pid=answer.pid, status=answer.status, how=_how(answer.status))
         return None

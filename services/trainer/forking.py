@@ -42,4 +42,14 @@ class Exited(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=Tr
     status: int
 
 
-Answer = ForkServerReady | Forked | Exited
+class CannotFork(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):
+    """No training process could be made, by the machine's fault: no descriptor, no memory, a disk that is not read.
+
+    ``ends``: the fork server ends for it.
+    """
+
+    reason: str
+    ends: bool = False
+
+
+Answer = ForkServerReady | Forked | Exited | CannotFork

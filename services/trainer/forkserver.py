@@ -11,6 +11,7 @@ never initialises CUDA (a forked child could not use it any more).
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -25,7 +26,7 @@ from typing import NoReturn
 
 import msgspec
 
-from services.trainer.forking import Answer, Arguments, Exited, Forked, ForkServerReady
+from services.trainer.forking import Answer, Arguments, CannotFork, Exited, Forked, ForkServerReady
 
 # Not imported above: the death signal comes before the seconds that it takes.
 _TRAINING_PROCESS = "services.trainer.training_process"
@@ -68,10 +69,18 @@ def _obey(control: socket.socket) -> bool:
     descriptors = array.array("i")
     for _, _, content in ancillary:
         descriptors.frombytes(content[:len(content) - len(content) % descriptors.itemsize])
+    if not descriptors:  # the kernel drops what there is no number for (recvmsg(2), MSG_CTRUNC)
+        _answer(control, CannotFork(reason="no file descriptor is left for its channel"))
+        return True
     arguments = msgspec.msgpack.decode(command, type=Arguments)
     channel = socket.socket(fileno=descriptors[0])
     parent = os.getpid()
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError as error:
+        channel.close()
+        _answer(control, CannotFork(reason=str(error)))
+        return True
     if pid == 0:
         _become_training_process(channel, arguments, control, parent)
     channel.close()
@@ -93,9 +102,11 @@ def _become_training_process(channel: socket.socket, arguments: Arguments, contr
         control.close()
         status = importlib.import_module(_TRAINING_PROCESS).main(channel, arguments)
     except BaseException:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # its log lies on a disk, too
+            traceback.print_exc()
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
         os._exit(status)
 
 
@@ -123,7 +134,12 @@ def main() -> None:
     started = time.monotonic()
     control = socket.socket(fileno=int(sys.argv[1]))
     # This is the preloading: torch and all that a training process uses come in with it.
-    importlib.import_module(_TRAINING_PROCESS)
+    try:
+        importlib.import_module(_TRAINING_PROCESS)
+    except (OSError, ImportError) as error:
+        # Also a library that the linker cannot open is an ImportError.
+        _answer(control, CannotFork(reason=str(error)[:2048], ends=True))
+        raise
     # What is here now is left alone by the children's garbage collectors, so that its pages stay shared.
     gc.freeze()
     _answer(control, ForkServerReady(seconds=round(time.monotonic() - started, 3)))

@@ -13,7 +13,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections import deque
@@ -23,7 +22,7 @@ import msgspec
 
 from services.trainer import surroundings, wire
 from services.trainer.forking import Arguments
-from trainq import checkpoints, crashpoints, files
+from trainq import checkpoints, crashpoints, diskfaults, files
 from trainq.checkpoints import Cursor
 from trainq.config import Home
 from trainq.errors import (
@@ -69,6 +68,7 @@ def main(end: socket.socket, arguments: Arguments) -> int:
     try:
         surroundings.redirect_output(Path(arguments.log))
         crashpoints.arm_from_environment(os.environ, "training")
+        diskfaults.arm_from_environment(os.environ)
         surroundings.dump_stacks_on_signal(arguments.stacks)
         TrainingProcess(channel, Home(Path(arguments.home)), arguments).serve()
         code = 0
@@ -156,7 +156,7 @@ class TrainingProcess:
         newer = checkpoints.list_generations(folder)[:len(reasons)]
         now = {}
         for path, reason in zip(newer, reasons, strict=True):
-            sys.stderr.write(f"set aside: {reason}\n")
+            surroundings.note(f"set aside: {reason}\n")
             now[checkpoints.set_aside(path)] = str(reason)[:4096]
         return [DamagedGeneration(generation=name.generation, name=path.name,
                                   reason=now.get(path, "it was set aside before")[:_MAX_REASON_CHARACTERS])
@@ -219,8 +219,8 @@ class TrainingProcess:
     def _fail(self, job: str, error: Exception) -> None:
         """Say it, and forget whatever the failed step did to the model in memory."""
         failure = _failure(job, error)
-        sys.stderr.write(failure.traceback)
         self._channel.send(failure)
+        surroundings.note(failure.traceback)
         if _needs_new_process(error):
             raise error
         assert self._line.head is not None

@@ -216,7 +216,8 @@ class Channel:
         Raises:
             ProtocolError: a frame is too large or no message; the other end is no training process of ours.
         """
-        while not self.closed:
+        # So much and no more at once: who says it without end is judged by its first frames.
+        while not self.closed and len(self._received) <= MAX_FRAME_BYTES + _READ_BYTES:
             try:
                 read = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
@@ -237,6 +238,7 @@ class Channel:
             del self._received[:_LENGTH.size + length]
             try:
                 messages.append(self._decoder.decode(body))
-            except (msgspec.MsgspecError, ValueError) as error:
+            # RecursionError and MemoryError: nesting bombs, and headers that claim more than there can be.
+            except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
                 raise ProtocolError(f"not a message of the training process: {error}") from error
         return messages

@@ -79,25 +79,41 @@ class Refusal:
 
 
 def sweep(home: Home) -> list[Entry]:
-    """Everything in the inbox that is not ignored, sub-folders included; links are never followed."""
+    """Everything in the inbox that is not ignored, sub-folders included; links are never followed.
+
+    Raises:
+        StorageError: the inbox itself cannot be listed.
+    """
     return list(_sweep(home.inbox, "", 0))
 
 
 def _sweep(folder: Path, prefix: str, depth: int) -> Iterator[Entry]:
     try:
         found = list(os.scandir(folder))
-    except OSError:
-        return  # it vanished, or is unreadable for now: the next sweep sees
+    except OSError as error:
+        if not prefix or files.is_passing(error):
+            # Nothing would be taken, and nobody would know why.
+            raise files.storage_error(error, f"listing {folder}") from error
+        if error.errno != errno.ENOENT:  # it vanished
+            yield Entry(name=prefix.rstrip("/"), kind=EntryKind.UNREACHABLE)
+        return
     for item in found:
         name = prefix + item.name
         if is_ignored(name):
             continue
-        with contextlib.suppress(OSError):  # it vanished, or its path is over PATH_MAX and nobody can name it
-            if item.is_dir(follow_symlinks=False):
-                if depth < MAX_DEPTH:
-                    yield from _sweep(Path(item.path), f"{name}/", depth + 1)
-            else:
-                yield _entry(name, item.stat(follow_symlinks=False))
+        try:
+            is_folder, found_now = item.is_dir(follow_symlinks=False), item.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # it vanished
+        except OSError:
+            yield Entry(name=name, kind=EntryKind.UNREACHABLE)
+            continue
+        if not is_folder:
+            yield _entry(name, found_now)
+        elif depth < MAX_DEPTH:
+            yield from _sweep(Path(item.path), f"{name}/", depth + 1)
+        else:
+            yield Entry(name=name, kind=EntryKind.UNREACHABLE)
 
 
 def _entry(name: str, found: os.stat_result) -> Entry:
@@ -132,6 +148,8 @@ def claim(home: Home, entry: Entry) -> Claim | None:
     Raises:
         CannotClaimError: it cannot be renamed. Nothing of the attempt is left.
     """
+    if entry.kind is EntryKind.UNREACHABLE:
+        raise CannotClaimError(_why_unreachable(home.inbox / entry.name))
     id_ = new_request_id()
     source, target = home.inbox / entry.name, home.claimed / id_ / entry.name
     try:
@@ -144,6 +162,14 @@ def claim(home: Home, entry: Entry) -> Claim | None:
         cause = error if isinstance(error, OSError) else error.__cause__
         raise CannotClaimError((cause.strerror if isinstance(cause, OSError) else None) or str(error)) from error
     return Claim(id=id_, name=entry.name, path=target)
+
+
+def _why_unreachable(path: Path) -> str:
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        return f"what is in it cannot be listed: {error.strerror}"
+    return f"it lies more than {MAX_DEPTH} folders deep"
 
 
 def reclaim(home: Home, claimed: Claim) -> Claim:
@@ -222,10 +248,14 @@ def unreported_refusals(home: Home) -> list[Refusal]:
 
 
 def _inside(folder: Path) -> list[Path] | None:
-    """Everything below a folder that is no folder itself; None if it is no folder."""
+    """Everything below a folder that is no folder itself; None if it is no folder.
+
+    Raises:
+        StorageError: it cannot be listed. Who took it for empty would remove it with what is in it.
+    """
     if folder.is_symlink() or not folder.is_dir():
         return None
-    return [path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return files.list_tree(folder)
 
 
 def discard(home: Home, id_: str) -> None:
@@ -265,8 +295,10 @@ def _read_report(home: Home, id_: str) -> dict[str, object] | None:
         return None
     try:
         found = orjson.loads(_report_path(home, id_).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
+    except (FileNotFoundError, orjson.JSONDecodeError):
         return None
+    except OSError as error:
+        raise files.storage_error(error, f"reading {_report_path(home, id_)}") from error
     return found if isinstance(found, dict) and {"file", "reason"} <= found.keys() else None
 
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".jsonl.zst", ".ndjson.gz", ".ndjson.zst")
+from trainq.suffixes import DATA_SUFFIXES, is_data_name
+
 UNFINISHED_SUFFIXES = (".part", ".tmp", ".partial", ".crdownload", ".filepart", ".swp", "~")
 
 
@@ -22,6 +23,8 @@ class EntryKind(StrEnum):
     SYMLINK = "symbolic link"
     FOLDER = "folder"
     SPECIAL = "FIFO, socket or device"
+    # A folder that cannot be listed, or a name that cannot be looked at: it stays, and the status says so.
+    UNREACHABLE = "unreachable"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +48,8 @@ def refusal(entry: Entry) -> str | None:
     """Why this name can never be accepted, or None."""
     if entry.kind is not EntryKind.FILE:
         return f"it is a {entry.kind.value}, not a file; copy the content itself into the inbox"
-    if not entry.name.lower().endswith(SUFFIXES):
-        return f"its ending is none of {', '.join(SUFFIXES)}; trainq reads JSON lines"
+    if not is_data_name(entry.name):
+        return f"its ending is none of {', '.join(DATA_SUFFIXES)}; trainq reads JSON lines"
     return None
 
 

@@ -16,7 +16,7 @@ import msgspec
 
 from trainq import messages, transport
 from trainq.config import Home
-from trainq.errors import BrokerUnavailableError, ProtocolError
+from trainq.errors import BrokerUnavailableError, BusyError, ProtocolError
 from trainq.messages import AnyReply, AnyRequest, ReplyEnvelope
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
@@ -65,6 +65,7 @@ class BrokerClient:
         payload = messages.encode(request)
         started = self._monotonic()
         resend_at, pause = started, RESEND_SECONDS
+        busy: messages.Refused | None = None
         while (now := self._monotonic()) < started + timeout_seconds:
             if now >= resend_at:
                 # On the same connection: a late reply to an earlier copy still finds its way.
@@ -73,8 +74,14 @@ class BrokerClient:
                 messages.expect_replies()
             self._poller.wait(min(resend_at, started + timeout_seconds) - now)
             self._collect()
-            if request.request_id in self._aside:
-                return self._checked(self._aside.pop(request.request_id), expect)
+            reply = self._aside.pop(request.request_id, None)
+            if isinstance(reply, messages.Refused) and reply.code == BusyError.code:
+                # Asked again by this loop, until the time is up.
+                busy = reply
+            elif reply is not None:
+                return self._checked(reply, expect)
+        if busy is not None:
+            messages.raise_refusal(busy)
         raise BrokerUnavailableError(
             f"the broker of {self._home.root} did not answer within {timeout_seconds:g} s",
             mend="is it running? supervisorctl status; the same command may be given again")

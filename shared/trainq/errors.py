@@ -174,6 +174,13 @@ class ProtocolError(TrainqError):
     code = "protocol"
 
 
+class BusyError(TrainqError):
+    """It cannot be answered just now, for nobody's fault who asks; asking again helps."""
+
+    exit_code = 75
+    code = "busy"
+
+
 class TransitionError(TrainqError):
     """The state table has no entry for this event; nothing was changed."""
 

@@ -31,6 +31,7 @@ PRIVATE_FILE_MODE = 0o600
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PASSING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+_PASSING_MEND = "raise the limit of open files (ulimit -n) or free memory; trainq goes on by itself"
 
 
 def is_passing(error: BaseException | None) -> bool:
@@ -43,7 +44,8 @@ def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError
     if error.errno in _FULL:
         return StorageFullError(f"no room left while {doing}: {error.strerror}",
                                 mend="free some space (or inodes); trainq goes on by itself")
-    return StorageError(f"{error.strerror or error} while {doing}", mend="look at the disk and its mount")
+    mend = _PASSING_MEND if is_passing(error) else "look at the disk and its mount"
+    return StorageError(f"{error.strerror or error} while {doing}", mend=mend)
 
 
 @contextlib.contextmanager
@@ -192,7 +194,8 @@ def replace_link(link: Path, target: str) -> None:
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the same folder that every reader ignores; it says which process writes it."""
     writer = os.getpid()
-    return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{os.urandom(8).hex()}"
+    with _reported(f"naming a file beside {path}"):
+        return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{os.urandom(8).hex()}"
 
 
 def sweep_temporaries(*folders: Path) -> list[Path]:
@@ -200,14 +203,35 @@ def sweep_temporaries(*folders: Path) -> list[Path]:
 
     So several processes may write, and sweep, in one folder. Each sweeps at its start where it writes.
     """
-    swept = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()
-             if entry.name.startswith(TEMPORARY_PREFIX) and not _has_writer(entry.name)]
-    for entry in swept:
-        if entry.is_dir() and not entry.is_symlink():
-            _remove_tree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
+    with _reported(f"sweeping {', '.join(map(str, folders))}"):
+        swept = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()
+                 if entry.name.startswith(TEMPORARY_PREFIX) and not _has_writer(entry.name)]
+        for entry in swept:
+            if entry.is_dir() and not entry.is_symlink():
+                _remove_tree(entry, ignore_errors=True)
+            else:
+                entry.unlink(missing_ok=True)
     return swept
+
+
+def list_tree(folder: Path) -> list[Path]:
+    """Everything below ``folder`` that is no folder itself, links included; none is followed.
+
+    Unlike ``Path.rglob``, which takes a folder that cannot be listed for an empty one: without permission, and since
+    Python 3.13 whatever the error (no descriptor, a failing disk).
+    """
+    with _reported(f"listing {folder}"):
+        return _listed(folder)
+
+
+def _listed(folder: Path) -> list[Path]:
+    found: list[Path] = []
+    with os.scandir(folder) as entries:
+        inside = list(entries)
+    for entry in inside:
+        path = Path(entry.path)
+        found += _listed(path) if entry.is_dir(follow_symlinks=False) else [path]
+    return found
 
 
 def _has_writer(name: str) -> bool:

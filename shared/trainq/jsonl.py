@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
 from trainq import files
 from trainq.errors import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 MAX_LINE_BYTES = 16 * 1024 * 1024
 KEPT_BYTES = 64 * 1024
 BLOCK_BYTES = 1 << 20
+_BUFFER_BYTES = 1 << 17
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -62,15 +67,23 @@ def read_lines(path: Path, on_bytes: Callable[[int], None]) -> Iterator[Line]:
     """Every line of ``path`` that is not blank, in order.
 
     A byte order mark at the start and CRLF line ends are tolerated. ``on_bytes`` gets the number of bytes of the file
-    read so far, about once a MiB of content; what it raises ends the reading.
+    read so far, about once a MiB of the file and at its end; what it raises ends the reading.
 
     Raises:
         InputError: the file has no rows, is UTF-16 or of another kind, or its compression is damaged or cut short.
             The lines before the damage have been given out by then.
         StorageError: the file cannot be opened or read, which is not its content's fault.
     """
-    empty = True
-    for line in _split(_blocks(path, on_bytes)):
+    empty, last = True, 0
+    lines = _split(_blocks(path, on_bytes))
+    while True:
+        try:
+            line = next(lines, None)
+        except InputError as error:
+            raise InputError(error.reason, file=str(path), line=last + 1, mend=error.mend) from error
+        if line is None:
+            break
+        last = line.number
         if line.number == 1:
             _check_kind(path, line)
             line = Line(1, line.content.removeprefix(_BYTE_ORDER_MARK), line.size_bytes)
@@ -90,8 +103,8 @@ def _check_kind(path: Path, first: Line) -> None:
 def _split(blocks: Iterator[bytes]) -> Iterator[Line]:
     number, pieces, size_bytes = 1, list[bytes](), 0
     for block in blocks:
-        if not size_bytes and block.count(b"\n") == len(block):
-            number += len(block)  # nothing but blank lines, as a bomb has them: a thousand times as fast
+        if not size_bytes and block.endswith(b"\n") and not block.strip():
+            number += block.count(b"\n")  # nothing but blank lines, as a bomb has them: a thousand times as fast
             continue
         *ended, rest = block.split(b"\n")
         for piece in ended:
@@ -118,8 +131,8 @@ def _blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
     """The decompressed content; errors of the compression become :class:`InputError`, those of the disk do not."""
     with contextlib.ExitStack() as stack:
         try:
-            stream = stack.enter_context(path.open("rb"))
-            blocks = _decompressed(stream)
+            raw = stack.enter_context(path.open("rb", buffering=0))
+            blocks = _decompressed(io.BufferedReader(_Watched(raw, on_bytes), _BUFFER_BYTES))
         except OSError as error:
             raise files.storage_error(error, f"opening {path}") from error
         while True:
@@ -132,26 +145,51 @@ def _blocks(path: Path, on_bytes: Callable[[int], None]) -> Iterator[bytes]:
                 raise files.storage_error(error, f"reading {path}") from error
             if not block:
                 return
-            on_bytes(stream.tell())
             yield block
 
 
-def _decompressed(stream: BinaryIO) -> Iterator[bytes]:
-    magic = stream.read(4)
-    stream.seek(0)
+class _Watched(io.RawIOBase):
+    """A file that says how far it is read, about once a MiB: also where nothing comes out of what is read."""
+
+    def __init__(self, raw: io.FileIO, on_bytes: Callable[[int], None]) -> None:
+        self._raw = raw
+        self._on_bytes = on_bytes
+        self._said = self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        size_bytes = self._raw.readinto(buffer)
+        self._position += size_bytes
+        if self._position - self._said >= BLOCK_BYTES or not size_bytes:
+            self._said = self._position
+            self._on_bytes(self._position)
+        return size_bytes
+
+
+def _decompressed(stream: io.BufferedReader) -> Iterator[bytes]:
+    magic = stream.peek(4)[:4]
     if magic.startswith(_GZIP_MAGIC):
-        return _pieces(gzip.GzipFile(fileobj=stream, mode="rb"), BLOCK_BYTES)
+        return _gunzip(stream)
     if magic == _ZSTD_MAGIC or magic[1:] == _ZSTD_SKIPPABLE:
         return _unzstd(stream)
     return _pieces(stream, BLOCK_BYTES)
 
 
-def _pieces(stream: BinaryIO | gzip.GzipFile, size_bytes: int) -> Iterator[bytes]:
+def _pieces(stream: io.BufferedReader, size_bytes: int) -> Iterator[bytes]:
     while piece := stream.read(size_bytes):
         yield piece
 
 
-def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
+def _gunzip(stream: io.BufferedReader) -> Iterator[bytes]:
+    """Piece by piece, so that what comes before damage comes out."""
+    with gzip.GzipFile(fileobj=stream, mode="rb") as unzipped:
+        while piece := unzipped.read1(BLOCK_BYTES):
+            yield piece
+
+
+def _unzstd(stream: io.BufferedReader) -> Iterator[bytes]:
     """All frames, one behind the other.
 
     The library's own stream reader is no use here: it takes the end of the file in the middle of a frame for the end
@@ -162,16 +200,22 @@ def _unzstd(stream: BinaryIO) -> Iterator[bytes]:
     whole, collected, collected_bytes = True, list[bytes](), 0
     for piece in _pieces(stream, _ZSTD_PIECE_BYTES):
         while piece:
-            content = frame.decompress(piece)
-            collected.append(content)
-            collected_bytes += len(content)
+            try:
+                content = frame.decompress(piece)
+            except zstandard.ZstdError:
+                if collected:
+                    yield b"".join(collected)
+                raise
+            if content:
+                collected.append(content)
+                collected_bytes += len(content)
             whole, piece = frame.eof, frame.unused_data
             if frame.eof:
                 frame = decompressor.decompressobj()
         if collected_bytes >= BLOCK_BYTES:
             yield b"".join(collected)
             collected, collected_bytes = [], 0
+    if collected:
+        yield b"".join(collected)
     if not whole:
         raise EOFError("the last frame has no end")
-    if collected_bytes:
-        yield b"".join(collected)

@@ -12,6 +12,7 @@ import logging
 import logging.handlers
 import sys
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,16 @@ class _LogFile(logging.handlers.RotatingFileHandler):
     """A file that may fail: failed lines are counted, and the count is logged once lines are taken again.
 
     A line that failed may still come out of the buffer later, or be lost. The standard handler writes a traceback to
-    stderr for each, which under supervisord fills the same disk.
+    stderr for each, which under supervisord fills the same disk; here the first of many says why, in one line.
     """
 
     _failures = 0
+    _is_said = False
 
     def emit(self, record: logging.LogRecord) -> None:
         before, self._failures = self._failures, 0
         super().emit(record)
+        self._is_said = self._is_said and bool(self._failures)
         if before and not self._failures:
             super().emit(logging.makeLogRecord({
                 "name": record.name, "levelno": logging.WARNING, "levelname": "WARNING", "msg": "log_was_not_writable",
@@ -79,6 +82,10 @@ class _LogFile(logging.handlers.RotatingFileHandler):
 
     def handleError(self, _record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
         self._failures += 1
+        if not self._is_said:
+            self._is_said = True
+            with contextlib.suppress(OSError):
+                sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
 
 
 class EventLog:
@@ -106,10 +113,42 @@ class EventLog:
         self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)
 
 
+class Limited:
+    """Warnings that somebody outside can cause at will: of each event at most ``burst`` in ``seconds``.
+
+    How many were left out is said with the next one that is written.
+    """
+
+    def __init__(self, log: EventLog, monotonic: Callable[[], float], *, burst: int = 10,
+                 seconds: float = 60.0) -> None:
+        self._log = log
+        self._monotonic = monotonic
+        self._burst = burst
+        self._seconds = seconds
+        # Event: when its time began, how many were written in it, how many were left out.
+        self._said: dict[str, tuple[float, int, int]] = {}
+
+    def warning(self, event: str, **facts: object) -> None:
+        """Write it, or count it."""
+        now = self._monotonic()
+        began, written, left_out = self._said.get(event, (now, 0, 0))
+        if now - began >= self._seconds:
+            began, written = now, 0
+        if written >= self._burst:
+            self._said[event] = began, written, left_out + 1
+            return
+        if left_out:
+            facts["left_out"] = left_out
+        self._said[event] = began, written + 1, 0
+        self._log.warning(event, **facts)
+
+
 def open_log(service: str, folder: Path, level: str = "info") -> EventLog:
     """Open ``<folder>/<service>.log`` for appending, rotated at 10 MiB, five old files kept."""
     logger = logging.Logger(f"trainq.{service}", level=level.upper())
-    handler = _LogFile(folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
+    # Opened with its first line: a disk that refuses the log keeps no service from starting.
+    handler = _LogFile(folder / f"{service}.log", maxBytes=MAX_FILE_BYTES, backupCount=KEPT_FILES, encoding="utf-8",
+                       delay=True)
     handler.setFormatter(JsonLineFormatter(service))
     logger.addHandler(handler)
     return EventLog(logger)

@@ -63,7 +63,7 @@ def seal(folder: Path, kind: str, facts: dict[str, Any]) -> Manifest:
     """Write ``manifest.json`` over all files that now lie in ``folder`` (call it inside ``publish_directory``)."""
     records = {
         entry.relative_to(folder).as_posix(): FileRecord(blake3=digest_file(entry), size_bytes=entry.stat().st_size)
-        for entry in sorted(folder.rglob("*"))
+        for entry in sorted(files.list_tree(folder))
         if entry.is_file()
     }
     return write(folder, kind, records, facts)
@@ -118,7 +118,7 @@ def verify(folder: Path, kind: str) -> Manifest:
         StorageError: something could not be read at all, which proves nothing.
     """
     manifest = read(folder, kind)
-    present = {entry.relative_to(folder).as_posix() for entry in folder.rglob("*") if entry.is_file()}
+    present = {entry.relative_to(folder).as_posix() for entry in files.list_tree(folder) if entry.is_file()}
     for extra in sorted(present - manifest.files.keys() - {MANIFEST_NAME}):
         raise DamageError(str(folder / extra), "the manifest does not name it")
     for name, record in manifest.files.items():

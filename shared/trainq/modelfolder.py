@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import orjson
 
-from trainq import builtin
+from trainq import builtin, files
 from trainq.errors import InputError
 
 
@@ -20,6 +21,7 @@ def context_tokens(folder: Path) -> int:
 
     Raises:
         InputError: the folder has no readable ``config.json`` that says it.
+        StorageError: the machine did not let it be read.
     """
     if folder == builtin.folder():
         return builtin.CONTEXT_TOKENS
@@ -27,6 +29,8 @@ def context_tokens(folder: Path) -> int:
     try:
         found = orjson.loads(path.read_bytes())["max_position_embeddings"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and (files.is_passing(error) or error.errno == errno.EIO):
+            raise files.storage_error(error, f"reading {path}") from error
         raise InputError(f"the model's context is not known: {error!r}", file=str(path),
                          field="max_position_embeddings", mend="check [model] path") from error
     if type(found) is not int or found < 1:  # JSON's true is an int in Python

@@ -60,8 +60,11 @@ class ChatTemplate:
         except jinja2.TemplateError as error:
             raise InputError(f"it is no chat template: {error}", field="chat_template", mend=_MEND) from error
 
-    def render(self, messages: Sequence[Message]) -> Rendered:
-        """Render a chat and find its answers.
+    def render(self, messages: Sequence[Message], most_characters: int | None = None) -> Rendered:
+        """Render a chat and find its answers: those that begin within ``most_characters``, if that is given.
+
+        (A template without blocks is rendered twice for each answer, which a chat of thousands of turns that is cut or
+        dropped all the same need not pay.)
 
         Raises:
             InputError: the template refuses the chat or fails on it, or it tells answers apart in no way known here.
@@ -69,7 +72,7 @@ class ChatTemplate:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         if self._has_blocks:
             return _without_marks(self._text(turns))
-        return self._by_prefixes(turns)
+        return self._by_prefixes(turns, most_characters)
 
     def prompt(self, messages: Sequence[Message]) -> str:
         """The text that asks for the next answer: the chat, and what opens an assistant's turn.
@@ -80,13 +83,15 @@ class ChatTemplate:
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return _without_marks(self._text(turns, prompt=True)).text
 
-    def _by_prefixes(self, turns: list[dict[str, str]]) -> Rendered:
+    def _by_prefixes(self, turns: list[dict[str, str]], most_characters: int | None) -> Rendered:
         whole = self._text(turns)
         answers = []
         for position, turn in enumerate(turns):
             if turn["role"] != "assistant":
                 continue
             before = self._text(turns[:position], prompt=True)
+            if most_characters is not None and len(before) > most_characters:
+                break
             through = self._text(turns[:position + 1])
             if not through.startswith(before) or not whole.startswith(through):
                 raise InputError("the chat template has no {% generation %} blocks, and what stands before an answer "

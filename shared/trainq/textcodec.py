@@ -122,8 +122,8 @@ class TextCodec:
         many characters are encoded that the first ``context_tokens`` tokens come out, which bounds time and memory
         (a tokenizer takes about 200 bytes of memory for each token).
         """
-        rendered = [self._rendered(sample) for sample in samples]
         most_characters = (context_tokens + 1) * self._token_characters
+        rendered = [self._rendered(sample, most_characters) for sample in samples]
         rows: list[EncodedRow | InputError | None] = [row if isinstance(row, InputError) else None for row in rendered]
         plain = [(index, row) for index, row in enumerate(rendered)
                  if not isinstance(row, InputError) and _OPEN not in row.text]
@@ -166,12 +166,12 @@ class TextCodec:
         return [Message(message.role, self._guarded.sub(f"{_OPEN}\\g<0>{_CLOSE}", message.content))
                 for message in messages]
 
-    def _rendered(self, sample: Sample) -> Rendered | InputError:
+    def _rendered(self, sample: Sample, most_characters: int) -> Rendered | InputError:
         if not isinstance(sample, ChatSample):
             text = self._guarded.sub(f"{_OPEN}\\g<0>{_CLOSE}", sample.text)
             return Rendered(text, ((0, len(text)),))
         try:
-            return self._chat_template().render(self._guard(sample.messages))
+            return self._chat_template().render(self._guard(sample.messages), most_characters)
         except InputError as error:
             return error
 

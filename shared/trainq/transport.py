@@ -17,6 +17,11 @@ import zmq
 
 MAX_FRAME_BYTES = 4 * 1024 * 1024
 HIGH_WATER_MARK = 1000
+# What a sender may have in the broker's memory before it is read: this many messages, each of MAX_FRAME_BYTES at most.
+# The rest waits at its side.
+REQUESTS_HIGH_WATER_MARK = 64
+# What is taken out of the queues at once; one message more may come.
+MAX_DRAIN_BYTES = 16 * 1024 * 1024
 RECONNECT_MILLISECONDS = 20
 MAX_RECONNECT_MILLISECONDS = 500
 # As plain numbers: pyzmq's flags are enums, and to combine two of them costs as much as to send a frame.
@@ -93,14 +98,23 @@ class ReplySocket(Endpoint):
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A client that comes back under its identity replaces its dead connection.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
+        self._socket.setsockopt(zmq.RCVHWM, REQUESTS_HIGH_WATER_MARK)
+        # Messages of more frames than any client sends, since the start.
+        self.dropped = 0
         self._socket.bind(_address(path))
 
     def drain(self, limit: int) -> list[Incoming]:
         """Up to ``limit`` requests that have come; those of more frames than any client sends are dropped."""
         found: list[Incoming] = []
+        size_bytes = 0
         for frames in _received(self._socket, limit):
             if 2 <= len(frames) <= _MAX_FRAMES:
                 found.append(Incoming(tuple(frames[:-1]), frames[-1]))
+                size_bytes += len(frames[-1])
+            else:
+                self.dropped += 1
+            if size_bytes > MAX_DRAIN_BYTES:
+                break
         return found
 
     def reply(self, incoming: Incoming, payload: bytes) -> bool:

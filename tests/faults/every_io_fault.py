@@ -15,14 +15,20 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+import torch
+
 from services.watcher import inbox
-from trainq import builtin, diskfaults, files, ingest, jobs
+from tests.unit.trainq.ml.tiny import SETTINGS, job_over, save_model, start, train
+from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs
 from trainq.config import DataSettings, Home
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
 from trainq.journal.proving import prove
+from trainq.ml import checkpointing, determinism, model
+from trainq.ml.training import Job
 from trainq.preparing import Prepared, prepare
-from trainq.shards import Shard
+from trainq.shards import Shard, ShardWriter
 from trainq.textcodec import TextCodec
 
 CONTENT = b'{"text": "abc"}\n' * 2000
@@ -146,10 +152,7 @@ class Append(Act):
 
     def _append(self, journal: Journal, number: int) -> None:
         with journal.transaction():
-            journal.append(jobs.JobSubmitted(
-                job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=f"{number}.jsonl",
-                request_id=f"r{number}", request_digest="0" * 64, digest=f"{number:064x}", size_bytes=1,
-                priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE, spec={}), 1.0)
+            journal.append(submitted(number), 1.0)
         self.acknowledged = number
 
     def _is_whole(self, least: int) -> bool:
@@ -166,7 +169,87 @@ class Append(Act):
         return not self.home.journal.exists() or self._is_whole(self.acknowledged)
 
 
-ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append)
+class Write(Append):
+    """As the broker writes: requests that are each done whole, so many that SQLite writes before the commit.
+
+    What fails then must end the transaction; it must not be taken for a request that is to be done again.
+    """
+
+    def _append(self, journal: Journal, number: int) -> None:
+        journal.connection.execute("PRAGMA cache_size=4").fetchall()
+
+        def work() -> None:
+            for request in range(number, EVENTS + 1):
+                with journal.atomic():
+                    journal.append(submitted(request, spec={"much": "x" * 9000}), 1.0)
+
+        if journal.head_seq == number - 1:
+            journal.write(work)
+            self.acknowledged = EVENTS
+
+
+def submitted(number: int, spec: dict[str, str] | None = None) -> jobs.JobSubmitted:
+    return jobs.JobSubmitted(
+        job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=f"{number}.jsonl",
+        request_id=f"r{number}", request_digest="0" * 64, digest=f"{number:064x}", size_bytes=1,
+        priority=jobs.Priority.NORMAL, origin=jobs.Origin.PEOPLE, spec=spec or {})
+
+
+class Train(Act):
+    """A training process's work: the head restored, two jobs' steps trained, with metrics, ledger and generations."""
+
+    def begin(self) -> None:
+        shutil.copytree(self.home.root.parent / "trained", self.home.root, symlinks=True)
+
+    def do(self) -> None:
+        files.sweep_temporaries(self.home.checkpoints, self.home.root)
+        found, damaged = checkpoints.newest_verified(self.home.checkpoints)
+        assert found is not None
+        assert not damaged, damaged
+        train(checkpointing.restore(found), make_job(self.home.root.parent), self.home)
+        found, _ = checkpoints.newest_verified(self.home.checkpoints)
+        assert found is not None
+        checkpointing.point_current_at(self.home, found.facts)
+
+    def holds(self) -> bool:
+        found, damaged = checkpoints.newest_verified(self.home.checkpoints)
+        assert found is not None
+        steps = len((self.home.metrics / "job-1").with_suffix(".jsonl").read_bytes().splitlines())
+        return (not damaged and found.facts.cursor.done and steps == found.facts.cursor.steps_planned
+                and self.home.current.resolve() == found.path.resolve())
+
+    def is_acknowledged_kept(self) -> bool:
+        """What was published verifies, and it is the head."""
+        found, damaged = checkpoints.newest_verified(self.home.checkpoints)
+        return found is not None and not damaged
+
+
+def make_job(folder: Path) -> Job:
+    """Four steps with a generation each, over a shard that is made once."""
+    path = folder / "job-1"
+    if not path.exists():
+        with files.publish_directory(path) as made, ShardWriter(made, key="job-1", context_tokens=64) as writer:
+            for row, length in enumerate((5, 9, 3, 12)):
+                writer.append([(row * 31 + at * at * 7) % 262 for at in range(length)],
+                              [at > 0 for at in range(length)], bytes([row]) * 32, row + 1)
+            writer.seal(b"{}")
+    return job_over(path, "job-1", msgspec.structs.replace(SETTINGS, checkpoint_steps=2))
+
+
+def make_trained(folder: Path) -> None:
+    """The home that each :class:`Train` begins with: its line has its first generation."""
+    torch.set_num_threads(1)
+    model.silence_libraries()
+    determinism.enforce()
+    save_model(folder / "model")
+    home = Home(folder / "trained")
+    for each in home.folders():
+        files.make_directory(each)
+    start(folder / "model", home)
+    make_job(folder)
+
+
+ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append, Write, Train)
 
 
 def in_a_fork(work: Callable[[], None]) -> bool:
@@ -217,6 +300,7 @@ def under_a_fault(act: Act, error: str, at: int, *, for_ever: bool) -> None:
 
 def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
     codec = TextCodec.load(builtin.folder())
+    make_trained(folder)
     faults: dict[str, int] = {}
     wrong: list[str] = []
     drawn = 0

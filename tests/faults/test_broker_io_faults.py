@@ -78,7 +78,7 @@ def submit_until_it_fails(home: Home, client: BrokerClient, broker: subprocess.P
 
 
 @pytest.mark.parametrize("fault", [f"{error}:{AT}:{how}" for error, how in (
-    ("EIO", "once"), ("EIO", "ever"), ("EROFS", "ever"), ("ENOSPC", "once"), ("ENOSPC", "ever"))])
+    ("EIO", "once"), ("EIO", "ever"), ("EROFS", "ever"), ("EMFILE", "ever"), ("ENOSPC", "once"), ("ENOSPC", "ever"))])
 def test_what_was_acknowledged_is_there_and_work_goes_on(home: Home, fault: str) -> None:
     broker = start(home, fault)
     try:

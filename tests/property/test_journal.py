@@ -84,7 +84,7 @@ class JournalMachine(RuleBasedStateMachine):
         transaction.__enter__()
         for event in events:
             try:
-                with self.journal.undoable():
+                with self.journal.atomic():
                     self.journal.append(event, 1.0)
             except (TransitionError, NotFoundError):
                 pass
@@ -103,7 +103,7 @@ class JournalMachine(RuleBasedStateMachine):
         with self.journal.transaction():
             for event in events:
                 try:
-                    with self.journal.undoable():
+                    with self.journal.atomic():
                         written.append(self.journal.append(event, 1.0).hash)
                 except (TransitionError, NotFoundError):
                     pass

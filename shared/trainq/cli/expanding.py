@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainq.errors import InputError
+from trainq.suffixes import DATA_SUFFIXES, is_data_name
 
 STDIN = "-"
-SUFFIXES = (".jsonl", ".jsonl.gz", ".jsonl.zst")
 MAX_NAME = 1024  # characters, as the protocol has it
 
 
@@ -34,7 +34,7 @@ def expand(words: Sequence[str]) -> Iterator[Source | InputError]:
         elif not word:
             # An unset variable in quotes; as a path it would mean the folder one happens to be in.
             yield InputError("an empty name", mend="name a file")
-        elif Path(word).is_dir():
+        elif _is_folder(Path(word)):
             yield from _in_folder(Path(word))
         elif glob.has_magic(word) and not os.path.lexists(word):
             yield from _matching(word)
@@ -48,10 +48,17 @@ def _matching(pattern: str) -> Iterator[Source | InputError]:
         yield InputError("no file matches", file=pattern, mend="check the pattern")
     for match in found:
         # "**" also gives the folders, whose files it gives as well.
-        if not Path(match).is_dir():
+        if not _is_folder(Path(match)):
             yield _file(Path(match))
         elif "**" not in pattern:
             yield from _in_folder(Path(match))
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False  # too long a name, a folder above it that one may not enter: who opens it says so
 
 
 def _in_folder(folder: Path) -> Iterator[Source | InputError]:
@@ -60,12 +67,12 @@ def _in_folder(folder: Path) -> Iterator[Source | InputError]:
     found: list[Path] = []
     for place, folders, names in os.walk(folder, onerror=unreadable.append):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
+        found += [Path(place, name) for name in names if is_data_name(name) and not name.startswith(".")]
     for error in unreadable:
         yield InputError(f"the folder cannot be read: {error.strerror}", file=str(error.filename or folder),
                          mend="check its permissions")
     if not found and not unreadable:
-        yield InputError(f"no file in it ends in {', '.join(SUFFIXES)}", file=str(folder),
+        yield InputError(f"no file in it ends in {', '.join(DATA_SUFFIXES)}", file=str(folder),
                          mend="name other files themselves")
     for path in sorted(found):
         yield Source(path, job_name(path.relative_to(folder).as_posix()))

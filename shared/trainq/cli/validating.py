@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from trainq import ingest
+from trainq import files, ingest
 from trainq.cli import arguments as types
 from trainq.cli.console import Console, error_document, printable
 from trainq.cli.context import Context
@@ -27,7 +27,7 @@ from trainq.cli.expanding import STDIN, Source, expand
 from trainq.cli.registry import Command
 from trainq.cli.rendering import count, cut, duration, size
 from trainq.config import Home, Settings
-from trainq.errors import InputError, StorageFullError
+from trainq.errors import InputError, StorageError, StorageFullError
 
 if TYPE_CHECKING:
     from trainq.preparing import Examined, PrepareProgress
@@ -127,9 +127,15 @@ def _opened(source: Source) -> Iterator[ingest.Opened]:
         with ingest.opened(source.path) as opened:
             yield opened
         return
-    with tempfile.TemporaryFile() as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
-        copy.flush()
+    if sys.stdin is None:
+        raise InputError("there is no standard input", file=STDIN, mend="give it one, or name a file")
+    with contextlib.ExitStack() as stack:
+        try:
+            copy = stack.enter_context(tempfile.TemporaryFile())
+            shutil.copyfileobj(sys.stdin.buffer, copy, 1 << 20)
+            copy.flush()
+        except OSError as error:
+            raise files.storage_error(error, f"keeping the standard input in {tempfile.gettempdir()}") from error
         yield ingest.Opened(Path(STDIN), copy, os.fstat(copy.fileno()))
 
 
@@ -159,10 +165,13 @@ def _said_plan(plan: Plan, context_tokens: int, report: DataReport) -> Iterator[
 
 def _tokens_a_second(home: Home) -> float | None:
     """The speed of the newest steps that this home has trained; None if there are none."""
-    found = [(path.stat().st_mtime_ns, path) for path in home.metrics.glob("*.jsonl")] if home.metrics.is_dir() else []
+    # What cannot be read is passed over: the speed is an extra.
+    found: list[tuple[int, Path]] = []
+    with contextlib.suppress(OSError):
+        found += [(path.stat().st_mtime_ns, path) for path in home.metrics.glob("*.jsonl")]
     for _, path in sorted(found, reverse=True):
         tokens = seconds = 0.0
-        with path.open("rb") as stream:
+        with contextlib.suppress(OSError), path.open("rb") as stream:
             stream.seek(max(0, path.stat().st_size - _METRICS_BYTES))
             for line in stream.read().splitlines():
                 with contextlib.suppress(msgspec.MsgspecError, KeyError, TypeError, ValueError):  # a torn line
@@ -187,8 +196,12 @@ def judge(arguments: Namespace, context: Context) -> int:
         settings = msgspec.structs.replace(
             settings, train=msgspec.structs.replace(settings.train, epochs=arguments.epochs))
     examination = Examination(console, home, settings, planned=arguments.check)
-    for source in expand(arguments.files):
-        examination.take(source)
+    try:
+        for source in expand(arguments.files):
+            examination.take(source)
+    except (StorageError, StorageFullError) as error:
+        console.fail(error, files=examination.documents)
+        return error.exit_code
     document: dict[str, Any] = {"files": examination.documents}
     if arguments.check:
         free = _free_bytes(home)

@@ -7,6 +7,6 @@ same lock).
 
 from trainq.journal.projections import LineRow
 from trainq.journal.queries import JobRow, Queries
-from trainq.journal.store import HalfDoneError, Journal, JournalFailure, Recorded
+from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
 
-__all__ = ["HalfDoneError", "JobRow", "Journal", "JournalFailure", "LineRow", "Queries", "Recorded"]
+__all__ = ["JobRow", "Journal", "JournalFailure", "LineRow", "PartialWriteError", "Queries", "Recorded"]

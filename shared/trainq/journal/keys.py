@@ -11,10 +11,11 @@ from trainq.jobs import JobKind
 
 # In the journal's files: a kind keeps its number for ever, and there is room for more kinds.
 SPACING = 16
-_OF_KIND = {JobKind.TRAIN.value: 0, JobKind.PREPARE.value: 1, JobKind.SNAPSHOT.value: 2, JobKind.VERIFY.value: 3}
+_OF_KIND = {JobKind.PREPARE.value: 0, JobKind.TRAIN.value: 1, JobKind.SNAPSHOT.value: 2, JobKind.VERIFY.value: 3}
 _KIND_OF = {number: kind for kind, number in _OF_KIND.items()}
 # SQLite's integers have 64 bits; nobody submits so many.
 _MAX_DIGITS = 17
+MAX_NUMBER = 10**_MAX_DIGITS
 
 
 def key_of(job: str) -> int:
@@ -35,6 +36,14 @@ def id_of(key: int) -> str:
     """The id of the job with this key."""
     number, of_kind = divmod(key, SPACING)
     return f"{_KIND_OF[of_kind]}-{number}"
+
+
+def content_of(digest: str) -> int:
+    """The first 64 bits of a digest as a number that SQLite keeps; whatever is no digest gets 0."""
+    try:
+        return int.from_bytes(bytes.fromhex(digest[:16].zfill(16)), "big", signed=True)
+    except ValueError:
+        return 0
 
 
 def sibling(key: int, kind: JobKind) -> int:

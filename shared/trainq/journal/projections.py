@@ -60,10 +60,10 @@ MAX_FAILED_JOBS = 16
 _BEFORE_ALL = 1 << 60
 
 _NEW_JOB = """
-INSERT INTO jobs (key, kind, state, name, front, generated, priority, rank, started_before, digest, size_bytes,
-    blockers, submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures, best_step,
-    generation, deaths, worker, session, token, retry_at, reason)
-VALUES (?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
+INSERT INTO jobs (key, kind, state, name, front, generated, priority, rank, started_before, digest, content,
+    size_bytes, blockers, submitted_seq, submitted_at, prepared, shard, shard_digest, rows, tokens, attempts, failures,
+    best_step, generation, deaths, worker, session, token, retry_at, reason)
+VALUES (?, ?, 'queued', ?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '', '', 0, 0, 0, 0, 0, 0, 0, '', '', 0, 0.0, '')
 """
 
 # The changes of a row, as "column=expression with one ?" and the value for it.
@@ -112,11 +112,13 @@ class Fold:
         self._connection = connection
         row = connection.execute(f"SELECT {', '.join(_LINE_COLUMNS)} FROM line").fetchone()
         if row is None:
-            raise DamageError("line", "the journal lacks its only row")
+            raise DamageError("line", "the journal's table lacks its only row")
         self.line = self._written_line = LineRow(**dict(zip(_LINE_COLUMNS, row, strict=True)))
         self._counts: dict[tuple[str, str], int] = {
             (kind, state): n for kind, state, n in connection.execute("SELECT kind, state, n FROM counts")}
         self._changed: set[tuple[str, str]] = set()
+        # How often something in memory was changed.
+        self.changes = 0
 
     def mark(self) -> _Mark:
         """What is in memory now, for :meth:`restore`."""
@@ -146,11 +148,11 @@ class Fold:
         return result
 
     def apply(self, seq: int, at: float, event: AnyEvent) -> JobState | None:
-        """Fold one event into the tables; gives the state of its job after it. An error has changed nothing.
+        """Fold one event into the tables; gives the state of its job after it.
 
         Raises:
-            TransitionError: the job's state does not allow it.
-            NotFoundError: the event names a job that does not exist.
+            TransitionError: the job's state does not allow it; nothing was changed.
+            NotFoundError: the event names a job that does not exist; nothing was changed.
         """
         match event:
             case JobSubmitted():
@@ -192,7 +194,8 @@ class Fold:
         for other in blocked_by:
             self._connection.execute("INSERT INTO dependencies VALUES (?, ?, ?)", (other, job, event.after_any))
         place, started = self._place(event.priority)
-        common = (int(event.origin == "generated"), int(event.priority), place, started, event.digest, event.size_bytes)
+        common = (int(event.origin == "generated"), int(event.priority), place, started, event.digest,
+                  keys.content_of(event.digest), event.size_bytes)
         self._connection.executemany(_NEW_JOB, (
             (job, JobKind.TRAIN.value, event.name, *common, len(blocked_by), seq, at),
             (keys.key_of(event.prepare), JobKind.PREPARE.value, event.name, *common, 0, seq, at)))
@@ -204,7 +207,7 @@ class Fold:
     def _submit_task(self, seq: int, at: float, event: TaskSubmitted) -> None:
         place, started = self._place(Priority.NORMAL)
         self._connection.execute(_NEW_JOB, (keys.key_of(event.job), event.kind.value, event.name, 0,
-                                            int(Priority.NORMAL), place, started, "", 0, 0, seq, at))
+                                            int(Priority.NORMAL), place, started, "", 0, 0, 0, seq, at))
         self._count(event.kind.value, JobState.QUEUED.value, 1)
         self._set_line(next_task=event.number + 1)
         self._remember_request(seq, event, event.job)
@@ -321,6 +324,7 @@ class Fold:
 
     def _set_line(self, **changes: Any) -> None:
         self.line = msgspec.structs.replace(self.line, **changes)
+        self.changes += 1
 
     def _set_head(self, head: CheckpointPublished | HeadAdopted) -> None:
         self._set_line(generation=head.generation, checkpoint=head.name, step=head.step,
@@ -360,6 +364,7 @@ class Fold:
     def _count(self, kind: str, state: str, change: int) -> None:
         self._counts[kind, state] = self._counts.get((kind, state), 0) + change
         self._changed.add((kind, state))
+        self.changes += 1
 
 
 def _if_changed(row: _Job, **values: int) -> _Changes:

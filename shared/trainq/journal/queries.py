@@ -17,7 +17,10 @@ from trainq.journal.store import Journal
 
 
 class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """One job as the journal has it now. Times are wall seconds since 1970; ``token`` is the last lease's."""
+    """One job as the journal has it now. Times are wall seconds since 1970; ``token`` is the last lease's.
+
+    ``array_like``, so that a row of SQLite's is converted at once.
+    """
 
     id: str
     number: int
@@ -63,7 +66,7 @@ _IN_LINE = "kind=? AND state='queued' AND blockers=0"
 _LINE_ORDER = "front, generated, rank, key"
 
 
-_DUPLICATE = (f"SELECT key, state FROM jobs WHERE digest=? AND kind='train' AND cancel_reason IS NULL "
+_DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kind='train' AND cancel_reason IS NULL "
               f"AND +state IN ({', '.join(repr(state.value) for state in sorted(COUNTS_AS_DUPLICATE))}) "
               "ORDER BY key LIMIT 1")
 
@@ -114,7 +117,7 @@ class Queries:
 
     def duplicate_of(self, digest: str) -> tuple[str, JobState] | None:
         """The first train job with this content that is waiting, running or trained, and that nobody has cancelled."""
-        row = self._connection.execute(_DUPLICATE, (digest,)).fetchone()
+        row = self._connection.execute(_DUPLICATE, (keys.content_of(digest), digest)).fetchone()
         return (keys.id_of(row[0]), JobState(row[1])) if row else None
 
     def head(self, kind: JobKind, now: float) -> JobRow | None:
@@ -123,8 +126,8 @@ class Queries:
 
     def first_prepared(self, now: float) -> JobRow | None:
         """The first train job in the line that could start at once."""
-        condition = f"{_IN_LINE} AND retry_at<=? AND prepared=1 ORDER BY {_LINE_ORDER}"
-        return self._one(condition, (JobKind.TRAIN.value, now))
+        return self._one("kind='train' AND state='queued' AND blockers=0 AND prepared=1 AND retry_at<=? "
+                         f"ORDER BY {_LINE_ORDER}", (now,), index="jobs_ready")
 
     def first_waiting(self, kind: JobKind) -> JobRow | None:
         """Any queued job of this kind, also one that waits for another job or for its retry time."""
@@ -147,7 +150,8 @@ class Queries:
 
     def uncovered(self, generation: int) -> list[JobRow]:
         """The trained jobs that only generations after ``generation`` cover, in the order in which they were."""
-        return self._many("kind='train' AND state='succeeded' AND generation>? ORDER BY generation", (generation,))
+        return self._many("kind='train' AND state='succeeded' AND generation>? ORDER BY generation", (generation,),
+                          index="jobs_by_generation")
 
     def damaged(self) -> set[tuple[int, str]]:
         """(generation, name) of each that was reported not to verify."""
@@ -181,7 +185,7 @@ class Queries:
             conditions.append(FAILED_CONDITION)
         if before_number is not None:
             conditions.append("key<?")
-            values.append(before_number * keys.SPACING)
+            values.append(min(before_number, keys.MAX_NUMBER) * keys.SPACING)
         order = f"{' AND '.join(conditions)} ORDER BY key DESC LIMIT {limit:d}"
         return self._many(order, tuple(values))
 
@@ -197,12 +201,14 @@ class Queries:
         """The model line and the queue's pause."""
         return self._fold.line
 
-    def _one(self, condition: str, values: tuple[Any, ...]) -> JobRow | None:
-        rows = self._many(f"{condition} LIMIT 1", values)
+    def _one(self, condition: str, values: tuple[Any, ...], *, index: str = "") -> JobRow | None:
+        rows = self._many(f"{condition} LIMIT 1", values, index=index)
         return rows[0] if rows else None
 
-    def _many(self, condition: str, values: tuple[Any, ...]) -> list[JobRow]:
-        rows = self._connection.execute(f"SELECT {_JOB_COLUMNS} FROM jobs WHERE {condition}", values)
+    def _many(self, condition: str, values: tuple[Any, ...], *, index: str = "") -> list[JobRow]:
+        """``index``: the one to use, where SQLite's planner would take another that is not as good."""
+        table = f"jobs INDEXED BY {index}" if index else "jobs"
+        rows = self._connection.execute(f"SELECT {_JOB_COLUMNS} FROM {table} WHERE {condition}", values)
         return [msgspec.convert(row, JobRow) for row in rows]
 
 

@@ -5,7 +5,8 @@
   given back half done, the last one first; far less: its generation was lost), ``rank`` its place in the line
   otherwise, from its priority and how many jobs were ``started_before`` it came, ``blockers`` the number of jobs that
   it still waits for. ``best_step`` is the highest published step of all attempts, ``generation`` the one that covers
-  it; ``deaths`` in a row of its worker fell in ``death_step``.
+  it; ``deaths`` in a row of its worker fell in ``death_step``. ``content`` are the digest's first 64 bits: an index of
+  whole digests would be eight times as long, and every submit changes another page of it.
 * ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
 * ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number
@@ -30,8 +31,8 @@ CREATE TABLE jobs (
     number INTEGER GENERATED ALWAYS AS (key / {keys.SPACING}) VIRTUAL,
     kind TEXT NOT NULL, state TEXT NOT NULL, name TEXT NOT NULL,
     front INTEGER NOT NULL, generated INTEGER NOT NULL, priority INTEGER NOT NULL, rank INTEGER NOT NULL,
-    started_before INTEGER NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL, blockers INTEGER NOT NULL,
-    submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
+    started_before INTEGER NOT NULL, digest TEXT NOT NULL, content INTEGER NOT NULL, size_bytes INTEGER NOT NULL,
+    blockers INTEGER NOT NULL, submitted_seq INTEGER NOT NULL, submitted_at REAL NOT NULL,
     prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
     tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, best_step INTEGER NOT NULL,
     generation INTEGER NOT NULL, deaths INTEGER NOT NULL, death_step INTEGER, worker TEXT NOT NULL,
@@ -39,10 +40,12 @@ CREATE TABLE jobs (
     retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
 ) STRICT;
 CREATE INDEX jobs_line ON jobs(kind, front, generated, rank) WHERE state='queued' AND blockers=0;
-CREATE INDEX jobs_by_state ON jobs(state);
+CREATE INDEX jobs_ready ON jobs(front, generated, rank)
+    WHERE kind='train' AND state='queued' AND blockers=0 AND prepared=1;
+CREATE INDEX jobs_by_state ON jobs(state, kind);
 CREATE INDEX jobs_failed ON jobs(kind) WHERE {FAILED_CONDITION};
 CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
-CREATE INDEX jobs_by_digest ON jobs(digest) WHERE kind='train';
+CREATE INDEX jobs_by_content ON jobs(content) WHERE kind='train';
 CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
 CREATE INDEX tasks_by_end ON jobs(ended_at)
     WHERE kind NOT IN ('train', 'prepare') AND ended_at IS NOT NULL;

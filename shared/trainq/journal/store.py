@@ -56,7 +56,7 @@ _PRAGMAS = (("locking_mode", "exclusive", "exclusive"), ("journal_mode", "wal", 
 Outcome = TypeVar("Outcome")
 
 
-class HalfDoneError(Exception):
+class PartialWriteError(Exception):
     """An error came after changes that only the whole transaction undoes; see :meth:`Journal.write`."""
 
 
@@ -85,7 +85,7 @@ class Journal:
         row = connection.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         self.head_seq: int = row[0] if row else 0
         self._head_hash: bytes = row[1] if row else GENESIS
-        self._careful = False
+        self._with_savepoints = False
 
     @classmethod
     def open(cls, path: Path, *, fold_anew: bool = True) -> Journal:
@@ -146,6 +146,7 @@ class Journal:
                 yield
                 if self.head_seq == before[0]:
                     self._connection.execute("ROLLBACK")
+                    self.fold.restore(mark)
                 else:
                     self.fold.flush()
                     crashpoints.reach("journal.commit")
@@ -167,29 +168,30 @@ class Journal:
         try:
             with self.transaction():
                 return work()
-        except HalfDoneError:
-            self._careful = True
+        except PartialWriteError:
+            self._with_savepoints = True
         try:
             with self.transaction():
                 return work()
         finally:
-            self._careful = False
+            self._with_savepoints = False
 
-    def undoable(self) -> contextlib.AbstractContextManager[None]:
+    def atomic(self) -> contextlib.AbstractContextManager[None]:
         """Inside a transaction: the appends in the block happen together or, on an error, not at all.
 
         Almost every error comes before its first change and leaves nothing to undo. Savepoints cost half of a submit
         (SQLite copies each page that is changed after one), so there is one only when :meth:`write` does it again.
 
         Raises:
-            HalfDoneError: the block changed something before its error.
+            PartialWriteError: the block changed something before its error. Errors of SQLite's and of the disk are
+                raised as they are: they end the transaction, and nothing is done again on what they left.
         """
-        return self._savepoint() if self._careful else _Untouched(self)
+        return self._savepoint() if self._with_savepoints else _Untouched(self)
 
     @property
     def changes(self) -> tuple[int, int]:
-        """Grows with everything that is written."""
-        return self.head_seq, self._connection.total_changes()
+        """Differs after everything that is written, on disk or in memory."""
+        return self.fold.changes, self._connection.total_changes()
 
     @contextlib.contextmanager
     def _savepoint(self) -> Iterator[None]:
@@ -237,8 +239,12 @@ class Journal:
         return [Recorded(seq, at, decode_event(body, seq), hash_, body) for seq, at, body, hash_ in rows]
 
 
+# After these nobody goes on in the same transaction.
+_FINAL = (apsw.Error, StorageError, StorageFullError, PartialWriteError)
+
+
 class _Untouched:
-    """See :meth:`Journal.undoable`. A class, because a generator would cost a tenth of a submit."""
+    """See :meth:`Journal.atomic`. A class, because a generator would cost a tenth of a submit."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -248,8 +254,10 @@ class _Untouched:
         pass
 
     def __exit__(self, _type: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, Exception) and self._journal.changes != self._changes:
-            raise HalfDoneError from error
+        if error is None or not isinstance(error, Exception) or isinstance(error, _FINAL):
+            return
+        if self._journal.changes != self._changes:
+            raise PartialWriteError from error
 
 
 def chain(previous: bytes, seq: int, at: float, body: bytes) -> bytes:

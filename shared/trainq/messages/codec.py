@@ -20,7 +20,10 @@ _encoder = msgspec.msgpack.Encoder()
 
 class _Envelope(msgspec.Struct, frozen=True):
     request_id: str = ""
-    v: int = 0
+
+
+class _Version(msgspec.Struct, frozen=True):
+    v: int | None = None
 
 
 @functools.cache
@@ -67,9 +70,18 @@ def request_id_of(payload: bytes) -> str:
     """The id of a request that could not be decoded, so that its sender can be told; empty if there is none."""
     try:
         envelope: _Envelope = _decoder_of(_Envelope).decode(payload)
-    except (msgspec.MsgspecError, RecursionError, ValueError):
+    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError):
         return ""
     return envelope.request_id[:64]
+
+
+def _version_of(payload: bytes) -> int | None:
+    """The version that a message says to be of; None if it does not say, or is no message."""
+    try:
+        version: _Version = _decoder_of(_Version).decode(payload)
+    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError):
+        return None
+    return version.v
 
 
 def _decode(kind: Any, payload: bytes) -> Any:
@@ -78,8 +90,13 @@ def _decode(kind: Any, payload: bytes) -> Any:
                                    mend="split it")
     try:
         return _decoder_of(kind).decode(payload)
-    # ValueError: msgspec raises it bare for invalid UTF-8; RecursionError: nesting bombs.
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+    # ValueError: msgspec raises it bare for invalid UTF-8; RecursionError: nesting bombs; MemoryError: a header that
+    # claims more than there can be.
+    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError) as error:
+        if (version := _version_of(payload)) not in (None, PROTOCOL_VERSION):
+            raise errors.ProtocolError(
+                f"it speaks version {version} of the protocol, and {PROTOCOL_VERSION} is known here",
+                mend="use the trainq that the broker's home is run with, on both sides") from error
         raise errors.ProtocolError(f"not a message of protocol version {PROTOCOL_VERSION}: {error}",
                                    mend="see docs/protocol.md") from error
 
@@ -87,7 +104,7 @@ def _decode(kind: Any, payload: bytes) -> Any:
 _ERROR_CLASSES: dict[str, type[errors.TrainqError]] = {
     cls.code: cls
     for cls in (errors.UsageError, errors.InputError, errors.NotFoundError, errors.StorageFullError,
-                errors.StorageError, errors.ProtocolError, errors.RequestReusedError)
+                errors.StorageError, errors.ProtocolError, errors.RequestReusedError, errors.BusyError)
 }
 
 

@@ -10,6 +10,8 @@ Only the process that holds the lock on the checkpoints' folder may call what pu
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +101,7 @@ def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     try:
         line = assemble(model.load(path), model.read_companions(path), verified.facts, head=verified.facts)
     except InputError as error:
-        _refuse_passing(error.__cause__, path)
+        _refuse_passing(error, path)
         raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
     optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / _OPTIMIZER))
     line.ledger = _read_ledger(path, verified.facts.cursor)
@@ -154,10 +156,14 @@ def _read_ledger(folder: Path, cursor: Cursor) -> bytearray:
     return ledger.check(content, cursor, str(path))
 
 
-def _refuse_passing(error: BaseException | None, path: Path) -> None:
-    """Out of descriptors or memory nothing is known about the bytes: nobody may set them aside for it."""
-    if isinstance(error, OSError) and files.is_passing(error):
-        raise files.storage_error(error, f"reading {path}") from error
+def _refuse_passing(error: BaseException, path: Path) -> None:
+    """Out of descriptors or memory, or where reading fails, nothing is known about the bytes.
+
+    All of them were proven just before: nobody may set them aside for it.
+    """
+    number = model.os_error_number(error)
+    if number is not None and number != errno.ENOENT:
+        raise files.storage_error(OSError(number, os.strerror(number)), f"reading {path}") from error
 
 
 def _refuse_non_finite(line: ModelLine) -> None:

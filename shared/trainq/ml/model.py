@@ -6,6 +6,8 @@ as bytes and not mapped (a truncated file must be an error and not a SIGBUS). A 
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from trainq import builtin
 from trainq.errors import InputError
 
 BUILTIN_NAME = "trainq-builtin"
+
+# How Rust's std::io::Error shows itself.
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 # What may lie beside a model so that its tokenizer and its chat template work (transformers, PreTrainedTokenizerBase).
 _COMPANIONS = (
@@ -120,10 +125,38 @@ def read_companions(folder: Path) -> dict[str, bytes]:
 
 
 def save(model: PreTrainedModel, companions: Mapping[str, bytes], folder: Path) -> None:
-    """Write model and tokenizer so that ``from_pretrained(folder)`` loads both."""
-    model.save_pretrained(folder)
+    """Write model and tokenizer so that ``from_pretrained(folder)`` loads both.
+
+    Raises:
+        OSError: the disk did not take it.
+    """
+    try:
+        model.save_pretrained(folder)
+    except SafetensorError as error:
+        number = os_error_number(error)
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(folder)) from error
     for name, content in companions.items():
         (folder / name).write_bytes(content)
+
+
+def os_error_number(error: BaseException | None) -> int | None:
+    """The system's error number behind an error of safetensors or transformers, if there is one.
+
+    safetensors is Rust, which shows a system's error as ``No space left on device (os error 28)``; transformers wraps
+    what it meets into an ``OSError`` without a number.
+    """
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        found = _OS_ERROR.search(str(error))
+        if found:
+            return int(found[1])
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def context_tokens(model: PreTrainedModel) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ from types import FrameType
 from trainq import config, crashpoints, diskfaults, files, logs
 from trainq.clock import Clock, SystemClock
 from trainq.config import Configuration, Home, Settings
-from trainq.errors import TrainqError
+from trainq.errors import StorageError, TrainqError
 from trainq.ids import new_session_id
 from trainq.messages import Lifecycle
 from trainq.transport import Poller
@@ -27,6 +28,7 @@ from trainq.transport import Poller
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _MAX_BACKOFF_SECONDS = 60.0
+_DESCRIPTORS = 65536
 
 
 class Process:
@@ -124,6 +126,10 @@ class Process:
 def run(name: str, body: Callable[[Process], int | None]) -> int:
     """Run a service to its end and return its exit code. Errors go to stderr, which supervisord keeps."""
     os.umask(0o077)
+    # libzmq ends a process that cannot accept a connection: the usual 1024 descriptors are some 400 clients.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
     try:
         configuration = config.load(os.environ, config.project_root())
         for folder in configuration.home.folders():
@@ -144,6 +150,11 @@ def run(name: str, body: Callable[[Process], int | None]) -> int:
         log.error("ended_by_error", error=str(error), exit_code=error.exit_code)
         sys.stderr.write(f"trainq {name}: {error}\n")
         code = error.exit_code
+    except OSError as error:
+        # The machine's, not ours: no descriptor for a socket, a disk that cannot be read.
+        log.error("ended_by_error", error=str(error), exit_code=StorageError.exit_code)
+        sys.stderr.write(f"trainq {name}: {error}\n")
+        code = StorageError.exit_code
     except Exception:
         log.error("ended_by_bug")
         raise

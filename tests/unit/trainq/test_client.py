@@ -10,7 +10,7 @@ import pytest
 from trainq import files, messages, transport
 from trainq.client import MAX_ASIDE, BrokerClient
 from trainq.config import Home
-from trainq.errors import BrokerUnavailableError, NotFoundError, ProtocolError
+from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError, ProtocolError
 from trainq.messages import AnyReply, AnyRequest, Done, Refused, ResumeQueue
 
 REQUEST = ResumeQueue(request_id="request-1")
@@ -124,3 +124,17 @@ def test_an_answer_of_another_kind_is_the_brokers_mistake(home: Home, serve: Cal
     serve(lambda _: messages.HeartbeatReply())
     with BrokerClient(home) as client, pytest.raises(ProtocolError):
         client.call(REQUEST, Done)
+
+
+def test_a_busy_broker_is_asked_again(home: Home, serve: Callable[..., FakeBroker]) -> None:
+    answers = iter([Refused(code="busy", message="too much"), Done(seq=1)])
+    broker = serve(lambda _: next(answers))
+    with BrokerClient(home) as client:
+        assert client.call(REQUEST, Done) == Done(seq=1)
+    assert broker.asked == [REQUEST, REQUEST]
+
+
+def test_one_that_stays_busy_is_an_error(home: Home, serve: Callable[..., FakeBroker]) -> None:
+    serve(lambda _: Refused(code="busy", message="too much"))
+    with BrokerClient(home) as client, pytest.raises(BusyError, match="too much"):
+        client.call(REQUEST, Done, timeout_seconds=0.2)

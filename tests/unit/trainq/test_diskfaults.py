@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.watcher import inbox
-from trainq import checkpoints, diskfaults, files, ingest, shards
+from trainq import checkpoints, diskfaults, files, ingest, manifests, modelfolder, shards
 from trainq.config import Home
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
@@ -104,3 +104,38 @@ def test_a_full_journal_says_so(tmp_path: Path) -> None:
     diskfaults.arm("EDQUOT", 3, for_ever=True)
     with pytest.raises(StorageFullError, match="no room"):
         Journal.open(tmp_path / "j")
+
+
+def test_without_descriptors_no_claim_is_taken_for_empty_and_removed(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for folder in home.folders():
+        files.make_directory(folder)
+    (home.inbox / "a.jsonl").write_bytes(b"{}")
+    (entry,) = inbox.sweep(home)
+    claimed = inbox.claim(home, entry)
+    assert claimed is not None
+    with no_descriptors():
+        for act in (inbox.leftover_claims, inbox.unreported_refusals, inbox.sweep):
+            with pytest.raises((OSError, StorageError), match="Too many open files"):
+                act(home)
+        with pytest.raises(StorageError, match="Too many open files"):
+            inbox._inside(claimed.path.parent)
+        with pytest.raises(StorageError, match="Too many open files"):
+            inbox.reported_reason(home, claimed.id)
+    assert [each.path for each in inbox.leftover_claims(home)] == [claimed.path]
+
+
+def test_without_descriptors_no_manifest_is_made_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"1234")
+    with no_descriptors(), pytest.raises(StorageError, match="Too many open files"):
+        manifests.seal(tmp_path, "test", {})
+    assert manifests.seal(tmp_path, "test", {}).files.keys() == {"weights"}
+
+
+def test_without_descriptors_a_file_cannot_even_be_named_and_that_is_the_machines_fault(tmp_path: Path) -> None:
+    with no_descriptors():
+        for act in (files.temporary_beside, files.sweep_temporaries):
+            with pytest.raises(StorageError, match="Too many open files"):
+                act(tmp_path)
+        with pytest.raises(StorageError, match="Too many open files"):
+            modelfolder.context_tokens(tmp_path)

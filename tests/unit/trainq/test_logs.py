@@ -62,7 +62,20 @@ def test_a_full_disk_costs_lines_and_nothing_else(tmp_path: Path, capfd: pytest.
     for number in range(1000):
         log.info("said", number=number, filler="x" * 100)
     log.close()
-    assert capfd.readouterr() == ("", "")
+    said, why = capfd.readouterr()
+    assert (said, why.count("\n")) == ("", 1), "once, and not a thousand times"
+    assert f"{tmp_path / 'broker.log'} cannot be written: [Errno 28]" in why
+
+
+def test_a_log_that_cannot_be_opened_keeps_nobody_from_starting(tmp_path: Path,
+                                                                capfd: pytest.CaptureFixture[str]) -> None:
+    log = logs.open_log("broker", tmp_path / "logs")
+    log.info("before")
+    assert "No such file" in capfd.readouterr().err
+    (tmp_path / "logs").mkdir()
+    log.info("after")
+    log.close()
+    assert [line["event"] for line in lines(tmp_path / "logs")] == ["after", "log_was_not_writable"]
 
 
 def test_when_there_is_room_again_the_failure_is_said(log: logs.EventLog, tmp_path: Path) -> None:
@@ -90,7 +103,7 @@ def test_a_rotation_on_a_full_disk_does_not_end_the_log(log: logs.EventLog, tmp_
     log.close()
     assert "after" in [line["event"] for line in lines(tmp_path)]
     assert (tmp_path / "broker.log.1").exists()
-    assert capfd.readouterr() == ("", "")
+    assert capfd.readouterr().err.count("\n") == 1
 
 
 def test_a_name_in_a_log_cannot_speak_to_the_terminal(log: logs.EventLog, tmp_path: Path) -> None:
@@ -98,3 +111,17 @@ def test_a_name_in_a_log_cannot_speak_to_the_terminal(log: logs.EventLog, tmp_pa
     log.info("claimed", name=name)
     assert (tmp_path / "broker.log").read_text().removesuffix("\n").isprintable()
     assert lines(tmp_path)[0]["name"] == name
+
+
+def test_what_others_cause_at_will_fills_no_log(log: logs.EventLog, tmp_path: Path) -> None:
+    now = [0.0]
+    limited = logs.Limited(log, lambda: now[0], burst=3, seconds=60.0)
+    for number in range(1000):
+        limited.warning("message_refused", number=number)
+    limited.warning("other")
+    now[0] = 61.0
+    limited.warning("message_refused", number=1000)
+    found = [line for line in lines(tmp_path) if line["event"] == "message_refused"]
+    assert [line["number"] for line in found] == [0, 1, 2, 1000]
+    assert found[-1]["left_out"] == 997
+    assert "other" in [line["event"] for line in lines(tmp_path)]

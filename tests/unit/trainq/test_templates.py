@@ -112,3 +112,13 @@ def test_a_template_that_fails_is_one_error(source: str, why: str) -> None:
 def test_what_is_no_template_is_refused_at_once(source: str) -> None:
     with pytest.raises(InputError, match="no chat template"):
         template(source)
+
+
+def test_answers_beyond_the_limit_are_not_looked_for() -> None:
+    """Each costs two renderings of all that is before it: of ten thousand turns that would be an hour."""
+    chat = [Message(role, f"{number:05}") for number in range(5000) for role in ("user", "assistant")]
+    rendered = template(WITHOUT_BLOCKS).render(chat, 1000)
+    assert [rendered.text[start:end] for start, end in rendered.answers][:2] == ["00000<|end|>", "00001<|end|>"]
+    assert rendered.text.count("<|assistant|>") == 5000
+    assert rendered.answers == template(WITHOUT_BLOCKS).render(chat[:40], 1000).answers
+    assert 10 < len(rendered.answers) <= 20

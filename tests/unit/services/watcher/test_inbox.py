@@ -40,6 +40,30 @@ def test_a_sweep_finds_files_in_sub_folders_and_follows_no_link(home: Home, tmp_
                      "pipe.jsonl": EntryKind.SPECIAL}
 
 
+def test_what_lies_too_deep_is_named(home: Home) -> None:
+    deep = "/".join(["d"] * (inbox.MAX_DEPTH + 1))
+    drop(home, f"{deep}/a.jsonl")
+    drop(home, "b.jsonl")
+    found = {entry.name: entry for entry in inbox.sweep(home)}
+    assert {name: entry.kind for name, entry in found.items()} == {
+        deep: EntryKind.UNREACHABLE, "b.jsonl": EntryKind.FILE}
+    with pytest.raises(inbox.CannotClaimError, match="16 folders deep"):
+        inbox.claim(home, found[deep])
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_named(home: Home) -> None:
+    drop(home, "closed/a.jsonl")
+    (home.inbox / "closed").chmod(0)
+    try:
+        (entry,) = inbox.sweep(home)
+        assert (entry.name, entry.kind) == ("closed", EntryKind.UNREACHABLE)
+        with pytest.raises(inbox.CannotClaimError, match="Permission denied"):
+            inbox.claim(home, entry)
+    finally:
+        (home.inbox / "closed").chmod(0o700)
+
+
 def test_a_writer_is_noticed(home: Home) -> None:
     drop(home, "a.jsonl")
     path = home.inbox / "a.jsonl"

@@ -75,7 +75,7 @@ def test_a_pattern_without_a_match_is_an_error_of_its_own(tmp_path: Path) -> Non
 
 def test_a_folder_without_data_files_says_what_it_looked_for(tmp_path: Path) -> None:
     make(tmp_path, "notes.txt")
-    assert ".jsonl, .jsonl.gz, .jsonl.zst" in str(only_error(str(tmp_path)))
+    assert ".jsonl, .ndjson, .jsonl.gz" in str(only_error(str(tmp_path)))
 
 
 def test_an_empty_word_is_not_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -133,3 +134,48 @@ def test_the_disk_that_check_names_is_what_the_preparer_uses(capsys: pytest.Capt
     assert isinstance(outcome, Prepared)
     arrays = sum(file.stat().st_size for file in (tmp_path / "cache" / outcome.shard).glob("*.bin"))
     assert document["disk_bytes"] == path.stat().st_size + arrays
+
+
+def test_a_name_that_no_file_can_have_is_refused_and_the_others_are_judged(capsys: pytest.CaptureFixture[str],
+                                                                           tmp_path: Path) -> None:
+    good = tmp_path / "good.jsonl"
+    good.write_text(GOOD % 1)
+    code, document = run_json(capsys, "validate", "x" * 300, str(good))
+    assert code == 65
+    assert [entry["accepted"] for entry in document["files"]] == [False, True]
+    assert "too long" in str(document["files"][0])
+
+
+def test_there_may_be_no_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    code, out, err = run(capsys, "validate", "-")
+    assert code == 65
+    assert "no standard input" in out + err
+
+
+def test_a_speed_that_cannot_be_read_is_not_known(capsys: pytest.CaptureFixture[str], home: Path,
+                                                  tmp_path: Path) -> None:
+    (home / "metrics" / "x.jsonl").mkdir(parents=True)
+    good = tmp_path / "good.jsonl"
+    good.write_text(GOOD % 1)
+    code, document = run_json(capsys, "submit", "--check", str(good))
+    assert code == 0
+    assert document["files"][0]["plan"]["seconds"] is None
+
+
+def test_a_disk_that_fails_keeps_the_verdicts_that_were_reached(capsys: pytest.CaptureFixture[str], tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process out of descriptors, from the second file on."""
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text(GOOD % 1)
+    genuine = os.open
+
+    def fail(path: str, *rest: int) -> int:
+        if str(path).endswith("b.jsonl"):
+            raise OSError(errno.EMFILE, "Too many open files")
+        return genuine(path, *rest)
+
+    monkeypatch.setattr("trainq.ingest.os.open", fail)
+    code, document = run_json(capsys, "validate", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))
+    assert code == 74
+    assert [entry["accepted"] for entry in document["files"]] == [True]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -78,3 +81,26 @@ def test_code_in_a_folder_is_not_run(tiny_model: Path, tmp_path: Path) -> None:
 def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no tokenizer"):
         model.read_companions(tmp_path)
+
+
+def test_a_full_disk_is_the_systems_error_and_not_a_bug_of_the_file(tiny_model: Path, tmp_path: Path) -> None:
+    """safetensors' own error is neither an OSError nor one of ours."""
+    loaded = model.load(tiny_model)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)) as caught:
+            model.save(loaded, {}, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+
+
+def test_the_systems_error_is_found_behind_what_libraries_raise() -> None:
+    first = OSError(errno.EMFILE, "Too many open files")
+    wrapped = OSError("Can't load the model")
+    wrapped.__cause__ = RuntimeError("x")
+    wrapped.__cause__.__context__ = first
+    assert model.os_error_number(wrapped) == errno.EMFILE
+    assert model.os_error_number(ValueError("I/O error: Input/output error (os error 5)")) == errno.EIO
+    assert model.os_error_number(ValueError("no error of the system")) is None
