@@ -130,6 +130,9 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
             held = f"{len(failed)} different jobs failed in a row, the last one {row.id}: {reason}"
             return [LeaseEnded(job=row.id, reason=reason),
                     QueueHeld(reason=held, seconds=HOLD_SECONDS, failures_in_a_row=True)]
+    if row.kind in TASKS:
+        # What is asked for is asked for again, by its schedule or by a person; nobody waits for it in a line.
+        return [JobFailed(job=row.id, reason=reason)]
     if not counts or row.failures + 1 < policy.max_attempts:
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * RETRY_FACTOR**row.failures)
         retry_at = policy.now_wall + pause * (1 + RETRY_JITTER * policy.jitter)

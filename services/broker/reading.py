@@ -48,7 +48,8 @@ class Reader:
                 row = self._queries.job(request.job)
                 if row.kind in TASKS:
                     event = self._queries.task(row)
-                    return messages.TaskDetail(job=self._view(row), cause=event.cause, task=tasks.task_of(event))
+                    return messages.JobDetail(job=self._view(row), waits_for=[], after_any=False, report=None,
+                                              task=tasks.task_of(event), cause=event.cause)
                 submission = self._queries.submission(row)
                 return messages.JobDetail(
                     job=self._view(row), waits_for=self._queries.waits_for(row.id), after_any=submission.after_any,

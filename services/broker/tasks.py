@@ -6,7 +6,7 @@ import msgspec
 
 from trainq import messages
 from trainq.errors import RequestReusedError
-from trainq.jobs import TASKS, JobKind, JobState, TaskSubmitted
+from trainq.jobs import TASKS, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
 from trainq.messages import SnapshotTask, SubmitTask, Task, VerifyTask
@@ -46,7 +46,7 @@ def name_of(task: Task) -> str:
 
 def task_of(event: TaskSubmitted) -> Task:
     """What a task's worker is to do."""
-    task: Task = msgspec.convert(event.task, Task)  # type: ignore[call-overload]  # a union is a type to msgspec
+    task: Task = msgspec.convert(event.task, Task)
     return task
 
 

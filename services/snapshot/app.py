@@ -18,12 +18,11 @@ from trainq.messages import (
     ListJobs,
     Progress,
     SnapshotTask,
-    TaskLease,
     TaskResult,
     VerifyTask,
 )
 from trainq.service import (
-    HeldLease,
+    HeldTask,
     InterruptedWorkError,
     Interruption,
     Pace,
@@ -37,7 +36,6 @@ IDLE_SECONDS = 1.0
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
 _PAGE = 1000
 
-Held = HeldLease[TaskLease]
 
 
 class Snapshotter:
@@ -85,14 +83,11 @@ class Snapshotter:
         else:
             held.complete(result)
 
-    def _do(self, held: Held) -> TaskResult:
-        match held.lease.task:
-            case SnapshotTask() as task:
-                return self._snapshot(held, task)
-            case VerifyTask() as task:
-                return self._verify(held, task)
+    def _do(self, held: HeldTask) -> TaskResult:
+        task = held.lease.task
+        return self._snapshot(held, task) if isinstance(task, SnapshotTask) else self._verify(held, task)
 
-    def _snapshot(self, held: Held, task: SnapshotTask) -> TaskResult:
+    def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
         home = self._process.home
         generations = checkpoints.list_generations(home.checkpoints)
         if task.generation:
@@ -112,7 +107,7 @@ class Snapshotter:
             facts={"snapshot": made.snapshot.name, "copied_bytes": made.copied_bytes,
                    "shared_bytes": made.shared_bytes})
 
-    def _verify(self, held: Held, task: VerifyTask) -> TaskResult:
+    def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:
         """Prove one snapshot, or all; those that are damaged are all named."""
         names = [task.snapshot] if task.snapshot else [path.name for path in snapshots.list_snapshots(self._store)]
         total = sum(snapshots.find(self._store, name).size_bytes for name in names)
@@ -128,7 +123,7 @@ class Snapshotter:
             raise DamageError("snapshots", "; ".join(damaged))
         return TaskResult(summary=f"{len(names)} snapshots are whole", size_bytes=total)
 
-    def _jobs(self, held: Held, name: str) -> tuple[bytes, int]:
+    def _jobs(self, held: HeldTask, name: str) -> tuple[bytes, int]:
         """``jobs.jsonl`` of the trained jobs that a generation covers, and how many they are."""
         own = parse_name(name)
         lines: list[bytes] = []
@@ -145,7 +140,7 @@ class Snapshotter:
             before = page.jobs[-1].number
         return b"".join(line + b"\n" for line in reversed(lines)), len(lines)
 
-    def _on_chunk(self, held: Held, total_bytes: int) -> snapshots.OnChunk:
+    def _on_chunk(self, held: HeldTask, total_bytes: int) -> snapshots.OnChunk:
         settings = self._process.settings.maintenance
 
         def beat() -> None:

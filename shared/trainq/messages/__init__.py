@@ -41,7 +41,6 @@ from trainq.messages.replies import (
     ReplyEnvelope,
     ServiceView,
     Submitted,
-    TaskDetail,
 )
 from trainq.messages.requests import (
     MAX_DAMAGED,
@@ -175,7 +174,6 @@ __all__ = [
     "Submitted",
     "TakeLease",
     "Task",
-    "TaskDetail",
     "TaskLease",
     "TaskResult",
     "Text",

@@ -106,21 +106,18 @@ class JobList(Message, frozen=True, kw_only=True, tag=True):
 
 
 class JobDetail(Message, frozen=True, kw_only=True, tag=True):
-    """One job, what it waits for, its report, and the settings that were frozen with it."""
+    """One job, what it waits for, its report, and the settings that were frozen with it.
+
+    Of a task: what is to be done, and why (``cause``), in place of the settings.
+    """
 
     job: JobView
     waits_for: list[str]
     after_any: bool
     report: dict[str, Any] | None
-    spec: TrainSpec
-
-
-class TaskDetail(Message, frozen=True, kw_only=True, tag=True):
-    """One task: what is to be done, and who asked for it."""
-
-    job: JobView
-    cause: str
-    task: Task
+    spec: TrainSpec | None = None
+    task: Task | None = None
+    cause: str = ""
 
 
 class Accepted(Message, frozen=True, kw_only=True, tag=True):
@@ -195,8 +192,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 
 AnyReply = (
-    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | TaskDetail | Overview
-    | Events | Refused
+    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
 )
 
 

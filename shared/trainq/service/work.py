@@ -47,7 +47,7 @@ class InterruptedWorkError(TrainqError):
         super().__init__(f"the work ends: {why.value}")
 
 
-class HeldLease(Generic[AnyLease]):
+class Held(Generic[AnyLease]):
     """A lease in this worker's hands.
 
     A ``patient`` one waits for the broker's answer when it ends; the other kind raises
@@ -57,7 +57,7 @@ class HeldLease(Generic[AnyLease]):
     def __init__(self, peer: Peer, lease: AnyLease, *, patient: bool) -> None:
         self._peer = peer
         self._patient = patient
-        self.lease = lease
+        self.lease: AnyLease = lease
         self.progress = Progress()
         peer.lost.discard(lease.job)
         peer.cancelled.discard(lease.job)
@@ -130,7 +130,11 @@ class HeldLease(Generic[AnyLease]):
         return True
 
 
-def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease[Lease] | None, str]:
+HeldLease = Held[Lease]
+HeldTask = Held[TaskLease]
+
+
+def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease | None, str]:
     """Ask for work on a submitted file once; the lease, or why there is none."""
     reply = _ask(peer, kinds)
     if not isinstance(reply.lease, Lease):
@@ -138,12 +142,12 @@ def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) 
     return HeldLease(peer, reply.lease, patient=patient), ""
 
 
-def take_task(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease[TaskLease] | None, str]:
+def take_task(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldTask | None, str]:
     """Ask for a task once; the lease, or why there is none."""
     reply = _ask(peer, kinds)
     if not isinstance(reply.lease, TaskLease):
         return None, reply.reason
-    return HeldLease(peer, reply.lease, patient=True), ""
+    return HeldTask(peer, reply.lease, patient=True), ""
 
 
 def _ask(peer: Peer, kinds: tuple[JobKind, ...]) -> Leased:
