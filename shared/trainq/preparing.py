@@ -250,7 +250,7 @@ class _Reading:
         try:
             self.run(source, beat)
         except InputError as error:
-            return f"{error.reason} ({error.mend})"
+            return f"{f'line {error.line}: ' if error.line > 1 else ''}{error.reason} ({error.mend})"
         except UsageError as error:
             return str(error)
         return _refusal(self.tally.report(), self._settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -179,3 +180,13 @@ def test_a_disk_that_fails_keeps_the_verdicts_that_were_reached(capsys: pytest.C
     code, document = run_json(capsys, "validate", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl"))
     assert code == 74
     assert [entry["accepted"] for entry in document["files"]] == [True]
+
+
+def test_where_a_cut_file_ends_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(gzip.compress("".join(GOOD % number for number in range(500)).encode())[:-40])
+    code, document = run_json(capsys, "validate", str(cut))
+    (entry,) = document["files"]
+    assert code == 65
+    assert entry["reason"].startswith(f"line {entry['report']['read'] + 1}: its compression is damaged or cut short")
+    assert entry["report"]["read"] > 300
