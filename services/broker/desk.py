@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from services.broker import admission, endings, leasing, reconciling
+from services.broker import admission, endings, leasing, reconciling, tasks
 from services.broker.reading import READS, Reader, spec_of
 from services.broker.roster import Roster
 from trainq import __version__, ingest, messages
@@ -28,6 +28,7 @@ from trainq.errors import (
 )
 from trainq.jobs import (
     ENDED,
+    TASKS,
     AgeingSet,
     AnyEvent,
     BrokerStarted,
@@ -48,7 +49,7 @@ from trainq.jobs import (
 from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
-from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt
+from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TaskLease
 
 
 class Desk:
@@ -191,6 +192,8 @@ class Desk:
         match request:
             case messages.Submit():
                 return messages.Submitted(receipts=[self._submit(item) for item in request.items])
+            case messages.SubmitTask():
+                return self._submit_task(request)
             case messages.TakeLease():
                 return self._lease(request.worker, request.session, request.kinds)
             case messages.Hello():
@@ -244,6 +247,14 @@ class Desk:
             return Receipt(request_id=item.request_id, job=outcome.job, state=duplicate[1].value, duplicate=True)
         return Receipt(request_id=item.request_id, job=outcome.job, state=JobState.QUEUED.value)
 
+    def _submit_task(self, request: messages.SubmitTask) -> messages.Accepted:
+        outcome = tasks.submit(request, earlier=self._queries.request(request.request_id),
+                               number=self._queries.line().next_task)
+        if isinstance(outcome, str):
+            return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
+        self._append(outcome)
+        return messages.Accepted(job=outcome.job, state=JobState.QUEUED.value)
+
     # ---------------------------------------------------------------------------------------------------------- leasing
 
     def _lease(self, worker: str, session: str, kinds: Sequence[JobKind]) -> Leased:
@@ -269,6 +280,10 @@ class Desk:
     def _choose(self, kind: JobKind) -> leasing.Choice:
         now_wall = self._clock.wall()
         head = self._queries.head(kind, now_wall)
+        if kind in TASKS:
+            running = self._queries.running_tasks()
+            reason = tasks.why_not(running, self._configuration.settings.maintenance.max_workers)
+            return leasing.Choice(job=None if reason else head, reason=reason)
         if kind is not JobKind.TRAIN:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
         line = self._queries.line()
@@ -282,8 +297,13 @@ class Desk:
         self._append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
         return Leased(lease=self._lease_message(self._queries.job(row.id)))
 
-    def _lease_message(self, row: JobRow) -> Lease:
+    def _lease_message(self, row: JobRow) -> Lease | TaskLease:
         settings = self._configuration.settings.broker
+        if row.kind in TASKS:
+            return TaskLease(
+                job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name,
+                task=tasks.task_of(self._queries.task(row)), seq=self._journal.head_seq,
+                lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.heartbeat_seconds)
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
             size_bytes=row.size_bytes, spec=spec_of(self._queries.submission(row)), shard=row.shard,
@@ -369,7 +389,7 @@ class Desk:
                                         reason=request.reason, report=request.report))
 
     def _train_of(self, row: JobRow) -> JobRow:
-        return row if row.kind is JobKind.TRAIN else self._queries.job(f"train-{row.number}")
+        return self._queries.job(f"train-{row.number}") if row.kind is JobKind.PREPARE else row
 
     # -------------------------------------------------------------------------------------------------------- recording
 
@@ -385,6 +405,8 @@ class Desk:
         if recorded.state not in ENDED or not isinstance(event, JobEvent) or isinstance(event, DuplicateSubmitted):
             return
         row = self._queries.job(event.job)
+        if row.kind in TASKS:
+            return
         other = self._queries.job(f"{'prepare' if row.kind is JobKind.TRAIN else 'train'}-{row.number}")
         for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), other):
             self._append(consequence)

@@ -12,6 +12,7 @@ import msgspec
 from trainq.errors import StaleLeaseError, TransitionError, UsageError
 from trainq.jobs import (
     ENDED,
+    TASKS,
     AnyEvent,
     AttemptFailed,
     CancelRequested,
@@ -29,7 +30,7 @@ from trainq.jobs import (
     QueueHeld,
 )
 from trainq.journal import JobRow, LineRow
-from trainq.messages import PrepareResult, RejectResult, Result, TrainResult
+from trainq.messages import PrepareResult, RejectResult, Result, TaskResult, TrainResult
 
 # 30 s, 120 s, 480 s ... at most an hour, plus or minus 10 %: long enough for a passing trouble to pass.
 FIRST_RETRY_SECONDS = 30.0
@@ -54,7 +55,7 @@ def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[Any
 
     Args:
         row: the leased job.
-        train: the train job of the same submission (``row`` itself, if it is the train job).
+        train: the train job of the same submission (``row`` itself, if it is the train job, or a task).
         token: the lease's.
         result: of the sort that fits the job's kind.
     """
@@ -68,8 +69,12 @@ def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[Any
             raise UsageError(f"{row.id}: {result.steps_done} of {result.steps_planned} steps are done; "
                              "a job is done when all of its steps are, and there is at least one")
         return [JobSucceeded(job=row.id, result=msgspec.to_builtins(result))]
-    if isinstance(result, TrainResult):
-        raise UsageError(f"{row.id} is a preparation; it cannot be completed with a TrainResult")
+    if row.kind in TASKS:
+        if not isinstance(result, TaskResult):
+            raise UsageError(f"{row.id} is a task; it cannot be completed with a {type(result).__name__}")
+        return [JobSucceeded(job=row.id, result=msgspec.to_builtins(result))]
+    if isinstance(result, TrainResult | TaskResult):
+        raise UsageError(f"{row.id} is a preparation; it cannot be completed with a {type(result).__name__}")
     succeeded = JobSucceeded(job=row.id, result={"outcome": type(result).__name__})
     return [succeeded, *_verdict(train, result)]
 
@@ -125,6 +130,9 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
             held = f"{len(failed)} different jobs failed in a row, the last one {row.id}: {reason}"
             return [LeaseEnded(job=row.id, reason=reason),
                     QueueHeld(reason=held, seconds=HOLD_SECONDS, failures_in_a_row=True)]
+    if row.kind in TASKS:
+        # What is asked for is asked for again, by its schedule or by a person; nobody waits for it in a line.
+        return [JobFailed(job=row.id, reason=reason)]
     if not counts or row.failures + 1 < policy.max_attempts:
         pause = min(MAX_RETRY_SECONDS, FIRST_RETRY_SECONDS * RETRY_FACTOR**row.failures)
         retry_at = policy.now_wall + pause * (1 + RETRY_JITTER * policy.jitter)
@@ -133,7 +141,7 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
     if row.kind is JobKind.TRAIN:
         return [JobQuarantined(job=row.id, reason=set_aside)]
     events: list[AnyEvent] = [JobFailed(job=row.id, reason=set_aside)]
-    if train.state not in ENDED:
+    if row.kind is JobKind.PREPARE and train.state not in ENDED:
         events.append(JobQuarantined(job=train.id, reason=f"it could not be prepared: {set_aside}"))
     return events
 
@@ -163,7 +171,7 @@ def lose_worker(row: JobRow, train: JobRow, reason: str, step: int | None, polic
         policy: the limits.
     """
     deaths = row.deaths + 1 if step is not None and step == row.death_step else 1
-    if row.kind is JobKind.PREPARE and step is not None and deaths >= DEATHS_TO_FAIL and row.cancel_reason is None:
+    if row.kind is not JobKind.TRAIN and step is not None and deaths >= DEATHS_TO_FAIL and row.cancel_reason is None:
         return fail(row, train, row.token, f"{deaths} of its workers in a row were lost with it; {reason}", policy)
     ended = end_lease(row, reason)
     if isinstance(ended, LeaseEnded):
@@ -224,7 +232,7 @@ def cancel_by_request(row: JobRow, reason: str) -> list[AnyEvent]:
         UsageError: it is a preparation. Without it its train job would wait for ever.
         TransitionError: it has ended otherwise.
     """
-    if row.kind is not JobKind.TRAIN:
+    if row.kind is JobKind.PREPARE:
         raise UsageError(f"{row.id} is a part of train-{row.number} and is not cancelled by itself",
                          mend=f"cancel train-{row.number}")
     return cancel(row, reason)
@@ -240,8 +248,8 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
         return []
     if row.state in ENDED:
         raise TransitionError(row.id, row.state.value, "cancelling")
-    # One that was given back (front below 1) may have steps in the weights, like one that runs.
-    if row.state is JobState.RUNNING or row.front < 1:
+    # One that was given back (front below 1) may have steps in the weights, like one that runs; a task has none.
+    if row.state is JobState.RUNNING or (row.front < 1 and row.kind not in TASKS):
         return [] if row.cancel_reason is not None else [CancelRequested(job=row.id, reason=reason)]
     return [JobCancelled(job=row.id, reason=reason)]
 
@@ -259,6 +267,8 @@ def retry(row: JobRow, prepare: JobRow, duplicate: tuple[str, JobState] | None) 
             by now.
         TransitionError: it has not ended, or has succeeded.
     """
+    if row.kind in TASKS:
+        raise UsageError(f"{row.id} is a task", mend="ask for the same again")
     if row.kind is not JobKind.TRAIN:
         raise UsageError(f"{row.id} is a part of train-{row.number} and is not tried by itself",
                          mend=f"retry train-{row.number}")

@@ -7,16 +7,17 @@ from typing import TypeVar
 
 import msgspec
 
-from services.broker import leasing, views
+from services.broker import leasing, tasks, views
 from services.broker.roster import Roster
 from trainq import messages
 from trainq.clock import Clock
 from trainq.errors import UsageError
-from trainq.jobs import JobKind, JobSubmitted
+from trainq.jobs import TASKS, JobKind, JobSubmitted
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
 
 WAITING_SHOWN = 100
+TASKS_SHOWN = 10
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview)
@@ -45,6 +46,10 @@ class Reader:
                 return messages.JobList(jobs=_fitting([self._view(row) for row in rows]))
             case messages.ShowJob():
                 row = self._queries.job(request.job)
+                if row.kind in TASKS:
+                    event = self._queries.task(row)
+                    return messages.JobDetail(job=self._view(row), waits_for=[], after_any=False, report=None,
+                                              task=tasks.task_of(event), cause=event.cause)
                 submission = self._queries.submission(row)
                 return messages.JobDetail(
                     job=self._view(row), waits_for=self._queries.waits_for(row.id), after_any=submission.after_any,
@@ -63,7 +68,7 @@ class Reader:
 
     def _overview(self) -> messages.Overview:
         line = self._queries.line()
-        running = self._queries.running()
+        running = [row for row in self._queries.running() if row.kind not in TASKS]
         training = any(row.kind is JobKind.TRAIN for row in running)
         return messages.Overview(
             journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
@@ -71,7 +76,14 @@ class Reader:
             running=[self._view(row) for row in running],
             waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
             waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
-            checkpoint=line.checkpoint, step=line.step, services=self._roster.views(self._clock.monotonic()))
+            checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
+            services=self._roster.views(self._clock.monotonic()))
+
+    def _tasks(self) -> messages.BackgroundTasks:
+        return messages.BackgroundTasks(
+            queue_size=tasks.waiting(self._queries.counts()),
+            running=[self._view(row) for row in self._queries.running_tasks()],
+            recent=[views.job_view(row) for row in self._queries.recent_tasks(TASKS_SHOWN)])
 
 
 def spec_of(submission: JobSubmitted) -> TrainSpec:

@@ -66,6 +66,11 @@ def seal(folder: Path, kind: str, facts: dict[str, Any]) -> Manifest:
         for entry in sorted(files.list_tree(folder))
         if entry.is_file()
     }
+    return write(folder, kind, records, facts)
+
+
+def write(folder: Path, kind: str, records: dict[str, FileRecord], facts: dict[str, Any]) -> Manifest:
+    """Write ``manifest.json`` over files that lie elsewhere, or whose digests are known already."""
     manifest = Manifest(format=FORMAT, kind=kind, files=records, facts=facts,
                         digest=_own_digest(FORMAT, kind, records, facts))
     content = orjson.dumps(msgspec.to_builtins(manifest), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)

@@ -12,13 +12,13 @@ import msgspec
 
 from trainq.config import BrokerSettings
 from trainq.jobs import JobKind
-from trainq.messages import JobView, Lifecycle, Overview, ServiceView
+from trainq.messages import BackgroundTasks, JobView, Lifecycle, Overview, ServiceView
 
 PICTURE_VERSION = 1
 STATUS_TOPIC = b"status"
 
 # The processes of the standard installation, in the order in which people look for them.
-SERVICES = ("broker", "watcher", "preparer", "trainer", "status")
+SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "status")
 
 DEAD = "DEAD"
 SILENT = "SILENT"
@@ -63,6 +63,7 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str
     step: int
     services: tuple[ServiceStatus, ...]
+    background_tasks: BackgroundTasks = BackgroundTasks()
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -102,7 +103,8 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         broker_age_seconds=overview_age_seconds, paused_reason=overview.paused_reason if overview else None,
         counts=overview.counts if overview else {}, running=tuple(overview.running) if overview else (),
         waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
-        checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services)
+        checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services,
+        background_tasks=overview.background_tasks if overview else BackgroundTasks())
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,

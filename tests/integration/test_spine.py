@@ -135,7 +135,7 @@ def finished(running: Installation, job: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("program", ["broker", "preparer", "watcher", "status", "trainer"])
+@pytest.mark.parametrize("program", ["broker", "preparer", "watcher", "status", "snapshot", "trainer"])
 def test_kill_9_of_each_program_while_a_job_runs(running: Installation, program: str) -> None:
     job = long_job(running)
     running.kill(program)

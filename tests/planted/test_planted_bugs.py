@@ -85,7 +85,7 @@ BUGS = (
         edits=(("        cursor = msgspec.structs.replace(cursor, token=job.token)\n",
                 "        cursor = msgspec.structs.replace(cursor, token=job.token, job_step=cursor.job_step - 1)\n"),),
         caught_by=f"{TRAINING}::test_stopped_and_resumed_is_undisturbed"),
-    Bug(name="dedupe against failed jobs", path="shared/trainq/jobs.py",
+    Bug(name="dedupe against failed jobs", path="shared/trainq/jobs/states.py",
         edits=(("COUNTS_AS_DUPLICATE = frozenset({JobState.HELD,",
                 "COUNTS_AS_DUPLICATE = frozenset({JobState.QUARANTINED, JobState.HELD,"),),
         caught_by="tests/unit/services/broker/test_desk.py"),

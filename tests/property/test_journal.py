@@ -57,7 +57,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.journal = Journal.open(self.folder / "j")
         self.acknowledged: list[bytes] = []
-        self.next_number = 1
+        self.next_number = self.next_task = 1
 
     def teardown(self) -> None:
         self.journal.close()
@@ -72,6 +72,13 @@ class JournalMachine(RuleBasedStateMachine):
             after=tuple(after), after_any=any_end, spec={})
         if self.commit([event]):
             self.next_number += 1
+
+    @rule(kind=st.sampled_from(sorted(jobs.TASKS)))
+    def ask_for_a_task(self, kind: JobKind) -> None:
+        number = self.next_task
+        if self.commit([jobs.TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name="n",
+                                           request_id=f"t{number}", request_digest="d", cause="c", task={})]):
+            self.next_task += 1
 
     @rule(events=st.lists(EVENTS, min_size=1, max_size=3))
     def change(self, events: list[jobs.AnyEvent]) -> None:

@@ -18,8 +18,8 @@ from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
 
 # The heavier, the oftener. Each end of the fork server costs the seconds of importing torch, and the trainer's and
 # supervisord's end is the fork server's too: were they as often as the rest, nothing would ever be trained.
-WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "trainer": 1.5, TRAINING: 5.0,
-           FORK_SERVER: 1.0, SUPERVISORD: 0.7}
+WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "snapshot": 1.0, "trainer": 1.5,
+           TRAINING: 5.0, FORK_SERVER: 1.0, SUPERVISORD: 0.7}
 # Most faults come in quick succession; the long pauses let work begin that the next fault can spoil.
 _QUICK_SECONDS = 0.4
 _CALM_SECONDS = (3.0, 8.0)
@@ -94,7 +94,7 @@ class Load(NamedTuple):
 def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
     """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
 
-    The first twelve faults meet every kind, and every process by a plain kill, and no crash point comes again before
+    The first thirteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
     all have come: a short run is no lucky one.
     """
     draw = random.Random(f"faults {seed}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from argparse import ArgumentTypeError
 
 from trainq.errors import UsageError
 from trainq.ids import is_id
 
+_GENERATION = re.compile(r"g\d{6,18}-s\d{8,18}", re.ASCII)
 MAX_EPOCHS = 1000  # as in [train] epochs
 
 
@@ -16,6 +18,13 @@ def job_id(word: str) -> str:
     if not is_id(job):
         raise ArgumentTypeError(f"{word!r} is no job id; they look like train-7")
     return job
+
+
+def generation(word: str) -> str:
+    """A generation's name, as its directory has it."""
+    if not _GENERATION.fullmatch(word):
+        raise ArgumentTypeError(f"{word!r} is no generation; they look like g000042-s00001200")
+    return word
 
 
 def text(word: str) -> str:

@@ -137,7 +137,6 @@ def _show(arguments: Namespace, context: Context) -> int:
 
 def _facts(detail: JobDetail) -> list[tuple[str, str]]:
     job, report = detail.job, detail.report or {}
-    train = detail.spec.train
     pairs = [
         ("job", job.id), ("state", job.state.value), ("", wording.standing(job)), ("name", job.name),
         ("priority", job.priority), ("origin", job.origin),
@@ -151,11 +150,16 @@ def _facts(detail: JobDetail) -> list[tuple[str, str]]:
         ("speed", f"{job.progress.tokens_per_second:.0f} tokens/s"
          if job.progress and job.progress.tokens_per_second else ""),
         ("left", duration(job.progress.seconds_left) if job.progress and job.progress.seconds_left else ""),
-        ("model", detail.spec.model or "built-in"),
-        ("settings", f"epochs {train.epochs}, batch_rows {train.batch_rows}, learning_rate {train.learning_rate:g}, "
-                     f"seed {train.seed}"),
-        ("columns", ", ".join(f"{field}={column}" for field, column in detail.spec.data.map.items())),
+        ("because", detail.cause),
     ]
+    if detail.spec is not None:
+        train = detail.spec.train
+        pairs += [
+            ("model", detail.spec.model or "built-in"),
+            ("settings", f"epochs {train.epochs}, batch_rows {train.batch_rows}, "
+                         f"learning_rate {train.learning_rate:g}, seed {train.seed}"),
+            ("columns", ", ".join(f"{field}={column}" for field, column in detail.spec.data.map.items())),
+        ]
     pairs += [(f"result {key}", _value(value)) for key, value in (job.result or {}).items() if key != "type"]
     pairs += [(f"report {key}", _value(value)) for key, value in report.items() if not isinstance(value, dict | list)]
     pairs += [("bad row", _bad_row(row)) for row in report.get("bad_rows", ())[:BAD_ROWS_SHOWN]]

@@ -52,6 +52,10 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "checkpoints"
 
     @property
+    def snapshots(self) -> Path:
+        return self.root / "snapshots"
+
+    @property
     def current(self) -> Path:
         return self.root / "current"
 

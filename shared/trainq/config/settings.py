@@ -107,6 +107,18 @@ class StatusSettings(Section, frozen=True, kw_only=True):
     interval_seconds: Seconds = 1.0
 
 
+class MaintenanceSettings(Section, frozen=True, kw_only=True):
+    """[maintenance]: how politely tasks are done.
+
+    ``max_workers`` tasks at once, of all kinds together; ``mib_per_second`` is the most that one reads and writes, 0
+    for no limit; ``niceness`` is that of nice(1).
+    """
+
+    max_workers: Annotated[int, Meta(ge=1, le=64)] = 1
+    mib_per_second: Annotated[float, Meta(ge=0, le=1_000_000)] = 200.0
+    niceness: Annotated[int, Meta(ge=0, le=19)] = 15
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """[log]."""
 
@@ -123,4 +135,5 @@ class Settings(Section, frozen=True, kw_only=True):
     train: TrainSettings = TrainSettings()
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     log: LogSettings = LogSettings()

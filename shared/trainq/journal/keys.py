@@ -1,7 +1,7 @@
 """The numbers under which the tables keep jobs: an integer is found, and kept in order, for less than a text.
 
-A job's key is its submission's number times :data:`SPACING`, plus a number for its kind. So jobs of one kind are in the
-order of their submission, and the jobs of one submission are beside each other.
+A job's key is its submission's (or task's) number times :data:`SPACING`, plus a number for its kind. So jobs of one
+kind are in the order of their submission, and the jobs of one submission are beside each other.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from trainq.jobs import JobKind
 
 # In the journal's files: a kind keeps its number for ever, and there is room for more kinds.
 SPACING = 16
-_OF_KIND = {JobKind.PREPARE.value: 0, JobKind.TRAIN.value: 1}
+_OF_KIND = {JobKind.PREPARE.value: 0, JobKind.TRAIN.value: 1, JobKind.SNAPSHOT.value: 2, JobKind.VERIFY.value: 3}
 _KIND_OF = {number: kind for kind, number in _OF_KIND.items()}
 # SQLite's integers have 64 bits; nobody submits so many.
 _MAX_DIGITS = 17

@@ -45,6 +45,7 @@ from trainq.jobs import (
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
+    TaskSubmitted,
     class_jobs,
     rank,
     transition,
@@ -83,6 +84,7 @@ class LineRow(msgspec.Struct, frozen=True, kw_only=True):
     hold_spent: int
     failed_jobs: str
     ageing_jobs: int
+    next_task: int
 
 
 _Mark = tuple[LineRow, LineRow, dict[tuple[str, str], int], set[tuple[str, str]]]
@@ -156,6 +158,9 @@ class Fold:
             case JobSubmitted():
                 self._submit(seq, at, event)
                 return JobState.QUEUED
+            case TaskSubmitted():
+                self._submit_task(seq, at, event)
+                return JobState.QUEUED
             case JobEvent():
                 return self._change(seq, at, event)
             case FileRefused():
@@ -197,6 +202,14 @@ class Fold:
         self._count(JobKind.TRAIN.value, JobState.QUEUED.value, 1)
         self._count(JobKind.PREPARE.value, JobState.QUEUED.value, 1)
         self._set_line(next_number=event.number + 1)
+        self._remember_request(seq, event, event.job)
+
+    def _submit_task(self, seq: int, at: float, event: TaskSubmitted) -> None:
+        place, started = self._place(Priority.NORMAL)
+        self._connection.execute(_NEW_JOB, (keys.key_of(event.job), event.kind.value, event.name, 0,
+                                            int(Priority.NORMAL), place, started, "", 0, 0, 0, seq, at))
+        self._count(event.kind.value, JobState.QUEUED.value, 1)
+        self._set_line(next_task=event.number + 1)
         self._remember_request(seq, event, event.job)
 
     def _blocks(self, other: int, event: JobSubmitted) -> bool:
@@ -343,7 +356,8 @@ class Fold:
             self._connection.executemany("UPDATE jobs SET blockers=blockers-1 WHERE key=?", released)
             self._connection.execute(f"DELETE FROM dependencies WHERE {wanted}", (key,))
 
-    def _remember_request(self, seq: int, event: JobSubmitted | DuplicateSubmitted | FileRefused, job: str) -> None:
+    def _remember_request(self, seq: int, event: JobSubmitted | TaskSubmitted | DuplicateSubmitted | FileRefused,
+                          job: str) -> None:
         self._connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)",
                                  (event.request_id, event.request_digest, job, seq))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from trainq.errors import DamageError, NotFoundError
-from trainq.jobs import COUNTS_AS_DUPLICATE, JobKind, JobState, JobSubmitted
+from trainq.jobs import COUNTS_AS_DUPLICATE, TASKS, JobKind, JobState, JobSubmitted, TaskSubmitted
 from trainq.journal import keys
 from trainq.journal.events import decode_event
 from trainq.journal.projections import LineRow
@@ -71,6 +71,10 @@ _DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kin
               "ORDER BY key LIMIT 1")
 
 
+_Made = TypeVar("_Made", JobSubmitted, TaskSubmitted)
+_TASK_KINDS = ", ".join(repr(kind.value) for kind in sorted(TASKS))
+
+
 class Queries:
     """All reads of the projections. They see the open transaction's own changes."""
 
@@ -90,12 +94,19 @@ class Queries:
         return row
 
     def submission(self, row: JobRow) -> JobSubmitted:
-        """The event that made this job, with everything frozen then."""
+        """The event that made this job (no task), with everything frozen then."""
+        return self._made_by(row, JobSubmitted)
+
+    def task(self, row: JobRow) -> TaskSubmitted:
+        """The event that made this task."""
+        return self._made_by(row, TaskSubmitted)
+
+    def _made_by(self, row: JobRow, type_: type[_Made]) -> _Made:
         body = self._connection.execute("SELECT body FROM events WHERE seq=?", (row.submitted_seq,)).fetchone()
         if body is None:
             raise DamageError(row.id, f"its submission, event {row.submitted_seq}, is not in the journal")
         event = decode_event(body[0], row.submitted_seq)
-        if not isinstance(event, JobSubmitted):
+        if not isinstance(event, type_):
             raise DamageError(row.id, f"event {row.submitted_seq} is not its submission")
         return event
 
@@ -127,6 +138,15 @@ class Queries:
         if worker:
             return self._many("state='running' AND worker=?", (worker,))
         return self._many("state='running'", ())
+
+    def running_tasks(self) -> list[JobRow]:
+        """The tasks that are being done."""
+        return self._many(f"state='running' AND kind IN ({_TASK_KINDS}) ORDER BY key", ())
+
+    def recent_tasks(self, limit: int) -> list[JobRow]:
+        """The tasks that ended last, newest first."""
+        return self._many("kind NOT IN ('train', 'prepare') AND ended_at IS NOT NULL ORDER BY ended_at DESC "
+                          f"LIMIT {limit:d}", ())
 
     def uncovered(self, generation: int) -> list[JobRow]:
         """The trained jobs that only generations after ``generation`` cover, in the order in which they were."""

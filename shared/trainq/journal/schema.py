@@ -9,8 +9,9 @@
   whole digests would be eight times as long, and every submit changes another page of it.
 * ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
-* ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number,
-  how many train jobs were started, how they age, and which have failed since the last one that succeeded.
+* ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number
+  and that of the next task, how many train jobs were started, how they age, and which have failed since the last one
+  that succeeded.
 * ``damaged``: generations that did not verify.
 """
 
@@ -46,6 +47,8 @@ CREATE INDEX jobs_failed ON jobs(kind) WHERE {FAILED_CONDITION};
 CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
 CREATE INDEX jobs_by_content ON jobs(content) WHERE kind='train';
 CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
+CREATE INDEX tasks_by_end ON jobs(ended_at)
+    WHERE kind NOT IN ('train', 'prepare') AND ended_at IS NOT NULL;
 CREATE TABLE requests (id TEXT PRIMARY KEY, digest TEXT NOT NULL, job TEXT NOT NULL, seq INTEGER NOT NULL)
     STRICT, WITHOUT ROWID;
 CREATE TABLE dependencies (
@@ -58,9 +61,9 @@ CREATE TABLE line (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
     generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
     started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
-    ageing_jobs INTEGER NOT NULL
+    ageing_jobs INTEGER NOT NULL, next_task INTEGER NOT NULL
 ) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20);
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1);
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
 """

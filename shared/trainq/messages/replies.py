@@ -8,7 +8,7 @@ import msgspec
 
 from trainq.jobs import JobKind, JobState
 from trainq.messages.requests import Heartbeat
-from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, TrainSpec
+from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class Submitted(Message, frozen=True, kw_only=True, tag=True):
 class Leased(Message, frozen=True, kw_only=True, tag=True):
     """A lease, or why there is none."""
 
-    lease: Lease | None
+    lease: Lease | TaskLease | None
     reason: str = ""
 
 
@@ -106,13 +106,33 @@ class JobList(Message, frozen=True, kw_only=True, tag=True):
 
 
 class JobDetail(Message, frozen=True, kw_only=True, tag=True):
-    """One job, what it waits for, its report, and the settings that were frozen with it."""
+    """One job, what it waits for, its report, and the settings that were frozen with it.
+
+    Of a task: what is to be done, and why (``cause``), in place of the settings.
+    """
 
     job: JobView
     waits_for: list[str]
     after_any: bool
     report: dict[str, Any] | None
-    spec: TrainSpec
+    spec: TrainSpec | None = None
+    task: Task | None = None
+    cause: str = ""
+
+
+class Accepted(Message, frozen=True, kw_only=True, tag=True):
+    """The task is on disk; ``job`` is its id."""
+
+    job: str
+    state: str
+
+
+class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks: how many wait, which are being done, and those that ended last, newest first."""
+
+    queue_size: int = 0
+    running: list[JobView] = []
+    recent: list[JobView] = []
 
 
 class Overview(Message, frozen=True, kw_only=True, tag=True):
@@ -130,6 +150,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: str
     step: int
     services: list[ServiceView]
+    background_tasks: BackgroundTasks = BackgroundTasks()
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,7 +191,9 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
     mend: str = ""
 
 
-AnyReply = Done | Submitted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
+AnyReply = (
+    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
+)
 
 
 class ReplyEnvelope(msgspec.Struct, frozen=True, kw_only=True):

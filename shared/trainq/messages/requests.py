@@ -21,6 +21,7 @@ from trainq.messages.work import (
     Natural,
     Pid,
     Result,
+    Task,
     Text,
     Token,
 )
@@ -71,6 +72,13 @@ class Submit(Request, frozen=True, kw_only=True, tag=True):
     """Accept files; each item is judged by itself and its receipt says what became of it."""
 
     items: Annotated[list[SubmitItem], Meta(min_length=1, max_length=MAX_SUBMITS)]
+
+
+class SubmitTask(Request, frozen=True, kw_only=True, tag=True):
+    """Do some maintenance. ``cause`` says for people why it is asked for."""
+
+    task: Task
+    cause: Text = "asked for by a person"
 
 
 class TakeLease(Request, frozen=True, kw_only=True, tag=True):
@@ -253,7 +261,7 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 
 
 AnyRequest = (
-    Submit | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
+    Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
     | ListJobs | ShowJob | GetOverview | Replay
 )

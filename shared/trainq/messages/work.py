@@ -93,7 +93,18 @@ class TrainResult(Message, frozen=True, kw_only=True, tag=True):
     last_loss: float | None = None
 
 
-Result = PrepareResult | RejectResult | TrainResult
+class TaskResult(Message, frozen=True, kw_only=True, tag=True):
+    """A task is done: what came of it in words, the bytes that it wrote or read, and more for programs."""
+
+    summary: Text
+    size_bytes: Natural = 0
+    facts: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        _check_report(self.facts)
+
+
+Result = PrepareResult | RejectResult | TrainResult | TaskResult
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +126,36 @@ class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
     job: Id
     token: Token
     progress: Progress = Progress()
+
+
+class SnapshotTask(Message, frozen=True, kw_only=True, tag=True):
+    """Take a snapshot of a generation; of the newest one without ``generation``."""
+
+    generation: Annotated[str, Meta(max_length=64)] = ""
+
+
+class VerifyTask(Message, frozen=True, kw_only=True, tag=True):
+    """Prove every byte of a snapshot; of all of them without ``snapshot``."""
+
+    snapshot: Annotated[str, Meta(max_length=64)] = ""
+
+
+Task = SnapshotTask | VerifyTask
+TASK_KINDS: dict[type[Task], JobKind] = {SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY}
+
+
+class TaskLease(Message, frozen=True, kw_only=True, tag=True):
+    """A task in a worker's hands, as a :class:`Lease` is a job."""
+
+    job: str
+    kind: JobKind
+    token: int
+    attempt: int
+    name: str
+    task: Task
+    seq: int
+    lease_seconds: float
+    heartbeat_seconds: float
 
 
 class Lease(Message, frozen=True, kw_only=True, tag=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
@@ -21,10 +22,13 @@ from trainq.messages import (
     ReportLostShard,
     Result,
     TakeLease,
+    TaskLease,
 )
 from trainq.service.peer import Peer, StoppedError
 
 _ASK_SECONDS = 2.0
+
+AnyLease = TypeVar("AnyLease", Lease, TaskLease)
 
 
 class Interruption(StrEnum):
@@ -43,17 +47,17 @@ class InterruptedWorkError(TrainqError):
         super().__init__(f"the work ends: {why.value}")
 
 
-class HeldLease:
+class Held(Generic[AnyLease]):
     """A lease in this worker's hands.
 
     A ``patient`` one waits for the broker's answer when it ends; the other kind raises
     :class:`~trainq.errors.BrokerUnavailableError` after two seconds, for workers that have more to do meanwhile.
     """
 
-    def __init__(self, peer: Peer, lease: Lease, *, patient: bool) -> None:
+    def __init__(self, peer: Peer, lease: AnyLease, *, patient: bool) -> None:
         self._peer = peer
         self._patient = patient
-        self.lease = lease
+        self.lease: AnyLease = lease
         self.progress = Progress()
         peer.lost.discard(lease.job)
         peer.cancelled.discard(lease.job)
@@ -126,15 +130,33 @@ class HeldLease:
         return True
 
 
+HeldLease = Held[Lease]
+HeldTask = Held[TaskLease]
+
+
 def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease | None, str]:
-    """Ask for work once; the lease, or why there is none."""
+    """Ask for work on a submitted file once; the lease, or why there is none."""
+    reply = _ask(peer, kinds)
+    if not isinstance(reply.lease, Lease):
+        return None, reply.reason
+    return HeldLease(peer, reply.lease, patient=patient), ""
+
+
+def take_task(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldTask | None, str]:
+    """Ask for a task once; the lease, or why there is none."""
+    reply = _ask(peer, kinds)
+    if not isinstance(reply.lease, TaskLease):
+        return None, reply.reason
+    return HeldTask(peer, reply.lease, patient=True), ""
+
+
+def _ask(peer: Peer, kinds: tuple[JobKind, ...]) -> Leased:
     process = peer.process
     request = TakeLease(request_id=new_request_id(), worker=process.name, session=process.session, kinds=kinds)
     try:
         reply = peer.client.call(request, Leased, timeout_seconds=_ASK_SECONDS)
     except BrokerUnavailableError:
-        return None, "the broker does not answer"
-    if reply.lease is None:
-        return None, reply.reason
-    process.log.info("lease_taken", job=reply.lease.job, token=reply.lease.token, attempt=reply.lease.attempt)
-    return HeldLease(peer, reply.lease, patient=patient), ""
+        return Leased(lease=None, reason="the broker does not answer")
+    if reply.lease is not None:
+        process.log.info("lease_taken", job=reply.lease.job, token=reply.lease.token, attempt=reply.lease.attempt)
+    return reply

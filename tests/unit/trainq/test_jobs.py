@@ -10,7 +10,7 @@ from trainq.errors import TransitionError
 from trainq.jobs import ENDED, TRANSITIONS, JobEvent, JobState, Priority, rank, transition
 
 JOB_EVENTS = [event for event in typing.get_args(jobs.AnyEvent)
-              if issubclass(event, JobEvent) and event is not jobs.JobSubmitted]
+              if issubclass(event, JobEvent) and event not in (jobs.JobSubmitted, jobs.TaskSubmitted)]
 
 SAMPLES: dict[type[JobEvent], JobEvent] = {
     jobs.DuplicateSubmitted: jobs.DuplicateSubmitted(job="train-1", request_id="r", request_digest="d"),

@@ -25,8 +25,8 @@ def test_a_seed_always_plans_the_same_and_another_one_something_else() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_first_dozen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
-    first = list(islice(plan.faults(seed, POINTS), 12))
+def test_the_first_thirteen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
+    first = list(islice(plan.faults(seed, POINTS), 13))
     assert {fault.kind for fault in first} == set(FaultKind)
     assert {fault.processes[0] for fault in first if fault.kind is FaultKind.KILL} == EVERYONE
 

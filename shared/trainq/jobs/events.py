@@ -1,73 +1,12 @@
-"""Jobs: their states, the events that change them, and the one table that says what may follow what.
-
-Rules:
-
-* Every job is in exactly one of eight states; ``ENDED`` states are final, with three exceptions: a preparation whose
-  shard was lost, a trained job whose generation was lost, and a job that a person tries again are queued again.
-* An event is a fact, named in the past tense, frozen, and written to the journal before anybody hears of it.
-* ``TRANSITIONS`` has an entry for every (state, event) that may happen; a missing entry raises
-  :class:`~trainq.errors.TransitionError` and changes nothing.
-* A submit makes one ``train`` job, which people see, and its ``prepare`` job in the same transaction. How the
-  preparation ends is an event of the *train* job (``JobPrepared``, ``JobRejected``, ``HoldPlaced``).
-* The sequence number of ``LeaseGranted`` is the lease's fencing token: it grows for ever and is never used twice.
-
-This module is pure: no I/O, no clock.
-"""
+"""The events: facts, named in the past tense, written to the journal before anybody hears of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import IntEnum, StrEnum
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
-from trainq.errors import TransitionError
-
-
-class JobState(StrEnum):
-    """Where a job stands."""
-
-    HELD = "held"
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    QUARANTINED = "quarantined"
-    REJECTED = "rejected"
-
-
-ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.QUARANTINED, JobState.REJECTED})
-
-# Ended by a fault of the file's or of its attempts.
-FAILED = frozenset({JobState.FAILED, JobState.QUARANTINED, JobState.REJECTED})
-
-# The states in which content counts as already submitted; content that failed may come again.
-COUNTS_AS_DUPLICATE = frozenset({JobState.HELD, JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED})
-
-
-class JobKind(StrEnum):
-    """What a job asks for; each kind is leased by one sort of worker."""
-
-    TRAIN = "train"
-    PREPARE = "prepare"
-
-
-class Priority(IntEnum):
-    """The order of people's classes; smaller goes first."""
-
-    HIGH = 0
-    NORMAL = 1
-    LOW = 2
-
-
-class Origin(StrEnum):
-    """Who made the data. People's files go before generated ones, always."""
-
-    PEOPLE = "people"
-    GENERATED = "generated"
+from trainq.jobs.states import JobKind, Origin, Priority
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -99,6 +38,22 @@ class JobSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
     after: tuple[str, ...] = ()
     after_any: bool = False
     spec: dict[str, Any]
+
+
+class TaskSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
+    """Maintenance was asked for: a job of one of :data:`~trainq.jobs.TASKS` exists from here on.
+
+    ``number`` counts tasks of all kinds. ``cause`` says who asked, for people; ``task`` is everything that its worker
+    needs, a map of one of the task types of :mod:`trainq.messages`.
+    """
+
+    kind: JobKind
+    number: int
+    name: str
+    request_id: str
+    request_digest: str
+    cause: str
+    task: dict[str, Any]
 
 
 class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -315,81 +270,5 @@ AnyEvent = (
     | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
-    | AgeingSet
+    | AgeingSet | TaskSubmitted
 )
-
-_H, _Q, _R = JobState.HELD, JobState.QUEUED, JobState.RUNNING
-
-TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyType({
-    (_Q, JobPrepared): _Q,
-    (_H, JobPrepared): _H,
-    # A shard may be made again (it was lost) while the job runs or waits; the verdict is the same.
-    (_R, JobPrepared): _R,
-    (_Q, JobRejected): JobState.REJECTED,
-    (_H, JobRejected): JobState.REJECTED,
-    (_Q, HoldPlaced): _H,
-    (_H, HoldLifted): _Q,
-    (_Q, JobOvertaken): _Q,
-    (_Q, LeaseGranted): _R,
-    (_R, LeaseEnded): _Q,
-    (_R, AttemptFailed): _Q,
-    (_R, CheckpointPublished): _R,
-    # The trainer and its report were lost, the generation was not: it is reported when the trainer returns.
-    (_Q, CheckpointPublished): _Q,
-    (_R, FingerprintChanged): _R,
-    (_R, CancelRequested): _R,
-    # It was given back half done; the trainer takes it once more, to take its steps back.
-    (_Q, CancelRequested): _Q,
-    (_R, JobSucceeded): JobState.SUCCEEDED,
-    # Likewise: all of it was published before its lease ended.
-    (_Q, JobSucceeded): JobState.SUCCEEDED,
-    (JobState.SUCCEEDED, PreparationReopened): _Q,
-    (JobState.SUCCEEDED, JobUncovered): _Q,
-    (JobState.QUARANTINED, JobRetried): _Q,
-    (JobState.CANCELLED, JobRetried): _Q,
-    (JobState.FAILED, JobRetried): _Q,
-    (_R, JobFailed): JobState.FAILED,
-    (_R, JobQuarantined): JobState.QUARANTINED,
-    (_Q, JobQuarantined): JobState.QUARANTINED,
-    (_H, JobQuarantined): JobState.QUARANTINED,
-    (_Q, JobCancelled): JobState.CANCELLED,
-    (_H, JobCancelled): JobState.CANCELLED,
-    (_R, JobCancelled): JobState.CANCELLED,
-    # Content submitted again points at a job in any state that counts as a duplicate, and changes nothing.
-    **{(state, DuplicateSubmitted): state for state in COUNTS_AS_DUPLICATE},
-})
-
-
-# As many jobs as nobody will ever start: a class is never left by waiting.
-_NEVER = 1 << 40
-
-
-def rank(priority: Priority, started: int, ageing_jobs: int) -> int:
-    """The place of a job in the line, smaller first; those of one rank go by number.
-
-    A job gains one class for every ``ageing_jobs`` train jobs that are started while it waits. Since all that wait gain
-    alike, its place among them is fixed at its submit: priority times ``ageing_jobs``, plus those started until then.
-
-    Args:
-        priority: the job's class.
-        started: how many train jobs had been started when it was submitted.
-        ageing_jobs: 0 means that classes are never crossed.
-    """
-    return priority * class_jobs(ageing_jobs) + started
-
-
-def class_jobs(ageing_jobs: int) -> int:
-    """How many starts lie between two classes."""
-    return ageing_jobs or _NEVER
-
-
-def transition(job: str, state: JobState, event: JobEvent) -> JobState:
-    """The state of ``job`` after ``event``.
-
-    Raises:
-        TransitionError: the table has no entry; the state stands.
-    """
-    try:
-        return TRANSITIONS[state, type(event)]
-    except KeyError:
-        raise TransitionError(job, state.value, type(event).__name__) from None

@@ -1,0 +1,62 @@
+"""Tasks: maintenance that is asked for, and when a worker gets some. Pure: rows in, events or words out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from trainq import messages
+from trainq.errors import RequestReusedError
+from trainq.jobs import TASKS, JobState, TaskSubmitted
+from trainq.journal import JobRow
+from trainq.manifests import digest_bytes
+from trainq.messages import SnapshotTask, SubmitTask, Task, VerifyTask
+
+
+def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int) -> TaskSubmitted | str:
+    """The event that makes the task, or the id of the one that this very request already means.
+
+    Args:
+        request: what is to be done.
+        earlier: (digest, job) of an earlier request under the same id.
+        number: the next task's number.
+
+    Raises:
+        RequestReusedError: the id was used for something else.
+    """
+    digest = digest_bytes(messages.encode(request))
+    if earlier is not None:
+        if earlier[0] != digest:
+            raise RequestReusedError(f"request id {request.request_id} was used for something else (job {earlier[1]})",
+                                     mend="make a new id for a new request")
+        return earlier[1]
+    kind = messages.TASK_KINDS[type(request.task)]
+    return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=name_of(request.task),
+                         request_id=request.request_id, request_digest=digest, cause=request.cause,
+                         task=msgspec.to_builtins(request.task))
+
+
+def name_of(task: Task) -> str:
+    """The task in words."""
+    match task:
+        case SnapshotTask():
+            return f"snapshot of {task.generation or 'the newest generation'}"
+        case VerifyTask():
+            return f"verify {task.snapshot or 'every snapshot'}"
+
+
+def task_of(event: TaskSubmitted) -> Task:
+    """What a task's worker is to do."""
+    task: Task = msgspec.convert(event.task, Task)
+    return task
+
+
+def why_not(running: list[JobRow], max_workers: int) -> str:
+    """Why no task is granted now; empty if one may be."""
+    if len(running) >= max_workers:
+        return f"{running[0].id} is being done, and {max_workers} at a time may be"
+    return ""
+
+
+def waiting(counts: dict[str, dict[str, int]]) -> int:
+    """How many tasks wait."""
+    return sum(counts.get(kind.value, {}).get(JobState.QUEUED.value, 0) for kind in TASKS)

@@ -1,0 +1,1 @@
+"""The snapshot worker: second copies of generations, and the proof that they are whole."""

@@ -1,0 +1,170 @@
+"""The snapshot worker's loop: lease a task, copy or prove, report. At low priority, and no faster than it may.
+
+A kill at any instruction leaves whole snapshots and whole objects; the task is leased again and uses what is there.
+"""
+
+from __future__ import annotations
+
+import orjson
+
+from trainq import __version__, checkpoints, files, snapshots
+from trainq.checkpoints import parse_name
+from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, JobState
+from trainq.messages import (
+    JobList,
+    Lifecycle,
+    ListJobs,
+    Progress,
+    SnapshotTask,
+    TaskResult,
+    VerifyTask,
+)
+from trainq.service import (
+    HeldTask,
+    InterruptedWorkError,
+    Interruption,
+    Pace,
+    Peer,
+    Process,
+    be_polite,
+    take_task,
+)
+
+IDLE_SECONDS = 1.0
+KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
+_PAGE = 1000
+
+
+
+class Snapshotter:
+    """Does one task at a time. Owned by the main thread."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._store = process.home.snapshots
+        files.make_directory(self._store)
+        self._lock = files.acquire_lock(self._store / snapshots.LOCK_NAME, "snapshot worker")
+        files.sweep_temporaries(self._store, *(self._store / snapshots.OBJECTS).glob("*"))
+        self._peer = Peer(process, topics=(b"event.TaskSubmitted", b"event.BrokerStarted"))
+        be_polite(process.settings.maintenance)
+
+    def close(self) -> None:
+        self._process.set_state(Lifecycle.STOPPED)
+        self._peer.close()
+        self._lock.release()
+
+    def turn(self) -> None:
+        """Take one task and end it, or wait for the next."""
+        self._process.set_state(Lifecycle.RUNNING)
+        self._peer.beat()
+        held, _ = take_task(self._peer, KINDS)
+        if held is None:
+            self._peer.wait(IDLE_SECONDS)
+            return
+        try:
+            result = self._do(held)
+        except InterruptedWorkError as interrupted:
+            self._process.log.info("interrupted", job=held.lease.job, why=interrupted.why.value)
+            if interrupted.why is Interruption.CANCELLED:
+                held.acknowledge_cancel()
+            elif interrupted.why is Interruption.STOPPING:
+                held.release("the snapshot worker stops")
+        except (StorageError, StorageFullError) as error:
+            held.release(str(error))
+            raise
+        except TrainqError as error:
+            self._process.log.error("task_failed", job=held.lease.job)
+            held.fail(str(error))
+        except Exception as error:
+            self._process.log.error("task_failed", job=held.lease.job)
+            held.fail(f"{type(error).__name__}: {error}")
+        else:
+            held.complete(result)
+
+    def _do(self, held: HeldTask) -> TaskResult:
+        task = held.lease.task
+        return self._snapshot(held, task) if isinstance(task, SnapshotTask) else self._verify(held, task)
+
+    def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
+        home = self._process.home
+        generations = checkpoints.list_generations(home.checkpoints)
+        if task.generation:
+            generations = [path for path in generations if path.name == task.generation]
+        if not generations:
+            raise NotFoundError(f"there is no generation {task.generation or 'yet'}",
+                                mend="ls checkpoints/ shows those that there are")
+        source = generations[0]
+        jobs, job_count = self._jobs(held, source.name)
+        total = snapshots.missing_bytes(self._store, source)
+        made = snapshots.create(
+            self._store, source, jobs=jobs, job_count=job_count, created_at=self._process.clock.wall(),
+            created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=self._on_chunk(held, total))
+        return TaskResult(
+            summary=f"{made.snapshot.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared",
+            size_bytes=made.copied_bytes,
+            facts={"snapshot": made.snapshot.name, "copied_bytes": made.copied_bytes,
+                   "shared_bytes": made.shared_bytes})
+
+    def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:
+        """Prove one snapshot, or all; those that are damaged are all named."""
+        names = [task.snapshot] if task.snapshot else [path.name for path in snapshots.list_snapshots(self._store)]
+        total = sum(snapshots.find(self._store, name).size_bytes for name in names)
+        on_chunk = self._on_chunk(held, total)
+        damaged = []
+        for name in names:
+            try:
+                snapshots.verify(self._store, name, on_chunk)
+            except DamageError as error:
+                self._process.log.error("snapshot_damaged", snapshot=name, error=str(error))
+                damaged.append(f"{name}: {error}")
+        if damaged:
+            raise DamageError("snapshots", "; ".join(damaged))
+        return TaskResult(summary=f"{len(names)} snapshots are whole", size_bytes=total)
+
+    def _jobs(self, held: HeldTask, name: str) -> tuple[bytes, int]:
+        """``jobs.jsonl`` of the trained jobs that a generation covers, and how many they are."""
+        own = parse_name(name)
+        lines: list[bytes] = []
+        before: int | None = None
+        while own is not None:
+            page = self._peer.call(ListJobs(request_id=new_request_id(), states=(JobState.SUCCEEDED,),
+                                            before_number=before, limit=_PAGE), JobList, held.states)
+            if not page.jobs:
+                break
+            for view in page.jobs:
+                if view.result and int(view.result.get("generation", 0)) <= own.generation:
+                    lines.append(orjson.dumps({"job": view.id, "name": view.name, "digest": view.digest,
+                                               "generation": view.result["generation"]}))
+            before = page.jobs[-1].number
+        return b"".join(line + b"\n" for line in reversed(lines)), len(lines)
+
+    def _on_chunk(self, held: HeldTask, total_bytes: int) -> snapshots.OnChunk:
+        settings = self._process.settings.maintenance
+
+        def beat() -> None:
+            held.keep_or_raise(Progress(step=pace.size_bytes, steps=total_bytes, unit="bytes"))
+
+        def pause(seconds: float) -> None:
+            until = self._process.clock.monotonic() + seconds
+            while (left := until - self._process.clock.monotonic()) > 0:
+                self._peer.wait(left)
+                beat()
+
+        pace = Pace(self._process.clock, settings.mib_per_second, pause)
+
+        def on_chunk(size_bytes: int) -> None:
+            pace.passed(size_bytes)
+            beat()
+
+        return on_chunk
+
+
+def serve(process: Process) -> None:
+    """Run the snapshot worker until it is told to stop."""
+    snapshotter = Snapshotter(process)
+    try:
+        process.loop(snapshotter.turn)
+    finally:
+        snapshotter.close()

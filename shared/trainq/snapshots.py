@@ -1,0 +1,316 @@
+"""Snapshots: second copies of generations, outside ``checkpoints/``, and proven like them.
+
+A snapshot is a real copy: a hard link would be broken by the same flipped bit. Its manifest (:mod:`trainq.manifests`,
+kind ``snapshot``) lies in ``snapshots/g000042-s00001200/`` and names every file of the generation by its digest, the
+generation's own manifest among them; the bytes lie in ``snapshots/objects/<two digits>/<digest>``, where what several
+snapshots have in common lies once. A file is copied and hashed in one pass, against the digest that its generation was
+sealed with: a snapshot that exists was whole when it was made.
+
+One process at a time writes here; it holds ``snapshots/.lock``. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import msgspec
+from blake3 import blake3
+
+from trainq import checkpoints, files, ids, manifests
+from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError
+from trainq.manifests import FileRecord, Manifest
+
+KIND = "snapshot"
+FORMAT = 1
+LOCK_NAME = ".lock"
+OBJECTS = "objects"
+JOBS_NAME = "jobs.jsonl"
+# Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
+_PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+_NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
+_CHUNK_BYTES = 1 << 20
+
+OnChunk = Callable[[int], None]
+"""Called with the number of bytes just read, after each MiB: for progress and the rate limit; it may raise."""
+
+
+class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest's facts: what this is a copy of, and what is in it.
+
+    ``checkpoint`` are the facts of the generation, ``checkpoint_digest`` its manifest's own digest. ``parent`` is the
+    newest snapshot that there was. ``jobs`` counts the trained jobs that it covers, which ``jobs.jsonl`` names with the
+    digests of their data. ``created_at`` is in seconds since 1970, for people: the order is by generation.
+    """
+
+    checkpoint: dict[str, Any]
+    checkpoint_digest: str
+    parent: str
+    jobs: int
+    created_at: float
+    created_by: str
+    format: int = FORMAT
+
+
+class Snapshot(NamedTuple):
+    """A snapshot whose manifest is sound; :func:`verify` proves its content."""
+
+    path: Path
+    manifest: Manifest
+    facts: SnapshotFacts
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take, whether others share them or not."""
+        return sum(record.size_bytes for record in self.manifest.files.values())
+
+
+class Created(NamedTuple):
+    """What :func:`create` did: bytes written, and bytes that were there already."""
+
+    snapshot: Snapshot
+    copied_bytes: int
+    shared_bytes: int
+
+
+def object_path(store: Path, digest: str) -> Path:
+    """Where content with this digest lies."""
+    return store / OBJECTS / digest[:2] / digest
+
+
+def list_snapshots(store: Path) -> list[Path]:
+    """All snapshots in ``store``, newest generation first; whether they are whole is not looked at."""
+    return checkpoints.list_generations(store)
+
+
+def find(store: Path, name: str) -> Snapshot:
+    """The snapshot of that name.
+
+    Raises:
+        NotFoundError: there is none.
+        DamageError, NewerFormatError: its manifest is damaged, or a newer trainq's.
+    """
+    if checkpoints.parse_name(name) is None or not (store / name).is_dir():
+        raise NotFoundError(f"there is no snapshot {name}", mend="trainq snapshot list shows them")
+    return read(store / name)
+
+
+def read(path: Path) -> Snapshot:
+    """Read and check a snapshot's manifest, not its content.
+
+    Raises:
+        DamageError: it is missing or damaged.
+        NewerFormatError: a newer trainq wrote it.
+    """
+    manifest = manifests.read(path, KIND)
+    format_ = manifest.facts.get("format", FORMAT)
+    if isinstance(format_, int) and format_ > FORMAT:
+        raise NewerFormatError(str(path), format_, FORMAT)
+    try:
+        facts = msgspec.convert(manifest.facts, SnapshotFacts)
+    except msgspec.ValidationError as error:
+        raise DamageError(str(path), f"the manifest's facts are not those of a snapshot: {error}") from error
+    return Snapshot(path, manifest, facts)
+
+
+def missing_bytes(store: Path, source: Path) -> int:
+    """How many bytes :func:`create` would write for the generation at ``source``, so that room is looked for first."""
+    records = manifests.read(source, checkpoints.KIND).files.values()
+    unique = {record.blake3: record.size_bytes for record in records if not _is_kept(store, record)}
+    return sum(unique.values())
+
+
+def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at: float, created_by: str,
+           on_chunk: OnChunk) -> Created:
+    """Copy the generation at ``source``; one that is there already is only read. The source is only read, too.
+
+    Args:
+        store: the folder of snapshots; the caller holds its lock.
+        source: a sealed checkpoint.
+        jobs: ``jobs.jsonl``, the trained jobs that it covers.
+        job_count: how many those are.
+        created_at: seconds since 1970.
+        created_by: who asked for it.
+        on_chunk: may raise; then nothing half done is listed, and what was copied whole is used the next time.
+
+    Raises:
+        DamageError: the generation is not what it was sealed as; names the file.
+        StorageError, StorageFullError: the disk.
+    """
+    destination = store / source.name
+    if destination.is_dir():
+        return Created(read(destination), 0, 0)
+    sealed = manifests.read(source, checkpoints.KIND)
+    written = _Written(store, on_chunk)
+    for name, record in sealed.files.items():
+        written.keep(source / name, record)
+    records = {**sealed.files, JOBS_NAME: written.keep_bytes(jobs),
+               manifests.MANIFEST_NAME: written.keep_bytes(_read_bytes(source / manifests.MANIFEST_NAME))}
+    facts = SnapshotFacts(checkpoint=sealed.facts, checkpoint_digest=sealed.digest, jobs=job_count,
+                          parent=_newest_before(store, source.name), created_at=created_at, created_by=created_by)
+    with files.publish_directory(destination) as folder:
+        manifest = manifests.write(folder, KIND, records, msgspec.to_builtins(facts))
+    return Created(Snapshot(destination, manifest, facts), written.copied_bytes, written.shared_bytes)
+
+
+def verify(store: Path, name: str, on_chunk: OnChunk) -> Snapshot:
+    """Prove every byte of a snapshot.
+
+    Raises:
+        NotFoundError: there is none of that name.
+        DamageError: naming the first file that is not what the manifest says.
+        StorageError: something could not be read at all, which proves nothing.
+    """
+    snapshot = find(store, name)
+    for file, record in snapshot.manifest.files.items():
+        for _ in _proven(store, file, record, on_chunk):
+            pass
+    return snapshot
+
+
+def set_aside(store: Path, digest: str) -> None:
+    """Rename an object that is damaged, so that no later snapshot shares it.
+
+    The snapshots that name it lack it then, until a generation with the same content is copied again.
+    """
+    path = object_path(store, digest)
+    files.move(path, path.with_name(f"{path.name}.damaged"))
+
+
+def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk, *, plain: bool = False) -> int:
+    """Write a snapshot's files into an existing ``folder``, each proven while it is copied; gives the bytes written.
+
+    The files are the generation as it was sealed, manifest and all; with ``plain`` only those that a Hugging Face
+    folder has.
+
+    Raises:
+        DamageError: an object is not what the manifest says; what was written until then is the caller's to remove.
+    """
+    written = 0
+    for name, record in snapshot.manifest.files.items():
+        if name == JOBS_NAME or (plain and not _is_plain(name)):
+            continue
+        files.make_directory((folder / name).parent)
+        with files.publish_file(folder / name) as stream:
+            for chunk in _proven(store, name, record, on_chunk):
+                stream.write(chunk)
+        written += record.size_bytes
+    return written
+
+
+def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk) -> int:
+    """Make a plain Hugging Face folder of it at ``destination``, which must not exist; gives the bytes written."""
+    if destination.exists():
+        raise InputError("it exists already", file=str(destination), mend="give a folder that does not exist")
+    with files.publish_directory(destination) as folder:
+        return materialize(store, snapshot, folder, on_chunk, plain=True)
+
+
+def unreferenced(store: Path) -> Iterator[Path]:
+    """The objects that no snapshot names. The caller holds the lock, and no snapshot is being made.
+
+    Raises:
+        DamageError, NewerFormatError: a manifest cannot be read: then nobody knows what it names, and nothing goes.
+    """
+    named = {record.blake3 for path in list_snapshots(store) for record in read(path).manifest.files.values()}
+    for fan in sorted((store / OBJECTS).glob("[0-9a-f][0-9a-f]")):
+        for entry in sorted(fan.iterdir()):
+            if ids.is_digest(entry.name) and entry.name not in named:
+                yield entry
+
+
+class _Written:
+    """Puts content into the store, and counts."""
+
+    def __init__(self, store: Path, on_chunk: OnChunk) -> None:
+        self._store = store
+        self._on_chunk = on_chunk
+        self.copied_bytes = self.shared_bytes = 0
+
+    def keep(self, source: Path, record: FileRecord) -> None:
+        """Copy one file of a generation, unless the same content is there; hashed in the same pass."""
+        if _is_kept(self._store, record):
+            self.shared_bytes += record.size_bytes
+            return
+        hasher, size_bytes = blake3(), 0
+        with _published(self._store, record.blake3) as copy:
+            for chunk in _chunks(source):
+                hasher.update(chunk)
+                copy.write(chunk)
+                size_bytes += len(chunk)
+                self._on_chunk(len(chunk))
+            if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
+                raise DamageError(str(source), "its content is not what its manifest says")
+        self.copied_bytes += size_bytes
+
+    def keep_bytes(self, content: bytes) -> FileRecord:
+        record = FileRecord(blake3=manifests.digest_bytes(content), size_bytes=len(content))
+        if not _is_kept(self._store, record):
+            with _published(self._store, record.blake3) as copy:
+                copy.write(content)
+            self.copied_bytes += len(content)
+        return record
+
+
+def _newest_before(store: Path, name: str) -> str:
+    """The newest snapshot of an older generation; empty if there is none."""
+    own = checkpoints.parse_name(name)
+    older = (path.name for path in list_snapshots(store) if own and (checkpoints.parse_name(path.name) or own) < own)
+    return next(older, "")
+
+
+def _published(store: Path, digest: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    path = object_path(store, digest)
+    files.make_directory(path.parent)
+    return files.publish_file(path)
+
+
+def _is_kept(store: Path, record: FileRecord) -> bool:
+    """Whether the content is there. Its bytes were proven when it was written; :func:`verify` proves them again."""
+    try:
+        return object_path(store, record.blake3).stat().st_size == record.size_bytes
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise files.storage_error(error, f"looking for {record.blake3} in {store}") from error
+
+
+def _is_plain(name: str) -> bool:
+    return name.endswith(_PLAIN_SUFFIXES) and name not in _NOT_PLAIN and "/" not in name
+
+
+def _proven(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> Iterator[bytes]:
+    """The bytes of a snapshot's file, piece by piece; an error at the end if they are not what they must be."""
+    path = object_path(store, record.blake3)
+    hasher, size_bytes = blake3(), 0
+    for chunk in _chunks(path):
+        hasher.update(chunk)
+        size_bytes += len(chunk)
+        yield chunk
+        on_chunk(len(chunk))
+    if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
+        raise DamageError(str(path), f"its content is not that of {name}, as the manifest says")
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+            # What was read once is not read again soon: the page cache is for those who train.
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    except FileNotFoundError as error:
+        raise DamageError(str(path), "it is missing") from error
+    except OSError as error:
+        raise files.storage_error(error, f"reading {path}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    return b"".join(_chunks(path))

@@ -1,0 +1,129 @@
+"""Snapshots by real processes: broker, worker and command line; killed, cancelled and lied to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+
+import msgspec
+import pytest
+
+from tests.places import Place
+from trainq import checkpoints, files, manifests, snapshots
+from trainq.checkpoints import CheckpointFacts, Cursor, Name
+
+PATIENCE_SECONDS = 60.0
+MIB = 1 << 20
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as folder:  # short: a socket's path has 107 bytes
+        made = Place(Path(folder) / "h")
+        for each in made.home.folders():
+            files.make_directory(each)
+        made.start("broker")
+        try:
+            yield made
+        finally:
+            made.stop_all()
+
+
+def publish(place: Place, generation: int, *, mib: int = 1) -> str:
+    """A sealed generation of so many MiB; half of it is the same in all."""
+    facts = CheckpointFacts(generation=generation, step=generation * 10, cursor=Cursor(), journal_seq=1, fingerprint={},
+                            rows_seen=0, tokens_seen=0, model="m", created_by="test", reason="job_end")
+    path = place.home.checkpoints / str(Name(generation, generation * 10))
+    with files.publish_directory(path) as made:
+        (made / "model.safetensors").write_bytes(os.urandom(mib * MIB // 2))
+        (made / "optimizer.safetensors").write_bytes(bytes(mib * MIB // 2))
+        manifests.seal(made, checkpoints.KIND, msgspec.to_builtins(facts))
+    return path.name
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert monotonic() < deadline, f"never: {what}"
+        sleep(0.02)
+
+
+def names(place: Place) -> list[str]:
+    return [entry["snapshot"] for entry in place.json("snapshot", "list")["snapshots"]]
+
+
+def test_snapshots_are_taken_proven_listed_and_exported(place: Place, tmp_path: Path) -> None:
+    place.start("snapshot")
+    first = publish(place, 9)
+    assert place.json("snapshot", "create", "--wait")["jobs"][0]["result"]["facts"]["snapshot"] == first
+    second = publish(place, 10)
+    created = place.json("snapshot", "create", "--wait")["jobs"][0]
+    assert created["result"]["facts"]["shared_bytes"] == MIB // 2
+    assert names(place) == [second, first]
+    assert place.json("snapshot", "verify", "--wait")["jobs"][0]["result"]["summary"] == "2 snapshots are whole"
+    shown = place.json("snapshot", "show", second)
+    assert (shown["parent"], shown["checkpoint"]["generation"]) == (first, 10)
+    place.json("snapshot", "export", second, str(tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+    tasks = place.json("status")["background_tasks"]
+    assert (tasks["queue_size"], tasks["running"], len(tasks["recent"])) == (0, [], 3)
+
+
+def test_damage_is_told(place: Place) -> None:
+    place.start("snapshot")
+    name = publish(place, 1)
+    place.json("snapshot", "create", "--wait")
+    kept = snapshots.read(place.home.snapshots / name).manifest.files["model.safetensors"]
+    with snapshots.object_path(place.home.snapshots, kept.blake3).open("r+b") as stream:
+        stream.write(b"damage")
+    out, _ = place.run("snapshot", "verify", "--wait", "--json", code=1)
+    assert "model.safetensors" in out
+    place.run("snapshot", "export", name, str(place.home.root / "out"), code=74)
+    assert not (place.home.root / "out").exists()
+
+
+def test_a_worker_killed_in_the_middle_goes_on(place: Place) -> None:
+    place.environment["TRAINQ_MAINTENANCE_MIB_PER_SECOND"] = "8"
+    name = publish(place, 1, mib=16)
+    place.start("snapshot")
+    job = place.json("snapshot", "create")["job"]
+
+    def is_copying() -> bool:
+        return any((place.home.snapshots / snapshots.OBJECTS).rglob(f"{files.TEMPORARY_PREFIX}*"))
+
+    wait_for(is_copying, "it copies")
+    place.stop("snapshot", signal.SIGKILL)
+    assert names(place) == []
+    place.environment["TRAINQ_MAINTENANCE_MIB_PER_SECOND"] = "0"
+    place.start("snapshot")
+    assert place.json("wait", job)["jobs"][0]["state"] == "succeeded"
+    assert place.json("snapshot", "verify", name, "--wait")["jobs"][0]["state"] == "succeeded"
+    assert not is_copying(), "what the killed one left is swept"
+
+
+def test_one_that_is_cancelled_leaves_nothing_half_done(place: Place) -> None:
+    place.environment["TRAINQ_MAINTENANCE_MIB_PER_SECOND"] = "4"
+    publish(place, 1, mib=64)
+    place.start("snapshot")
+    job = place.json("snapshot", "create")["job"]
+    wait_for(lambda: place.json("show", job)["job"]["state"] == "running", "it runs")
+    waiting = place.json("snapshot", "create")["job"]
+    tasks = place.json("status")["background_tasks"]
+    assert (tasks["queue_size"], [task["id"] for task in tasks["running"]]) == (1, [job])
+    for each in (waiting, job):
+        place.json("cancel", each)
+    place.run("wait", job, waiting, code=1)
+    assert place.json("show", job)["job"]["state"] == "cancelled"
+    assert names(place) == []
+    assert list(place.home.snapshots.rglob(f"{files.TEMPORARY_PREFIX}*")) == []
+
+
+def test_without_a_generation_there_is_nothing_to_copy(place: Place) -> None:
+    place.start("snapshot")
+    job = place.json("snapshot", "create")["job"]
+    wait_for(lambda: bool(place.json("show", job)["job"]["reason"]), "it has failed once")
+    assert "no generation" in place.json("show", job)["job"]["reason"]
