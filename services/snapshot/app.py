@@ -110,18 +110,27 @@ class Snapshotter:
     def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:
         """Prove one snapshot, or all; those that are damaged are all named."""
         names = [task.snapshot] if task.snapshot else [path.name for path in snapshots.list_snapshots(self._store)]
-        total = sum(snapshots.find(self._store, name).size_bytes for name in names)
+        total = sum(map(self._size_bytes, names))
         on_chunk = self._on_chunk(held, total)
         damaged = []
         for name in names:
             try:
-                snapshots.verify(self._store, name, on_chunk)
+                wrong = snapshots.verify(self._store, name, on_chunk)
             except DamageError as error:
-                self._process.log.error("snapshot_damaged", snapshot=name, error=str(error))
-                damaged.append(f"{name}: {error}")
+                wrong = [str(error)]
+            for each in wrong:
+                self._process.log.warning("snapshot_damaged", snapshot=name, error=each)
+                damaged.append(f"{name}: {each}")
         if damaged:
-            raise DamageError("snapshots", "; ".join(damaged))
+            raise DamageError("snapshots", "; ".join(damaged), mend="trainq snapshot create copies what is missing "
+                              "again, if a generation still has it")
         return TaskResult(summary=f"{len(names)} snapshots are whole", size_bytes=total)
+
+    def _size_bytes(self, name: str) -> int:
+        try:
+            return snapshots.find(self._store, name).size_bytes
+        except DamageError:
+            return 0
 
     def _jobs(self, held: HeldTask, name: str) -> tuple[bytes, int]:
         """``jobs.jsonl`` of the trained jobs that a generation covers, and how many they are."""

@@ -129,7 +129,7 @@ def missing_bytes(store: Path, source: Path) -> int:
 
 def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at: float, created_by: str,
            on_chunk: OnChunk) -> Created:
-    """Copy the generation at ``source``; one that is there already is only read. The source is only read, too.
+    """Copy the generation at ``source``, which is only read; of one that is there already what it lacks.
 
     Args:
         store: the folder of snapshots; the caller holds its lock.
@@ -145,12 +145,12 @@ def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at
         StorageError, StorageFullError: the disk.
     """
     destination = store / source.name
-    if destination.is_dir():
-        return Created(read(destination), 0, 0)
     sealed = manifests.read(source, checkpoints.KIND)
     written = _Written(store, on_chunk)
     for name, record in sealed.files.items():
         written.keep(source / name, record)
+    if destination.is_dir():
+        return Created(read(destination), written.copied_bytes, written.shared_bytes)
     records = {**sealed.files, JOBS_NAME: written.keep_bytes(jobs),
                manifests.MANIFEST_NAME: written.keep_bytes(_read_bytes(source / manifests.MANIFEST_NAME))}
     facts = SnapshotFacts(checkpoint=sealed.facts, checkpoint_digest=sealed.digest, jobs=job_count,
@@ -160,28 +160,28 @@ def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at
     return Created(Snapshot(destination, manifest, facts), written.copied_bytes, written.shared_bytes)
 
 
-def verify(store: Path, name: str, on_chunk: OnChunk) -> Snapshot:
-    """Prove every byte of a snapshot.
+def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
+    """Prove every byte of a snapshot; says what is wrong with each file that is not what the manifest says.
+
+    An object that is damaged is renamed, so that no later snapshot shares it. The snapshots that name it lack it then,
+    until a generation with the same content is copied again. The caller holds the lock.
 
     Raises:
         NotFoundError: there is none of that name.
-        DamageError: naming the first file that is not what the manifest says.
+        DamageError, NewerFormatError: its manifest is damaged, or a newer trainq's.
         StorageError: something could not be read at all, which proves nothing.
     """
-    snapshot = find(store, name)
-    for file, record in snapshot.manifest.files.items():
-        for _ in _proven(store, file, record, on_chunk):
-            pass
-    return snapshot
-
-
-def set_aside(store: Path, digest: str) -> None:
-    """Rename an object that is damaged, so that no later snapshot shares it.
-
-    The snapshots that name it lack it then, until a generation with the same content is copied again.
-    """
-    path = object_path(store, digest)
-    files.move(path, path.with_name(f"{path.name}.damaged"))
+    damaged = []
+    for file, record in find(store, name).manifest.files.items():
+        try:
+            for _ in _proven(store, file, record, on_chunk):
+                pass
+        except DamageError as error:
+            damaged.append(f"{file}: {error}")
+            path = object_path(store, record.blake3)
+            if path.exists():
+                files.move(path, path.with_name(f"{path.name}.damaged"))
+    return damaged
 
 
 def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk, *, plain: bool = False) -> int:

@@ -84,6 +84,8 @@ def test_damage_is_told(place: Place) -> None:
     assert "model.safetensors" in out
     place.run("snapshot", "export", name, str(place.home.root / "out"), code=74)
     assert not (place.home.root / "out").exists()
+    assert place.json("snapshot", "create", "--wait")["jobs"][0]["result"]["facts"]["copied_bytes"] == MIB // 2
+    assert place.json("snapshot", "verify", "--wait")["jobs"][0]["state"] == "succeeded", "it is healed"
 
 
 def test_a_worker_killed_in_the_middle_goes_on(place: Place) -> None:
