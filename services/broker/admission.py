@@ -22,6 +22,18 @@ def request_digest(item: SubmitItem) -> str:
     return digest_bytes(messages.encode(item))
 
 
+def repeated(request_id: str, digest: str, earlier: tuple[str, str]) -> str:
+    """The job that a request made when it came for the first time, as (digest, job) ``earlier``.
+
+    Raises:
+        RequestReusedError: the id was used for something else.
+    """
+    if earlier[0] != digest:
+        raise RequestReusedError(f"request id {request_id} was used for something else (job {earlier[1]})",
+                                 mend="make a new id for a new request")
+    return earlier[1]
+
+
 class Freezer:
     """Resolves what a job's settings are, from the configuration of now."""
 
@@ -85,10 +97,7 @@ def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, dup
         UsageError: nothing is in the file.
     """
     if earlier is not None:
-        if earlier[0] != digest:
-            raise RequestReusedError(f"request id {item.request_id} was used for something else (job {earlier[1]})",
-                                     mend="make a new id for a new request")
-        return earlier[1]
+        return repeated(item.request_id, digest, earlier)
     if item.size_bytes == 0:
         raise UsageError(f"{item.name} is empty", mend="submit a file with at least one row")
     if duplicate is not None and not item.force:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import msgspec
-
 from services.broker import anchoring
 from services.broker.desk import Desk
 from services.broker.memory import MemoryGuard, set_ceiling
 from services.broker.reading import READS
-from services.broker.views import job_of
+from services.broker.views import event_message
 from trainq import messages
 from trainq.errors import BusyError, ProtocolError, StorageFullError, UsageError
 from trainq.ids import new_request_id
@@ -47,7 +45,6 @@ class Broker:
         process.poller.watch(self._requests)
         self._memory = MemoryGuard(process.clock.monotonic)
         self._limited = Limited(process.log, process.clock.monotonic)
-        self._dropped = 0
         self._next_beat = 0.0
         self._awake_at = process.clock.monotonic()
 
@@ -82,10 +79,8 @@ class Broker:
             self._desk.deadlines.forgive(now)
         self._awake_at = now
         incoming = self._requests.drain(DRAIN_LIMIT)
-        if self._requests.dropped > self._dropped:
-            self._limited.warning("messages_dropped", number=self._requests.dropped - self._dropped,
-                                  reason="more frames than any client sends")
-            self._dropped = self._requests.dropped
+        if (dropped := self._requests.take_dropped()) > 0:
+            self._limited.warning("messages_dropped", number=dropped, reason="more frames than any client sends")
         if incoming:
             self._serve([(message, self._decode(message)) for message in incoming])
         else:
@@ -158,10 +153,9 @@ class Broker:
     def _publish(self, recorded: list[Recorded]) -> None:
         self._desk.committed(recorded)
         for entry in recorded:
-            type_, job = type(entry.event).__name__, job_of(entry.event)
-            self._process.log.debug("event", seq=entry.seq, type=type_, job=job)
-            self._events.publish(messages.EVENT_TOPIC + type_.encode(), messages.encode(messages.EventMessage(
-                seq=entry.seq, at=entry.at, type=type_, job=job, body=msgspec.Raw(entry.body))))
+            message = event_message(entry)
+            self._process.log.debug("event", seq=message.seq, type=message.type, job=message.job)
+            self._events.publish(messages.EVENT_TOPIC + message.type.encode(), messages.encode(message))
 
     def _beat(self) -> None:
         """The broker is in its own roster, so that the status shows it like any other."""

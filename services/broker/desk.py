@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from services.broker import admission, endings, leasing, reconciling, tasks
 from services.broker.reading import READS, Reader, spec_of
+from services.broker.recording import Recorder
 from services.broker.roster import Roster
 from trainq import __version__, ingest, messages
 from trainq.clock import Clock
@@ -27,13 +28,11 @@ from trainq.errors import (
     UsageError,
 )
 from trainq.jobs import (
-    ENDED,
     TASKS,
     AgeingSet,
     AnyEvent,
     BrokerStarted,
     CheckpointPublished,
-    DuplicateSubmitted,
     FileRefused,
     FingerprintChanged,
     JobEvent,
@@ -71,7 +70,7 @@ class Desk:
         self._hold_until: float | None = None
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
-        self._recorded: list[Recorded] = []
+        self._recorder = Recorder(journal, self._queries, clock)
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
@@ -88,8 +87,7 @@ class Desk:
 
     def take_recorded(self) -> list[Recorded]:
         """The events appended since the last call, in order."""
-        recorded, self._recorded = self._recorded, []
-        return recorded
+        return self._recorder.take()
 
     def committed(self, recorded: Sequence[Recorded]) -> None:
         """These events are on disk: let the memory follow."""
@@ -114,7 +112,6 @@ class Desk:
         Runs in the app's transaction. An error of the disk is raised, every other one becomes a refusal: a request that
         meets a bug must not end the broker, because its sender would send it again.
         """
-        before = len(self._recorded)
         try:
             with self._journal.atomic():
                 return self._dispatch(request)
@@ -128,7 +125,7 @@ class Desk:
             self._log.error("request_met_a_bug", request=type(request).__name__)
             reply = messages.refusal(TrainqError(f"the broker has a bug: {type(error).__name__}: {error}",
                                                  mend="its log has the traceback; please report it"))
-        del self._recorded[before:]
+        self._recorder.forget_undone()
         return reply
 
     def expire_leases(self) -> None:
@@ -153,7 +150,7 @@ class Desk:
     def lift_hold(self) -> None:
         """Let the queue go when the time of its hold is over. Not by the wall clock, which may be set."""
         if self._hold_until is not None and self._clock.monotonic() >= self._hold_until:
-            self._append(QueueHoldLifted())
+            self._recorder.append(QueueHoldLifted())
 
     def postpone(self) -> None:
         """What is due could not be recorded (no room): every lease and the hold get some more time."""
@@ -169,7 +166,7 @@ class Desk:
         if progress is not None and (row.kind is not JobKind.TRAIN or progress.step):
             step = progress.step if row.kind is JobKind.TRAIN else 0
         for event in endings.lose_worker(row, self._train_of(row), reason, step, self._policy()):
-            self._append(event)
+            self._recorder.append(event)
 
     def _policy(self) -> endings.Policy:
         settings, line = self._configuration.settings.broker, self._queries.line()
@@ -203,15 +200,15 @@ class Desk:
             case messages.LeaseRequest():
                 return self._end_lease(request)
             case messages.Cancel():
-                return self._record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
+                return self._recorder.record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
             case messages.Retry():
                 return self._retry(request.job)
             case messages.PauseQueue():
                 paused = self._queries.line().paused_reason is not None
-                return self._record(*([] if paused else [QueuePaused(reason=request.reason)]))
+                return self._recorder.record(*([] if paused else [QueuePaused(reason=request.reason)]))
             case messages.ResumeQueue():
                 paused = self._queries.line().paused_reason is not None
-                return self._record(*([QueueResumed()] if paused else []))
+                return self._recorder.record(*([QueueResumed()] if paused else []))
             case messages.ReportRefusedFile():
                 return self._refuse_file(request)
             case _:
@@ -221,14 +218,13 @@ class Desk:
 
     def _submit(self, item: messages.SubmitItem) -> Receipt:
         """Each item by itself: what is wrong with one is no other's fault."""
-        before = len(self._recorded)
         try:
             with self._journal.atomic():
                 return self._admit(item)
         except (StorageError, StorageFullError):
             raise
         except TrainqError as error:
-            del self._recorded[before:]
+            self._recorder.forget_undone()
             return Receipt(request_id=item.request_id, error_code=error.code, error=str(error))
 
     def _admit(self, item: messages.SubmitItem) -> Receipt:
@@ -242,7 +238,7 @@ class Desk:
                                   number=self._queries.line().next_number, spec=self._freezer.freeze(item))
         if isinstance(outcome, str):
             return Receipt(request_id=item.request_id, job=outcome, state=self._queries.job(outcome).state.value)
-        self._append(outcome)
+        self._recorder.append(outcome)
         if duplicate is not None:
             return Receipt(request_id=item.request_id, job=outcome.job, state=duplicate[1].value, duplicate=True)
         return Receipt(request_id=item.request_id, job=outcome.job, state=JobState.QUEUED.value)
@@ -252,7 +248,7 @@ class Desk:
                                number=self._queries.line().next_task)
         if isinstance(outcome, str):
             return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
-        self._append(outcome)
+        self._recorder.append(outcome)
         return messages.Accepted(job=outcome.job, state=JobState.QUEUED.value)
 
     # ---------------------------------------------------------------------------------------------------------- leasing
@@ -272,7 +268,7 @@ class Desk:
             choice = self._choose(kind)
             if choice.job is not None:
                 if choice.overtaken is not None:
-                    self._append(JobOvertaken(job=choice.overtaken.id, by=choice.job.id))
+                    self._recorder.append(JobOvertaken(job=choice.overtaken.id, by=choice.job.id))
                 return self._grant(choice.job, worker, session)
             reason = choice.reason
         return Leased(lease=None, reason=reason)
@@ -294,7 +290,7 @@ class Desk:
             prepare_wait_seconds=self._configuration.settings.broker.prepare_wait_seconds, now_wall=now_wall)
 
     def _grant(self, row: JobRow, worker: str, session: str) -> Leased:
-        self._append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
+        self._recorder.append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
         return Leased(lease=self._lease_message(self._queries.job(row.id)))
 
     def _lease_message(self, row: JobRow) -> Lease | TaskLease:
@@ -333,7 +329,7 @@ class Desk:
 
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
-        self._record(*endings.complete(row, self._train_of(row), request.token, request.result))
+        self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
         if not request.next_kinds:
             return Leased(lease=None)
         return self._lease(request.worker, request.session, request.next_kinds)
@@ -342,17 +338,17 @@ class Desk:
         row = self._queries.job(request.job)
         match request:
             case messages.Fail():
-                return self._record(*endings.fail(row, self._train_of(row), request.token, request.reason,
+                return self._recorder.record(*endings.fail(row, self._train_of(row), request.token, request.reason,
                                                   self._policy(), counts=request.counts))
             case messages.Release():
-                return self._record(*endings.release(row, request.token, request.reason, request.hold_seconds))
+                return self._recorder.record(*endings.release(row, request.token, request.reason, request.hold_seconds))
             case messages.ReportFingerprint():
                 endings.check_lease(row, request.token)
-                return self._record(FingerprintChanged(job=row.id, before=request.before, after=request.after))
+                return self._recorder.record(FingerprintChanged(job=row.id, before=request.before, after=request.after))
             case messages.AcknowledgeCancel():
-                return self._record(*endings.acknowledge_cancel(row, request.token))
+                return self._recorder.record(*endings.acknowledge_cancel(row, request.token))
             case messages.ReportLostShard():
-                return self._record(*endings.lose_shard(
+                return self._recorder.record(*endings.lose_shard(
                     row, self._queries.job(f"prepare-{row.number}"), request.token, request.reason))
             case messages.ReportCheckpoint():
                 endings.check_lease(row, request.token)
@@ -360,7 +356,7 @@ class Desk:
                     raise UsageError(f"{row.id} is no train job: it publishes no checkpoints")
                 if request.generation <= self._queries.line().newest:
                     return Done(changed=False, seq=self._journal.head_seq)
-                return self._record(CheckpointPublished(
+                return self._recorder.record(CheckpointPublished(
                     job=row.id, generation=request.generation, name=request.name, step=request.step,
                     job_step=request.job_step, done=request.done, reason=request.reason))
             case _:
@@ -371,7 +367,7 @@ class Desk:
         uncovered = self._queries.uncovered(hello.generation)
         reconciling.refuse_if_unfit(hello, line, self._journal.head_seq, uncovered, reported)
         held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
-        self._record(*reconciling.reconcile(
+        self._recorder.record(*reconciling.reconcile(
             hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
             uncovered=uncovered, reported=reported))
         return messages.Greeted(lost=bool(uncovered) and held is not None, newest=self._queries.line().newest)
@@ -379,34 +375,15 @@ class Desk:
     def _retry(self, job: str) -> Done:
         row = self._queries.job(job)
         duplicate = self._queries.duplicate_of(row.digest)
-        return self._record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
+        return self._recorder.record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
 
     def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
         digest = digest_bytes(messages.encode(request))
         if self._queries.request(request.request_id) is not None:
             return Done(changed=False, seq=self._journal.head_seq)
-        return self._record(FileRefused(request_id=request.request_id, request_digest=digest, name=request.name,
-                                        reason=request.reason, report=request.report))
+        return self._recorder.record(FileRefused(
+            request_id=request.request_id, request_digest=digest, name=request.name, reason=request.reason,
+            report=request.report))
 
     def _train_of(self, row: JobRow) -> JobRow:
         return self._queries.job(f"train-{row.number}") if row.kind is JobKind.PREPARE else row
-
-    # -------------------------------------------------------------------------------------------------------- recording
-
-    def _record(self, *events: AnyEvent) -> Done:
-        for event in events:
-            self._append(event)
-        return Done(changed=bool(events), seq=self._journal.head_seq)
-
-    def _append(self, event: AnyEvent) -> None:
-        """Append one event, and whatever the end of its job brings with it."""
-        recorded = self._journal.append(event, self._clock.wall())
-        self._recorded.append(recorded)
-        if recorded.state not in ENDED or not isinstance(event, JobEvent) or isinstance(event, DuplicateSubmitted):
-            return
-        row = self._queries.job(event.job)
-        if row.kind in TASKS:
-            return
-        other = self._queries.job(f"{'prepare' if row.kind is JobKind.TRAIN else 'train'}-{row.number}")
-        for consequence in endings.follow_end(row, self._queries.cancelled_by_end_of(row.id), other):
-            self._append(consequence)

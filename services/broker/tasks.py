@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from services.broker.admission import repeated
 from trainq import messages
-from trainq.errors import RequestReusedError
 from trainq.jobs import TASKS, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
@@ -25,10 +25,7 @@ def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int)
     """
     digest = digest_bytes(messages.encode(request))
     if earlier is not None:
-        if earlier[0] != digest:
-            raise RequestReusedError(f"request id {request.request_id} was used for something else (job {earlier[1]})",
-                                     mend="make a new id for a new request")
-        return earlier[1]
+        return repeated(request.request_id, digest, earlier)
     kind = messages.TASK_KINDS[type(request.task)]
     return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=name_of(request.task),
                          request_id=request.request_id, request_digest=digest, cause=request.cause,

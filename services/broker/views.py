@@ -8,7 +8,7 @@ import msgspec
 
 from trainq.jobs import AnyEvent, JobEvent, Origin, Priority
 from trainq.journal import JobRow, Recorded
-from trainq.messages import EventView, JobView, Progress
+from trainq.messages import EventMessage, EventView, JobView, Progress
 
 
 def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
@@ -27,6 +27,12 @@ def event_view(recorded: Recorded) -> EventView:
     """A committed event as it is replayed."""
     body: dict[str, Any] = msgspec.to_builtins(recorded.event)
     return EventView(seq=recorded.seq, at=recorded.at, type=str(body["type"]), job=job_of(recorded.event), body=body)
+
+
+def event_message(recorded: Recorded) -> EventMessage:
+    """The same as it is published: with the bytes that the journal has."""
+    return EventMessage(seq=recorded.seq, at=recorded.at, type=type(recorded.event).__name__,
+                        job=job_of(recorded.event), body=msgspec.Raw(recorded.body))
 
 
 def job_of(event: AnyEvent) -> str:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from msgspec import to_builtins
 
 from trainq import files, ingest, preparing
-from trainq.errors import StorageError, StorageFullError
 from trainq.jobs import JobKind
 from trainq.messages import Lifecycle, PrepareResult, Progress, RejectResult, Result
 from trainq.modelfolder import context_tokens, model_folder
 from trainq.preparing import Prepared, PrepareProgress
-from trainq.service import HeldLease, InterruptedWorkError, Peer, Process, take_lease
-from trainq.service.work import Interruption
+from trainq.service import HeldLease, Peer, Process, carry_out, take_lease
 from trainq.textcodec import TextCodec
 
 IDLE_SECONDS = 1.0
@@ -42,23 +40,7 @@ class Preparer:
         if held is None:
             self._peer.wait(IDLE_SECONDS)
             return
-        try:
-            result = self._prepare(held)
-        except InterruptedWorkError as interrupted:
-            self._process.log.info("interrupted", job=held.lease.job, why=interrupted.why.value)
-            if interrupted.why is Interruption.CANCELLED:
-                held.acknowledge_cancel()
-            elif interrupted.why is Interruption.STOPPING:
-                held.release("the preparer stops")
-        except (OSError, StorageError, StorageFullError) as error:
-            # The machine is at fault, not the file: give it back, say so, and come again after a pause.
-            held.release(str(error))
-            raise
-        except Exception as error:
-            self._process.log.error("preparing_failed", job=held.lease.job)
-            held.fail(f"{type(error).__name__}: {error}")
-        else:
-            held.complete(result)
+        carry_out(self._process, held, self._prepare)
 
     def _prepare(self, held: HeldLease) -> Result:
         lease, home = held.lease, self._process.home

@@ -9,7 +9,7 @@ import orjson
 
 from trainq import __version__, checkpoints, files, snapshots
 from trainq.checkpoints import parse_name
-from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError
+from trainq.errors import DamageError, NotFoundError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
 from trainq.messages import (
@@ -21,21 +21,12 @@ from trainq.messages import (
     TaskResult,
     VerifyTask,
 )
-from trainq.service import (
-    HeldTask,
-    InterruptedWorkError,
-    Interruption,
-    Pace,
-    Peer,
-    Process,
-    be_polite,
-    take_task,
-)
+from trainq.service import HeldTask, Peer, Process, carry_out, take_task
+from trainq.service.politeness import Pace, be_polite
 
 IDLE_SECONDS = 1.0
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
 _PAGE = 1000
-
 
 
 class Snapshotter:
@@ -63,25 +54,7 @@ class Snapshotter:
         if held is None:
             self._peer.wait(IDLE_SECONDS)
             return
-        try:
-            result = self._do(held)
-        except InterruptedWorkError as interrupted:
-            self._process.log.info("interrupted", job=held.lease.job, why=interrupted.why.value)
-            if interrupted.why is Interruption.CANCELLED:
-                held.acknowledge_cancel()
-            elif interrupted.why is Interruption.STOPPING:
-                held.release("the snapshot worker stops")
-        except (StorageError, StorageFullError) as error:
-            held.release(str(error))
-            raise
-        except TrainqError as error:
-            self._process.log.error("task_failed", job=held.lease.job)
-            held.fail(str(error))
-        except Exception as error:
-            self._process.log.error("task_failed", job=held.lease.job)
-            held.fail(f"{type(error).__name__}: {error}")
-        else:
-            held.complete(result)
+        carry_out(self._process, held, self._do)
 
     def _do(self, held: HeldTask) -> TaskResult:
         task = held.lease.task

@@ -15,6 +15,7 @@ import msgspec
 from trainq.config import TrainSettings
 from trainq.errors import ProtocolError
 from trainq.messages import DamagedGeneration
+from trainq.messages.codec import UNDECODABLE
 
 MAX_FRAME_BYTES = 1 << 20
 _LENGTH = struct.Struct(">I")
@@ -238,7 +239,6 @@ class Channel:
             del self._received[:_LENGTH.size + length]
             try:
                 messages.append(self._decoder.decode(body))
-            # RecursionError and MemoryError: nesting bombs, and headers that claim more than there can be.
-            except (msgspec.MsgspecError, ValueError, RecursionError, MemoryError) as error:
+            except UNDECODABLE as error:
                 raise ProtocolError(f"not a message of the training process: {error}") from error
         return messages

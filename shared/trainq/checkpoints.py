@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from trainq import files, manifests
-from trainq.errors import DamageError, NewerFormatError
+from trainq.errors import DamageError
 from trainq.manifests import Manifest
 
 KIND = "checkpoint"
@@ -163,14 +163,7 @@ def verify(path: Path) -> Verified:
         NewerFormatError: a newer trainq wrote it.
     """
     manifest = manifests.verify(path, KIND)
-    # Before the facts are judged: a newer format may lack some, or have others.
-    format_ = manifest.facts.get("format", FORMAT)
-    if isinstance(format_, int) and format_ > FORMAT:
-        raise NewerFormatError(str(path), format_, FORMAT)
-    try:
-        facts = msgspec.convert(manifest.facts, CheckpointFacts)
-    except msgspec.ValidationError as error:
-        raise DamageError(str(path), f"the manifest's facts are not those of a checkpoint: {error}") from error
+    facts = manifests.facts_of(path, manifest, CheckpointFacts, FORMAT)
     if facts.name != path.name:
         raise DamageError(str(path), f"it is {facts.name} under another name")
     return Verified(path=path, manifest=manifest, facts=facts)

@@ -39,6 +39,11 @@ def is_passing(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _PASSING
 
 
+def is_machine_fault(error: BaseException | None) -> bool:
+    """Whether reading failed for the machine's sake: what was to be read is as good as it was."""
+    return is_passing(error) or (isinstance(error, OSError) and error.errno == errno.EIO)
+
+
 def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError:
     """Turn an ``OSError`` into the class that says what the caller can do about it."""
     if error.errno in _FULL:

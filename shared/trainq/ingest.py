@@ -8,7 +8,6 @@ judged by the preparer alone.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -22,8 +21,6 @@ from trainq.config import Home
 from trainq.errors import InputError
 
 _CHUNK_BYTES = 1 << 20
-# Not the file's doing: it is as good as it was when these have passed.
-_MACHINE_FAULTS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO})
 
 
 class Stored(NamedTuple):
@@ -48,7 +45,7 @@ def is_stored(home: Home, digest: str, size_bytes: int) -> bool:
     """Whether content with this digest and size is there (its bytes were proven when it was stored)."""
     try:
         # Not through data_path: the broker asks this for each submit, and building a Path costs more than the call.
-        found = os.stat(f"{home.root}/data/{digest[:2]}/{digest}")  # noqa: PTH116
+        found = os.stat(f"{home.root}/data/{digest[:2]}/{digest}")  # noqa: PTH116 (see above)
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
@@ -86,7 +83,7 @@ def opened(path: Path, *, follow_links: bool = True) -> Iterator[Opened]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
                              | (0 if follow_links else os.O_NOFOLLOW))
     except OSError as error:
-        if error.errno in _MACHINE_FAULTS:
+        if files.is_machine_fault(error):
             raise files.storage_error(error, f"opening {path}") from error
         raise InputError(f"it cannot be opened: {error.strerror}", file=str(path),
                          mend="check its name and its permissions") from error
@@ -167,6 +164,6 @@ def _read(stream: BinaryIO, name: str) -> bytes:
     try:
         return stream.read(_CHUNK_BYTES)
     except OSError as error:
-        if error.errno in _MACHINE_FAULTS:
+        if files.is_machine_fault(error):
             raise files.storage_error(error, f"reading {name}") from error
         raise InputError(f"it cannot be read: {error.strerror}", file=name, mend="check the disk it lies on") from error

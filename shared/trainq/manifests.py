@@ -8,7 +8,7 @@ writer recorded. (safetensors and ``torch.load`` both accept a flipped bit in si
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
@@ -20,6 +20,8 @@ from trainq.errors import DamageError, NewerFormatError
 MANIFEST_NAME = "manifest.json"
 FORMAT = 1
 _CHUNK_BYTES = 1 << 20
+
+Facts = TypeVar("Facts", bound=msgspec.Struct)
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +110,24 @@ def read(folder: Path, kind: str) -> Manifest:
     if manifest.kind != kind:
         raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
     return manifest
+
+
+def facts_of(folder: Path, manifest: Manifest, facts: type[Facts], newest_format: int) -> Facts:
+    """The facts of a manifest as what their writer made of them; their own ``format`` is judged first.
+
+    A newer format may lack some of them, or have others.
+
+    Raises:
+        NewerFormatError: a newer trainq wrote them.
+        DamageError: they are not those of this kind.
+    """
+    format_ = manifest.facts.get("format", newest_format)
+    if isinstance(format_, int) and format_ > newest_format:
+        raise NewerFormatError(str(folder), format_, newest_format)
+    try:
+        return msgspec.convert(manifest.facts, facts)
+    except msgspec.ValidationError as error:
+        raise DamageError(str(folder), f"the manifest's facts are not those of a {manifest.kind}: {error}") from error
 
 
 def verify(folder: Path, kind: str) -> Manifest:

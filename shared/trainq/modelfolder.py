@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import orjson
@@ -29,7 +28,7 @@ def context_tokens(folder: Path) -> int:
     try:
         found = orjson.loads(path.read_bytes())["max_position_embeddings"]
     except (OSError, orjson.JSONDecodeError, KeyError, TypeError) as error:
-        if isinstance(error, OSError) and (files.is_passing(error) or error.errno == errno.EIO):
+        if isinstance(error, OSError) and files.is_machine_fault(error):
             raise files.storage_error(error, f"reading {path}") from error
         raise InputError(f"the model's context is not known: {error!r}", file=str(path),
                          field="max_position_embeddings", mend="check [model] path") from error

@@ -21,7 +21,7 @@ import msgspec
 from blake3 import blake3
 
 from trainq import checkpoints, files, ids, manifests
-from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError
+from trainq.errors import DamageError, InputError, NotFoundError
 from trainq.manifests import FileRecord, Manifest
 
 KIND = "snapshot"
@@ -110,14 +110,7 @@ def read(path: Path) -> Snapshot:
         NewerFormatError: a newer trainq wrote it.
     """
     manifest = manifests.read(path, KIND)
-    format_ = manifest.facts.get("format", FORMAT)
-    if isinstance(format_, int) and format_ > FORMAT:
-        raise NewerFormatError(str(path), format_, FORMAT)
-    try:
-        facts = msgspec.convert(manifest.facts, SnapshotFacts)
-    except msgspec.ValidationError as error:
-        raise DamageError(str(path), f"the manifest's facts are not those of a snapshot: {error}") from error
-    return Snapshot(path, manifest, facts)
+    return Snapshot(path, manifest, manifests.facts_of(path, manifest, SnapshotFacts, FORMAT))
 
 
 def missing_bytes(store: Path, source: Path) -> int:

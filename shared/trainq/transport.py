@@ -99,8 +99,7 @@ class ReplySocket(Endpoint):
         # A client that comes back under its identity replaces its dead connection.
         self._socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self._socket.setsockopt(zmq.RCVHWM, REQUESTS_HIGH_WATER_MARK)
-        # Messages of more frames than any client sends, since the start.
-        self.dropped = 0
+        self._dropped = 0
         self._socket.bind(_address(path))
 
     def drain(self, limit: int) -> list[Incoming]:
@@ -112,10 +111,15 @@ class ReplySocket(Endpoint):
                 found.append(Incoming(tuple(frames[:-1]), frames[-1]))
                 size_bytes += len(frames[-1])
             else:
-                self.dropped += 1
+                self._dropped += 1
             if size_bytes > MAX_DRAIN_BYTES:
                 break
         return found
+
+    def take_dropped(self) -> int:
+        """How many messages were dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped
 
     def reply(self, incoming: Incoming, payload: bytes) -> bool:
         """Answer without waiting; false when the sender has gone or does not read (it will ask again)."""

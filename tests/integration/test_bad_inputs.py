@@ -96,7 +96,7 @@ def test_everything_bad_gets_what_the_table_says(running: Place) -> None:
         text = log.read_text()
         assert all(line.isprintable() for line in text.splitlines()), log
         assert "turn_failed" not in text
-        assert "preparing_failed" not in text
+        assert "work_failed" not in text
     for words in (("list", "--all"), ("events",)):
         out, err = running.run(*words)
         assert all(char.isprintable() for line in (out + err).split("\n") for char in line), words

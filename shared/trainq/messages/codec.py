@@ -15,6 +15,10 @@ from trainq.messages.work import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 EVENT_TOPIC = b"event."
 LIVE_TOPIC = b"live."
 
+# What msgspec raises for bytes that are no message. ValueError, bare: invalid UTF-8; RecursionError: nesting bombs;
+# MemoryError: a header that claims more than there can be.
+UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, MemoryError)
+
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -68,20 +72,22 @@ def decode_live(payload: bytes) -> Live:
 
 def request_id_of(payload: bytes) -> str:
     """The id of a request that could not be decoded, so that its sender can be told; empty if there is none."""
-    try:
-        envelope: _Envelope = _decoder_of(_Envelope).decode(payload)
-    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError):
-        return ""
-    return envelope.request_id[:64]
+    envelope: _Envelope | None = _part_of(payload, _Envelope)
+    return "" if envelope is None else envelope.request_id[:64]
 
 
 def _version_of(payload: bytes) -> int | None:
     """The version that a message says to be of; None if it does not say, or is no message."""
+    version: _Version | None = _part_of(payload, _Version)
+    return None if version is None else version.v
+
+
+def _part_of(payload: bytes, kind: Any) -> Any:
+    """Some fields of a message that is not valid as a whole; None if they cannot be read."""
     try:
-        version: _Version = _decoder_of(_Version).decode(payload)
-    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError):
+        return _decoder_of(kind).decode(payload)
+    except UNDECODABLE:
         return None
-    return version.v
 
 
 def _decode(kind: Any, payload: bytes) -> Any:
@@ -90,9 +96,7 @@ def _decode(kind: Any, payload: bytes) -> Any:
                                    mend="split it")
     try:
         return _decoder_of(kind).decode(payload)
-    # ValueError: msgspec raises it bare for invalid UTF-8; RecursionError: nesting bombs; MemoryError: a header that
-    # claims more than there can be.
-    except (msgspec.MsgspecError, RecursionError, ValueError, MemoryError) as error:
+    except UNDECODABLE as error:
         if (version := _version_of(payload)) not in (None, PROTOCOL_VERSION):
             raise errors.ProtocolError(
                 f"it speaks version {version} of the protocol, and {PROTOCOL_VERSION} is known here",

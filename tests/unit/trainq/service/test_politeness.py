@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 from trainq.clock import SystemClock
-from trainq.service import Pace
+from trainq.service.politeness import Pace
 
 
 class HandClock(SystemClock):
@@ -40,7 +40,8 @@ def test_without_a_rate_nobody_waits() -> None:
 
 
 def test_a_polite_process_is_nice_and_idle_at_the_disk() -> None:
-    code = ("import os, psutil\nfrom trainq.config import MaintenanceSettings\nfrom trainq.service import be_polite\n"
+    code = ("import os, psutil\nfrom trainq.config import MaintenanceSettings\n"
+            "from trainq.service.politeness import be_polite\n"
             "be_polite(MaintenanceSettings(niceness=15))\nbe_polite(MaintenanceSettings(niceness=15))\n"
             "print(os.nice(0), psutil.Process().ionice().ioclass == psutil.IOPRIO_CLASS_IDLE)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
