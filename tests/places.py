@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from trainq import files
 from trainq.client import BrokerClient
 from trainq.config import Home, project_root
 from trainq.ids import new_request_id
@@ -61,6 +63,10 @@ class Place:
         process.send_signal(number)
         process.wait(START_SECONDS)
 
+    def wait_end(self, name: str) -> None:
+        """Until a service has ended by itself."""
+        self._services.pop(name).wait(START_SECONDS)
+
     def stop_all(self) -> None:
         for name in list(self._services):
             self.stop(name, signal.SIGKILL)
@@ -92,6 +98,21 @@ class Place:
         document: dict[str, Any] = json.loads(line)
         assert document["v"] == 1
         return document
+
+
+@contextlib.contextmanager
+def place_with_broker(**environment: str) -> Iterator[Place]:
+    """A home with all folders and a broker that answers; it goes with all its processes."""
+    with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as folder:  # short: a socket's path has 107 bytes
+        made = Place(Path(folder) / "h")
+        made.environment |= environment
+        for each in made.home.folders():
+            files.make_directory(each)
+        made.start("broker")
+        try:
+            yield made
+        finally:
+            made.stop_all()
 
 
 class Worker:

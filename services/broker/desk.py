@@ -11,7 +11,7 @@ import os
 import random
 from collections.abc import Sequence
 
-from services.broker import admission, endings, leasing, reconciling, tasks
+from services.broker import admission, endings, keeping, leasing, reconciling, tasks
 from services.broker.reading import READS, Reader, spec_of
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
@@ -71,6 +71,7 @@ class Desk:
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
+        self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
@@ -186,6 +187,8 @@ class Desk:
                 return self._write(request)
 
     def _write(self, request: AnyRequest) -> AnyReply:
+        if isinstance(request, keeping.REQUESTS):
+            return self._keeper.answer(request)
         match request:
             case messages.Submit():
                 return messages.Submitted(receipts=[self._submit(item) for item in request.items])
@@ -203,12 +206,8 @@ class Desk:
                 return self._recorder.record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
             case messages.Retry():
                 return self._retry(request.job)
-            case messages.PauseQueue():
-                paused = self._queries.line().paused_reason is not None
-                return self._recorder.record(*([] if paused else [QueuePaused(reason=request.reason)]))
-            case messages.ResumeQueue():
-                paused = self._queries.line().paused_reason is not None
-                return self._recorder.record(*([QueueResumed()] if paused else []))
+            case messages.PauseQueue() | messages.ResumeQueue():
+                return self._pause(request)
             case messages.ReportRefusedFile():
                 return self._refuse_file(request)
             case _:
@@ -278,7 +277,7 @@ class Desk:
         head = self._queries.head(kind, now_wall)
         if kind in TASKS:
             running = self._queries.running_tasks()
-            reason = tasks.why_not(running, self._configuration.settings.maintenance.max_workers)
+            reason = tasks.why_not(kind, running, self._configuration.settings.maintenance.max_workers)
             return leasing.Choice(job=None if reason else head, reason=reason)
         if kind is not JobKind.TRAIN:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
@@ -376,6 +375,12 @@ class Desk:
         row = self._queries.job(job)
         duplicate = self._queries.duplicate_of(row.digest)
         return self._recorder.record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
+
+    def _pause(self, request: messages.PauseQueue | messages.ResumeQueue) -> Done:
+        paused = self._queries.line().paused_reason is not None
+        if isinstance(request, messages.PauseQueue):
+            return self._recorder.record(*([] if paused else [QueuePaused(reason=request.reason)]))
+        return self._recorder.record(*([QueueResumed()] if paused else []))
 
     def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
         digest = digest_bytes(messages.encode(request))

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.broker import leasing, tasks, views
+from services.broker import keeping, leasing, tasks, views
 from services.broker.roster import Roster
 from trainq import messages
 from trainq.clock import Clock
@@ -20,7 +20,7 @@ WAITING_SHOWN = 100
 TASKS_SHOWN = 10
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
-READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview)
+READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -60,6 +60,8 @@ class Reader:
                                        events=_fitting([views.event_view(entry) for entry in found]))
             case messages.GetOverview():
                 return self._overview()
+            case messages.GetKept():
+                return keeping.kept(self._queries)
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
 

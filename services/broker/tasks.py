@@ -6,10 +6,10 @@ import msgspec
 
 from services.broker.admission import repeated
 from trainq import messages
-from trainq.jobs import TASKS, JobState, TaskSubmitted
+from trainq.jobs import TASKS, JobKind, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
-from trainq.messages import SnapshotTask, SubmitTask, Task, VerifyTask
+from trainq.messages import RetentionTask, SnapshotTask, SubmitTask, Task, UndeleteTask, VerifyTask
 
 
 def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int) -> TaskSubmitted | str:
@@ -39,6 +39,10 @@ def name_of(task: Task) -> str:
             return f"snapshot of {task.generation or 'the newest generation'}"
         case VerifyTask():
             return f"verify {task.snapshot or 'every snapshot'}"
+        case RetentionTask():
+            return "retention"
+        case UndeleteTask():
+            return f"undelete removal {task.removal}"
 
 
 def task_of(event: TaskSubmitted) -> Task:
@@ -47,8 +51,14 @@ def task_of(event: TaskSubmitted) -> Task:
     return task
 
 
-def why_not(running: list[JobRow], max_workers: int) -> str:
-    """Why no task is granted now; empty if one may be."""
+def why_not(kind: JobKind, running: list[JobRow], max_workers: int) -> str:
+    """Why no task of this kind is granted now; empty if one may be.
+
+    Retention runs alone: what it removes may be what another task reads.
+    """
+    for row in running:
+        if JobKind.RETENTION in (kind, row.kind):
+            return f"{row.id} is being done, and retention runs alone"
     if len(running) >= max_workers:
         return f"{running[0].id} is being done, and {max_workers} at a time may be"
     return ""

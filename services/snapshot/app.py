@@ -9,20 +9,19 @@ import orjson
 
 from trainq import __version__, checkpoints, files, snapshots
 from trainq.checkpoints import parse_name
-from trainq.errors import DamageError, NotFoundError
+from trainq.errors import DamageError, NotFoundError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
 from trainq.messages import (
     JobList,
     Lifecycle,
     ListJobs,
-    Progress,
     SnapshotTask,
     TaskResult,
     VerifyTask,
 )
 from trainq.service import HeldTask, Peer, Process, carry_out, take_task
-from trainq.service.politeness import Pace, be_polite
+from trainq.service.politeness import be_polite, paced
 
 IDLE_SECONDS = 1.0
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
@@ -36,7 +35,6 @@ class Snapshotter:
         self._process = process
         self._store = process.home.snapshots
         files.make_directory(self._store)
-        self._lock = files.acquire_lock(self._store / snapshots.LOCK_NAME, "snapshot worker")
         files.sweep_temporaries(self._store, *(self._store / snapshots.OBJECTS).glob("*"))
         self._peer = Peer(process, topics=(b"event.TaskSubmitted", b"event.BrokerStarted"))
         be_polite(process.settings.maintenance)
@@ -44,7 +42,6 @@ class Snapshotter:
     def close(self) -> None:
         self._process.set_state(Lifecycle.STOPPED)
         self._peer.close()
-        self._lock.release()
 
     def turn(self) -> None:
         """Take one task and end it, or wait for the next."""
@@ -57,8 +54,18 @@ class Snapshotter:
         carry_out(self._process, held, self._do)
 
     def _do(self, held: HeldTask) -> TaskResult:
-        task = held.lease.task
-        return self._snapshot(held, task) if isinstance(task, SnapshotTask) else self._verify(held, task)
+        # Against a worker that lost its lease and does not know it yet.
+        lock = files.acquire_lock(self._store / snapshots.LOCK_NAME, "snapshot worker")
+        try:
+            match held.lease.task:
+                case SnapshotTask() as task:
+                    return self._snapshot(held, task)
+                case VerifyTask() as task:
+                    return self._verify(held, task)
+                case task:
+                    raise UsageError(f"a {type(task).__name__} is no task of the snapshot worker")
+        finally:
+            lock.release()
 
     def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
         home = self._process.home
@@ -73,7 +80,7 @@ class Snapshotter:
         total = snapshots.missing_bytes(self._store, source)
         made = snapshots.create(
             self._store, source, jobs=jobs, job_count=job_count, created_at=self._process.clock.wall(),
-            created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=self._on_chunk(held, total))
+            created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=paced(self._peer, held, total))
         return TaskResult(
             summary=f"{made.snapshot.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared",
             size_bytes=made.copied_bytes,
@@ -84,7 +91,7 @@ class Snapshotter:
         """Prove one snapshot, or all; those that are damaged are all named."""
         names = [task.snapshot] if task.snapshot else [path.name for path in snapshots.list_snapshots(self._store)]
         total = sum(map(self._size_bytes, names))
-        on_chunk = self._on_chunk(held, total)
+        on_chunk = paced(self._peer, held, total)
         damaged = []
         for name in names:
             try:
@@ -121,26 +128,6 @@ class Snapshotter:
                                                "generation": view.result["generation"]}))
             before = page.jobs[-1].number
         return b"".join(line + b"\n" for line in reversed(lines)), len(lines)
-
-    def _on_chunk(self, held: HeldTask, total_bytes: int) -> snapshots.OnChunk:
-        settings = self._process.settings.maintenance
-
-        def beat() -> None:
-            held.keep_or_raise(Progress(step=pace.size_bytes, steps=total_bytes, unit="bytes"))
-
-        def pause(seconds: float) -> None:
-            until = self._process.clock.monotonic() + seconds
-            while (left := until - self._process.clock.monotonic()) > 0:
-                self._peer.wait(left)
-                beat()
-
-        pace = Pace(self._process.clock, settings.mib_per_second, pause)
-
-        def on_chunk(size_bytes: int) -> None:
-            pace.passed(size_bytes)
-            beat()
-
-        return on_chunk
 
 
 def serve(process: Process) -> None:

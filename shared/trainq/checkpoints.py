@@ -12,6 +12,7 @@ never given again. This module reads and sets aside; ``trainq.ml.checkpointing``
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
@@ -155,14 +156,14 @@ def list_set_aside(folder: Path) -> list[tuple[Name, Path]]:
     return sorted(found)
 
 
-def verify(path: Path) -> Verified:
+def verify(path: Path, on_chunk: Callable[[int], None] = lambda _: None) -> Verified:
     """Prove every byte of the checkpoint at ``path`` and read its facts.
 
     Raises:
         DamageError: it is not whole, not a checkpoint, or it lies under another one's name.
         NewerFormatError: a newer trainq wrote it.
     """
-    manifest = manifests.verify(path, KIND)
+    manifest = manifests.verify(path, KIND, on_chunk)
     facts = manifests.facts_of(path, manifest, CheckpointFacts, FORMAT)
     if facts.name != path.name:
         raise DamageError(str(path), f"it is {facts.name} under another name")

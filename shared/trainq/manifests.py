@@ -7,6 +7,7 @@ writer recorded. (safetensors and ``torch.load`` both accept a flipped bit in si
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,14 @@ FORMAT = 1
 _CHUNK_BYTES = 1 << 20
 
 Facts = TypeVar("Facts", bound=msgspec.Struct)
+
+OnChunk = Callable[[int], None]
+"""Called with the number of bytes just read, after each MiB: for progress and the rate limit; it may raise."""
+
+
+def _go_on(_size_bytes: int) -> None:
+    pass
+
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +61,13 @@ def digest_bytes(content: bytes) -> str:
     return blake3(content).hexdigest()
 
 
-def digest_file(path: Path) -> str:
+def digest_file(path: Path, on_chunk: OnChunk = _go_on) -> str:
     """BLAKE3 of a file's bytes, read in pieces (bounded memory; no mmap, which a truncation would turn into SIGBUS)."""
     hasher = blake3()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
             hasher.update(chunk)
+            on_chunk(len(chunk))
     return hasher.hexdigest()
 
 
@@ -130,8 +140,10 @@ def facts_of(folder: Path, manifest: Manifest, facts: type[Facts], newest_format
         raise DamageError(str(folder), f"the manifest's facts are not those of a {manifest.kind}: {error}") from error
 
 
-def verify(folder: Path, kind: str) -> Manifest:
+def verify(folder: Path, kind: str, on_chunk: OnChunk = _go_on) -> Manifest:
     """Prove every byte: the manifest, each file's size and digest, and that no file is missing or too many.
+
+    ``on_chunk`` is called after each MiB that was read; what it raises ends this.
 
     Raises:
         DamageError: naming the first file that is not what the manifest says.
@@ -147,7 +159,7 @@ def verify(folder: Path, kind: str) -> Manifest:
             size_bytes = path.stat().st_size
             if size_bytes != record.size_bytes:
                 raise DamageError(str(path), f"it has {size_bytes} bytes, the manifest says {record.size_bytes}")
-            if digest_file(path) != record.blake3:
+            if digest_file(path, on_chunk) != record.blake3:
                 raise DamageError(str(path), "its content is not what the manifest says")
         except FileNotFoundError as error:
             raise DamageError(str(path), "it is missing") from error

@@ -18,7 +18,7 @@ PICTURE_VERSION = 1
 STATUS_TOPIC = b"status"
 
 # The processes of the standard installation, in the order in which people look for them.
-SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "status")
+SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "status")
 
 DEAD = "DEAD"
 SILENT = "SILENT"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -22,7 +22,7 @@ from blake3 import blake3
 
 from trainq import checkpoints, files, ids, manifests
 from trainq.errors import DamageError, InputError, NotFoundError
-from trainq.manifests import FileRecord, Manifest
+from trainq.manifests import FileRecord, Manifest, OnChunk
 
 KIND = "snapshot"
 FORMAT = 1
@@ -33,9 +33,6 @@ JOBS_NAME = "jobs.jsonl"
 _PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
 _CHUNK_BYTES = 1 << 20
-
-OnChunk = Callable[[int], None]
-"""Called with the number of bytes just read, after each MiB: for progress and the rate limit; it may raise."""
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -206,13 +203,16 @@ def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk
         return materialize(store, snapshot, folder, on_chunk, plain=True)
 
 
-def unreferenced(store: Path) -> Iterator[Path]:
-    """The objects that no snapshot names. The caller holds the lock, and no snapshot is being made.
+def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:
+    """The objects that neither a snapshot in ``store`` names nor one of ``others`` (those in the trash).
+
+    The caller holds the lock, and no snapshot is being made.
 
     Raises:
         DamageError, NewerFormatError: a manifest cannot be read: then nobody knows what it names, and nothing goes.
     """
-    named = {record.blake3 for path in list_snapshots(store) for record in read(path).manifest.files.values()}
+    named = {record.blake3 for path in (*list_snapshots(store), *others)
+             for record in read(path).manifest.files.values()}
     for fan in sorted((store / OBJECTS).glob("[0-9a-f][0-9a-f]")):
         for entry in sorted(fan.iterdir()):
             if ids.is_digest(entry.name) and entry.name not in named:

@@ -62,13 +62,17 @@ def fold(events: Sequence[Event]) -> History:
     history = History()
     for event in events:
         fields = event.fields
-        if event.type in ("JobSubmitted", "DuplicateSubmitted", "FileRefused"):
+        if event.type in ("JobSubmitted", "TaskSubmitted", "DuplicateSubmitted", "FileRefused"):
             history.requests.setdefault(fields["request_id"], []).append((event.seq, fields.get("job", "")))
         if event.type == "JobSubmitted":
             for id_, kind in ((fields["job"], "train"), (fields["prepare"], "prepare")):
                 if id_ in history.jobs:
                     history.violations.append(f"{id_} was submitted again (event {event.seq})")
                 history.jobs[id_] = Job(id=id_, kind=kind, submitted=fields)
+        elif event.type == "TaskSubmitted":
+            if fields["job"] in history.jobs:
+                history.violations.append(f"{fields['job']} was asked for again (event {event.seq})")
+            history.jobs[fields["job"]] = Job(id=fields["job"], kind=fields["kind"], submitted=fields)
         elif event.type == "FingerprintChanged":
             history.fingerprint_changes += 1
         elif event.type == "CheckpointPublished":

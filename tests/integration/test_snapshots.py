@@ -4,52 +4,29 @@ from __future__ import annotations
 
 import os
 import signal
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from time import monotonic, sleep
 
-import msgspec
 import pytest
 
-from tests.places import Place
-from trainq import checkpoints, files, manifests, snapshots
-from trainq.checkpoints import CheckpointFacts, Cursor, Name
+from tests import generations
+from tests.installations import wait_for
+from tests.places import Place, place_with_broker
+from trainq import files, snapshots
 
-PATIENCE_SECONDS = 60.0
 MIB = 1 << 20
 
 
 @pytest.fixture
 def place() -> Iterator[Place]:
-    with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as folder:  # short: a socket's path has 107 bytes
-        made = Place(Path(folder) / "h")
-        for each in made.home.folders():
-            files.make_directory(each)
-        made.start("broker")
-        try:
-            yield made
-        finally:
-            made.stop_all()
+    with place_with_broker() as made:
+        yield made
 
 
 def publish(place: Place, generation: int, *, mib: int = 1) -> str:
     """A sealed generation of so many MiB; half of it is the same in all."""
-    facts = CheckpointFacts(generation=generation, step=generation * 10, cursor=Cursor(), journal_seq=1, fingerprint={},
-                            rows_seen=0, tokens_seen=0, model="m", created_by="test", reason="job_end")
-    path = place.home.checkpoints / str(Name(generation, generation * 10))
-    with files.publish_directory(path) as made:
-        (made / "model.safetensors").write_bytes(os.urandom(mib * MIB // 2))
-        (made / "optimizer.safetensors").write_bytes(bytes(mib * MIB // 2))
-        manifests.seal(made, checkpoints.KIND, msgspec.to_builtins(facts))
-    return path.name
-
-
-def wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert monotonic() < deadline, f"never: {what}"
-        sleep(0.02)
+    return generations.publish(place.home.checkpoints, generation, {
+        "model.safetensors": os.urandom(mib * MIB // 2), "optimizer.safetensors": bytes(mib * MIB // 2)})
 
 
 def names(place: Place) -> list[str]:

@@ -17,7 +17,7 @@ from trainq.journal import Journal, schema
 from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
-TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged")
+TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "pins", "removals")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -48,6 +48,12 @@ EVENTS = st.one_of(
     st.builds(jobs.JobCancelled, job=JOBS, reason=st.just("r")),
     st.builds(jobs.QueuePaused, reason=st.just("r")),
     st.just(jobs.QueueResumed()),
+    st.builds(jobs.CopyPinned, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab"), reason=st.just("r")),
+    st.builds(jobs.CopyUnpinned, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab")),
+    st.builds(jobs.RemovalDecided, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab"),
+              size_bytes=st.integers(0, 9), reason=st.just("r")),
+    st.builds(jobs.RemovalUndone, removal=st.integers(1, 40), reason=st.just("r")),
+    st.builds(jobs.RemovalPurged, removal=st.integers(1, 40)),
 )
 
 

@@ -36,6 +36,10 @@ The home is $TRAINQ_HOME, the configuration $TRAINQ_CONFIG or trainq.toml beside
 """
 
 
+# How far argparse indents commands.
+_INDENT = 4
+
+
 class CommandLineError(UsageError):
     """The command line was not understood."""
 
@@ -47,6 +51,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=terminal_columns(sys.stdout, os.environ) - 2)
+        # argparse does not count the indent of commands: the longest one would stand in a line of its own.
+        self._action_max_length = _INDENT + max(map(len, registry.ENTRIES))
 
 
 class _Parser(argparse.ArgumentParser):

@@ -44,6 +44,7 @@ ENTRIES: Mapping[str, Entry] = {
     "events": Entry("replaying", "what happened, from the journal"),
     "logs": Entry("logreading", "log lines of a service or of a job"),
     "snapshot": Entry("snapshotting", "second copies of the model: take, list, prove, export"),
+    "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
     "fsck": Entry("checking", "prove journal, data and checkpoints; stop the broker"),
     "config": Entry("configuring", "check or show the configuration"),
     "sample": Entry("sampling", "ask the trained model something"),

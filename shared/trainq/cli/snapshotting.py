@@ -15,11 +15,10 @@ from trainq.cli.context import Context
 from trainq.cli.parsing import add_json
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, facts, moment, size, table
-from trainq.cli.waiting import wait_for
-from trainq.client import BrokerClient
+from trainq.cli.tasking import ask, change_pin
 from trainq.errors import TrainqError
-from trainq.ids import new_request_id
-from trainq.messages import Accepted, SnapshotTask, SubmitTask, Task, VerifyTask
+from trainq.jobs import Store
+from trainq.messages import SnapshotTask, VerifyTask
 from trainq.snapshots import Snapshot
 
 
@@ -38,6 +37,11 @@ def _configure(parser: ArgumentParser) -> None:
     export = commands.add_parser("export", help="as a plain folder that transformers loads")
     export.add_argument("name", type=types.generation, metavar="NAME")
     export.add_argument("folder", type=Path, metavar="FOLDER", help="which must not exist")
+    pin = commands.add_parser("pin", help="keep one, whatever the rules of retention say")
+    pin.add_argument("name", type=types.generation, metavar="NAME")
+    pin.add_argument("--reason", type=types.text, default="pinned by a person", help="for people, later")
+    unpin = commands.add_parser("unpin", help="let the rules decide over it again")
+    unpin.add_argument("name", type=types.generation, metavar="NAME")
     for action in commands.choices.values():
         add_json(action)
 
@@ -45,31 +49,19 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     match arguments.action:
         case "create":
-            return _ask(context, SnapshotTask(generation=arguments.generation or ""), wait=arguments.wait)
+            return ask(context, SnapshotTask(generation=arguments.generation or ""), wait=arguments.wait)
         case "verify":
-            return _ask(context, VerifyTask(snapshot=arguments.name or ""), wait=arguments.wait)
+            return ask(context, VerifyTask(snapshot=arguments.name or ""), wait=arguments.wait)
         case "list":
             return _list(context)
+        case "pin":
+            return change_pin(context, Store.SNAPSHOTS, arguments.name, arguments.reason)
+        case "unpin":
+            return change_pin(context, Store.SNAPSHOTS, arguments.name, None)
         case "show":
             return _show(context, arguments.name)
         case _:
             return _export(context, arguments.name, arguments.folder)
-
-
-def _ask(context: Context, task: Task, *, wait: bool) -> int:
-    console = context.console
-    with BrokerClient(context.home) as broker:
-        accepted = broker.call(SubmitTask(request_id=new_request_id(), task=task), Accepted)
-    if not wait:
-        if console.json:
-            console.emit({"job": accepted.job, "state": accepted.state})
-        else:
-            console.line(accepted.job)
-        return 0
-    ended, code = wait_for([accepted.job], context)
-    if console.json:
-        console.emit({"jobs": ended})
-    return code
 
 
 def _list(context: Context) -> int:

@@ -56,6 +56,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "snapshots"
 
     @property
+    def trash(self) -> Path:
+        """What retention has removed, until its time there is over."""
+        return self.root / "trash"
+
+    @property
     def current(self) -> Path:
         return self.root / "current"
 

@@ -10,7 +10,14 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
-from trainq.config.settings import KNOWN_FIELDS, DataSettings, FolderSettings, Section, Settings
+from trainq.config.settings import (
+    KNOWN_FIELDS,
+    DataSettings,
+    FolderSettings,
+    RetentionSettings,
+    Section,
+    Settings,
+)
 from trainq.errors import ConfigurationError, ConfigurationProblem
 
 HOME_KEY = "TRAINQ_HOME"
@@ -128,7 +135,18 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             key="broker.heartbeat_seconds", problem=f"{settings.broker.heartbeat_seconds:g} s leaves no room for one "
             f"lost heartbeat in a lease of {settings.broker.lease_seconds:g} s",
             mend="make it at most half of lease_seconds"))
+    _validate_retention(settings.retention, problems)
     return settings
+
+
+def _validate_retention(settings: RetentionSettings, problems: list[ConfigurationProblem]) -> None:
+    """Rules that keep nothing are a mistake, never a wish."""
+    for store in ("checkpoints", "snapshots"):
+        rules = [key for key in settings.__struct_fields__ if key.startswith(f"{store}_")]
+        if not any(getattr(settings, key) for key in rules):
+            problems.append(ConfigurationProblem(
+                key=f"retention.{store}_last", problem=f"the rules for {store} keep nothing: "
+                f"{', '.join(rules)} {'are all' if len(rules) > 1 else 'is'} 0", mend="set one of them to 1 at least"))
 
 
 def _lower_micro_batch(settings: Settings, tables: Mapping[str, Any]) -> Settings:

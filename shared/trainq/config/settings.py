@@ -119,6 +119,31 @@ class MaintenanceSettings(Section, frozen=True, kw_only=True):
     niceness: Annotated[int, Meta(ge=0, le=19)] = 15
 
 
+Keep = Annotated[int, Meta(ge=0, le=100_000)]
+Gibibytes = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+
+
+class RetentionSettings(Section, frozen=True, kw_only=True):
+    """[retention]: what is kept of the copies of the model. The rules are joined by OR; what none keeps may go.
+
+    Of checkpoints the ``checkpoints_last`` newest generations stay. Of snapshots the ``snapshots_last`` newest, and
+    the newest one of each of the last so many hours, days, weeks and months in which there were any. If all of the home
+    takes more than ``budget_gib``, or less than ``min_free_gib`` are free on its disk (0: whatever it is), the trash is
+    emptied early, and then goes what rules alone keep, the oldest first. What is removed lies in the trash for
+    ``trash_hours``. Whatever the rules say, what training needs to go on stays, and what is pinned.
+    """
+
+    checkpoints_last: Keep = 5
+    snapshots_last: Keep = 3
+    snapshots_hourly: Keep = 0
+    snapshots_daily: Keep = 7
+    snapshots_weekly: Keep = 4
+    snapshots_monthly: Keep = 0
+    budget_gib: Gibibytes = 0.0
+    min_free_gib: Gibibytes = 0.0
+    trash_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24.0
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """[log]."""
 
@@ -136,4 +161,5 @@ class Settings(Section, frozen=True, kw_only=True):
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
+    retention: RetentionSettings = RetentionSettings()
     log: LogSettings = LogSettings()

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs.states import JobKind, Origin, Priority
+from trainq.jobs.states import JobKind, Origin, Priority, Store
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -258,6 +258,43 @@ class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     report: str
 
 
+class CopyPinned(Event, frozen=True, kw_only=True, tag=True):
+    """Somebody wants this checkpoint or snapshot kept, whatever the rules say."""
+
+    store: Store
+    name: str
+    reason: str
+
+
+class CopyUnpinned(Event, frozen=True, kw_only=True, tag=True):
+    """The rules decide over it again."""
+
+    store: Store
+    name: str
+
+
+class RemovalDecided(Event, frozen=True, kw_only=True, tag=True):
+    """A checkpoint or snapshot goes to the trash; this event's number is the removal's, and names it there."""
+
+    store: Store
+    name: str
+    size_bytes: int
+    reason: str
+
+
+class RemovalUndone(Event, frozen=True, kw_only=True, tag=True):
+    """It is, or comes, back in its place."""
+
+    removal: int
+    reason: str
+
+
+class RemovalPurged(Event, frozen=True, kw_only=True, tag=True):
+    """Its time in the trash is over: it is gone for good."""
+
+    removal: int
+
+
 class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
     """A new life of the broker began on this journal."""
 
@@ -270,5 +307,5 @@ AnyEvent = (
     | JobOvertaken | LeaseGranted | LeaseEnded | AttemptFailed | CheckpointPublished | CancelRequested | JobSucceeded
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
-    | AgeingSet | TaskSubmitted
+    | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
 )

@@ -34,10 +34,18 @@ class JobKind(StrEnum):
     PREPARE = "prepare"
     SNAPSHOT = "snapshot"
     VERIFY = "verify"
+    RETENTION = "retention"
 
 
 # Maintenance: what is done beside the training, by workers of low priority. The rest comes of a submitted file.
-TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY})
+TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION})
+
+
+class Store(StrEnum):
+    """Where copies of the model lie: a folder of the home, by its name."""
+
+    CHECKPOINTS = "checkpoints"
+    SNAPSHOTS = "snapshots"
 
 
 class Priority(IntEnum):

@@ -6,7 +6,17 @@ same lock).
 """
 
 from trainq.journal.projections import LineRow
-from trainq.journal.queries import JobRow, Queries
+from trainq.journal.queries import JobRow, PinRow, Queries, RemovalRow
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
 
-__all__ = ["JobRow", "Journal", "JournalFailure", "LineRow", "PartialWriteError", "Queries", "Recorded"]
+__all__ = [
+    "JobRow",
+    "Journal",
+    "JournalFailure",
+    "LineRow",
+    "PartialWriteError",
+    "PinRow",
+    "Queries",
+    "Recorded",
+    "RemovalRow",
+]

@@ -50,7 +50,7 @@ from trainq.jobs import (
     rank,
     transition,
 )
-from trainq.journal import keys
+from trainq.journal import keeping, keys
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
 _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
@@ -185,7 +185,7 @@ class Fold:
                                          "WHERE state IN ('held', 'queued', 'running')",
                                          (class_jobs(event.ageing_jobs),))
             case _:
-                pass  # BrokerStarted is history only
+                keeping.fold(self._connection, seq, at, event)
         return None
 
     def _submit(self, seq: int, at: float, event: JobSubmitted) -> None:

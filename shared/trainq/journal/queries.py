@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trainq.errors import DamageError, NotFoundError
-from trainq.jobs import COUNTS_AS_DUPLICATE, TASKS, JobKind, JobState, JobSubmitted, TaskSubmitted
+from trainq.jobs import COUNTS_AS_DUPLICATE, TASKS, JobKind, JobState, JobSubmitted, Store, TaskSubmitted
 from trainq.journal import keys
 from trainq.journal.events import decode_event
 from trainq.journal.projections import LineRow
@@ -60,12 +60,34 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     result: bytes | None
 
 
+class PinRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A checkpoint or snapshot that is kept because somebody wants it. ``at``: wall seconds since 1970."""
+
+    store: Store
+    name: str
+    reason: str
+    at: float
+
+
+class RemovalRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A removal that was decided; ``state`` is ``trash``, ``undone`` or ``purged``. ``at``: wall seconds since 1970."""
+
+    removal: int
+    store: Store
+    name: str
+    state: str
+    size_bytes: int
+    reason: str
+    at: float
+
+
 _JOB_FIELDS = JobRow.__struct_fields__
 _JOB_COLUMNS = ", ".join(_JOB_FIELDS)
 _IN_LINE = "kind=? AND state='queued' AND blockers=0"
 _LINE_ORDER = "front, generated, rank, key"
 
 
+_REMOVAL_COLUMNS = ", ".join(RemovalRow.__struct_fields__)
 _DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kind='train' AND cancel_reason IS NULL "
               f"AND +state IN ({', '.join(repr(state.value) for state in sorted(COUNTS_AS_DUPLICATE))}) "
               "ORDER BY key LIMIT 1")
@@ -156,6 +178,35 @@ class Queries:
     def damaged(self) -> set[tuple[int, str]]:
         """(generation, name) of each that was reported not to verify."""
         return {(int(row[0]), str(row[1])) for row in self._connection.execute("SELECT generation, name FROM damaged")}
+
+    def pins(self) -> list[PinRow]:
+        """All pins, in the order of their names."""
+        rows = self._connection.execute("SELECT store, name, reason, at FROM pins ORDER BY store, name")
+        return [msgspec.convert(row, PinRow) for row in rows]
+
+    def removals(self, limit: int) -> list[RemovalRow]:
+        """The newest removals, whatever became of them, newest first."""
+        rows = self._connection.execute(
+            f"SELECT {_REMOVAL_COLUMNS} FROM removals ORDER BY removal DESC LIMIT {limit:d}")
+        return [msgspec.convert(row, RemovalRow) for row in rows]
+
+    def removal(self, removal: int) -> RemovalRow:
+        """The removal of that number.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        row = self._connection.execute(f"SELECT {_REMOVAL_COLUMNS} FROM removals WHERE removal=?",
+                                       (removal,)).fetchone()
+        if row is None:
+            raise NotFoundError(f"there is no removal {removal}", mend="trainq retention trash shows them")
+        return msgspec.convert(row, RemovalRow)
+
+    def removal_in_trash(self, store: Store, name: str) -> int | None:
+        """The number of the removal that has put this there and is neither undone nor purged."""
+        row = self._connection.execute("SELECT removal FROM removals WHERE store=? AND name=? AND state='trash'",
+                                       (store.value, name)).fetchone()
+        return int(row[0]) if row else None
 
     def cancelled_by_end_of(self, job: str) -> list[str]:
         """Those that waited for the success of ``job``, which has ended otherwise."""

@@ -13,6 +13,8 @@
   and that of the next task, how many train jobs were started, how they age, and which have failed since the last one
   that succeeded.
 * ``damaged``: generations that did not verify.
+* ``pins``: the checkpoints and snapshots that somebody wants kept. ``removals``: what retention has decided to remove,
+  by the number of that event; ``state`` is ``trash`` until it is ``undone`` or ``purged``.
 """
 
 from __future__ import annotations
@@ -66,6 +68,11 @@ CREATE TABLE line (
 INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1);
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE pins (store TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (store, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE removals (removal INTEGER PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
+    size_bytes INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE INDEX removals_in_trash ON removals(store, name) WHERE state='trash';
 """
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import JobKind, JobState
+from trainq.jobs import JobKind, JobState, Store
 from trainq.messages.requests import Heartbeat
 from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 
@@ -127,6 +127,35 @@ class Accepted(Message, frozen=True, kw_only=True, tag=True):
     state: str
 
 
+class PinView(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint or snapshot that somebody wants kept. ``at``: wall seconds since 1970."""
+
+    store: Store
+    name: str
+    reason: str
+    at: float
+
+
+class RemovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """A removal that was decided at ``at``; ``state`` is ``trash``, ``undone`` or ``purged``."""
+
+    removal: int
+    store: Store
+    name: str
+    state: str
+    size_bytes: int
+    reason: str
+    at: float
+
+
+class Kept(Message, frozen=True, kw_only=True, tag=True):
+    """All pins, the newest removals (newest first), and the head of the model line as the journal knows it."""
+
+    pins: list[PinView]
+    removals: list[RemovalView]
+    checkpoint: str
+
+
 class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks: how many wait, which are being done, and those that ended last, newest first."""
 
@@ -192,7 +221,8 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 
 AnyReply = (
-    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Refused
+    Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
+    | Refused
 )
 
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from trainq.config import Epochs
-from trainq.jobs import JobKind, JobState, Origin, Priority
+from trainq.jobs import JobKind, JobState, Origin, Priority, Store
 from trainq.messages.work import (
     MAX_PAGE,
     MAX_SUBMITS,
@@ -79,6 +79,28 @@ class SubmitTask(Request, frozen=True, kw_only=True, tag=True):
 
     task: Task
     cause: Text = "asked for by a person"
+
+
+CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
+
+
+class Pin(Request, frozen=True, kw_only=True, tag=True):
+    """Keep this checkpoint or snapshot, whatever the rules of retention say."""
+
+    store: Store
+    name: CopyName
+    reason: Text = "pinned by a person"
+
+
+class Unpin(Request, frozen=True, kw_only=True, tag=True):
+    """Let the rules decide over it again. Without a pin it does nothing."""
+
+    store: Store
+    name: CopyName
+
+
+class GetKept(Request, frozen=True, kw_only=True, tag=True):
+    """What retention must know: the pins, and the removals of late."""
 
 
 class TakeLease(Request, frozen=True, kw_only=True, tag=True):
@@ -160,6 +182,31 @@ class ReportLostShard(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """The train job cannot begin, because its shard is not in the cache any more, or is damaged: make it again."""
 
     reason: Text
+
+
+class Remove(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """May the holder of this retention task move that copy to the trash? With :class:`Done` it is decided.
+
+    The ``seq`` of the reply is the removal's number. Refused, with the reason, for what must stay.
+    """
+
+    store: Store
+    name: CopyName
+    size_bytes: Natural
+    reason: Text
+
+
+class UndoRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The copy is, or comes, back in its place."""
+
+    removal: Token
+    reason: Text
+
+
+class PurgeRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The copy is deleted for good, as soon as this is on disk."""
+
+    removal: Token
 
 
 class ReportRefusedFile(Request, frozen=True, kw_only=True, tag=True):
@@ -263,5 +310,5 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
-    | ListJobs | ShowJob | GetOverview | Replay
+    | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | Remove | UndoRemoval | PurgeRemoval
 )

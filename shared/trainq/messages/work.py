@@ -140,8 +140,21 @@ class VerifyTask(Message, frozen=True, kw_only=True, tag=True):
     snapshot: Annotated[str, Meta(max_length=64)] = ""
 
 
-Task = SnapshotTask | VerifyTask
-TASK_KINDS: dict[type[Task], JobKind] = {SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY}
+class RetentionTask(Message, frozen=True, kw_only=True, tag=True):
+    """Move to the trash what no rule of ``[retention]`` keeps, and empty it of what has lain there long enough."""
+
+
+class UndeleteTask(Message, frozen=True, kw_only=True, tag=True):
+    """Bring back from the trash what the removal of this number has put there."""
+
+    removal: Token
+
+
+Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask
+TASK_KINDS: dict[type[Task], JobKind] = {
+    SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY, RetentionTask: JobKind.RETENTION,
+    UndeleteTask: JobKind.RETENTION,
+}
 
 
 class TaskLease(Message, frozen=True, kw_only=True, tag=True):

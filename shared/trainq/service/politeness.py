@@ -9,6 +9,9 @@ import psutil
 
 from trainq.clock import Clock
 from trainq.config import MaintenanceSettings
+from trainq.messages import Progress
+from trainq.service.peer import Peer
+from trainq.service.work import HeldTask
 
 
 def be_polite(settings: MaintenanceSettings) -> None:
@@ -37,3 +40,29 @@ class Pace:
             early = self._began + self.size_bytes / self._bytes_per_second - self._clock.monotonic()
             if early > 0:
                 self._pause(early)
+
+
+def paced(peer: Peer, held: HeldTask, total_bytes: int = 0) -> Callable[[int], None]:
+    """What a task calls after each piece that it has read: it keeps the rate and the lease, and shows the progress.
+
+    ``total_bytes`` is how much is to be read, for the progress; 0 if nobody knows. What is returned raises
+    :class:`~trainq.service.work.InterruptedWorkError` when the task must end.
+    """
+    clock, settings = peer.process.clock, peer.process.settings.maintenance
+
+    def beat() -> None:
+        held.keep_or_raise(Progress(step=pace.size_bytes, steps=total_bytes, unit="bytes"))
+
+    def pause(seconds: float) -> None:
+        until = clock.monotonic() + seconds
+        while (left := until - clock.monotonic()) > 0:
+            peer.wait(left)
+            beat()
+
+    pace = Pace(clock, settings.mib_per_second, pause)
+
+    def on_chunk(size_bytes: int) -> None:
+        pace.passed(size_bytes)
+        beat()
+
+    return on_chunk

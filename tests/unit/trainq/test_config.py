@@ -140,3 +140,9 @@ def test_a_micro_batch_that_is_set_is_not_changed(tmp_path: Path) -> None:
     assert set(mistakes(tmp_path, "[train]\nbatch_rows = 8\nmicro_batch_rows = 16\n")) == {"train.micro_batch_rows"}
     assert set(mistakes(tmp_path, "train = 3\n")) == {"train"}
     assert config.load({"TRAINQ_TRAIN_BATCH_ROWS": "4"}, tmp_path / "none").settings.train.micro_batch_rows == 4
+
+
+def test_rules_of_retention_that_keep_nothing_are_a_mistake(tmp_path: Path) -> None:
+    content = "[retention]\ncheckpoints_last = 0\nsnapshots_last = 0\nsnapshots_daily = 0\nsnapshots_weekly = 0\n"
+    assert set(mistakes(tmp_path, content)) == {"retention.checkpoints_last", "retention.snapshots_last"}
+    assert set(mistakes(tmp_path, content.replace("daily = 0", "daily = 1"))) == {"retention.checkpoints_last"}

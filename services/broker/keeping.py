@@ -1,0 +1,130 @@
+"""Keeping: pins, and whether a copy of the model may be removed. The last look, in the transaction that decides.
+
+The retention worker has planned by what it saw; here it is looked at again, with the journal at rest: what the line
+needs, what is pinned, what is in use. Only small manifests are read.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from services.broker import endings
+from services.broker.recording import Recorder
+from trainq import messages, snapshots
+from trainq.checkpoints import parse_name
+from trainq.config import Home
+from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
+from trainq.jobs import CopyPinned, CopyUnpinned, JobKind, RemovalDecided, RemovalPurged, RemovalUndone, Store
+from trainq.journal import Journal, Queries
+from trainq.messages import Done, Kept, PinView, RemovalView
+from trainq.retention import stock
+
+REQUESTS = (messages.Pin, messages.Unpin, messages.Remove, messages.UndoRemoval, messages.PurgeRemoval)
+# More than retention decides between two of its tasks.
+REMOVALS_SHOWN = 1000
+
+
+class Keeper:
+    """Answers :data:`REQUESTS`. Runs inside the desk's transaction."""
+
+    def __init__(self, journal: Journal, queries: Queries, recorder: Recorder, home: Home) -> None:
+        self._journal = journal
+        self._queries = queries
+        self._recorder = recorder
+        self._home = home
+
+    def answer(self, request: messages.AnyRequest) -> Done:
+        """The reply to one of :data:`REQUESTS`."""
+        match request:
+            case messages.Pin():
+                return self._pin(request)
+            case messages.Unpin():
+                pinned = any((pin.store, pin.name) == (request.store, request.name) for pin in self._queries.pins())
+                unpinned = [CopyUnpinned(store=request.store, name=request.name)] if pinned else []
+                return self._recorder.record(*unpinned)
+            case messages.Remove():
+                return self._remove(request)
+            case messages.UndoRemoval() | messages.PurgeRemoval():
+                return self._end_removal(request)
+            case _:
+                raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _pin(self, request: messages.Pin) -> Done:
+        if not (self._home.root / request.store.value / request.name).is_dir():
+            raise NotFoundError(f"there is no {request.name} in {request.store.value}/",
+                                mend="trainq retention plan shows what there is")
+        if any((pin.store, pin.name, pin.reason) == (request.store, request.name, request.reason)
+               for pin in self._queries.pins()):
+            return Done(changed=False, seq=self._journal.head_seq)
+        return self._recorder.record(CopyPinned(store=request.store, name=request.name, reason=request.reason))
+
+    def _check_lease(self, request: messages.LeaseRequest) -> None:
+        row = self._queries.job(request.job)
+        endings.check_lease(row, request.token)
+        if row.kind is not JobKind.RETENTION:
+            raise UsageError(f"{row.id} is no retention task: it removes nothing")
+
+    def _remove(self, request: messages.Remove) -> Done:
+        self._check_lease(request)
+        decided = self._queries.removal_in_trash(request.store, request.name)
+        if decided is not None:
+            return Done(changed=False, seq=decided)  # the reply was lost
+        why = self._why_it_stays(request)
+        if why:
+            raise UsageError(f"{request.name} stays in {request.store.value}/: {why}")
+        return self._recorder.record(RemovalDecided(store=request.store, name=request.name,
+                                                    size_bytes=request.size_bytes, reason=request.reason))
+
+    def _why_it_stays(self, request: messages.Remove) -> str:
+        """Why the copy may not go; empty if it may."""
+        folder = self._home.root / request.store.value
+        if not (folder / request.name).is_dir():
+            return "it is not there"
+        for pin in self._queries.pins():
+            if (pin.store, pin.name) == (request.store, request.name):
+                return f"it is pinned: {pin.reason}"
+        others = [row.id for row in self._queries.running_tasks() if row.id != request.job]
+        if others:
+            return f"{others[0]} may use it"
+        return self._why_checkpoint(request.name) if request.store is Store.CHECKPOINTS else self._why_snapshot(
+            request.name)
+
+    def _why_checkpoint(self, name: str) -> str:
+        line, own = self._queries.line(), parse_name(name)
+        if own is None or own.generation >= line.generation:
+            return f"the line stands at generation {line.generation}"
+        head = self._home.checkpoints / line.checkpoint
+        if stock.read_facts(head) is None:
+            return f"the head {line.checkpoint or '(none)'} cannot be read"
+        return stock.protected_checkpoints(self._home.checkpoints, line.checkpoint).get(name, "")
+
+    def _why_snapshot(self, name: str) -> str:
+        for path in snapshots.list_snapshots(self._home.snapshots):
+            if path.name == name:
+                return "it is the newest snapshot that can be read"
+            try:
+                snapshots.read(path)
+            except (DamageError, NewerFormatError):
+                continue
+            return ""
+        return "it is the only one"
+
+    def _end_removal(self, request: messages.UndoRemoval | messages.PurgeRemoval) -> Done:
+        self._check_lease(request)
+        undo = isinstance(request, messages.UndoRemoval)
+        removal = self._queries.removal(request.removal)
+        if removal.state != "trash":
+            if removal.state != ("undone" if undo else "purged"):
+                raise UsageError(f"removal {removal.removal} ({removal.name}) is {removal.state} already")
+            return Done(changed=False, seq=self._journal.head_seq)
+        return self._recorder.record(
+            RemovalUndone(removal=request.removal, reason=request.reason)
+            if isinstance(request, messages.UndoRemoval) else RemovalPurged(removal=request.removal))
+
+
+def kept(queries: Queries) -> Kept:
+    """What the retention worker and the command line are told."""
+    return Kept(
+        pins=[PinView(**msgspec.structs.asdict(row)) for row in queries.pins()],
+        removals=[RemovalView(**msgspec.structs.asdict(row)) for row in queries.removals(REMOVALS_SHOWN)],
+        checkpoint=queries.line().checkpoint)

@@ -1,0 +1,199 @@
+"""The retention worker's loop: lease a task, remove what may go or bring it back, report. At low priority.
+
+Each removal is asked of the broker and is in the journal before anything moves; the broker looks once more. A removed
+copy lies in the trash until its time is over. Killed anywhere, the next task makes the disk what the journal says
+(:func:`trainq.retention.trash.settle`) before it plans anew.
+"""
+
+from __future__ import annotations
+
+from trainq import checkpoints, files, snapshots
+from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, Store
+from trainq.messages import (
+    Done,
+    GetKept,
+    Kept,
+    Lifecycle,
+    Progress,
+    PurgeRemoval,
+    RemovalView,
+    Remove,
+    TaskResult,
+    UndeleteTask,
+    UndoRemoval,
+)
+from trainq.retention import rules, stock, trash
+from trainq.retention.rules import Verdict
+from trainq.service import HeldTask, Peer, Process, carry_out, take_task
+from trainq.service.politeness import be_polite, paced
+
+IDLE_SECONDS = 1.0
+_HOUR_SECONDS = 3600.0
+
+
+class Retention:
+    """Does one task at a time. Owned by the main thread."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._home = process.home
+        files.make_directory(process.home.snapshots)
+        files.make_directory(process.home.trash)
+        files.sweep_temporaries(process.home.trash)
+        self._peer = Peer(process, topics=(b"event.TaskSubmitted", b"event.BrokerStarted"))
+        be_polite(process.settings.maintenance)
+
+    def close(self) -> None:
+        self._process.set_state(Lifecycle.STOPPED)
+        self._peer.close()
+
+    def turn(self) -> None:
+        """Take one task and end it, or wait for the next."""
+        self._process.set_state(Lifecycle.RUNNING)
+        self._peer.beat()
+        held, _ = take_task(self._peer, (JobKind.RETENTION,))
+        if held is None:
+            self._peer.wait(IDLE_SECONDS)
+            return
+        carry_out(self._process, held, self._do)
+
+    def _do(self, held: HeldTask) -> TaskResult:
+        # Against a worker that lost its lease and does not know it yet.
+        lock = files.acquire_lock(self._home.snapshots / snapshots.LOCK_NAME, "snapshot worker")
+        try:
+            self._settle(held)
+            task = held.lease.task
+            return self._undelete(held, task.removal) if isinstance(task, UndeleteTask) else self._retain(held)
+        finally:
+            lock.release()
+
+    def _kept(self, held: HeldTask) -> Kept:
+        return self._peer.call(GetKept(request_id=new_request_id()), Kept, held.states)
+
+    def _settle(self, held: HeldTask) -> None:
+        unsettled = trash.settle(self._home, self._kept(held).removals)
+        for removal in unsettled.never_moved:
+            gone = not trash.place_of(self._home, removal.store, removal.name).exists()
+            self._undo(held, removal, "it is nowhere any more" if gone else "it was not moved before a kill")
+        for path in unsettled.unknown:
+            self._process.log.warning("unknown_in_trash", path=str(path))
+
+    def _undo(self, held: HeldTask, removal: RemovalView, reason: str) -> None:
+        self._peer.call(UndoRemoval(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
+                                    removal=removal.removal, reason=reason), Done, held.states)
+
+    def _undelete(self, held: HeldTask, number: int) -> TaskResult:
+        removal = next((each for each in self._kept(held).removals if each.removal == number), None)
+        if removal is None or removal.state != "trash":
+            state = removal.state if removal else "not known"
+            raise NotFoundError(f"removal {number} is {state}: it is not in the trash",
+                                mend="trainq retention trash shows what is")
+        self._undo(held, removal, "a person wants it back")
+        trash.put_back(self._home, removal)
+        return TaskResult(summary=f"{removal.name} is back in {removal.store.value}/", size_bytes=removal.size_bytes,
+                          facts={"name": removal.name, "store": removal.store.value})
+
+    def _retain(self, held: HeldTask) -> TaskResult:
+        settings = self._process.settings.retention
+        before = stock.total_bytes(self._home)
+        purged, freed = self._empty_trash(held)
+        planned = rules.plan(stock.read(self._home, self._kept(held)), settings)
+        verdicts = rules.fit(planned, stock.excess_bytes(self._home, settings))
+        going = [verdict for verdict in verdicts if not verdict.keep]
+        # The oldest first: whatever ends this in the middle, the newest are there.
+        going.sort(key=lambda verdict: (verdict.item.store, verdict.item.generation))
+        removed = self._remove_all(held, going)
+        return TaskResult(
+            summary=f"deleted {purged}, freed {freed / 1e9:.1f} GB; {len(removed)} to the trash, "
+                    f"{len(verdicts) - len(removed)} kept",
+            size_bytes=freed,
+            facts={"purged": purged, "freed_bytes": freed, "removed": removed[:1000], "used_bytes": before})
+
+    def _remove_all(self, held: HeldTask, going: list[Verdict]) -> list[str]:
+        removed = []
+        proven: bool | None = None
+        for at, verdict in enumerate(going, start=1):
+            held.keep_or_raise(Progress(step=at, steps=len(going), unit="copies"))
+            item = verdict.item
+            if item.store is Store.CHECKPOINTS:
+                if proven is None:
+                    proven = self._newest_are_proven(held)
+                if not proven:
+                    continue
+            if self._remove(held, verdict):
+                removed.append(f"{item.store.value}/{item.name}")
+        if proven is False:
+            raise DamageError("checkpoints/", "the newest generations do not verify, so no older one is removed",
+                              mend="trainq fsck names the damage; the trainer sets aside what it cannot go on from")
+        return removed
+
+    def _newest_are_proven(self, held: HeldTask) -> bool:
+        """Whether as many as must stay, the newest ones, are whole to the last byte. Only then may an older one go."""
+        on_chunk = paced(self._peer, held)
+        newest = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
+        for path in newest:
+            try:
+                checkpoints.verify(path, on_chunk)
+            except (DamageError, NewerFormatError) as error:
+                self._process.log.error("not_proven", checkpoint=path.name, error=str(error))
+                return False
+        return True
+
+    def _remove(self, held: HeldTask, verdict: Verdict) -> bool:
+        item, reason = verdict.item, "; ".join(verdict.reasons)
+        try:
+            decided = self._peer.call(Remove(
+                request_id=new_request_id(), job=held.lease.job, token=held.lease.token, store=item.store,
+                name=item.name, size_bytes=item.size_bytes, reason=reason), Done, held.states)
+        except UsageError as error:
+            self._process.log.warning("removal_refused", store=item.store.value, name=item.name, error=str(error))
+            return False
+        trash.put(self._home, RemovalView(removal=decided.seq, store=item.store, name=item.name, state="trash",
+                                          size_bytes=item.size_bytes, reason=reason, at=0.0))
+        self._process.log.info("removed", store=item.store.value, name=item.name, removal=decided.seq, reason=reason)
+        return True
+
+    def _empty_trash(self, held: HeldTask) -> tuple[int, int]:
+        """Delete for good what has lain there long enough, or what there is no room for; how many, and their bytes."""
+        settings, kept = self._process.settings.retention, self._kept(held)
+        there = {entry.removal for entry in trash.entries(self._home)}
+        oldest_first = sorted((each for each in kept.removals if each.state == "trash" and each.removal in there),
+                              key=lambda each: each.removal)
+        purged = freed = 0
+        for removal in oldest_first:
+            held.keep_or_raise(Progress(step=purged, steps=len(oldest_first), unit="copies"))
+            # A clock that was set back makes nothing old.
+            old = self._process.clock.wall() - removal.at >= settings.trash_hours * _HOUR_SECONDS
+            if not old and not stock.is_pressed(self._home, settings):
+                continue
+            before = stock.used_bytes(self._home.trash, self._home.snapshots)
+            self._peer.call(PurgeRemoval(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
+                                         removal=removal.removal), Done, held.states)
+            files.remove_tree(trash.place_in_trash(self._home, removal))
+            self._collect()
+            purged += 1
+            freed += before - stock.used_bytes(self._home.trash, self._home.snapshots)
+        self._collect()
+        return purged, freed
+
+    def _collect(self) -> None:
+        """Delete the objects that no snapshot names, neither one in its place nor one in the trash."""
+        trashed = [entry.path for entry in trash.entries(self._home) if f"-{Store.SNAPSHOTS.value}-" in entry.path.name]
+        try:
+            unreferenced = list(snapshots.unreferenced(self._home.snapshots, trashed))
+        except (DamageError, NewerFormatError) as error:
+            self._process.log.warning("objects_kept", error=str(error))
+            return
+        for path in unreferenced:
+            files.remove_file(path)
+
+
+def serve(process: Process) -> None:
+    """Run the retention worker until it is told to stop."""
+    retention = Retention(process)
+    try:
+        process.loop(retention.turn)
+    finally:
+        retention.close()

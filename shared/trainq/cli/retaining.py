@@ -1,0 +1,98 @@
+"""``trainq retention``: what would go and why, do it, the trash, and what stays whatever the rules say."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli.context import Context
+from trainq.cli.parsing import add_json
+from trainq.cli.registry import Command
+from trainq.cli.rendering import Column, moment, size, table
+from trainq.cli.tasking import ask, change_pin
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.jobs import Store
+from trainq.messages import GetKept, Kept, RetentionTask, UndeleteTask
+from trainq.retention import rules, stock
+
+
+def _configure(parser: ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    commands.add_parser("plan", help="what would stay and what would go, with the reasons; changes nothing")
+    apply = commands.add_parser("apply", help="move to the trash what may go, and empty it of what is old")
+    commands.add_parser("trash", help="what lies in the trash")
+    undelete = commands.add_parser("undelete", help="bring one back from the trash")
+    undelete.add_argument("removal", type=types.positive, metavar="NUMBER", help="as the trash lists it")
+    for asked in (apply, undelete):
+        asked.add_argument("--wait", action="store_true", help="until it is done; 1 if it failed")
+    pin = commands.add_parser("pin", help="keep a checkpoint, whatever the rules say")
+    pin.add_argument("name", type=types.generation, metavar="NAME")
+    pin.add_argument("--reason", type=types.text, default="pinned by a person", help="for people, later")
+    unpin = commands.add_parser("unpin", help="let the rules decide over it again")
+    unpin.add_argument("name", type=types.generation, metavar="NAME")
+    for action in commands.choices.values():
+        add_json(action)
+
+
+def _run(arguments: Namespace, context: Context) -> int:
+    match arguments.action:
+        case "plan":
+            return _plan(context)
+        case "apply":
+            return ask(context, RetentionTask(), wait=arguments.wait)
+        case "trash":
+            return _trash(context)
+        case "undelete":
+            return ask(context, UndeleteTask(removal=arguments.removal), wait=arguments.wait)
+        case action:
+            return change_pin(context, Store.CHECKPOINTS, arguments.name,
+                              arguments.reason if action == "pin" else None)
+
+
+def _kept(context: Context) -> Kept:
+    with BrokerClient(context.home) as broker:
+        return broker.call(GetKept(request_id=new_request_id()), Kept)
+
+
+def _plan(context: Context) -> int:
+    console, settings = context.console, context.configuration.settings.retention
+    excess = stock.excess_bytes(context.home, settings)
+    verdicts = rules.fit(rules.plan(stock.read(context.home, _kept(context)), settings), excess)
+    freed = sum(verdict.item.size_bytes for verdict in verdicts if not verdict.keep)
+    going = sum(not verdict.keep for verdict in verdicts)
+    if console.json:
+        console.emit({"copies": msgspec.to_builtins(verdicts), "going": going, "freed_bytes": freed,
+                      "excess_bytes": excess})
+        return 0
+    columns = [Column(""), Column("store"), Column("name"), Column("made"), Column("frees", right=True),
+               Column("why", flexible=True)]
+    rows = [["keep" if verdict.keep else "remove", verdict.item.store.value, verdict.item.name,
+             moment(verdict.item.at), size(verdict.item.size_bytes), "; ".join(verdict.reasons)]
+            for verdict in verdicts]
+    for line in table(columns, rows, console.width):
+        console.line(line)
+    console.say(f"{going} of {len(verdicts)} would go, {size(freed)}")
+    return 0
+
+
+def _trash(context: Context) -> int:
+    console = context.console
+    found = [removal for removal in _kept(context).removals if removal.state == "trash"]
+    if console.json:
+        documents: list[dict[str, Any]] = msgspec.to_builtins(found)
+        console.emit({"trash": documents})
+        return 0
+    columns = [Column("number", right=True), Column("store"), Column("name"), Column("removed"),
+               Column("size", right=True), Column("why", flexible=True)]
+    rows = [[str(each.removal), each.store.value, each.name, moment(each.at), size(each.size_bytes), each.reason]
+            for each in found]
+    for line in table(columns, rows, console.width):
+        console.line(line)
+    return 0
+
+
+COMMANDS = {"retention": Command(_configure, _run)}

@@ -1,0 +1,148 @@
+"""The stock: which copies of the model lie in a home, what each takes, and why some must stay. Reads only."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import msgspec
+
+from trainq import checkpoints, files, manifests, snapshots
+from trainq.config import Home, RetentionSettings
+from trainq.errors import DamageError, NewerFormatError, NotFoundError
+from trainq.jobs import Store
+from trainq.messages import Kept
+from trainq.retention.rules import Item
+
+# One that resumes, and one for the day on which that one does not verify.
+LEAST_CHECKPOINTS = 2
+_GIB = 1 << 30
+_UNREADABLE = "its manifest cannot be read: nobody knows what depends on it"
+
+
+def read(home: Home, kept: Kept) -> list[Item]:
+    """Every checkpoint and snapshot, with why it must stay if it must.
+
+    Args:
+        home: whose.
+        kept: what the broker knows.
+    """
+    pinned = {(pin.store, pin.name): pin.reason for pin in kept.pins}
+    return [
+        msgspec.structs.replace(item, must_stay=f"pinned: {pinned[item.store, item.name]}")
+        if (item.store, item.name) in pinned else item
+        for item in (*_checkpoints(home, kept.checkpoint), *_snapshots(home))
+    ]
+
+
+def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
+    """{name: why} of the generations that training may need; ``head`` is the one that the journal knows.
+
+    The two newest; the head; what it was published after; and the state before the first step of the job in it, to
+    which that job is taken back.
+    """
+    names = [path.name for path in checkpoints.list_generations(folder)]
+    reasons: dict[str, str] = {}
+    for name in {*names[:1], head} & set(names):
+        facts = read_facts(folder / name)
+        reasons.setdefault(name, "the head: training goes on from it")
+        if facts is not None:
+            reasons.setdefault(facts.base, f"the generation before the job in {name}")
+            reasons.setdefault(facts.parent, f"the generation before {name}")
+    for place, name in enumerate(names[:LEAST_CHECKPOINTS], start=1):
+        reasons.setdefault(name, f"one of {LEAST_CHECKPOINTS} that always stay ({place})")
+    reasons.pop("", None)
+    return reasons
+
+
+def read_facts(path: Path) -> checkpoints.CheckpointFacts | None:
+    """The facts of a checkpoint; None if they cannot be read."""
+    try:
+        manifest = manifests.read(path, checkpoints.KIND)
+        return manifests.facts_of(path, manifest, checkpoints.CheckpointFacts, checkpoints.FORMAT)
+    except (DamageError, NewerFormatError):
+        return None
+
+
+def used_bytes(*folders: Path) -> int:
+    """What all files below ``folders`` take on the disk, each inode once, however many names it has."""
+    seen: dict[tuple[int, int], int] = {}
+    for folder in folders:
+        for path in files.list_tree(folder) if folder.is_dir() else ():
+            try:
+                found = path.lstat()
+            except FileNotFoundError:
+                continue  # removed meanwhile
+            seen[found.st_dev, found.st_ino] = found.st_blocks * 512  # stat(2): always in units of 512
+    return sum(seen.values())
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write on the disk of ``folder``."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def total_bytes(home: Home) -> int:
+    """All that counts against the budget: everything stored, the trash too."""
+    return used_bytes(home.checkpoints, home.snapshots, home.data, home.cache, home.metrics, home.rejected, home.logs,
+                      home.trash)
+
+
+def is_pressed(home: Home, settings: RetentionSettings) -> bool:
+    """Whether there is too little room even for the trash."""
+    over = bool(settings.budget_gib) and total_bytes(home) > settings.budget_gib * _GIB
+    return over or (bool(settings.min_free_gib) and free_bytes(home.root) < settings.min_free_gib * _GIB)
+
+
+def excess_bytes(home: Home, settings: RetentionSettings) -> int:
+    """How much too much the home takes, or the disk lacks, once the trash is emptied; 0 if neither."""
+    trashed = used_bytes(home.trash)
+    over = total_bytes(home) - trashed - int(settings.budget_gib * _GIB) if settings.budget_gib else 0
+    lacking = (int(settings.min_free_gib * _GIB) - free_bytes(home.root) - trashed) if settings.min_free_gib else 0
+    return max(over, lacking, 0)
+
+
+def _checkpoints(home: Home, head: str) -> list[Item]:
+    protected = protected_checkpoints(home.checkpoints, head)
+    items = []
+    for path in checkpoints.list_generations(home.checkpoints):
+        name = checkpoints.parse_name(path.name)
+        assert name is not None
+        why = protected.get(path.name, "") or ("" if read_facts(path) is not None else _UNREADABLE)
+        items.append(Item(store=Store.CHECKPOINTS, name=path.name, generation=name.generation, at=_made_at(path),
+                          size_bytes=used_bytes(path), must_stay=why))
+    return items
+
+
+def _snapshots(home: Home) -> list[Item]:
+    found: dict[Path, snapshots.Snapshot | None] = {}
+    for path in snapshots.list_snapshots(home.snapshots):
+        try:
+            found[path] = snapshots.find(home.snapshots, path.name)
+        except (DamageError, NewerFormatError, NotFoundError):
+            found[path] = None
+    named = Counter(digest for each in found.values() if each for digest in _digests(each))
+    newest = next((path for path, each in found.items() if each), None)
+    items = []
+    for path, each in found.items():
+        name = checkpoints.parse_name(path.name)
+        assert name is not None
+        why = "" if each else _UNREADABLE
+        why = "the newest snapshot" if path == newest else why
+        own = sum(size for digest, size in _digests(each).items() if named[digest] == 1) if each else 0
+        items.append(Item(store=Store.SNAPSHOTS, name=path.name, generation=name.generation,
+                          at=each.facts.created_at if each else 0.0, size_bytes=own, must_stay=why))
+    return items
+
+
+def _digests(snapshot: snapshots.Snapshot) -> dict[str, int]:
+    return {record.blake3: record.size_bytes for record in snapshot.manifest.files.values()}
+
+
+def _made_at(path: Path) -> float:
+    try:
+        return (path / manifests.MANIFEST_NAME).stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,0 +1,25 @@
+"""Sealed generations for tests that need none that was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from trainq import checkpoints, files, manifests
+from trainq.checkpoints import CheckpointFacts, Cursor, Name
+
+
+def publish(folder: Path, generation: int, content: dict[str, bytes], *, base: str = "", parent: str = "",
+            job: str = "") -> str:
+    """Seal a generation with these files in ``folder``; its name. Its step is ten times its number."""
+    facts = CheckpointFacts(
+        generation=generation, step=generation * 10, cursor=Cursor(job=job), journal_seq=1, fingerprint={}, rows_seen=0,
+        tokens_seen=0, model="m", created_by="test", reason="job_end", base=base, parent=parent)
+    path = folder / str(Name(generation, generation * 10))
+    files.make_directory(folder)
+    with files.publish_directory(path) as made:
+        for name, each in content.items():
+            (made / name).write_bytes(each)
+        manifests.seal(made, checkpoints.KIND, msgspec.to_builtins(facts))
+    return path.name

@@ -1,0 +1,81 @@
+"""What lies there, what it takes, and why some of it must stay."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.generations import publish
+from trainq import snapshots
+from trainq.config import Home, RetentionSettings
+from trainq.jobs import Store
+from trainq.messages import Kept, PinView
+from trainq.retention import stock
+
+NOTHING = Kept(pins=[], removals=[], checkpoint="")
+
+
+def take_snapshot(home: Home, name: str) -> None:
+    snapshots.create(home.snapshots, home.checkpoints / name, jobs=b"", job_count=0, created_at=5.0, created_by="test",
+                     on_chunk=lambda _: None)
+
+
+def why(home: Home, kept: Kept = NOTHING) -> dict[str, str]:
+    return {f"{item.store.value[0]}{item.generation}": item.must_stay for item in stock.read(home, kept)}
+
+
+def test_each_has_its_reason(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = [publish(home.checkpoints, 1, {"w": b"1"}), publish(home.checkpoints, 2, {"w": b"2"}),
+             publish(home.checkpoints, 900, {"w": b"3"}), publish(home.checkpoints, 2600, {"w": b"4"})]
+    names.append(publish(home.checkpoints, 2601, {"w": b"5"}, base=names[1], parent=names[3], job="train-9"))
+    for name in (names[2], names[3]):
+        take_snapshot(home, name)
+    pin = PinView(store=Store.CHECKPOINTS, name=names[0], reason="mine", at=0.0)
+    assert why(home, Kept(pins=[pin], removals=[], checkpoint=names[4])) == {
+        "c1": "pinned: mine", "c2": f"the generation before the job in {names[4]}", "c900": "",
+        "c2600": f"the generation before {names[4]}", "c2601": "the head: training goes on from it",
+        "s2600": "the newest snapshot", "s900": ""}
+
+
+def test_the_head_of_the_journal_stays_also_where_a_newer_one_lies(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = [publish(home.checkpoints, number, {"w": b"1"}) for number in (1, 2, 3, 4)]
+    assert why(home, Kept(pins=[], removals=[], checkpoint=names[1]))["c2"].startswith("the head")
+
+
+def test_what_cannot_be_read_stays(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = [publish(home.checkpoints, number, {"w": b"1"}) for number in (1, 2, 3, 4)]
+    take_snapshot(home, names[0])
+    take_snapshot(home, names[1])
+    for path in (home.checkpoints / names[0], home.snapshots / names[1]):
+        (path / "manifest.json").write_bytes(b"{}")
+    assert "cannot be read" in why(home)["c1"]
+    assert "cannot be read" in why(home)["s2"]
+    assert why(home)["s1"] == "the newest snapshot", "of those that can be"
+
+
+def test_a_snapshot_frees_only_what_no_other_has(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    for number in (1, 2):
+        take_snapshot(home, publish(home.checkpoints, number, {"same": bytes(1000), "own": bytes([number]) * 300}))
+    (first,) = [item for item in stock.read(home, NOTHING) if (item.store, item.generation) == (Store.SNAPSHOTS, 1)]
+    assert 300 <= first.size_bytes < 1300
+
+
+def test_an_inode_counts_once(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.data.mkdir()
+    (home.data / "a").write_bytes(os.urandom(1 << 16))
+    once = stock.total_bytes(home)
+    assert once >= 1 << 16
+    (home.data / "b").hardlink_to(home.data / "a")
+    assert stock.total_bytes(home) == once
+    assert stock.excess_bytes(home, RetentionSettings()) == 0
+    small = RetentionSettings(budget_gib=(once - 4096) / (1 << 30))
+    assert stock.excess_bytes(home, small) == 4096
+    assert stock.is_pressed(home, small)
+    huge = RetentionSettings(min_free_gib=1e6)
+    assert stock.is_pressed(home, huge)
+    assert stock.excess_bytes(home, huge) > 0
