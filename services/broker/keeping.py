@@ -17,7 +17,7 @@ from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageErr
 from trainq.jobs import CopyPinned, CopyUnpinned, JobKind, RemovalDecided, RemovalPurged, RemovalUndone, Store
 from trainq.journal import Journal, Queries
 from trainq.messages import Done, Kept, PinView, RemovalView
-from trainq.retention import stock
+from trainq.retention import stock, trash
 
 REQUESTS = (messages.Pin, messages.Unpin, messages.Remove, messages.UndoRemoval, messages.PurgeRemoval)
 # More than retention decides between two of its tasks.
@@ -67,7 +67,9 @@ class Keeper:
     def _remove(self, request: messages.Remove) -> Done:
         self._check_lease(request)
         decided = self._queries.removal_in_trash(request.store, request.name)
-        if decided is not None:
+        # A snapshot may have been taken again while the one before lies in the trash: that is another removal.
+        if decided is not None and not (
+                self._home.trash / trash.name_in_trash(decided, request.store, request.name)).exists():
             return Done(changed=False, seq=decided)  # the reply was lost
         why = self._why_it_stays(request)
         if why:

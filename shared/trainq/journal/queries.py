@@ -203,9 +203,9 @@ class Queries:
         return msgspec.convert(row, RemovalRow)
 
     def removal_in_trash(self, store: Store, name: str) -> int | None:
-        """The number of the removal that has put this there and is neither undone nor purged."""
-        row = self._connection.execute("SELECT removal FROM removals WHERE store=? AND name=? AND state='trash'",
-                                       (store.value, name)).fetchone()
+        """The number of the newest removal that has put this there and is neither undone nor purged."""
+        row = self._connection.execute("SELECT removal FROM removals WHERE store=? AND name=? AND state='trash' "
+                                       "ORDER BY removal DESC LIMIT 1", (store.value, name)).fetchone()
         return int(row[0]) if row else None
 
     def cancelled_by_end_of(self, job: str) -> list[str]:

@@ -45,7 +45,12 @@ def place_of(home: Home, store: Store, name: str) -> Path:
 
 def place_in_trash(home: Home, removal: RemovalView) -> Path:
     """Where a removed copy lies."""
-    return home.trash / f"{removal.removal}-{removal.store.value}-{removal.name}"
+    return home.trash / name_in_trash(removal.removal, removal.store, removal.name)
+
+
+def name_in_trash(removal: int, store: Store, name: str) -> str:
+    """What it is called there."""
+    return f"{removal}-{store.value}-{name}"
 
 
 def entries(home: Home) -> list[Entry]:

@@ -30,6 +30,7 @@ from trainq.messages import (
     UndoRemoval,
     Unpin,
 )
+from trainq.retention import trash
 
 OLD = "g000001-s00000010"
 
@@ -148,3 +149,18 @@ def test_what_is_not_there_cannot_be_pinned(story: Story) -> None:
     assert isinstance(story.ask(Pin(request_id=story.id(), store=Store.SNAPSHOTS, name=OLD)), Refused)
     files.remove_tree(story.configuration.home.checkpoints / OLD)
     assert isinstance(story.ask(Pin(request_id=story.id(), store=Store.CHECKPOINTS, name=OLD)), Refused)
+
+
+def test_what_was_made_again_is_removed_again(story: Story) -> None:
+    """The one before lies in the trash, under its own number."""
+    home, lease = story.configuration.home, begin(story)
+    first = remove(story, lease)
+    assert isinstance(first, Done)
+    files.make_directory(home.trash)
+    files.move(home.checkpoints / OLD, home.trash / trash.name_in_trash(first.seq, Store.CHECKPOINTS, OLD))
+    publish(home.checkpoints, 1, {"w": b"again"})
+    second = remove(story, lease)
+    assert isinstance(second, Done)
+    assert second.changed
+    assert second.seq > first.seq
+    assert remove(story, lease) == Done(changed=False, seq=second.seq), "its reply was lost"
