@@ -39,7 +39,8 @@ def fill(servers: Servers, jobs: int) -> float:
 def memory(pid: int) -> tuple[float, float]:
     """(VmRSS, VmHWM) in MiB."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return tuple(int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))  # type: ignore[return-value]
+    now, most = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM"))
+    return now, most
 
 
 def importing() -> float:

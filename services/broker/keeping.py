@@ -6,8 +6,6 @@ needs, what is pinned, what is in use. Only small manifests are read.
 
 from __future__ import annotations
 
-import msgspec
-
 from services.broker import endings
 from services.broker.recording import Recorder
 from trainq import messages, snapshots
@@ -16,7 +14,7 @@ from trainq.config import Home
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
 from trainq.jobs import CopyPinned, CopyUnpinned, JobKind, RemovalDecided, RemovalPurged, RemovalUndone, Store
 from trainq.journal import Journal, Queries
-from trainq.messages import Done, Kept, PinView, RemovalView
+from trainq.messages import Done, Kept
 from trainq.retention import stock, trash
 
 REQUESTS = (messages.Pin, messages.Unpin, messages.Remove, messages.UndoRemoval, messages.PurgeRemoval)
@@ -39,7 +37,7 @@ class Keeper:
             case messages.Pin():
                 return self._pin(request)
             case messages.Unpin():
-                pinned = any((pin.store, pin.name) == (request.store, request.name) for pin in self._queries.pins())
+                pinned = self._queries.pin(request.store, request.name) is not None
                 unpinned = [CopyUnpinned(store=request.store, name=request.name)] if pinned else []
                 return self._recorder.record(*unpinned)
             case messages.Remove():
@@ -53,8 +51,8 @@ class Keeper:
         if not (self._home.root / request.store.value / request.name).is_dir():
             raise NotFoundError(f"there is no {request.name} in {request.store.value}/",
                                 mend="trainq retention plan shows what there is")
-        if any((pin.store, pin.name, pin.reason) == (request.store, request.name, request.reason)
-               for pin in self._queries.pins()):
+        pin = self._queries.pin(request.store, request.name)
+        if pin is not None and pin.reason == request.reason:
             return Done(changed=False, seq=self._journal.head_seq)
         return self._recorder.record(CopyPinned(store=request.store, name=request.name, reason=request.reason))
 
@@ -82,9 +80,9 @@ class Keeper:
         folder = self._home.root / request.store.value
         if not (folder / request.name).is_dir():
             return "it is not there"
-        for pin in self._queries.pins():
-            if (pin.store, pin.name) == (request.store, request.name):
-                return f"it is pinned: {pin.reason}"
+        pin = self._queries.pin(request.store, request.name)
+        if pin is not None:
+            return f"it is pinned: {pin.reason}"
         others = [row.id for row in self._queries.running_tasks() if row.id != request.job]
         if others:
             return f"{others[0]} may use it"
@@ -113,20 +111,19 @@ class Keeper:
 
     def _end_removal(self, request: messages.UndoRemoval | messages.PurgeRemoval) -> Done:
         self._check_lease(request)
-        undo = isinstance(request, messages.UndoRemoval)
         removal = self._queries.removal(request.removal)
-        if removal.state != "trash":
-            if removal.state != ("undone" if undo else "purged"):
-                raise UsageError(f"removal {removal.removal} ({removal.name}) is {removal.state} already")
-            return Done(changed=False, seq=self._journal.head_seq)
-        return self._recorder.record(
-            RemovalUndone(removal=request.removal, reason=request.reason)
-            if isinstance(request, messages.UndoRemoval) else RemovalPurged(removal=request.removal))
+        end: RemovalUndone | RemovalPurged
+        if isinstance(request, messages.UndoRemoval):
+            state, end = "undone", RemovalUndone(removal=request.removal, reason=request.reason)
+        else:
+            state, end = "purged", RemovalPurged(removal=request.removal)
+        if removal.state == "trash":
+            return self._recorder.record(end)
+        if removal.state != state:
+            raise UsageError(f"removal {removal.removal} ({removal.name}) is {removal.state} already")
+        return Done(changed=False, seq=self._journal.head_seq)
 
 
 def kept(queries: Queries) -> Kept:
     """What the retention worker and the command line are told."""
-    return Kept(
-        pins=[PinView(**msgspec.structs.asdict(row)) for row in queries.pins()],
-        removals=[RemovalView(**msgspec.structs.asdict(row)) for row in queries.removals(REMOVALS_SHOWN)],
-        checkpoint=queries.line().checkpoint)
+    return Kept(pins=queries.pins(), removals=queries.removals(REMOVALS_SHOWN), checkpoint=queries.line().checkpoint)

@@ -10,39 +10,22 @@ from msgspec import to_builtins
 
 from trainq import files, ingest, preparing
 from trainq.jobs import JobKind
-from trainq.messages import Lifecycle, PrepareResult, Progress, RejectResult, Result
+from trainq.messages import Lease, PrepareResult, Progress, RejectResult, Result
 from trainq.modelfolder import context_tokens, model_folder
 from trainq.preparing import Prepared, PrepareProgress
-from trainq.service import HeldLease, Peer, Process, carry_out, take_lease
+from trainq.service import HeldLease, Process, Worker, take_lease
 from trainq.textcodec import TextCodec
 
-IDLE_SECONDS = 1.0
 
-
-class Preparer:
+class Preparer(Worker[Lease]):
     """Prepares one file at a time. Owned by the main thread."""
 
     def __init__(self, process: Process) -> None:
-        self._process = process
-        self._peer = Peer(process, topics=(b"event.JobSubmitted", b"event.BrokerStarted"))
+        super().__init__(process, b"event.JobSubmitted", lambda peer: take_lease(peer, (JobKind.PREPARE,)))
         self._codec: TextCodec | None = None
         files.sweep_temporaries(process.home.cache, process.home.rejected)
 
-    def close(self) -> None:
-        self._process.set_state(Lifecycle.STOPPED)
-        self._peer.close()
-
-    def turn(self) -> None:
-        """Take one job and end it, or wait for the next."""
-        self._process.set_state(Lifecycle.RUNNING)
-        self._peer.beat()
-        held, _ = take_lease(self._peer, (JobKind.PREPARE,))
-        if held is None:
-            self._peer.wait(IDLE_SECONDS)
-            return
-        carry_out(self._process, held, self._prepare)
-
-    def _prepare(self, held: HeldLease) -> Result:
+    def work(self, held: HeldLease) -> Result:
         lease, home = held.lease, self._process.home
         folder = model_folder(lease.spec.model)
         self._codec = TextCodec.load(folder, known=self._codec)
@@ -65,8 +48,4 @@ class Preparer:
 
 def serve(process: Process) -> None:
     """Run the preparer until it is told to stop."""
-    preparer = Preparer(process)
-    try:
-        process.loop(preparer.turn)
-    finally:
-        preparer.close()
+    Preparer(process).serve()

@@ -10,64 +10,43 @@ from __future__ import annotations
 from trainq import checkpoints, files, snapshots
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind, Store
+from trainq.jobs import JobKind, RemovalView, Store
 from trainq.messages import (
     Done,
     GetKept,
     Kept,
-    Lifecycle,
     Progress,
     PurgeRemoval,
-    RemovalView,
     Remove,
+    TaskLease,
     TaskResult,
     UndeleteTask,
     UndoRemoval,
 )
 from trainq.retention import rules, stock, trash
 from trainq.retention.rules import Verdict
-from trainq.service import HeldTask, Peer, Process, carry_out, take_task
+from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 
-IDLE_SECONDS = 1.0
 _HOUR_SECONDS = 3600.0
 
 
-class Retention:
+class Retention(Worker[TaskLease]):
     """Does one task at a time. Owned by the main thread."""
 
     def __init__(self, process: Process) -> None:
-        self._process = process
+        super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, (JobKind.RETENTION,)))
         self._home = process.home
         files.make_directory(process.home.snapshots)
         files.make_directory(process.home.trash)
         files.sweep_temporaries(process.home.trash)
-        self._peer = Peer(process, topics=(b"event.TaskSubmitted", b"event.BrokerStarted"))
         be_polite(process.settings.maintenance)
 
-    def close(self) -> None:
-        self._process.set_state(Lifecycle.STOPPED)
-        self._peer.close()
-
-    def turn(self) -> None:
-        """Take one task and end it, or wait for the next."""
-        self._process.set_state(Lifecycle.RUNNING)
-        self._peer.beat()
-        held, _ = take_task(self._peer, (JobKind.RETENTION,))
-        if held is None:
-            self._peer.wait(IDLE_SECONDS)
-            return
-        carry_out(self._process, held, self._do)
-
-    def _do(self, held: HeldTask) -> TaskResult:
-        # Against a worker that lost its lease and does not know it yet.
-        lock = files.acquire_lock(self._home.snapshots / snapshots.LOCK_NAME, "snapshot worker")
-        try:
+    def work(self, held: HeldTask) -> TaskResult:
+        with snapshots.writing(self._home.snapshots):
             self._settle(held)
             task = held.lease.task
             return self._undelete(held, task.removal) if isinstance(task, UndeleteTask) else self._retain(held)
-        finally:
-            lock.release()
 
     def _kept(self, held: HeldTask) -> Kept:
         return self._peer.call(GetKept(request_id=new_request_id()), Kept, held.states)
@@ -150,8 +129,7 @@ class Retention:
         except UsageError as error:
             self._process.log.warning("removal_refused", store=item.store.value, name=item.name, error=str(error))
             return False
-        trash.put(self._home, RemovalView(removal=decided.seq, store=item.store, name=item.name, state="trash",
-                                          size_bytes=item.size_bytes, reason=reason, at=0.0))
+        trash.put(self._home, decided.seq, item.store, item.name)
         self._process.log.info("removed", store=item.store.value, name=item.name, removal=decided.seq, reason=reason)
         return True
 
@@ -159,24 +137,29 @@ class Retention:
         """Delete for good what has lain there long enough, or what there is no room for; how many, and their bytes."""
         settings, kept = self._process.settings.retention, self._kept(held)
         there = {entry.removal for entry in trash.entries(self._home)}
-        oldest_first = sorted((each for each in kept.removals if each.state == "trash" and each.removal in there),
-                              key=lambda each: each.removal)
-        purged = freed = 0
-        for removal in oldest_first:
-            held.keep_or_raise(Progress(step=purged, steps=len(oldest_first), unit="copies"))
-            # A clock that was set back makes nothing old.
-            old = self._process.clock.wall() - removal.at >= settings.trash_hours * _HOUR_SECONDS
-            if not old and not stock.is_pressed(self._home, settings):
-                continue
-            before = stock.used_bytes(self._home.trash, self._home.snapshots)
-            self._peer.call(PurgeRemoval(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
-                                         removal=removal.removal), Done, held.states)
-            files.remove_tree(trash.place_in_trash(self._home, removal))
+        left = sorted((each for each in kept.removals if each.state == "trash" and each.removal in there),
+                      key=lambda each: each.removal)
+        before = stock.used_bytes(self._home.trash, self._home.snapshots)
+        # A clock that was set back makes nothing old.
+        long_ago = self._process.clock.wall() - settings.trash_hours * _HOUR_SECONDS
+        old = [removal for removal in left if removal.at <= long_ago]
+        for removal in old:
+            self._purge(held, removal)
+        self._collect()
+        purged = len(old)
+        for removal in (removal for removal in left if removal.at > long_ago):
+            if not stock.excess_bytes(self._home, settings, with_trash=True):
+                break
+            self._purge(held, removal)
             self._collect()
             purged += 1
-            freed += before - stock.used_bytes(self._home.trash, self._home.snapshots)
-        self._collect()
-        return purged, freed
+        return purged, before - stock.used_bytes(self._home.trash, self._home.snapshots)
+
+    def _purge(self, held: HeldTask, removal: RemovalView) -> None:
+        held.keep_or_raise(held.progress)
+        self._peer.call(PurgeRemoval(request_id=new_request_id(), job=held.lease.job, token=held.lease.token,
+                                     removal=removal.removal), Done, held.states)
+        files.remove_tree(trash.place_in_trash(self._home, removal))
 
     def _collect(self) -> None:
         """Delete the objects that no snapshot names, neither one in its place nor one in the trash."""
@@ -192,8 +175,4 @@ class Retention:
 
 def serve(process: Process) -> None:
     """Run the retention worker until it is told to stop."""
-    retention = Retention(process)
-    try:
-        process.loop(retention.turn)
-    finally:
-        retention.close()
+    Retention(process).serve()

@@ -14,49 +14,31 @@ from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
 from trainq.messages import (
     JobList,
-    Lifecycle,
     ListJobs,
     SnapshotTask,
+    TaskLease,
     TaskResult,
     VerifyTask,
 )
-from trainq.service import HeldTask, Peer, Process, carry_out, take_task
+from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 
-IDLE_SECONDS = 1.0
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
 _PAGE = 1000
 
 
-class Snapshotter:
+class Snapshotter(Worker[TaskLease]):
     """Does one task at a time. Owned by the main thread."""
 
     def __init__(self, process: Process) -> None:
-        self._process = process
+        super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, KINDS))
         self._store = process.home.snapshots
         files.make_directory(self._store)
         files.sweep_temporaries(self._store, *(self._store / snapshots.OBJECTS).glob("*"))
-        self._peer = Peer(process, topics=(b"event.TaskSubmitted", b"event.BrokerStarted"))
         be_polite(process.settings.maintenance)
 
-    def close(self) -> None:
-        self._process.set_state(Lifecycle.STOPPED)
-        self._peer.close()
-
-    def turn(self) -> None:
-        """Take one task and end it, or wait for the next."""
-        self._process.set_state(Lifecycle.RUNNING)
-        self._peer.beat()
-        held, _ = take_task(self._peer, KINDS)
-        if held is None:
-            self._peer.wait(IDLE_SECONDS)
-            return
-        carry_out(self._process, held, self._do)
-
-    def _do(self, held: HeldTask) -> TaskResult:
-        # Against a worker that lost its lease and does not know it yet.
-        lock = files.acquire_lock(self._store / snapshots.LOCK_NAME, "snapshot worker")
-        try:
+    def work(self, held: HeldTask) -> TaskResult:
+        with snapshots.writing(self._store):
             match held.lease.task:
                 case SnapshotTask() as task:
                     return self._snapshot(held, task)
@@ -64,8 +46,6 @@ class Snapshotter:
                     return self._verify(held, task)
                 case task:
                     raise UsageError(f"a {type(task).__name__} is no task of the snapshot worker")
-        finally:
-            lock.release()
 
     def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
         home = self._process.home
@@ -132,8 +112,4 @@ class Snapshotter:
 
 def serve(process: Process) -> None:
     """Run the snapshot worker until it is told to stop."""
-    snapshotter = Snapshotter(process)
-    try:
-        process.loop(snapshotter.turn)
-    finally:
-        snapshotter.close()
+    Snapshotter(process).serve()

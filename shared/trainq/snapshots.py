@@ -77,6 +77,20 @@ class Created(NamedTuple):
     shared_bytes: int
 
 
+@contextlib.contextmanager
+def writing(store: Path) -> Iterator[None]:
+    """Hold the store's lock: against a worker that has lost its lease and does not know it yet.
+
+    Raises:
+        AlreadyRunningError: another process writes here.
+    """
+    lock = files.acquire_lock(store / LOCK_NAME, "snapshot worker")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def object_path(store: Path, digest: str) -> Path:
     """Where content with this digest lies."""
     return store / OBJECTS / digest[:2] / digest

@@ -107,7 +107,7 @@ def as_a_process(home: Home, operation: Operation) -> None:
 
 def count_reaches(home: Home, operation: Operation, into: Path) -> None:
     reached: Counter[str] = Counter()
-    crashpoints.reach = lambda name: reached.update([name])  # type: ignore[assignment]
+    crashpoints.reach = lambda name: reached.update([name])  # type: ignore[assignment]  # it counts in its place
     as_a_process(home, operation)
     into.write_text(json.dumps(reached))
 

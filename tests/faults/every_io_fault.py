@@ -12,6 +12,7 @@ import os
 import shutil
 import sys
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,7 +37,7 @@ FULL = frozenset({"ENOSPC", "EDQUOT"})
 EVENTS = 4
 
 
-class Act:
+class Act(ABC):
     """``do`` in ``home`` is one life; whatever came before, it ends with ``holds``. ``codec`` is for the shard."""
 
     def __init__(self, home: Home, codec: TextCodec) -> None:
@@ -47,11 +48,13 @@ class Act:
             files.make_directory(folder)
         (self.home.root / "source").write_bytes(CONTENT)
 
+    @abstractmethod
     def do(self) -> None:
-        raise NotImplementedError
+        """The life."""
 
+    @abstractmethod
     def holds(self) -> bool:
-        raise NotImplementedError
+        """Whether all that it is for is there."""
 
     def is_acknowledged_kept(self) -> bool:
         """Nothing that was acknowledged, under the fault too, is missing."""
@@ -307,7 +310,7 @@ def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
     for kind in ACTS:
         counted = Home(folder / "count")
         reader, writer = os.pipe()
-        assert in_a_fork(lambda: os.write(writer, b"%d" % count(kind(counted, codec))) and None)  # noqa: B023
+        assert in_a_fork(lambda: os.write(writer, b"%d" % count(kind(counted, codec))) and None)  # noqa: B023 - it is called at once
         total = int(os.read(reader, 16))
         os.close(reader)
         os.close(writer)
@@ -322,7 +325,7 @@ def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
                     home = Home(folder / "home")
                     act = kind(home, codec)
                     faults[kind.__name__] += 1
-                    fine = in_a_fork(lambda: under_a_fault(act, error, at, for_ever=for_ever))  # noqa: B023
+                    fine = in_a_fork(lambda: under_a_fault(act, error, at, for_ever=for_ever))  # noqa: B023 - as above
                     files.sweep_temporaries(*(path for path in [home.root, *home.root.rglob("*")] if path.is_dir()))
                     left = list(home.root.rglob(".tmp-*"))
                     if not fine or left:

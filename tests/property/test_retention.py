@@ -22,7 +22,6 @@ from trainq.messages import (
     Leased,
     Pin,
     Refused,
-    RemovalView,
     Remove,
     RetentionTask,
     SubmitTask,
@@ -126,8 +125,7 @@ def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: s
             reply = story.ask(Remove(request_id=story.id(), job=taken.lease.job, token=taken.lease.token, store=store,
                                      name=name, size_bytes=1, reason="all of it"))
             if isinstance(reply, Done):
-                trash.put(home, RemovalView(removal=reply.seq, store=store, name=name, state="trash", size_bytes=1,
-                                            reason="", at=0.0))
+                trash.put(home, reply.seq, store, name)
             else:
                 assert isinstance(reply, Refused)
                 assert "stays" in reply.message

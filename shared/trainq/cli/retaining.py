@@ -12,7 +12,7 @@ from trainq.cli.context import Context
 from trainq.cli.parsing import add_json
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, moment, size, table
-from trainq.cli.tasking import ask, change_pin
+from trainq.cli.tasking import add_pins, add_wait, ask, change_pin
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import Store
@@ -27,13 +27,8 @@ def _configure(parser: ArgumentParser) -> None:
     commands.add_parser("trash", help="what lies in the trash")
     undelete = commands.add_parser("undelete", help="bring one back from the trash")
     undelete.add_argument("removal", type=types.positive, metavar="NUMBER", help="as the trash lists it")
-    for asked in (apply, undelete):
-        asked.add_argument("--wait", action="store_true", help="until it is done; 1 if it failed")
-    pin = commands.add_parser("pin", help="keep a checkpoint, whatever the rules say")
-    pin.add_argument("name", type=types.generation, metavar="NAME")
-    pin.add_argument("--reason", type=types.text, default="pinned by a person", help="for people, later")
-    unpin = commands.add_parser("unpin", help="let the rules decide over it again")
-    unpin.add_argument("name", type=types.generation, metavar="NAME")
+    add_wait(apply, undelete)
+    add_pins(commands, "keep a checkpoint, whatever the rules say")
     for action in commands.choices.values():
         add_json(action)
 

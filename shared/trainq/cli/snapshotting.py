@@ -15,7 +15,7 @@ from trainq.cli.context import Context
 from trainq.cli.parsing import add_json
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, facts, moment, size, table
-from trainq.cli.tasking import ask, change_pin
+from trainq.cli.tasking import add_pins, add_wait, ask, change_pin
 from trainq.errors import TrainqError
 from trainq.jobs import Store
 from trainq.messages import SnapshotTask, VerifyTask
@@ -29,19 +29,14 @@ def _configure(parser: ArgumentParser) -> None:
                         help="of this generation, g000042-s00001200")
     verify = commands.add_parser("verify", help="prove every byte of one, or of all")
     verify.add_argument("name", type=types.generation, nargs="?", metavar="NAME")
-    for asked in (create, verify):
-        asked.add_argument("--wait", action="store_true", help="until it is done; 1 if it failed")
+    add_wait(create, verify)
     commands.add_parser("list", help="all of them, newest generation first")
     show = commands.add_parser("show", help="what is in one")
     show.add_argument("name", type=types.generation, metavar="NAME")
     export = commands.add_parser("export", help="as a plain folder that transformers loads")
     export.add_argument("name", type=types.generation, metavar="NAME")
     export.add_argument("folder", type=Path, metavar="FOLDER", help="which must not exist")
-    pin = commands.add_parser("pin", help="keep one, whatever the rules of retention say")
-    pin.add_argument("name", type=types.generation, metavar="NAME")
-    pin.add_argument("--reason", type=types.text, default="pinned by a person", help="for people, later")
-    unpin = commands.add_parser("unpin", help="let the rules decide over it again")
-    unpin.add_argument("name", type=types.generation, metavar="NAME")
+    add_pins(commands, "keep one, whatever the rules of retention say")
     for action in commands.choices.values():
         add_json(action)
 

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentParser
+from typing import Any
+
+from trainq.cli import arguments as types
 from trainq.cli.context import Context
 from trainq.cli.waiting import wait_for
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import Store
 from trainq.messages import Accepted, Done, Pin, SubmitTask, Task, Unpin
+
+
+def add_wait(*parsers: ArgumentParser) -> None:
+    """Declare ``--wait`` for the commands that ask for a task."""
+    for parser in parsers:
+        parser.add_argument("--wait", action="store_true", help="until it is done; 1 if it failed")
+
+
+def add_pins(commands: Any, summary: str) -> None:
+    """Declare ``pin`` and ``unpin`` among ``commands`` (what ``add_subparsers`` gave)."""
+    pin = commands.add_parser("pin", help=summary)
+    pin.add_argument("name", type=types.generation, metavar="NAME")
+    pin.add_argument("--reason", type=types.text, default="pinned by a person", help="for people, later")
+    unpin = commands.add_parser("unpin", help="let the rules decide over it again")
+    unpin.add_argument("name", type=types.generation, metavar="NAME")
 
 
 def ask(context: Context, task: Task, *, wait: bool) -> int:

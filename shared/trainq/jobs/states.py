@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+import msgspec
+
 
 class JobState(StrEnum):
     """Where a job stands."""
@@ -46,6 +48,27 @@ class Store(StrEnum):
 
     CHECKPOINTS = "checkpoints"
     SNAPSHOTS = "snapshots"
+
+
+class PinView(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint or snapshot that somebody wants kept. ``at``: wall seconds since 1970."""
+
+    store: Store
+    name: str
+    reason: str
+    at: float
+
+
+class RemovalView(msgspec.Struct, frozen=True, kw_only=True):
+    """A removal that was decided at ``at``; ``state`` is ``trash``, ``undone`` or ``purged``."""
+
+    removal: int
+    store: Store
+    name: str
+    state: str
+    size_bytes: int
+    reason: str
+    at: float
 
 
 class Priority(IntEnum):

@@ -6,7 +6,7 @@ same lock).
 """
 
 from trainq.journal.projections import LineRow
-from trainq.journal.queries import JobRow, PinRow, Queries, RemovalRow
+from trainq.journal.queries import JobRow, Queries
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
 
 __all__ = [
@@ -15,8 +15,6 @@ __all__ = [
     "JournalFailure",
     "LineRow",
     "PartialWriteError",
-    "PinRow",
     "Queries",
     "Recorded",
-    "RemovalRow",
 ]

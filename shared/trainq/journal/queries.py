@@ -8,7 +8,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from trainq.errors import DamageError, NotFoundError
-from trainq.jobs import COUNTS_AS_DUPLICATE, TASKS, JobKind, JobState, JobSubmitted, Store, TaskSubmitted
+from trainq.jobs import (
+    COUNTS_AS_DUPLICATE,
+    TASKS,
+    JobKind,
+    JobState,
+    JobSubmitted,
+    PinView,
+    RemovalView,
+    Store,
+    TaskSubmitted,
+)
 from trainq.journal import keys
 from trainq.journal.events import decode_event
 from trainq.journal.projections import LineRow
@@ -60,40 +70,22 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     result: bytes | None
 
 
-class PinRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A checkpoint or snapshot that is kept because somebody wants it. ``at``: wall seconds since 1970."""
-
-    store: Store
-    name: str
-    reason: str
-    at: float
-
-
-class RemovalRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
-    """A removal that was decided; ``state`` is ``trash``, ``undone`` or ``purged``. ``at``: wall seconds since 1970."""
-
-    removal: int
-    store: Store
-    name: str
-    state: str
-    size_bytes: int
-    reason: str
-    at: float
-
-
 _JOB_FIELDS = JobRow.__struct_fields__
 _JOB_COLUMNS = ", ".join(_JOB_FIELDS)
 _IN_LINE = "kind=? AND state='queued' AND blockers=0"
 _LINE_ORDER = "front, generated, rank, key"
 
 
-_REMOVAL_COLUMNS = ", ".join(RemovalRow.__struct_fields__)
+_PIN_FIELDS = PinView.__struct_fields__
+_REMOVAL_FIELDS = RemovalView.__struct_fields__
+_REMOVAL_COLUMNS = ", ".join(_REMOVAL_FIELDS)
 _DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kind='train' AND cancel_reason IS NULL "
               f"AND +state IN ({', '.join(repr(state.value) for state in sorted(COUNTS_AS_DUPLICATE))}) "
               "ORDER BY key LIMIT 1")
 
 
 _Made = TypeVar("_Made", JobSubmitted, TaskSubmitted)
+_View = TypeVar("_View", PinView, RemovalView)
 _TASK_KINDS = ", ".join(repr(kind.value) for kind in sorted(TASKS))
 
 
@@ -179,18 +171,22 @@ class Queries:
         """(generation, name) of each that was reported not to verify."""
         return {(int(row[0]), str(row[1])) for row in self._connection.execute("SELECT generation, name FROM damaged")}
 
-    def pins(self) -> list[PinRow]:
+    def pins(self) -> list[PinView]:
         """All pins, in the order of their names."""
-        rows = self._connection.execute("SELECT store, name, reason, at FROM pins ORDER BY store, name")
-        return [msgspec.convert(row, PinRow) for row in rows]
+        rows = self._connection.execute(f"SELECT {', '.join(_PIN_FIELDS)} FROM pins ORDER BY store, name")
+        return [_named(_PIN_FIELDS, row, PinView) for row in rows]
 
-    def removals(self, limit: int) -> list[RemovalRow]:
+    def pin(self, store: Store, name: str) -> PinView | None:
+        """The pin on that copy, if there is one."""
+        return next((pin for pin in self.pins() if (pin.store, pin.name) == (store, name)), None)
+
+    def removals(self, limit: int) -> list[RemovalView]:
         """The newest removals, whatever became of them, newest first."""
         rows = self._connection.execute(
             f"SELECT {_REMOVAL_COLUMNS} FROM removals ORDER BY removal DESC LIMIT {limit:d}")
-        return [msgspec.convert(row, RemovalRow) for row in rows]
+        return [_named(_REMOVAL_FIELDS, row, RemovalView) for row in rows]
 
-    def removal(self, removal: int) -> RemovalRow:
+    def removal(self, removal: int) -> RemovalView:
         """The removal of that number.
 
         Raises:
@@ -200,7 +196,7 @@ class Queries:
                                        (removal,)).fetchone()
         if row is None:
             raise NotFoundError(f"there is no removal {removal}", mend="trainq retention trash shows them")
-        return msgspec.convert(row, RemovalRow)
+        return _named(_REMOVAL_FIELDS, row, RemovalView)
 
     def removal_in_trash(self, store: Store, name: str) -> int | None:
         """The number of the newest removal that has put this there and is neither undone nor purged."""
@@ -265,3 +261,7 @@ class Queries:
 
 def _marks(values: list[Any]) -> str:
     return ", ".join("?" * len(values))
+
+
+def _named(fields: tuple[str, ...], row: tuple[Any, ...], view: type[_View]) -> _View:
+    return msgspec.convert(dict(zip(fields, row, strict=True)), view)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import JobKind, JobState, Store
+from trainq.jobs import JobKind, JobState, PinView, RemovalView
 from trainq.messages.requests import Heartbeat
 from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 
@@ -125,27 +125,6 @@ class Accepted(Message, frozen=True, kw_only=True, tag=True):
 
     job: str
     state: str
-
-
-class PinView(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint or snapshot that somebody wants kept. ``at``: wall seconds since 1970."""
-
-    store: Store
-    name: str
-    reason: str
-    at: float
-
-
-class RemovalView(msgspec.Struct, frozen=True, kw_only=True):
-    """A removal that was decided at ``at``; ``state`` is ``trash``, ``undone`` or ``purged``."""
-
-    removal: int
-    store: Store
-    name: str
-    state: str
-    size_bytes: int
-    reason: str
-    at: float
 
 
 class Kept(Message, frozen=True, kw_only=True, tag=True):

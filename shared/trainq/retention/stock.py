@@ -44,7 +44,7 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     """
     names = [path.name for path in checkpoints.list_generations(folder)]
     reasons: dict[str, str] = {}
-    for name in {*names[:1], head} & set(names):
+    for name in [name for name in dict.fromkeys((*names[:1], head)) if name in names]:
         facts = read_facts(folder / name)
         reasons.setdefault(name, "the head: training goes on from it")
         if facts is not None:
@@ -90,15 +90,12 @@ def total_bytes(home: Home) -> int:
                       home.trash)
 
 
-def is_pressed(home: Home, settings: RetentionSettings) -> bool:
-    """Whether there is too little room even for the trash."""
-    over = bool(settings.budget_gib) and total_bytes(home) > settings.budget_gib * _GIB
-    return over or (bool(settings.min_free_gib) and free_bytes(home.root) < settings.min_free_gib * _GIB)
+def excess_bytes(home: Home, settings: RetentionSettings, *, with_trash: bool = False) -> int:
+    """How much too much the home takes, or the disk lacks, once the trash is emptied; 0 if neither.
 
-
-def excess_bytes(home: Home, settings: RetentionSettings) -> int:
-    """How much too much the home takes, or the disk lacks, once the trash is emptied; 0 if neither."""
-    trashed = used_bytes(home.trash)
+    ``with_trash``: as it is now, with the trash in it.
+    """
+    trashed = 0 if with_trash else used_bytes(home.trash)
     over = total_bytes(home) - trashed - int(settings.budget_gib * _GIB) if settings.budget_gib else 0
     lacking = (int(settings.min_free_gib * _GIB) - free_bytes(home.root) - trashed) if settings.min_free_gib else 0
     return max(over, lacking, 0)

@@ -13,8 +13,7 @@ from typing import NamedTuple
 
 from trainq import files
 from trainq.config import Home
-from trainq.jobs import Store
-from trainq.messages import RemovalView
+from trainq.jobs import RemovalView, Store
 
 _NAME = re.compile(rf"(\d+)-({'|'.join(store.value for store in Store)})-(g\d+-s\d+)")
 
@@ -59,10 +58,10 @@ def entries(home: Home) -> list[Entry]:
     return sorted(Entry(int(match[1]), path) for match, path in found if match)
 
 
-def put(home: Home, removal: RemovalView) -> None:
-    """Move a copy to the trash; the journal has the removal."""
+def put(home: Home, removal: int, store: Store, name: str) -> None:
+    """Move a copy to the trash; the journal has the removal of that number."""
     files.make_directory(home.trash)
-    files.move(place_of(home, removal.store, removal.name), place_in_trash(home, removal))
+    files.move(place_of(home, store, name), home.trash / name_in_trash(removal, store, name))
 
 
 def put_back(home: Home, removal: RemovalView) -> None:

@@ -7,10 +7,10 @@ from trainq.service.work import (
     HeldTask,
     InterruptedWorkError,
     Interruption,
-    carry_out,
     take_lease,
     take_task,
 )
+from trainq.service.worker import Worker
 
 __all__ = [
     "HeldLease",
@@ -19,7 +19,7 @@ __all__ = [
     "Interruption",
     "Peer",
     "Process",
-    "carry_out",
+    "Worker",
     "run",
     "take_lease",
     "take_task",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -26,7 +25,6 @@ from trainq.messages import (
     TaskLease,
 )
 from trainq.service.peer import Peer, StoppedError
-from trainq.service.process import Process
 
 _ASK_SECONDS = 2.0
 
@@ -134,31 +132,6 @@ class Held(Generic[AnyLease]):
 
 HeldLease = Held[Lease]
 HeldTask = Held[TaskLease]
-
-
-def carry_out(process: Process, held: Held[AnyLease], work: Callable[[Held[AnyLease]], Result]) -> None:
-    """Do the work on a lease in this thread, and end the lease in the way that its outcome asks for.
-
-    Errors of the machine (``OSError``, :class:`~trainq.errors.StorageError`,
-    :class:`~trainq.errors.StorageFullError`) give the job back and are raised again, so that the process says so and
-    comes again after a pause. Every other error is the job's.
-    """
-    try:
-        result = work(held)
-    except InterruptedWorkError as interrupted:
-        process.log.info("interrupted", job=held.lease.job, why=interrupted.why.value)
-        if interrupted.why is Interruption.CANCELLED:
-            held.acknowledge_cancel()
-        elif interrupted.why is Interruption.STOPPING:
-            held.release(f"the {process.name} stops")
-    except (OSError, StorageError, StorageFullError) as error:
-        held.release(str(error))
-        raise
-    except Exception as error:
-        process.log.error("work_failed", job=held.lease.job)
-        held.fail(f"{type(error).__name__}: {error}")
-    else:
-        held.complete(result)
 
 
 def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease | None, str]:

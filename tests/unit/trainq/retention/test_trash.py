@@ -9,8 +9,7 @@ import pytest
 from tests.generations import publish
 from trainq import checkpoints
 from trainq.config import Home
-from trainq.jobs import Store
-from trainq.messages import RemovalView
+from trainq.jobs import RemovalView, Store
 from trainq.retention import trash
 
 NAME = "g000001-s00000010"
@@ -28,7 +27,7 @@ def removal(state: str = "trash", number: int = 5) -> RemovalView:
 
 
 def test_there_and_back(home: Home) -> None:
-    trash.put(home, removal())
+    trash.put(home, 5, Store.CHECKPOINTS, NAME)
     assert not (home.checkpoints / NAME).exists()
     assert [entry.removal for entry in trash.entries(home)] == [5]
     assert trash.settle(home, [removal()]) == ([], [], [])
@@ -43,16 +42,16 @@ def test_what_was_decided_and_not_moved_is_called_off(home: Home) -> None:
 
 
 def test_what_was_undone_goes_back_and_what_was_purged_goes(home: Home) -> None:
-    trash.put(home, removal())
+    trash.put(home, 5, Store.CHECKPOINTS, NAME)
     assert trash.settle(home, [removal("undone")]).put_back == [removal("undone")]
     assert (home.checkpoints / NAME).is_dir()
-    trash.put(home, removal())
+    trash.put(home, 5, Store.CHECKPOINTS, NAME)
     trash.settle(home, [removal("purged")])
     assert list(home.trash.iterdir()) == []
 
 
 def test_where_the_same_is_there_again_it_stays(home: Home) -> None:
-    trash.put(home, removal())
+    trash.put(home, 5, Store.CHECKPOINTS, NAME)
     publish(home.checkpoints, 1, {"w": b"newer"})
     trash.put_back(home, removal())
     assert (home.checkpoints / NAME / "w").read_bytes() == b"newer"
