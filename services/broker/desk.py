@@ -11,7 +11,8 @@ import os
 import random
 from collections.abc import Sequence
 
-from services.broker import admission, endings, keeping, leasing, reconciling, tasks
+from services.broker import admission, endings, keeping, leasing, tasks
+from services.broker.greeting import Greeter
 from services.broker.reading import READS, Reader, spec_of
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
@@ -65,13 +66,14 @@ class Desk:
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
         self._freezer = admission.Freezer(configuration.settings)
-        self._reader = Reader(journal, self._queries, self.roster, clock, self._choose)
+        self._reader = Reader(journal, self._queries, self.roster, clock, configuration.home, self._choose)
         self._head_wait = leasing.HeadWait()
         self._hold_until: float | None = None
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
+        self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
@@ -197,7 +199,7 @@ class Desk:
             case messages.TakeLease():
                 return self._lease(request.worker, request.session, request.kinds)
             case messages.Hello():
-                return self._hello(request)
+                return self._greeter.greet(request)
             case messages.Complete():
                 return self._complete(request)
             case messages.LeaseRequest():
@@ -248,6 +250,12 @@ class Desk:
         if isinstance(outcome, str):
             return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
         self._recorder.append(outcome)
+        if isinstance(request.task, messages.RestoreTask):
+            self._greeter.refuse_unfit(request.task, outcome.job)
+            # What it does now is to be undone anyway.
+            for row in self._queries.running():
+                if row.kind is JobKind.TRAIN:
+                    self._recorder.append(endings.end_lease(row, f"{outcome.job} goes first"))
         return messages.Accepted(job=outcome.job, state=JobState.QUEUED.value)
 
     # ---------------------------------------------------------------------------------------------------------- leasing
@@ -281,6 +289,9 @@ class Desk:
             return leasing.Choice(job=None if reason else head, reason=reason)
         if kind is not JobKind.TRAIN:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
+        restores = self._queries.open_tasks(JobKind.RESTORE)
+        if restores:
+            return leasing.Choice(reason=f"{restores[0].id} ({restores[0].name}) goes first")
         line = self._queries.line()
         return leasing.choose_train(
             paused_reason=line.paused_reason, held_reason=line.held_reason, head=head,
@@ -298,6 +309,7 @@ class Desk:
             return TaskLease(
                 job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name,
                 task=tasks.task_of(self._queries.task(row)), seq=self._journal.head_seq,
+                generation=self._queries.line().newest,
                 lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.heartbeat_seconds)
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
@@ -360,16 +372,6 @@ class Desk:
                     job_step=request.job_step, done=request.done, reason=request.reason))
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
-
-    def _hello(self, hello: messages.Hello) -> messages.Greeted:
-        line, reported = self._queries.line(), self._queries.damaged()
-        uncovered = self._queries.uncovered(hello.generation)
-        reconciling.refuse_if_unfit(hello, line, self._journal.head_seq, uncovered, reported)
-        held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
-        self._recorder.record(*reconciling.reconcile(
-            hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
-            uncovered=uncovered, reported=reported))
-        return messages.Greeted(lost=bool(uncovered) and held is not None, newest=self._queries.line().newest)
 
     def _retry(self, job: str) -> Done:
         row = self._queries.job(job)

@@ -6,7 +6,7 @@ needs, what is pinned, what is in use. Only small manifests are read.
 
 from __future__ import annotations
 
-from services.broker import endings
+from services.broker import endings, tasks
 from services.broker.recording import Recorder
 from trainq import messages, snapshots
 from trainq.checkpoints import parse_name
@@ -83,6 +83,10 @@ class Keeper:
         pin = self._queries.pin(request.store, request.name)
         if pin is not None:
             return f"it is pinned: {pin.reason}"
+        for row in self._queries.open_tasks(JobKind.RESTORE):
+            task = tasks.task_of(self._queries.task(row))
+            if isinstance(task, messages.RestoreTask) and (task.store, task.name) == (request.store, request.name):
+                return f"{row.id} goes back to it"
         others = [row.id for row in self._queries.running_tasks() if row.id != request.job]
         if others:
             return f"{others[0]} may use it"

@@ -6,23 +6,30 @@ everything and in the old order. All events of one hello are one transaction.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import msgspec
+
 from trainq.errors import DamageError
 from trainq.jobs import (
     AnyEvent,
     CheckpointDamaged,
     CheckpointPublished,
     HeadAdopted,
+    JobReinstated,
     JobState,
     JobSucceeded,
+    JobTakenOut,
     JobUncovered,
     LeaseEnded,
+    LineRestored,
 )
-from trainq.journal import JobRow, LineRow
-from trainq.messages import Hello
+from trainq.journal import JobRow, LineRow, Span
+from trainq.messages import Hello, RestoreTask, TaskResult
 
 
-def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow],
-                    reported: set[tuple[int, str]]) -> None:
+def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow], gone: set[int],
+                    spans: Sequence[Span] = ()) -> None:
     """Raise if this head and this journal cannot belong together.
 
     What is missing is not damaged: it may be on a disk that is not mounted, and come back. Only what was seen not to
@@ -32,8 +39,9 @@ def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[
         hello: what the trainer found.
         line: what the journal knows of the model line.
         head_seq: the journal's newest event.
-        uncovered: the trained jobs that only generations after the head cover.
-        reported: (generation, name) of the damaged generations that are in the journal.
+        uncovered: the trained jobs that the head does not hold.
+        gone: the generations that the journal knows to be damaged, or removed by retention.
+        spans: of the generation at which the line stands, as the journal knows it.
 
     Raises:
         DamageError: the journal is older than the checkpoint, or checkpoints that hold trained jobs are gone.
@@ -46,17 +54,70 @@ def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[
     if hello.begun and line.newest > 0:
         raise DamageError("checkpoints/", f"it is empty, and the journal knows of generation {line.newest}", mend=(
             "bring the checkpoints back and supervisorctl restart trainer, or begin anew with another home"))
-    damaged = {generation for generation, _ in reported} | {entry.generation for entry in hello.damaged}
-    missing = next((row for row in uncovered if row.generation not in damaged), None)
-    if missing is not None:
-        what = f"generation {missing.generation}, with {missing.id} in it, is missing"
-        raise DamageError("checkpoints/", what, mend=(
+    known = gone | {entry.generation for entry in hello.damaged}
+    # What an older generation had trained, and a restore brought back, was lost with what the restore published.
+    above = min((max(span.first, hello.generation + 1) for span in spans if span.last > hello.generation), default=0)
+    for row in uncovered:
+        generation = row.generation if row.generation > hello.generation else above
+        if generation in known:
+            continue
+        raise DamageError("checkpoints/", f"generation {generation}, with {row.id} in it, is missing", mend=(
             "bring it back and supervisorctl restart trainer; if it is lost for good, mkdir checkpoints/damaged-"
-            f"g{missing.generation:06d}-s00000000 before the restart, and what it held is trained again"))
+            f"g{generation:06d}-s00000000 before the restart, and what it held is trained again"))
+
+
+def is_new_restore(hello: Hello, line: LineRow) -> bool:
+    """Whether the head was published by a restore of which the journal has not heard."""
+    return bool(hello.restored_by) and hello.generation > line.newest
+
+
+def restore(hello: Hello, *, by: JobRow, task: RestoreTask, uncovered: list[JobRow],
+            reinstatable: list[tuple[JobRow, int]]) -> list[AnyEvent]:
+    """The events of a restore that has been published: the jobs that the line holds now are those that are trained.
+
+    Args:
+        hello: what the trainer found; :func:`is_new_restore`.
+        by: the restore's own job, whatever became of it meanwhile.
+        task: what was asked for.
+        uncovered: the trained jobs that the restored state does not hold, in their old order.
+        reinstatable: the jobs that it holds and that do not count as trained in it, with where they were.
+    """
+    events: list[AnyEvent] = [LineRestored(generation=hello.generation, name=hello.name, step=hello.step,
+                                           source=hello.restored_from, by=by.id)]
+    back = {row.id for row, _ in reinstatable}
+    reason = f"{by.id} went back to {task.name}"
+    taken_out = 0
+    for row in uncovered:
+        if row.id in back:
+            continue
+        # The copy was taken in the middle of one: that one goes on from there.
+        if task.retrain or (row.id == hello.job and not hello.done):
+            events.append(JobUncovered(job=row.id, generation=row.generation, reason=reason))
+        else:
+            taken_out += 1
+            events.append(JobTakenOut(job=row.id, generation=row.generation, reason=reason))
+    events += _reinstate(reinstatable, reason)
+    if by.state in (JobState.QUEUED, JobState.RUNNING):
+        summary = (f"{hello.name} is {task.name} again; {taken_out} jobs were taken out, {len(back)} brought back, "
+                   f"{len(events) - 1 - taken_out - len(back)} are trained again")
+        result = TaskResult(summary=summary, facts={"generation": hello.name, "taken_out": taken_out,
+                                                    "brought_back": len(back)})
+        events.append(JobSucceeded(job=by.id, result=msgspec.to_builtins(result)))
+    return events
+
+
+def damaged(hello: Hello, reported: set[tuple[int, str]]) -> list[AnyEvent]:
+    """The damaged generations of which the journal has not heard."""
+    return [CheckpointDamaged(generation=entry.generation, name=entry.name, reason=entry.reason)
+            for entry in hello.damaged if (entry.generation, entry.name) not in reported]
+
+
+def _reinstate(reinstatable: list[tuple[JobRow, int]], reason: str) -> list[AnyEvent]:
+    return [JobReinstated(job=row.id, generation=generation, reason=reason) for row, generation in reinstatable]
 
 
 def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: JobRow | None, uncovered: list[JobRow],
-              reported: set[tuple[int, str]]) -> list[AnyEvent]:
+              reinstatable: list[tuple[JobRow, int]], reported: set[tuple[int, str]]) -> list[AnyEvent]:
     """The events that make the journal agree with the head; none when it does.
 
     Args:
@@ -64,13 +125,13 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
         line: what the journal knows of the model line.
         head_job: the job that the head's cursor is in, if there is one.
         held: the train job that the worker of the hello is running.
-        uncovered: the trained jobs that only generations after the head cover, in their old order.
+        uncovered: the trained jobs that the head does not hold, in their old order.
+        reinstatable: the jobs that it holds and that do not count as trained in it, with where they were: a restore
+            had taken them out, and what that published is lost.
         reported: (generation, name) of the damaged generations that are in the journal.
     """
-    events: list[AnyEvent] = [
-        CheckpointDamaged(generation=entry.generation, name=entry.name, reason=entry.reason)
-        for entry in hello.damaged if (entry.generation, entry.name) not in reported
-    ]
+    events = damaged(hello, reported)
+    back = {row.id for row, _ in reinstatable}
     waiting = (JobState.QUEUED, JobState.RUNNING)
     if hello.generation > line.newest and head_job is not None and head_job.state in waiting:
         events.append(CheckpointPublished(
@@ -84,10 +145,11 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
     events += [
         JobUncovered(job=row.id, generation=row.generation, reason=(
             f"generation {row.generation}, which held it, does not verify any more; the head is {hello.name}"))
-        for row in uncovered
+        for row in uncovered if row.id not in back
     ]
+    events += _reinstate(reinstatable, f"the head is {hello.name} again, which holds it")
     held_on = held is not None and not uncovered and head_job is not None and held.id == head_job.id
-    if hello.done and head_job is not None and head_job.state in waiting and not held_on:
+    if hello.done and head_job is not None and head_job.state in waiting and not held_on and head_job.id not in back:
         events.append(JobSucceeded(job=head_job.id, result={
             "type": "TrainResult", "steps_done": hello.job_step, "steps_planned": hello.steps_planned,
             "global_step": hello.step, "generation": hello.generation, "checkpoint": hello.name, "first_loss": None,

@@ -9,7 +9,7 @@ from trainq import messages
 from trainq.jobs import TASKS, JobKind, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
-from trainq.messages import RetentionTask, SnapshotTask, SubmitTask, Task, UndeleteTask, VerifyTask
+from trainq.messages import RestoreTask, RetentionTask, SnapshotTask, SubmitTask, Task, UndeleteTask, VerifyTask
 
 
 def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int) -> TaskSubmitted | str:
@@ -43,6 +43,8 @@ def name_of(task: Task) -> str:
             return "retention"
         case UndeleteTask():
             return f"undelete removal {task.removal}"
+        case RestoreTask():
+            return f"restore {task.name} of {task.store}/{', and train again' if task.retrain else ''}"
 
 
 def task_of(event: TaskSubmitted) -> Task:
@@ -54,13 +56,15 @@ def task_of(event: TaskSubmitted) -> Task:
 def why_not(kind: JobKind, running: list[JobRow], max_workers: int) -> str:
     """Why no task of this kind is granted now; empty if one may be.
 
-    Retention runs alone: what it removes may be what another task reads.
+    Retention runs alone: what it removes may be what another task reads. A restore is the trainer's, which has one at a
+    time, and is none of the ``max_workers`` that may be beside the training.
     """
     for row in running:
         if JobKind.RETENTION in (kind, row.kind):
             return f"{row.id} is being done, and retention runs alone"
-    if len(running) >= max_workers:
-        return f"{running[0].id} is being done, and {max_workers} at a time may be"
+    beside = [row for row in running if row.kind is not JobKind.RESTORE]
+    if kind is not JobKind.RESTORE and len(beside) >= max_workers:
+        return f"{beside[0].id} is being done, and {max_workers} at a time may be"
     return ""
 
 

@@ -5,16 +5,17 @@ A kill at any instruction leaves whole snapshots and whole objects; the task is 
 
 from __future__ import annotations
 
+import msgspec
 import orjson
 
 from trainq import __version__, checkpoints, files, snapshots
 from trainq.checkpoints import parse_name
 from trainq.errors import DamageError, NotFoundError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind, JobState
+from trainq.jobs import JobKind
 from trainq.messages import (
-    JobList,
-    ListJobs,
+    GetHeldJobs,
+    HeldJobs,
     SnapshotTask,
     TaskLease,
     TaskResult,
@@ -24,7 +25,6 @@ from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
-_PAGE = 1000
 
 
 class Snapshotter(Worker[TaskLease]):
@@ -96,18 +96,15 @@ class Snapshotter(Worker[TaskLease]):
         """``jobs.jsonl`` of the trained jobs that a generation covers, and how many they are."""
         own = parse_name(name)
         lines: list[bytes] = []
-        before: int | None = None
+        after = 0
         while own is not None:
-            page = self._peer.call(ListJobs(request_id=new_request_id(), states=(JobState.SUCCEEDED,),
-                                            before_number=before, limit=_PAGE), JobList, held.states)
+            page = self._peer.call(GetHeldJobs(request_id=new_request_id(), generation=own.generation, after=after),
+                                   HeldJobs, held.states)
             if not page.jobs:
                 break
-            for view in page.jobs:
-                if view.result and int(view.result.get("generation", 0)) <= own.generation:
-                    lines.append(orjson.dumps({"job": view.id, "name": view.name, "digest": view.digest,
-                                               "generation": view.result["generation"]}))
-            before = page.jobs[-1].number
-        return b"".join(line + b"\n" for line in reversed(lines)), len(lines)
+            lines += [orjson.dumps(msgspec.to_builtins(job)) + b"\n" for job in page.jobs]
+            after = page.jobs[-1].generation
+        return b"".join(lines), len(lines)
 
 
 def serve(process: Process) -> None:

@@ -14,18 +14,26 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
-from services.trainer import assignment, wire
-from services.trainer.assignment import Assignment, Effect, Phase
+from services.trainer import effects, head, wire
+from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
+from services.trainer.effects import Effect
 from services.trainer.forking import Arguments
 from services.trainer.watch import Watch
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Done, Greeted, Hello, Lifecycle, ReportCheckpoint, ReportFingerprint
-from trainq.service import HeldLease, Peer, Process, take_lease
+from trainq.messages import (
+    Done,
+    Greeted,
+    Lease,
+    Lifecycle,
+    ReportCheckpoint,
+    ReportFingerprint,
+    RestoreTask,
+    TaskLease,
+)
+from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
@@ -61,7 +69,9 @@ class Agent:
         self._newest = 0
         self._system_faults = 0
         self._checkpoint_bytes = 0
-        self._held: HeldLease | None = None
+        self._held: HeldLease | HeldTask | None = None
+        # The broker will have nothing of the head: no training, but a restore.
+        self._refused = False
         self._outbox: deque[Callable[[], None]] = deque()
         self._watched: list[int] = []
         self._not_before = 0.0
@@ -99,17 +109,29 @@ class Agent:
         self._report()
         self._greet_if_due()
         self._keep()
-        if self._assignment.wants_job and not self._outbox and self._process.clock.monotonic() >= self._not_before:
-            self._ask_for_work()
+        self._ask_for_work()
         self._watch()
         self._peer.wait(IDLE_SECONDS)
 
     def _ask_for_work(self) -> None:
-        held, reason = take_lease(self._peer, (JobKind.TRAIN,), patient=False)
-        self._process.set_state(Lifecycle.RUNNING, reason)
-        if held is not None:
-            self._held, lease = held, held.lease
-            self._newest = max(self._newest, lease.generation)
+        """Ask for a job, if one could be done now; while no training can be, for a restore alone."""
+        kinds = list[JobKind]()
+        if self._assignment.wants_restore and (self._refused or self._assignment.phase is Phase.LINELESS):
+            kinds = [JobKind.RESTORE]
+        elif self._assignment.wants_job and self._process.clock.monotonic() >= self._not_before:
+            kinds = [JobKind.RESTORE, JobKind.TRAIN]
+        if not kinds or self._outbox:
+            return
+        held, reason = take_work(self._peer, tuple(kinds))
+        if self._assignment.wants_job:
+            self._process.set_state(Lifecycle.RUNNING, reason)
+        if held is None:
+            return
+        self._held, lease = held, held.lease
+        self._newest = max(self._newest, lease.generation)
+        if isinstance(lease, TaskLease):
+            self._perform(self._assignment.leased_restore(lease.job))
+        else:
             self._perform(self._assignment.leased(lease.job, cancel=lease.cancel, failure=lease.failure,
                                                   best_step=lease.best_step))
 
@@ -119,14 +141,15 @@ class Agent:
         if ready is None or not self._greets or self._outbox or now < self._greet_at:
             return
         try:
-            reply = self._peer.client.call(_hello(self._process, ready), Greeted, timeout_seconds=2.0)
+            reply = self._peer.client.call(head.hello(self._process, ready), Greeted, timeout_seconds=2.0)
         except BrokerUnavailableError:
             return
         except TrainqError as error:
             self._process.log.error("head_refused", head=ready.head, error=str(error))
             self._process.set_state(Lifecycle.ERROR, str(error))
-            self._greet_at = now + GREET_AGAIN_SECONDS
+            self._greet_at, self._refused = now + GREET_AGAIN_SECONDS, True
             return
+        self._refused = False
         self._greets, self._newest = False, max(self._newest, reply.newest)
         self._process.set_state(Lifecycle.RUNNING)
         self._perform(self._assignment.greeted(lost=reply.lost))
@@ -150,7 +173,7 @@ class Agent:
                 self._heard_end(message)
                 continue
             self._expect_after(message)
-            if not isinstance(message, wire.Progress):
+            if not isinstance(message, wire.Progress | wire.Restoring):
                 self._process.log.info("training_process_says", message=type(message).__name__, said=message)
             if isinstance(message, wire.Ready):
                 self._process.set_state(Lifecycle.RUNNING)
@@ -160,7 +183,7 @@ class Agent:
         how, self._hung = self._hung or end.how, ""
         own = end.own or how != end.how
         self._expected.expect_nothing()
-        self._head, self._greets = None, False
+        self._head, self._greets, self._refused = None, False, False
         self._process.log.warning("training_process_ended", how=how, own=own, job=self._assignment.job)
         self._perform(self._assignment.ended(how, own=own))
 
@@ -175,10 +198,13 @@ class Agent:
             case wire.Published():
                 self._checkpoint_bytes, self._system_faults = message.size_bytes, 0
                 if self._head is not None:
-                    self._head = _after(self._head, message)
+                    self._head = head.after(self._head, message)
                 self._expected.expect_step(now)
             case wire.Ready():
                 self._head, self._checkpoint_bytes = message, message.size_bytes
+                self._expected.expect_nothing()
+            case wire.NoLine():
+                self._head = None
                 self._expected.expect_nothing()
             # A step comes only after the broker has recorded the fingerprint, whenever it is there.
             case wire.Finished() | wire.Cancelled() | wire.Failed() | wire.OtherFingerprint():
@@ -204,29 +230,29 @@ class Agent:
         if why is not None and not self._process.stopping:
             self._perform(self._assignment.interrupted(why))
 
-    def _perform(self, effects: list[Effect]) -> None:
-        for effect in effects:
+    def _perform(self, wanted: list[Effect]) -> None:
+        for effect in wanted:
             self._perform_one(effect)
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:
-            case assignment.StartProcess():
+            case effects.StartProcess():
                 self._start_at = self._process.clock.monotonic() + effect.after_seconds
                 self._start_if_due()
-            case assignment.ShowTrouble():
+            case effects.ShowTrouble():
                 self._process.set_state(Lifecycle.ERROR, effect.reason)
-            case assignment.PauseTrainer():
+            case effects.PauseTrainer():
                 self._process.log.error("trainer_paused", reason=effect.reason)
                 self._process.set_state(Lifecycle.PAUSED, f"{effect.reason}; supervisorctl restart trainer tries again")
-            case assignment.Greet():
+            case effects.Greet():
                 self._greets, self._greet_at = True, 0.0
-            case assignment.BeginLine():
+            case effects.BeginLine():
                 self._expect_saves(1)
                 self._child.send(wire.Begin())
-            case assignment.StopProcess():
+            case effects.StopProcess():
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
-            case assignment.TakeBack():
+            case effects.TakeBack():
                 self._expect_saves(2)  # two are read and one is written, at most
                 self._child.send(wire.Cancel(job=effect.job, newest=self._newest))
             case _ if self._held is not None:
@@ -234,30 +260,18 @@ class Agent:
             case _:
                 raise TrainqError(f"{effect} without a job")
 
-    def _perform_on_job(self, effect: Effect, held: HeldLease) -> None:
+    def _perform_on_job(self, effect: Effect, held: HeldLease | HeldTask) -> None:
         match effect:
-            case assignment.BeginTraining():
-                message = self._train_message(held)
-                # It may have to take back another job first: two checkpoints are read then, and one is written.
-                self._expected.expect_job(self._process.clock.monotonic(),
-                                          3 * self._checkpoint_bytes + _size_bytes(Path(message.shard)))
-                self._child.send(message)
-            case assignment.ReportFingerprint():
+            case effects.BeginRestore() | effects.BeginTraining():
+                self._begin(held.lease)
+            case effects.ReportFingerprint():
                 self._outbox.append(lambda: self._report_fingerprint(held, effect))
-            case assignment.ShowProgress():
+            case effects.ShowProgress():
                 held.progress = effect.progress
                 self._show_soon()
-            case assignment.ReportPublished():
+            case effects.ReportPublished():
                 self._outbox.append(lambda: self._report_published(held, effect.published))
-            case assignment.CompleteJob():
-                self._end(lambda: held.complete(effect.result))
-            case assignment.FailJob():
-                self._end(lambda: held.fail(effect.reason, counts=effect.counts))
-            case assignment.ReportLostShard():
-                self._end(lambda: held.lose_shard(effect.reason))
-            case assignment.AcknowledgeCancel():
-                self._end(held.acknowledge_cancel)
-            case assignment.ReleaseJob():
+            case effects.ReleaseJob():
                 hold_seconds = 0.0
                 if effect.system_fault:
                     self._process.set_state(Lifecycle.ERROR, effect.reason)
@@ -265,9 +279,23 @@ class Agent:
                     self._system_faults = min(self._system_faults + 1, 10)
                     self._not_before = self._process.clock.monotonic() + hold_seconds
                 self._end(lambda: held.release(effect.reason, hold_seconds=hold_seconds))
-            case assignment.ForgetJob():
-                self._process.log.warning("lease_lost", job=held.lease.job)
+            case effects.DropLease() | effects.ForgetJob():
+                if isinstance(effect, effects.ForgetJob):
+                    self._process.log.warning("lease_lost", job=held.lease.job)
                 self._held = None
+            case _:
+                self._end_job(effect, held)
+
+    def _end_job(self, effect: Effect, held: HeldLease | HeldTask) -> None:
+        match effect:
+            case effects.CompleteJob():
+                self._end(lambda: held.complete(effect.result))
+            case effects.FailJob():
+                self._end(lambda: held.fail(effect.reason, counts=effect.counts))
+            case effects.ReportLostShard():
+                self._end(lambda: held.lose_shard(effect.reason))
+            case effects.AcknowledgeCancel():
+                self._end(held.acknowledge_cancel)
 
     def _expect_saves(self, times: int) -> None:
         self._expected.expect_save(self._process.clock.monotonic(), times * self._checkpoint_bytes)
@@ -301,7 +329,7 @@ class Agent:
                 return
             self._outbox.popleft()
 
-    def _report_published(self, held: HeldLease, published: wire.Published) -> None:
+    def _report_published(self, held: HeldLease | HeldTask, published: wire.Published) -> None:
         own = published.job == held.lease.job
         report = ReportCheckpoint(
             request_id=new_request_id(), job=held.lease.job, token=held.lease.token, generation=published.generation,
@@ -309,7 +337,7 @@ class Agent:
             done=published.done and own, reason=published.reason)
         self._tell(report)
 
-    def _report_fingerprint(self, held: HeldLease, changed: assignment.ReportFingerprint) -> None:
+    def _report_fingerprint(self, held: HeldLease | HeldTask, changed: effects.ReportFingerprint) -> None:
         lease = held.lease
         recorded = self._tell(ReportFingerprint(request_id=new_request_id(), job=lease.job, token=lease.token,
                                                 before=changed.before, after=changed.after))
@@ -330,8 +358,22 @@ class Agent:
             return False
         return True
 
-    def _train_message(self, held: HeldLease) -> wire.Train:
-        lease = held.lease
+    def _begin(self, lease: Lease | TaskLease) -> None:
+        now = self._process.clock.monotonic()
+        if isinstance(lease, Lease):
+            message = self._train_message(lease)
+            # It may have to take back another job first: two checkpoints are read then, and one is written.
+            self._expected.expect_job(now, 3 * self._checkpoint_bytes + _size_bytes(Path(message.shard)))
+            self._child.send(message)
+            return
+        task = lease.task
+        if not isinstance(task, RestoreTask):
+            raise TrainqError(f"{lease.job} is a {type(task).__name__}, no restore")
+        self._expected.expect_save(now, 2 * self._checkpoint_bytes)
+        self._child.send(wire.Restore(job=lease.job, store=task.store, name=task.name, journal_seq=lease.seq,
+                                      newest=self._newest))
+
+    def _train_message(self, lease: Lease) -> wire.Train:
         return wire.Train(job=lease.job, token=lease.token, shard=str(self._process.home.cache / lease.shard),
                           shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq,
                           newest=self._newest)
@@ -344,22 +386,6 @@ class Agent:
         for descriptor in set(now) - set(self._watched):
             self._process.poller.watch_descriptor(descriptor)
         self._watched = now
-
-
-def _hello(process: Process, ready: wire.Ready) -> Hello:
-    return Hello(
-        request_id=new_request_id(), worker=process.name, session=process.session, generation=ready.generation,
-        name=ready.head, step=ready.step, reason=ready.reason, begun=ready.begun, journal_seq=ready.journal_seq,
-        job=ready.job, job_step=ready.job_step, steps_planned=ready.steps_planned, done=ready.job_done,
-        damaged=tuple(ready.damaged))
-
-
-def _after(head: wire.Ready, published: wire.Published) -> wire.Ready:
-    """What the training process would say of itself after this publication."""
-    return msgspec.structs.replace(
-        head, head=published.name, generation=published.generation, step=published.step, reason=published.reason,
-        job=published.job, job_step=published.job_step, job_done=published.done,
-        steps_planned=published.job_step if published.done else 0, size_bytes=published.size_bytes)
 
 
 def _size_bytes(folder: Path) -> int:

@@ -14,15 +14,39 @@ Rules:
 * A job is left in one of four ways: completed, failed, cancelled (each after the training process has said so), or
   released because the agent stops. A lease that was lost is simply forgotten: the process is stopped, which saves.
 * ``Finished`` wins over a cancel that was asked for too late.
+* A restore is a job like those, but for its end: the training process publishes the copy and says ``Ready`` from it,
+  and the broker, greeted with that head, ends the job. It is taken also while no training can be: when the broker
+  refuses the head, or when nothing verifies (``NoLine``). If it fails, the line is what it was.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
 
 from services.trainer import wire
+from services.trainer.effects import (
+    AcknowledgeCancel,
+    BeginLine,
+    BeginRestore,
+    BeginTraining,
+    CompleteJob,
+    DropLease,
+    Effect,
+    FailJob,
+    ForgetJob,
+    Greet,
+    PauseTrainer,
+    ReleaseJob,
+    ReportFingerprint,
+    ReportLostShard,
+    ReportPublished,
+    ShowProgress,
+    ShowTrouble,
+    StartProcess,
+    StopProcess,
+    TakeBack,
+)
 from trainq.errors import ShardLostError
 from trainq.messages import Progress, TrainResult
 from trainq.service.work import Interruption
@@ -41,128 +65,12 @@ class Phase(StrEnum):
     ABSENT = "absent"
     STARTING = "starting"
     IDLE = "idle"
+    # Nothing verifies; a restore may bring a line back.
+    LINELESS = "lineless"
     TRAINING = "training"
+    RESTORING = "restoring"
     LEAVING = "leaving"
     PAUSED = "paused"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StartProcess:
-    """Fork a training process, after a pause if the last ones ended before they were ready."""
-
-    after_seconds: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PauseTrainer:
-    """Start no training process any more until a person restarts the trainer; go on saying why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Greet:
-    """Tell the broker of the head, and hear what it makes of it."""
-
-    ready: wire.Ready
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BeginLine:
-    """Tell the training process to publish its new line."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportFingerprint:
-    """Tell the broker that bits do not repeat across this point."""
-
-    before: dict[str, str]
-    after: dict[str, str]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShowTrouble:
-    """Say that nothing can be trained for now, and why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BeginTraining:
-    """Tell the training process to train the job that is held."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TakeBack:
-    """Tell the training process to leave the job with its steps out of the weights."""
-
-    job: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StopProcess:
-    """Tell the training process to finish its step, save and end."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ShowProgress:
-    """Put this into the next heartbeat."""
-
-    progress: Progress
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportPublished:
-    """Tell the broker of a new generation."""
-
-    published: wire.Published
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CompleteJob:
-    """Tell the broker that all of the job's steps are in a published generation."""
-
-    result: TrainResult
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FailJob:
-    """Tell the broker that the attempt failed by the job's fault; ``counts`` unless it had made progress."""
-
-    reason: str
-    counts: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReleaseJob:
-    """Give the job back; ``system_fault`` says why nothing can be trained here for now, if that is the reason."""
-
-    reason: str
-    system_fault: bool = False
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ReportLostShard:
-    """Tell the broker that the job's shard must be made again."""
-
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AcknowledgeCancel:
-    """Tell the broker that the cancelled job's steps are out of the weights."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ForgetJob:
-    """The lease is somebody else's now; tell the broker nothing."""
-
-
-Effect: TypeAlias = (
-    StartProcess | PauseTrainer | Greet | BeginLine | ReportFingerprint | ShowTrouble | BeginTraining | TakeBack
-    | StopProcess | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob
-    | AcknowledgeCancel | ForgetJob
-)
 
 
 @dataclass(slots=True)
@@ -185,6 +93,9 @@ class Assignment:
     _excused_ends: int = 0
     _failed_starts: int = 0
     _cancelling: bool = False
+    # The job is a restore.
+    _restores: bool = False
+    _lineless: bool = False
     # Of the job: its highest published step, that step when the attempt began, and the last step done.
     _best_step: int = 0
     _best_step_before: int = 0
@@ -197,6 +108,11 @@ class Assignment:
     def wants_job(self) -> bool:
         """Whether the agent should ask for a lease."""
         return not self.job and not self.stopping and self.phase is Phase.IDLE and self._greeted
+
+    @property
+    def wants_restore(self) -> bool:
+        """Whether a restore could be done, whether or not the broker agrees with the head."""
+        return not self.job and not self.stopping and self.phase in (Phase.IDLE, Phase.LINELESS)
 
     def begin(self) -> list[Effect]:
         """The agent is up: have a warm process before the first job comes."""
@@ -217,15 +133,24 @@ class Assignment:
         self._step, self._outside_ends, self._outside_step = 0, 0, -1
         return self._go()
 
+    def leased_restore(self, job: str) -> list[Effect]:
+        """A restore was leased while the process was idle, or had no line."""
+        self.job, self._restores, self._cancelling, self.failure = job, True, False, ""
+        self._outside_ends = 0
+        return self._begin_restore()
+
     def greeted(self, *, lost: bool) -> list[Effect]:
         """The broker and the head agree. ``lost``: the job that was held is in the line again."""
         if self._begun:
             self._begun = False
             return [BeginLine()]  # it says Ready again, and that is greeted, too
         self._greeted = True
+        if self._restores:
+            self._forget_job()
+            return [DropLease()]
         if lost and self.job:
             training, self.phase = self.phase is Phase.TRAINING, Phase.IDLE
-            self.job, self.failure, self._cancelling = "", "", False
+            self._forget_job()
             return [ForgetJob(), *(self._stop_process() if training else [])]
         return self._go() if self.job and self.phase is Phase.IDLE else []
 
@@ -240,9 +165,9 @@ class Assignment:
         if not self.job or self.phase is Phase.LEAVING:
             return []
         if why is Interruption.LOST:
-            self.job = ""
+            self._forget_job()
             return [ForgetJob(), *self._stop_process()]
-        if self._cancelling or self.phase is not Phase.TRAINING:
+        if self._cancelling or self.phase not in (Phase.TRAINING, Phase.RESTORING):
             return []
         self._cancelling = True
         return [TakeBack(job=self.job)]
@@ -261,10 +186,12 @@ class Assignment:
         match message:
             case wire.Ready():
                 return self._ready(message)
+            case wire.NoLine():
+                return self._no_line(message)
             case wire.OtherFingerprint() if message.job == self.job:
                 return [ReportFingerprint(before=message.before, after=message.after)]
-            case wire.Progress() if message.job == self.job:
-                self._step = message.job_step
+            case wire.Progress() | wire.Restoring() if message.job == self.job:
+                self._step = message.job_step if isinstance(message, wire.Progress) else 0
                 return [ShowProgress(progress=_shown(message))]
             case wire.Published():
                 self._published(message)
@@ -292,26 +219,35 @@ class Assignment:
         before, self.phase = self.phase, Phase.ABSENT
         self._greeted = False
         if self.stopping:
-            job, self.job = self.job, ""
+            job = self.job
+            self._forget_job()
             return [ReleaseJob(reason="the trainer stops")] if job else []
         how = f"{how}; {self._trouble}" if self._trouble else how
         excused, self._machine_fault, self._trouble = own and self._machine_fault, False, ""
         self._own_ends += own and not excused and before is not Phase.LEAVING
         self._excused_ends += excused
         self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
+        left = self._left_by_end(how, own=own) if before is Phase.RESTORING else []
         if self.job and before is Phase.TRAINING and not self.failure and not excused:
             self.failure = self._own_failure(how) if own else self._outside_failure(how)
         if self._own_ends >= MAX_OWN_ENDS:
             reason = f"the training process ended {self._own_ends} times by itself without a new step (last: {how})"
             self.phase = Phase.PAUSED
-            return [*self._given_back(reason), PauseTrainer(reason=reason)]
+            return [*left, *self._given_back(reason), PauseTrainer(reason=reason)]
         self.phase = Phase.STARTING
         given_back = []
         if self._failed_starts >= MAX_FAILED_STARTS:
             given_back = self._given_back(f"the training process ends before it is ready ({how})")
         pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(max(self._failed_starts, self._excused_ends), 10) - 1)
         trouble = ShowTrouble(reason=f"the training process ended, and is started again in {pause:.0f} s ({how})")
-        return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
+        return [*left, *given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
+
+    def _left_by_end(self, how: str, *, own: bool) -> list[Effect]:
+        """The process ended in a restore. By its own doing, it would so again; from outside, it is begun again."""
+        self._outside_ends += 1
+        if not self.job or (not own and self._outside_ends < MAX_OUTSIDE_ENDS_IN_ONE_STEP):
+            return []
+        return self._left(FailJob(reason=f"its training process ended in the middle ({how})"))
 
     def _own_failure(self, how: str) -> str:
         if self._best_step > self._best_step_before:
@@ -329,22 +265,37 @@ class Assignment:
     def _given_back(self, reason: str) -> list[Effect]:
         if not self.job:
             return []
-        self.job, self.failure, self._cancelling = "", "", False
+        self._forget_job()
         return [ReleaseJob(reason=reason, system_fault=True)]
 
     def _ready(self, ready: wire.Ready) -> list[Effect]:
         before, self.generation = self.generation, ready.generation
         self._failed_starts = 0
-        self._begun = ready.begun
+        self._begun, self._lineless = ready.begun, False
         self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
             return [StopProcess()]  # it was told before there was anybody to hear it
+        if self._restores and ready.restored_by != self.job:
+            return self._begin_restore()  # the process ended before it had published anything
         self.phase = Phase.IDLE
         if ready.job == self.job:
             self._step = ready.job_step
         # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
-        goes_on = self.job and ready.generation >= before and not ready.begun
+        goes_on = self.job and not self._restores and ready.generation >= before and not ready.begun
         return [Greet(ready=ready), *(self._go() if goes_on else [])]
+
+    def _no_line(self, message: wire.NoLine) -> list[Effect]:
+        self._failed_starts, self._lineless = 0, True
+        if self.phase is Phase.LEAVING:
+            return [StopProcess()]
+        if self._restores:
+            return self._begin_restore()
+        self.phase = Phase.LINELESS
+        return [*self._given_back(message.reason), ShowTrouble(reason=message.reason)]
+
+    def _begin_restore(self) -> list[Effect]:
+        self.phase = Phase.RESTORING
+        return [BeginRestore()]
 
     def _published(self, message: wire.Published) -> None:
         self.generation = message.generation
@@ -358,6 +309,8 @@ class Assignment:
         return [TakeBack(job=self.job)] if self.failure or self._cancelling else [BeginTraining()]
 
     def _failed(self, message: wire.Failed) -> list[Effect]:
+        if self._restores:
+            return self._left(FailJob(reason=f"{message.code}: {message.reason}"))
         if message.code == ShardLostError.code:
             return self._left(ReportLostShard(reason=message.reason))
         self._note_trouble(message)
@@ -370,10 +323,13 @@ class Assignment:
         self._trouble, self._machine_fault = f"{message.code}: {message.reason}", message.system
 
     def _left(self, effect: Effect) -> list[Effect]:
-        self.job, self.failure, self._cancelling = "", "", False
-        if self.phase is Phase.TRAINING:
-            self.phase = Phase.IDLE
+        self._forget_job()
+        if self.phase in (Phase.TRAINING, Phase.RESTORING):
+            self.phase = Phase.LINELESS if self._lineless else Phase.IDLE
         return [effect]
+
+    def _forget_job(self) -> None:
+        self.job, self.failure, self._cancelling, self._restores = "", "", False, False
 
     def _stop_process(self) -> list[Effect]:
         if self.phase in (Phase.ABSENT, Phase.LEAVING, Phase.PAUSED):
@@ -382,7 +338,9 @@ class Assignment:
         return [StopProcess()]
 
 
-def _shown(message: wire.Progress) -> Progress:
+def _shown(message: wire.Progress | wire.Restoring) -> Progress:
+    if isinstance(message, wire.Restoring):
+        return Progress(step=message.done_bytes, steps=message.total_bytes, unit="bytes")
     left = message.steps_planned - message.job_step
     per_step = message.elapsed_seconds / message.steps_this_run if message.steps_this_run else None
     return Progress(

@@ -14,14 +14,15 @@ import select
 import signal
 import socket
 import time
-import traceback
 from collections import deque
 from pathlib import Path
 
 import msgspec
 
 from services.trainer import surroundings, wire
+from services.trainer.failures import failure, is_accelerator_error
 from services.trainer.forking import Arguments
+from services.trainer.restorer import restore
 from trainq import checkpoints, crashpoints, diskfaults, files
 from trainq.checkpoints import Cursor
 from trainq.config import Home
@@ -41,15 +42,15 @@ from trainq.ml.training import Wish
 
 # How long the last words may take to be read at the end.
 _FAREWELL_SECONDS = 10.0
-# Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
-_SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint",
-                           "newer_format"})
-_MAX_TRACEBACK_CHARACTERS = 16_384
 _MAX_REASON_CHARACTERS = 200
 
 
 class AgentGoneError(Exception):
     """The other end of the channel is closed: nobody is there to train for."""
+
+
+class NothingVerifiesError(DamageError):
+    """There are checkpoints, and none of them verifies."""
 
 
 class GroundLostError(TrainqError):
@@ -76,10 +77,10 @@ def main(end: socket.socket, arguments: Arguments) -> int:
         return 0
     except TrainqError as error:
         # Outside of a job whatever is known to be wrong is the machine's: its disk, its mounts, its configuration.
-        channel.send(msgspec.structs.replace(_failure("", error), system=True))
+        channel.send(msgspec.structs.replace(failure("", error), system=True))
         code = error.exit_code
     except Exception as error:
-        channel.send(_failure("", error))
+        channel.send(failure("", error))
         code = TrainqError.exit_code
     _farewell(channel)
     return code
@@ -99,18 +100,48 @@ class TrainingProcess:
         determinism.set_threads(self._arguments.threads)
         lock = surroundings.wait_for_lock(self._home)
         files.sweep_temporaries(self._home.checkpoints, self._home.root)
-        self._line = self._open_line()
+        opened = self._open_line_or_wait()
+        if opened is None:
+            return
+        self._line = opened
         while not isinstance(order := self._next_order(), wire.Stop):
             match order:
                 case wire.Train():
                     self._train(order)
                 case wire.Cancel():
                     self._cancel(order)
+                case wire.Restore():
+                    if self._restored(order):
+                        self._line = self._open_line()
                 case wire.Begin():
                     self._begin()
                 case wire.FingerprintRecorded():
                     pass  # the job that waited for it was left meanwhile
         lock.release()
+
+    def _open_line_or_wait(self) -> ModelLine | None:
+        """The line; while nothing verifies, what a restore brings back. None when told to stop before there was any."""
+        while True:
+            try:
+                return self._open_line()
+            except NothingVerifiesError as error:
+                self.say(wire.NoLine(reason=str(error)))
+            restored = False
+            while not restored:
+                match self._next_order():
+                    case wire.Restore() as order:
+                        restored = self._restored(order)
+                    case wire.Cancel() as order:
+                        self.say(wire.Cancelled(job=order.job, taken_back=0))
+                    case wire.Stop():
+                        return None
+                    case _:
+                        pass  # about a job that was given back when this process had no line for it
+            for path in checkpoints.list_generations(self._home.checkpoints)[1:]:
+                checkpoints.set_aside(path)  # none of them verifies
+
+    def _restored(self, order: wire.Restore) -> bool:
+        return restore(self._home, order, self.wish, self.say)
 
     def _open_line(self) -> ModelLine:
         started = time.monotonic()
@@ -118,8 +149,10 @@ class TrainingProcess:
         if found is None and (reasons or checkpoints.list_set_aside(self._home.checkpoints)):
             # Beginning anew would silently drop all that was learned.
             newest = f"; the newest: {reasons[0].reason}" if reasons else ""
-            raise DamageError(str(self._home.checkpoints), f"none of its checkpoints verifies{newest}",
-                              mend="restore one from a snapshot or a backup")
+            raise NothingVerifiesError(
+                str(self._home.checkpoints), f"none of its checkpoints verifies{newest}",
+                mend="trainq restore NAME goes back to a snapshot (trainq snapshot list); or bring one back, and "
+                     "supervisorctl restart trainer")
         damaged = self._set_aside(reasons)
         if found is None:
             opened = line.begin(self._arguments.model, self._arguments.seed)
@@ -144,7 +177,7 @@ class TrainingProcess:
             step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=opened.head is None,
             job=head.cursor.job, job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned,
             job_done=head.cursor.done, damaged=damaged, seconds=round(time.monotonic() - started, 3),
-            size_bytes=size_bytes))
+            size_bytes=size_bytes, restored_by=head.restored_by, restored_from=head.restored_from))
 
     def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
         """Put away what is newer than the head and does not verify; gives everything that was ever put away.
@@ -218,9 +251,9 @@ class TrainingProcess:
 
     def _fail(self, job: str, error: Exception) -> None:
         """Say it, and forget whatever the failed step did to the model in memory."""
-        failure = _failure(job, error)
-        self._channel.send(failure)
-        surroundings.note(failure.traceback)
+        told = failure(job, error)
+        self._channel.send(told)
+        surroundings.note(told.traceback)
         if _needs_new_process(error):
             raise error
         assert self._line.head is not None
@@ -241,7 +274,7 @@ class TrainingProcess:
                 raise
             except Exception as error:
                 # The disk, the driver, or a generation that is gone: never the file's fault, and tried again.
-                self._channel.send(msgspec.structs.replace(_failure(job, error), system=True))
+                self._channel.send(msgspec.structs.replace(failure(job, error), system=True))
                 if _needs_new_process(error):
                     raise
                 return
@@ -347,27 +380,13 @@ def published_message(publication: Publication) -> wire.Published:
         job_step=facts.cursor.job_step, done=facts.cursor.done)
 
 
-def _failure(job: str, error: Exception) -> wire.Failed:
-    """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's."""
-    system = isinstance(error, OSError) or _is_accelerator_error(error) or (
-        isinstance(error, TrainqError) and error.code in _SYSTEM_CODES)
-    code = error.code if isinstance(error, TrainqError) else type(error).__name__
-    return wire.Failed(job=job, system=system, code=code, reason=str(error)[:2048] or type(error).__name__,
-                       traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])
-
-
 def _needs_new_process(error: Exception) -> bool:
     """Whether the state in memory, or what lies on disk, is not what this process believes.
 
     A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which begins
     from what verifies, can go on.
     """
-    return isinstance(error, StorageError | StorageFullError | GroundLostError) or _is_accelerator_error(error)
-
-
-def _is_accelerator_error(error: Exception) -> bool:
-    """Errors of the driver, after which no tensor on the device can be used; running out of memory is none."""
-    return type(error).__name__ == "AcceleratorError"
+    return isinstance(error, StorageError | StorageFullError | GroundLostError) or is_accelerator_error(error)
 
 
 def _farewell(channel: wire.Channel) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from trainq.config import TrainSettings
 from trainq.errors import ProtocolError
+from trainq.jobs import Store
 from trainq.messages import DamagedGeneration
 from trainq.messages.codec import UNDECODABLE
 
@@ -45,6 +46,16 @@ class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
     """Leave ``job`` at the next step boundary with none of its steps in the weights, whether it is running or not."""
 
     job: str
+    newest: int = 0
+
+
+class Restore(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Publish this copy of an earlier state as the newest generation, and go on from it: say Ready again."""
+
+    job: str
+    store: Store
+    name: str
+    journal_seq: int
     newest: int = 0
 
 
@@ -84,6 +95,22 @@ class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     damaged: list[DamagedGeneration] = []
     seconds: float = 0.0
     size_bytes: int = 0
+    restored_by: str = ""
+    restored_from: int = 0
+
+
+class NoLine(WireMessage, frozen=True, kw_only=True, tag=True):
+    """There are checkpoints, and none verifies: nothing can be trained before an earlier state is restored."""
+
+    reason: str
+
+
+class Restoring(WireMessage, frozen=True, kw_only=True, tag=True):
+    """So many bytes of the copy are written."""
+
+    job: str
+    done_bytes: int
+    total_bytes: int
 
 
 class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -161,8 +188,10 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
     traceback: str = ""
 
 
-ToTraining = Train | Cancel | Begin | FingerprintRecorded | Stop
-FromTraining = Ready | Saving | OtherFingerprint | Progress | Published | Finished | Cancelled | Failed
+ToTraining = Train | Cancel | Restore | Begin | FingerprintRecorded | Stop
+FromTraining = (
+    Ready | NoLine | Saving | OtherFingerprint | Progress | Restoring | Published | Finished | Cancelled | Failed
+)
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -189,7 +218,7 @@ class Channel:
 
     def send(self, message: WireMessage) -> None:
         """Send without waiting; what does not fit now goes with the next :meth:`send` or :meth:`flush`."""
-        droppable = isinstance(message, Progress)
+        droppable = isinstance(message, Progress | Restoring)
         body = _encoder.encode(message)
         if len(self._waiting) >= MAX_WAITING_FRAMES:
             self._waiting = deque(entry for entry in self._waiting if not entry[1])

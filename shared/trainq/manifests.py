@@ -7,7 +7,8 @@ writer recorded. (safetensors and ``torch.load`` both accept a flipped bit in si
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -138,6 +139,47 @@ def facts_of(folder: Path, manifest: Manifest, facts: type[Facts], newest_format
         return msgspec.convert(manifest.facts, facts)
     except msgspec.ValidationError as error:
         raise DamageError(str(folder), f"the manifest's facts are not those of a {manifest.kind}: {error}") from error
+
+
+def proven_chunks(path: Path, record: FileRecord, name: str, on_chunk: OnChunk) -> Iterator[bytes]:
+    """The bytes of a file piece by piece, each told to ``on_chunk``; an error at the end if they are not ``record``'s.
+
+    Args:
+        path: where the bytes lie.
+        record: what they must be.
+        name: what the manifest calls the file.
+        on_chunk: what it raises ends this.
+
+    Raises:
+        DamageError: the file is missing, or its content is not what it must be.
+        StorageError: it could not be read, which proves nothing.
+    """
+    hasher, size_bytes = blake3(), 0
+    for chunk in chunks(path):
+        hasher.update(chunk)
+        size_bytes += len(chunk)
+        yield chunk
+        on_chunk(len(chunk))
+    if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
+        raise DamageError(str(path), f"its content is not that of {name}, as the manifest says")
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file piece by piece, which the page cache does not keep: it is for those who train.
+
+    Raises:
+        DamageError: it is missing.
+        StorageError: it could not be read.
+    """
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                yield chunk
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    except FileNotFoundError as error:
+        raise DamageError(str(path), "it is missing") from error
+    except OSError as error:
+        raise files.storage_error(error, f"reading {path}") from error
 
 
 def verify(folder: Path, kind: str, on_chunk: OnChunk = _go_on) -> Manifest:

@@ -12,7 +12,6 @@ One process at a time writes here; it holds ``snapshots/.lock``. Nothing here im
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +20,7 @@ import msgspec
 from blake3 import blake3
 
 from trainq import checkpoints, files, ids, manifests
+from trainq.checkpoints import CheckpointFacts
 from trainq.errors import DamageError, InputError, NotFoundError
 from trainq.manifests import FileRecord, Manifest, OnChunk
 
@@ -32,7 +32,6 @@ JOBS_NAME = "jobs.jsonl"
 # Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
 _PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
-_CHUNK_BYTES = 1 << 20
 
 
 class SnapshotFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +112,16 @@ def find(store: Path, name: str) -> Snapshot:
     return read(store / name)
 
 
+def checkpoint_facts(snapshot: Snapshot) -> CheckpointFacts:
+    """The facts of the generation that this is a copy of.
+
+    Raises:
+        DamageError, NewerFormatError: they are not those of a checkpoint, or a newer trainq's.
+    """
+    sealed = msgspec.structs.replace(snapshot.manifest, facts=snapshot.facts.checkpoint, kind=checkpoints.KIND)
+    return manifests.facts_of(snapshot.path, sealed, CheckpointFacts, checkpoints.FORMAT)
+
+
 def read(path: Path) -> Snapshot:
     """Read and check a snapshot's manifest, not its content.
 
@@ -178,7 +187,7 @@ def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
     damaged = []
     for file, record in find(store, name).manifest.files.items():
         try:
-            for _ in _proven(store, file, record, on_chunk):
+            for _ in manifests.proven_chunks(object_path(store, record.blake3), record, file, on_chunk):
                 pass
         except DamageError as error:
             damaged.append(f"{file}: {error}")
@@ -203,7 +212,7 @@ def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk
             continue
         files.make_directory((folder / name).parent)
         with files.publish_file(folder / name) as stream:
-            for chunk in _proven(store, name, record, on_chunk):
+            for chunk in manifests.proven_chunks(object_path(store, record.blake3), record, name, on_chunk):
                 stream.write(chunk)
         written += record.size_bytes
     return written
@@ -248,7 +257,7 @@ class _Written:
             return
         hasher, size_bytes = blake3(), 0
         with _published(self._store, record.blake3) as copy:
-            for chunk in _chunks(source):
+            for chunk in manifests.chunks(source):
                 hasher.update(chunk)
                 copy.write(chunk)
                 size_bytes += len(chunk)
@@ -293,31 +302,5 @@ def _is_plain(name: str) -> bool:
     return name.endswith(_PLAIN_SUFFIXES) and name not in _NOT_PLAIN and "/" not in name
 
 
-def _proven(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> Iterator[bytes]:
-    """The bytes of a snapshot's file, piece by piece; an error at the end if they are not what they must be."""
-    path = object_path(store, record.blake3)
-    hasher, size_bytes = blake3(), 0
-    for chunk in _chunks(path):
-        hasher.update(chunk)
-        size_bytes += len(chunk)
-        yield chunk
-        on_chunk(len(chunk))
-    if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
-        raise DamageError(str(path), f"its content is not that of {name}, as the manifest says")
-
-
-def _chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with path.open("rb", buffering=0) as stream:
-            while chunk := stream.read(_CHUNK_BYTES):
-                yield chunk
-            # What was read once is not read again soon: the page cache is for those who train.
-            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    except FileNotFoundError as error:
-        raise DamageError(str(path), "it is missing") from error
-    except OSError as error:
-        raise files.storage_error(error, f"reading {path}") from error
-
-
 def _read_bytes(path: Path) -> bytes:
-    return b"".join(_chunks(path))
+    return b"".join(manifests.chunks(path))

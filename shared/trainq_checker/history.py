@@ -13,13 +13,19 @@ _ENDS = {"JobSucceeded": "succeeded", "JobRejected": "rejected", "JobCancelled":
 # What brings an ended job back, and from which ends.
 _REOPENS = {"PreparationReopened": {"succeeded"}, "JobUncovered": {"succeeded"},
             "JobRetried": {"quarantined", "cancelled", "failed"}}
+# A restore takes trained jobs out of the weights, or brings back what they hold: from an end, or open, to an end.
+_REWRITES = {"JobTakenOut": "cancelled", "JobReinstated": "succeeded"}
 _ENDS_A_LEASE = {"LeaseEnded", "AttemptFailed", *_ENDS}
 _WAITS = {"HoldPlaced": "held", "HoldLifted": "queued"}
 
 
 @dataclass(slots=True)
 class Job:
-    """One job. ``end`` and ``end_seq`` are of its last end, empty while it is open; ``lease_seq`` of an open lease."""
+    """One job. ``end`` and ``end_seq`` are of its last end, empty while it is open; ``lease_seq`` of an open lease.
+
+    ``trained_seq`` is of the success that brought it into the weights as they are, ``successes`` has the number of each
+    by its generation.
+    """
 
     id: str
     kind: str
@@ -27,6 +33,8 @@ class Job:
     prepared: dict[str, Any] = field(default_factory=dict)
     end: str = ""
     end_seq: int = 0
+    trained_seq: int = 0
+    successes: dict[int, int] = field(default_factory=dict)
     lease_seq: int = 0
     waits: str = "queued"
 
@@ -53,8 +61,9 @@ class History:
         return [job for job in self.jobs.values() if job.kind == kind]
 
     def succeeded(self) -> list[Job]:
-        """The train jobs whose last end is success, in the order of those ends."""
-        return sorted((job for job in self.kind("train") if job.end == "succeeded"), key=lambda job: job.end_seq)
+        """The train jobs whose last end is success, in the order in which they came into the weights."""
+        return sorted((job for job in self.kind("train") if job.end == "succeeded"),
+                      key=lambda job: job.trained_seq)
 
 
 def fold(events: Sequence[Event]) -> History:
@@ -75,7 +84,7 @@ def fold(events: Sequence[Event]) -> History:
             history.jobs[fields["job"]] = Job(id=fields["job"], kind=fields["kind"], submitted=fields)
         elif event.type == "FingerprintChanged":
             history.fingerprint_changes += 1
-        elif event.type == "CheckpointPublished":
+        elif event.type in ("CheckpointPublished", "LineRestored"):
             history.published.setdefault(fields["generation"], set()).add(fields["name"])
         elif "job" in fields:
             _fold_job(history, event, fields)
@@ -88,10 +97,9 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
         history.violations.append(f"{event.type} of {fields['job']}, which was never submitted (event {event.seq})")
         return
     if event.type in _ENDS:
-        if job.end:
-            history.violations.append(f"{job.id} ended twice: {job.end} (event {job.end_seq}), then "
-                                      f"{_ENDS[event.type]} (event {event.seq})")
-        job.end, job.end_seq = _ENDS[event.type], event.seq
+        _end(history, job, event, fields)
+    elif event.type in _REWRITES:
+        _rewrite(history, job, event, fields["generation"])
     elif event.type in _REOPENS:
         if job.end not in _REOPENS[event.type]:
             history.violations.append(f"{event.type} of {job.id}, which is {job.state} (event {event.seq})")
@@ -107,3 +115,23 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
         job.lease_seq = event.seq
     if event.type in _ENDS_A_LEASE:
         job.lease_seq = 0
+
+
+def _end(history: History, job: Job, event: Event, fields: dict[str, Any]) -> None:
+    if job.end:
+        history.violations.append(f"{job.id} ended twice: {job.end} (event {job.end_seq}), then "
+                                  f"{_ENDS[event.type]} (event {event.seq})")
+    job.end, job.end_seq = _ENDS[event.type], event.seq
+    if event.type == "JobSucceeded":
+        job.trained_seq = job.successes[fields["result"].get("generation", 0)] = event.seq
+
+
+def _rewrite(history: History, job: Job, event: Event, generation: int) -> None:
+    if job.lease_seq or (event.type == "JobTakenOut" and job.end != "succeeded"):
+        history.violations.append(f"{event.type} of {job.id}, which is {job.state} (event {event.seq})")
+    if event.type == "JobReinstated":
+        if generation not in job.successes:
+            history.violations.append(f"{job.id} was reinstated (event {event.seq}), and was never trained in "
+                                      f"generation {generation}")
+        job.trained_seq = job.successes.get(generation, 0)
+    job.end, job.end_seq = _REWRITES[event.type], event.seq

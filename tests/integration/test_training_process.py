@@ -24,6 +24,7 @@ from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.forking import Arguments
 from trainq import builtin, checkpoints, files
 from trainq.config import Home, TrainSettings
+from trainq.jobs import Store
 from trainq.ml import model
 from trainq.shards import Shard, ShardWriter
 
@@ -296,9 +297,13 @@ def test_when_no_checkpoint_verifies_it_refuses_to_begin_anew(agent: Agent) -> N
     (path,) = checkpoints.list_generations(agent.home.checkpoints)
     (path / "config.json").write_bytes(b"{}")
     agent.child.start()
+    assert "none of its checkpoints verifies" in agent.until(wire.NoLine).reason
+    agent.send(wire.Restore(job="restore-1", store=Store.SNAPSHOTS, name="g000001-s00000000", journal_seq=1))
     failed = agent.until(wire.Failed)
-    assert (failed.job, failed.system, failed.code) == ("", True, "damage")
-    assert agent.until(ChildExited).status == 74
+    assert (failed.job, failed.code) == ("restore-1", "not_found")
+    agent.send(wire.Cancel(job="restore-2"))
+    assert agent.until(wire.Cancelled).job == "restore-2"
+    assert agent.stop().status == 0
     assert checkpoints.list_generations(agent.home.checkpoints) == [path]
 
 

@@ -17,7 +17,7 @@ from trainq.journal import Journal, schema
 from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
-TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "pins", "removals")
+TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "forks", "trained", "pins", "removals")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -34,6 +34,10 @@ EVENTS = st.one_of(
     st.builds(jobs.FingerprintChanged, job=JOBS, before=st.just({"a": "b"}), after=st.just({})),
     st.builds(jobs.JobUncovered, job=JOBS, generation=st.integers(1, 9), reason=st.just("r")),
     st.builds(jobs.JobRetried, job=JOBS),
+    st.builds(jobs.JobTakenOut, job=JOBS, generation=st.integers(1, 9), reason=st.just("r")),
+    st.builds(jobs.JobReinstated, job=JOBS, generation=st.integers(1, 9), reason=st.just("r")),
+    st.builds(jobs.LineRestored, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9),
+              source=st.integers(0, 9), by=st.just("restore-1")),
     st.builds(jobs.AgeingSet, ageing_jobs=st.integers(0, 3)),
     st.builds(jobs.QueueHeld, reason=st.just("r"), seconds=st.just(1.0), failures_in_a_row=st.booleans()),
     st.just(jobs.QueueHoldLifted()),

@@ -2,8 +2,9 @@
 
 Rules:
 
-* Every job is in exactly one of eight states; ``ENDED`` states are final, with three exceptions: a preparation whose
-  shard was lost, a trained job whose generation was lost, and a job that a person tries again are queued again.
+* Every job is in exactly one of eight states; ``ENDED`` states are final, with four exceptions: a preparation whose
+  shard was lost, a trained job whose generation was lost, and a job that a person tries again are queued again; and a
+  restore takes trained jobs out of the weights or brings them back.
 * An event is a fact, named in the past tense, frozen, and written to the journal before anybody hears of it.
 * ``TRANSITIONS`` has an entry for every (state, event) that may happen; a missing entry raises
   :class:`~trainq.errors.TransitionError` and changes nothing.
@@ -37,13 +38,16 @@ from trainq.jobs.events import (
     JobOvertaken,
     JobPrepared,
     JobQuarantined,
+    JobReinstated,
     JobRejected,
     JobRetried,
     JobSubmitted,
     JobSucceeded,
+    JobTakenOut,
     JobUncovered,
     LeaseEnded,
     LeaseGranted,
+    LineRestored,
     PreparationReopened,
     QueueHeld,
     QueueHoldLifted,
@@ -100,14 +104,17 @@ __all__ = [
     "JobOvertaken",
     "JobPrepared",
     "JobQuarantined",
+    "JobReinstated",
     "JobRejected",
     "JobRetried",
     "JobState",
     "JobSubmitted",
     "JobSucceeded",
+    "JobTakenOut",
     "JobUncovered",
     "LeaseEnded",
     "LeaseGranted",
+    "LineRestored",
     "Origin",
     "PinView",
     "PreparationReopened",

@@ -164,6 +164,23 @@ class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
+class JobTakenOut(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The line went back to a state before the job was trained: its steps are out of the weights, by somebody's wish.
+
+    ``generation`` is the one that held it.
+    """
+
+    generation: int
+    reason: str
+
+
+class JobReinstated(JobEvent, frozen=True, kw_only=True, tag=True):
+    """The line went back to a state that holds the job, trained in ``generation``, whatever became of it since."""
+
+    generation: int
+    reason: str
+
+
 class JobRetried(JobEvent, frozen=True, kw_only=True, tag=True):
     """A job that was set aside is tried again, with a clean slate: from its first row, waiting for no other job.
 
@@ -248,6 +265,19 @@ class HeadAdopted(Event, frozen=True, kw_only=True, tag=True):
     step: int
 
 
+class LineRestored(Event, frozen=True, kw_only=True, tag=True):
+    """The new generation has the content of an earlier one, ``source``: the line goes on from there.
+
+    ``by`` is the task that did it.
+    """
+
+    generation: int
+    name: str
+    step: int
+    source: int
+    by: str
+
+
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
 
@@ -308,4 +338,5 @@ AnyEvent = (
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
+    | JobTakenOut | JobReinstated | LineRestored
 )

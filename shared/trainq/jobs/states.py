@@ -37,10 +37,11 @@ class JobKind(StrEnum):
     SNAPSHOT = "snapshot"
     VERIFY = "verify"
     RETENTION = "retention"
+    RESTORE = "restore"
 
 
-# Maintenance: what is done beside the training, by workers of low priority. The rest comes of a submitted file.
-TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION})
+# Maintenance: what is asked for by itself, and does not come of a submitted file.
+TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION, JobKind.RESTORE})
 
 
 class Store(StrEnum):

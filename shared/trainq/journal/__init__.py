@@ -5,6 +5,7 @@ tables of ``schema``; ``queries`` reads them. Exactly one process has a journal 
 same lock).
 """
 
+from trainq.journal.lineage import Span
 from trainq.journal.projections import LineRow
 from trainq.journal.queries import JobRow, Queries
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
@@ -17,4 +18,5 @@ __all__ = [
     "PartialWriteError",
     "Queries",
     "Recorded",
+    "Span",
 ]

@@ -31,14 +31,17 @@ from trainq.jobs import (
     JobKind,
     JobPrepared,
     JobQuarantined,
+    JobReinstated,
     JobRejected,
     JobRetried,
     JobState,
     JobSubmitted,
     JobSucceeded,
+    JobTakenOut,
     JobUncovered,
     LeaseEnded,
     LeaseGranted,
+    LineRestored,
     PreparationReopened,
     Priority,
     QueueHeld,
@@ -50,7 +53,7 @@ from trainq.jobs import (
     rank,
     transition,
 )
-from trainq.journal import keeping, keys
+from trainq.journal import keeping, keys, lineage
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
 _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
@@ -177,7 +180,7 @@ class Fold:
             case CheckpointDamaged():
                 self._connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
                                          (event.generation, event.name, event.reason))
-            case HeadAdopted():
+            case HeadAdopted() | LineRestored():
                 self._set_head(event)
             case AgeingSet():
                 self._set_line(ageing_jobs=event.ageing_jobs)
@@ -269,7 +272,8 @@ class Fold:
                 return {"retry_at=?": 0.0, "reason=?": event.reason, "rank=?": place}
             case JobRejected():
                 return {"reason=?": event.reason, "report=?": _pack(event.report)}
-            case LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried():
+            case (LeaseGranted() | LeaseEnded() | AttemptFailed() | JobUncovered() | JobRetried() | JobTakenOut()
+                  | JobReinstated()):
                 return self._line_columns(seq, at, event, row)
             case CheckpointPublished():
                 self._set_head(event)
@@ -277,8 +281,11 @@ class Fold:
             case CancelRequested():
                 return {"cancel_reason=?": event.reason}
             case JobSucceeded():
+                generation = int(event.result.get("generation", 0))
+                if row.kind == JobKind.TRAIN:
+                    lineage.note_trained(self._connection, generation, key)
                 return {"result=?": _pack(event.result), "reason=?": "", "cancel_reason=?": None,
-                        **_if_changed(row, generation=int(event.result.get("generation", 0)))}
+                        **_if_changed(row, generation=generation)}
             case JobFailed() | JobQuarantined():
                 # Of one that runs, the attempt that sets it aside has failed, too.
                 return {"reason=?": event.reason, "failures=failures+?": int(row.state == JobState.RUNNING)}
@@ -288,7 +295,8 @@ class Fold:
                 return {}
 
     def _line_columns(self, seq: int, at: float,
-                      event: LeaseGranted | LeaseEnded | AttemptFailed | JobUncovered | JobRetried,
+                      event: LeaseGranted | LeaseEnded | AttemptFailed | JobUncovered | JobRetried | JobTakenOut
+                      | JobReinstated,
                       row: _Job) -> _Changes:
         """What changes when a job leaves the line, or comes back into it."""
         match event:
@@ -316,6 +324,11 @@ class Fold:
                 # Before every job that was given back, and among themselves in the order of what was lost.
                 return {**_CLEAN_SLATE, "front=?": event.generation - _BEFORE_ALL, "reason=?": event.reason,
                         "generation=?": 0}
+            case JobTakenOut():
+                return {**_CLEAN_SLATE, "reason=?": event.reason, "generation=?": 0}
+            case JobReinstated():
+                return {"reason=?": event.reason, "cancel_reason=?": None,
+                        **_if_changed(row, generation=event.generation)}
             case JobRetried():
                 # What is prepared again may come out otherwise now: the retry begins from the first row.
                 anew: _Changes = {} if row.prepared else {"shard_digest=?": ""}
@@ -326,7 +339,11 @@ class Fold:
         self.line = msgspec.structs.replace(self.line, **changes)
         self.changes += 1
 
-    def _set_head(self, head: CheckpointPublished | HeadAdopted) -> None:
+    def _set_head(self, head: CheckpointPublished | HeadAdopted | LineRestored) -> None:
+        if isinstance(head, LineRestored):
+            lineage.note_fork(self._connection, head.generation, head.source)
+        elif head.generation > self.line.newest > self.line.generation:
+            lineage.note_fork(self._connection, head.generation, self.line.generation)
         self._set_line(generation=head.generation, checkpoint=head.name, step=head.step,
                        newest=max(self.line.newest, head.generation))
 

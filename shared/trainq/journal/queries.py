@@ -19,7 +19,7 @@ from trainq.jobs import (
     Store,
     TaskSubmitted,
 )
-from trainq.journal import keys
+from trainq.journal import keys, lineage
 from trainq.journal.events import decode_event
 from trainq.journal.projections import LineRow
 from trainq.journal.schema import FAILED_CONDITION
@@ -162,10 +162,39 @@ class Queries:
         return self._many("kind NOT IN ('train', 'prepare') AND ended_at IS NOT NULL ORDER BY ended_at DESC "
                           f"LIMIT {limit:d}", ())
 
+    def ancestry(self, generation: int) -> list[lineage.Span]:
+        """The spans of ``generation`` and all that it descends from, oldest first."""
+        return lineage.ancestry(self._pairs("SELECT first, source FROM forks", ()), generation)
+
     def uncovered(self, generation: int) -> list[JobRow]:
-        """The trained jobs that only generations after ``generation`` cover, in the order in which they were."""
-        return self._many("kind='train' AND state='succeeded' AND generation>? ORDER BY generation", (generation,),
-                          index="jobs_by_generation")
+        """The trained jobs that ``generation`` does not hold, in the order in which they were trained."""
+        return [row for hole in lineage.holes(self.ancestry(generation)) for row in self._many(
+            "kind='train' AND state='succeeded' AND generation BETWEEN ? AND ? ORDER BY generation", tuple(hole),
+            index="jobs_by_generation")]
+
+    def reinstatable(self, generation: int) -> list[tuple[JobRow, int]]:
+        """The train jobs that ``generation`` holds and that do not count as trained there, with where they were.
+
+        Those that run are none of them. Looks at every trained job: for the rare moments when the line goes back.
+        """
+        spans = self.ancestry(generation)
+        held, values = _in_spans("t.generation", spans)
+        counted, more = _in_spans("j.generation", spans)
+        rows = self._pairs(
+            f"SELECT t.job, max(t.generation) FROM trained t JOIN jobs j ON j.key=t.job WHERE {held} AND j.state<>"
+            f"'running' AND NOT (j.state='succeeded' AND {counted}) GROUP BY t.job ORDER BY 2", (*values, *more))
+        return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
+
+    def held_by(self, generation: int, after: int, limit: int) -> list[tuple[JobRow, int]]:
+        """The train jobs that ``generation`` holds, with where they were trained: those trained after ``after``."""
+        condition, values = _in_spans("generation", self.ancestry(generation))
+        rows = self._pairs(f"SELECT job, generation FROM trained WHERE generation>? AND {condition} "
+                           f"ORDER BY generation, job LIMIT {limit:d}", (after, *values))
+        return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
+
+    def open_tasks(self, kind: JobKind) -> list[JobRow]:
+        """The tasks of this kind that have not ended."""
+        return self._many("state IN ('queued', 'running') AND kind=? ORDER BY key", (kind.value,))
 
     def damaged(self) -> set[tuple[int, str]]:
         """(generation, name) of each that was reported not to verify."""
@@ -185,6 +214,12 @@ class Queries:
         rows = self._connection.execute(
             f"SELECT {_REMOVAL_COLUMNS} FROM removals ORDER BY removal DESC LIMIT {limit:d}")
         return [_named(_REMOVAL_FIELDS, row, RemovalView) for row in rows]
+
+    def removed_generations(self) -> set[int]:
+        """The checkpoints that retention has removed, and nobody has brought back."""
+        rows = self._connection.execute("SELECT name FROM removals WHERE store=? AND state<>'undone'",
+                                        (Store.CHECKPOINTS.value,))
+        return {int(str(name)[1:].split("-")[0]) for name, in rows}
 
     def removal(self, removal: int) -> RemovalView:
         """The removal of that number.
@@ -248,6 +283,9 @@ class Queries:
         """The model line and the queue's pause."""
         return self._fold.line
 
+    def _pairs(self, query: str, values: tuple[Any, ...]) -> list[tuple[int, int]]:
+        return [msgspec.convert(row, tuple[int, int]) for row in self._connection.execute(query, values)]
+
     def _one(self, condition: str, values: tuple[Any, ...], *, index: str = "") -> JobRow | None:
         rows = self._many(f"{condition} LIMIT 1", values, index=index)
         return rows[0] if rows else None
@@ -257,6 +295,12 @@ class Queries:
         table = f"jobs INDEXED BY {index}" if index else "jobs"
         rows = self._connection.execute(f"SELECT {_JOB_COLUMNS} FROM {table} WHERE {condition}", values)
         return [msgspec.convert(row, JobRow) for row in rows]
+
+
+def _in_spans(column: str, spans: list[lineage.Span]) -> tuple[str, list[int]]:
+    """The condition that a column is in one of the spans, and its values."""
+    return (f"({' OR '.join([f'{column} BETWEEN ? AND ?'] * len(spans))})",
+            [bound for span in spans for bound in span])
 
 
 def _marks(values: list[Any]) -> str:

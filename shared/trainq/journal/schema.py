@@ -13,6 +13,8 @@
   and that of the next task, how many train jobs were started, how they age, and which have failed since the last one
   that succeeded.
 * ``damaged``: generations that did not verify.
+* ``forks`` and ``trained``: which generation descends from which, and which job was trained to its end in which
+  (:mod:`trainq.journal.lineage`).
 * ``pins``: the checkpoints and snapshots that somebody wants kept. ``removals``: what retention has decided to remove,
   by the number of that event; ``state`` is ``trash`` until it is ``undone`` or ``purged``.
 """
@@ -68,6 +70,9 @@ CREATE TABLE line (
 INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1);
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
+CREATE TABLE forks (first INTEGER PRIMARY KEY, source INTEGER NOT NULL) STRICT;
+CREATE TABLE trained (generation INTEGER NOT NULL, job INTEGER NOT NULL, PRIMARY KEY (generation, job))
+    STRICT, WITHOUT ROWID;
 CREATE TABLE pins (store TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL,
     PRIMARY KEY (store, name)) STRICT, WITHOUT ROWID;
 CREATE TABLE removals (removal INTEGER PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,

@@ -135,6 +135,35 @@ class Kept(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: str
 
 
+class HeldJob(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that a generation holds, and the ``generation`` in which it was trained to its end."""
+
+    job: str
+    name: str
+    digest: str
+    generation: int
+
+
+class HeldJobs(Message, frozen=True, kw_only=True, tag=True):
+    """The jobs that a generation holds, in the order of their training."""
+
+    jobs: list[HeldJob]
+
+
+class RestorePlan(Message, frozen=True, kw_only=True, tag=True):
+    """What a restore would do: the trained jobs that it takes out, those that it brings back, and how many of each.
+
+    The lists hold the first :data:`~trainq.messages.MAX_PAGE` ids. ``goes_on`` is the job in the middle of which the
+    copy was taken; empty if that was between two jobs.
+    """
+
+    taken_out: list[str]
+    taken_out_count: int
+    brought_back: list[str]
+    brought_back_count: int
+    goes_on: str
+
+
 class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks: how many wait, which are being done, and those that ended last, newest first."""
 
@@ -201,6 +230,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
+    | HeldJobs | RestorePlan
     | Refused
 )
 

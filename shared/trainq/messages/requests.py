@@ -12,6 +12,7 @@ from trainq.jobs import JobKind, JobState, Origin, Priority, Store
 from trainq.messages.work import (
     MAX_PAGE,
     MAX_SUBMITS,
+    CopyName,
     Digest,
     Id,
     LeaseState,
@@ -81,9 +82,6 @@ class SubmitTask(Request, frozen=True, kw_only=True, tag=True):
     cause: Text = "asked for by a person"
 
 
-CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
-
-
 class Pin(Request, frozen=True, kw_only=True, tag=True):
     """Keep this checkpoint or snapshot, whatever the rules of retention say."""
 
@@ -101,6 +99,24 @@ class Unpin(Request, frozen=True, kw_only=True, tag=True):
 
 class GetKept(Request, frozen=True, kw_only=True, tag=True):
     """What retention must know: the pins, and the removals of late."""
+
+
+class GetHeldJobs(Request, frozen=True, kw_only=True, tag=True):
+    """The train jobs that a generation holds, in the order of their training; those trained after ``after``.
+
+    The next page begins after the last page's largest generation; only an empty one is the end.
+    """
+
+    generation: Natural
+    after: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+
+
+class PlanRestore(Request, frozen=True, kw_only=True, tag=True):
+    """What a :class:`~trainq.messages.RestoreTask` of that copy would do to the jobs. Changes nothing."""
+
+    store: Store
+    name: CopyName
 
 
 class TakeLease(Request, frozen=True, kw_only=True, tag=True):
@@ -230,7 +246,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
 
     ``begun``: there is no checkpoint at all, so it wants to begin a new line; ``generation`` is 0 then.
     ``journal_seq`` is how far the head had seen the journal. ``damaged`` are all that were ever set aside and are still
-    there.
+    there. ``restored_by`` is the task that has just published the head, with the content of ``restored_from``.
     """
 
     worker: Id
@@ -245,6 +261,8 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
     job_step: Natural = 0
     steps_planned: Natural = 0
     done: bool = False
+    restored_by: Annotated[str, Meta(max_length=64)] = ""
+    restored_from: Natural = 0
     damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=MAX_DAMAGED)] = ()
 
 
@@ -310,5 +328,6 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
-    | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | Remove | UndoRemoval | PurgeRemoval
+    | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | Remove
+    | UndoRemoval | PurgeRemoval
 )

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from trainq.config import DataSettings, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
-from trainq.jobs import JobKind
+from trainq.jobs import JobKind, Store
 
 PROTOCOL_VERSION = 1
 # Precedent: the frame limit of 4 MiB is far above the largest legal message (10 000 submits of 300 bytes).
@@ -150,10 +150,24 @@ class UndeleteTask(Message, frozen=True, kw_only=True, tag=True):
     removal: Token
 
 
-Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask
+CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
+
+
+class RestoreTask(Message, frozen=True, kw_only=True, tag=True):
+    """Have the model line go on from this earlier state: a new generation with the same content is published.
+
+    ``store`` says where the copy lies. The jobs that it does not hold are cancelled, or with ``retrain`` trained again.
+    """
+
+    store: Store = Store.SNAPSHOTS
+    name: CopyName
+    retrain: bool = False
+
+
+Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask
 TASK_KINDS: dict[type[Task], JobKind] = {
     SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY, RetentionTask: JobKind.RETENTION,
-    UndeleteTask: JobKind.RETENTION,
+    UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
 }
 
 
@@ -167,6 +181,8 @@ class TaskLease(Message, frozen=True, kw_only=True, tag=True):
     name: str
     task: Task
     seq: int
+    # The newest generation that ever was; a restore's is above it.
+    generation: int = 0
     lease_seconds: float
     heartbeat_seconds: float
 

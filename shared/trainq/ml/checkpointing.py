@@ -63,7 +63,8 @@ def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str,
     _refuse_non_finite(line)
     facts = msgspec.structs.replace(
         line.facts, generation=checkpoints.next_generation(home.checkpoints, above=line.generation_floor),
-        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint)
+        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint, restored_by="",
+        restored_from=0)
     path = home.checkpoints / facts.name
     with files.publish_directory(path) as folder:
         model.save(line.accelerator.unwrap_model(line.model), line.companions, folder)
@@ -120,7 +121,8 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
     """Take the steps of the cursor's job out of the weights: the line as it was before the job's first step.
 
     If none of its steps is published, the head is that state and is just loaded again; else a new generation equal to
-    the job's base is published. The base's own cursor comes back with it.
+    the job's base is published. The base's own cursor comes back with it. A job that was restored in its middle has no
+    base if that was gone: its restored steps, and those since, stay in the weights, and the job is left all the same.
 
     Raises:
         DamageError: the state before the job does not verify; nothing was changed.
@@ -130,7 +132,10 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
     job = line.facts.cursor.job
     if line.head.cursor.job != job:
         return restore(checkpoints.verify(home.checkpoints / line.head.name), line.generation_floor), None
-    restored = restore(checkpoints.verify(home.checkpoints / line.head.base), line.generation_floor)
+    restored = restore(checkpoints.verify(home.checkpoints / (line.head.base or line.head.name)), line.generation_floor)
+    if not line.head.base:
+        restored.facts = msgspec.structs.replace(restored.facts, cursor=Cursor())
+        restored.ledger = bytearray()
     restored.facts = msgspec.structs.replace(restored.facts, journal_seq=line.facts.journal_seq)
     restored.head = line.head
     # Not what runs now but what computed these weights: else a change of machine in between would go unnoticed.

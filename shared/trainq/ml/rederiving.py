@@ -27,7 +27,7 @@ from trainq import builtin, checkpoints, files, ingest, preparing
 from trainq.checkpoints import Cursor
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
-from trainq.jobs import JobPrepared, JobSubmitted, JobSucceeded, JobUncovered
+from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered
 from trainq.journal import Journal
 from trainq.messages import TrainSpec
 from trainq.ml import checkpointing, determinism, line, model, training
@@ -54,7 +54,7 @@ class Promised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promises:
-    """``jobs`` in the order in which they succeeded; ``first`` is the first job's frozen spec, if there is any job."""
+    """``jobs`` in the order of their training; ``first`` is the first job's frozen spec, if there is any job."""
 
     jobs: list[Promised]
     first: TrainSpec | None
@@ -92,6 +92,7 @@ def read_promises(journal: Journal) -> Promises:
     submitted: dict[str, JobSubmitted] = {}
     digests: dict[str, str] = {}
     succeeded: dict[str, int] = {}
+    seqs: dict[tuple[str, int], int] = {}
     after = 0
     while page := journal.replay(after, _PAGE_EVENTS):
         after = page[-1].seq
@@ -102,8 +103,11 @@ def read_promises(journal: Journal) -> Promises:
                 case JobPrepared():
                     digests[entry.event.job] = entry.event.shard_digest
                 case JobSucceeded() if entry.event.job in submitted:
+                    seqs[entry.event.job, int(entry.event.result.get("generation", 0))] = entry.seq
                     succeeded[entry.event.job] = entry.seq
-                case JobUncovered():
+                case JobReinstated():
+                    succeeded[entry.event.job] = seqs[entry.event.job, entry.event.generation]
+                case JobUncovered() | JobTakenOut():
                     succeeded.pop(entry.event.job, None)
                 case _:
                     pass  # nothing else follows a success

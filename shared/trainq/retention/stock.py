@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import msgspec
 
-from trainq import checkpoints, files, manifests, snapshots
+from trainq import checkpoints, files, manifests, room, snapshots
 from trainq.config import Home, RetentionSettings
 from trainq.errors import DamageError, NewerFormatError, NotFoundError
 from trainq.jobs import Store
@@ -78,12 +77,6 @@ def used_bytes(*folders: Path) -> int:
     return sum(seen.values())
 
 
-def free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write on the disk of ``folder``."""
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
-
-
 def total_bytes(home: Home) -> int:
     """All that counts against the budget: everything stored, the trash too."""
     return used_bytes(home.checkpoints, home.snapshots, home.data, home.cache, home.metrics, home.rejected, home.logs,
@@ -97,7 +90,7 @@ def excess_bytes(home: Home, settings: RetentionSettings, *, with_trash: bool = 
     """
     trashed = 0 if with_trash else used_bytes(home.trash)
     over = total_bytes(home) - trashed - int(settings.budget_gib * _GIB) if settings.budget_gib else 0
-    lacking = (int(settings.min_free_gib * _GIB) - free_bytes(home.root) - trashed) if settings.min_free_gib else 0
+    lacking = (int(settings.min_free_gib * _GIB) - room.free_bytes(home.root) - trashed) if settings.min_free_gib else 0
     return max(over, lacking, 0)
 
 

@@ -9,6 +9,7 @@ from trainq.service.work import (
     Interruption,
     take_lease,
     take_task,
+    take_work,
 )
 from trainq.service.worker import Worker
 
@@ -23,4 +24,5 @@ __all__ = [
     "run",
     "take_lease",
     "take_task",
+    "take_work",
 ]

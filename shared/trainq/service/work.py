@@ -134,12 +134,12 @@ HeldLease = Held[Lease]
 HeldTask = Held[TaskLease]
 
 
-def take_lease(peer: Peer, kinds: tuple[JobKind, ...], *, patient: bool = True) -> tuple[HeldLease | None, str]:
+def take_lease(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease | None, str]:
     """Ask for work on a submitted file once; the lease, or why there is none."""
     reply = _ask(peer, kinds)
     if not isinstance(reply.lease, Lease):
         return None, reply.reason
-    return HeldLease(peer, reply.lease, patient=patient), ""
+    return HeldLease(peer, reply.lease, patient=True), ""
 
 
 def take_task(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldTask | None, str]:
@@ -148,6 +148,17 @@ def take_task(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldTask | None, 
     if not isinstance(reply.lease, TaskLease):
         return None, reply.reason
     return HeldTask(peer, reply.lease, patient=True), ""
+
+
+def take_work(peer: Peer, kinds: tuple[JobKind, ...]) -> tuple[HeldLease | HeldTask | None, str]:
+    """Ask once for work of either sort; the lease, which waits for no broker when it ends, or why there is none."""
+    reply = _ask(peer, kinds)
+    match reply.lease:
+        case Lease():
+            return HeldLease(peer, reply.lease, patient=False), ""
+        case TaskLease():
+            return HeldTask(peer, reply.lease, patient=False), ""
+    return None, reply.reason
 
 
 def _ask(peer: Peer, kinds: tuple[JobKind, ...]) -> Leased:

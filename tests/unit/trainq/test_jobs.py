@@ -27,6 +27,8 @@ SAMPLES: dict[type[JobEvent], JobEvent] = {
                                                        done=False, reason="r"),
     jobs.FingerprintChanged: jobs.FingerprintChanged(job="train-1", before={}, after={}),
     jobs.JobUncovered: jobs.JobUncovered(job="train-1", generation=2, reason="r"),
+    jobs.JobTakenOut: jobs.JobTakenOut(job="train-1", generation=2, reason="r"),
+    jobs.JobReinstated: jobs.JobReinstated(job="train-1", generation=2, reason="r"),
     jobs.JobRetried: jobs.JobRetried(job="train-1"),
     jobs.CancelRequested: jobs.CancelRequested(job="train-1", reason="r"),
     jobs.JobSucceeded: jobs.JobSucceeded(job="train-1", result={}),
@@ -48,8 +50,8 @@ def test_every_pair_is_in_the_table_or_refused(state: JobState, event: type[JobE
 
 
 @pytest.mark.parametrize("state", sorted(ENDED))
-def test_ended_states_are_final_but_for_what_was_lost_and_what_a_person_tries_again(state: JobState) -> None:
-    again = (jobs.PreparationReopened, jobs.JobUncovered, jobs.JobRetried)
+def test_ended_states_are_final_but_for_what_was_lost_and_what_a_person_wants(state: JobState) -> None:
+    again = (jobs.PreparationReopened, jobs.JobUncovered, jobs.JobRetried, jobs.JobTakenOut, jobs.JobReinstated)
     assert {after for (before, event), after in TRANSITIONS.items()
             if before is state and event not in again} <= {state}
     assert (JobState.REJECTED, jobs.JobRetried) not in TRANSITIONS, "judging the same rows again changes nothing"

@@ -359,7 +359,9 @@ def test_every_question_is_answered_by_an_index(journal: Journal) -> None:
     for statement, values in asked(Queries(journal), journal):
         plan = [str(row[3]) for row in journal.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)]
         assert not any("TEMP B-TREE" in step for step in plan), (statement, plan)
-        assert all("SEARCH" in step or "USING INDEX jobs_ready" in step for step in plan), (statement, plan)
+        # Of forks there are as many as the line ever went back: they are all read.
+        assert all("SEARCH" in step or "USING INDEX jobs_ready" in step or step == "SCAN forks" for step in plan), (
+            statement, plan)
 
 
 def test_states_are_counted(journal: Journal) -> None:
@@ -370,4 +372,4 @@ def test_states_are_counted(journal: Journal) -> None:
 
 def test_the_tables_change_only_with_the_format() -> None:
     """A home whose tables are others than the code believes cannot be opened: raise FORMAT, and note the new digest."""
-    assert (FORMAT, digest_bytes(schema.SCHEMA.encode())[:16]) == (7, "afad6b29667cf8dc")
+    assert (FORMAT, digest_bytes(schema.SCHEMA.encode())[:16]) == (8, "cacaa08f3ebc3ba2")

@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from services.broker.reconciling import reconcile, refuse_if_unfit
+from services.broker.reconciling import is_new_restore, reconcile, refuse_if_unfit, restore
 from trainq import jobs
 from trainq.errors import DamageError
 from trainq.jobs import AnyEvent, JobKind, JobState
-from trainq.journal import JobRow, LineRow
-from trainq.messages import DamagedGeneration, Hello
+from trainq.journal import JobRow, LineRow, Span
+from trainq.messages import DamagedGeneration, Hello, RestoreTask
 
 LINE = LineRow(next_number=9, paused_reason=None, generation=7, checkpoint="g000007-s00000040", step=40, newest=7,
                started=0, held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20, next_task=1)
@@ -28,8 +28,10 @@ def row(**changes: object) -> JobRow:
 
 
 def agree(hello: Hello = HELLO, *, head_job: JobRow | None = TRAINED, held: JobRow | None = None,
-          uncovered: tuple[JobRow, ...] = (), reported: frozenset[tuple[int, str]] = frozenset()) -> list[AnyEvent]:
-    return reconcile(hello, line=LINE, head_job=head_job, held=held, uncovered=list(uncovered), reported=set(reported))
+          uncovered: tuple[JobRow, ...] = (), reinstatable: tuple[tuple[JobRow, int], ...] = (),
+          reported: frozenset[tuple[int, str]] = frozenset()) -> list[AnyEvent]:
+    return reconcile(hello, line=LINE, head_job=head_job, held=held, uncovered=list(uncovered),
+                     reinstatable=list(reinstatable), reported=set(reported))
 
 
 def hello(**changes: object) -> Hello:
@@ -88,10 +90,11 @@ def test_the_first_head_of_all_is_adopted() -> None:
     begun = hello(generation=0, name="g0", step=0, job="", done=False, begun=True)
     for _ in range(2):  # asked again, because the reply was lost
         refuse_if_unfit(begun, fresh, 60, [], set())
-        assert reconcile(begun, line=fresh, head_job=None, held=None, uncovered=[], reported=set()) == []
+        assert reconcile(begun, line=fresh, head_job=None, held=None, uncovered=[], reinstatable=[],
+                         reported=set()) == []
     first = hello(generation=1, name="g1", step=0, job="", done=False)
     refuse_if_unfit(first, fresh, 60, [], set())
-    assert reconcile(first, line=fresh, head_job=None, held=None, uncovered=[], reported=set()) == [
+    assert reconcile(first, line=fresh, head_job=None, held=None, uncovered=[], reinstatable=[], reported=set()) == [
         jobs.HeadAdopted(generation=1, name="g1", step=0)]
 
 
@@ -113,4 +116,60 @@ def test_a_generation_that_is_missing_is_not_damaged_and_nothing_is_trained_agai
         refuse_if_unfit(older, LINE, 50, lost, set())
     with pytest.raises(DamageError, match=r"with train-4 in it, is missing.*mkdir checkpoints/damaged-g000007"):
         refuse_if_unfit(msgspec.structs.replace(older, damaged=(six,)), LINE, 50, lost, set())
-    refuse_if_unfit(msgspec.structs.replace(older, damaged=(six,)), LINE, 50, lost, {(7, "damaged-g7")})
+    refuse_if_unfit(msgspec.structs.replace(older, damaged=(six,)), LINE, 50, lost, {7})
+
+
+def test_what_a_lost_restore_had_taken_out_is_trained_after_all() -> None:
+    cancelled, queued = row(id="train-5", state=JobState.CANCELLED), row(id="train-3", state=JobState.QUEUED)
+    events = agree(hello(generation=6, name="g6"), head_job=queued, reinstatable=((queued, 4), (cancelled, 6)))
+    assert [type(event).__name__ for event in events] == ["HeadAdopted", "JobReinstated", "JobReinstated"]
+    assert [(event.job, event.generation) for event in events[1:] if isinstance(event, jobs.JobReinstated)] == [
+        ("train-3", 4), ("train-5", 6)]
+
+
+RESTORE = row(id="restore-1", kind=JobKind.RESTORE, state=JobState.RUNNING)
+RESTORED = hello(generation=9, name="g9", reason="restore", restored_by="restore-1", restored_from=4)
+TASK = RestoreTask(name="g000004-s00000020")
+
+
+def test_a_restore_takes_out_what_it_does_not_hold_and_brings_back_what_it_does() -> None:
+    out, back = row(id="train-7", generation=7), row(id="train-2", state=JobState.CANCELLED)
+    line, *rest, done = restore(RESTORED, by=RESTORE, task=TASK, uncovered=[out], reinstatable=[(back, 3)])
+    assert line == jobs.LineRestored(generation=9, name="g9", step=40, source=4, by="restore-1")
+    assert [type(event).__name__ for event in rest] == ["JobTakenOut", "JobReinstated"]
+    assert isinstance(done, jobs.JobSucceeded)
+    assert "1 jobs were taken out, 1 brought back, 0 are trained again" in done.result["summary"]
+
+
+def test_a_restore_that_retrains_queues_what_it_does_not_hold() -> None:
+    task = msgspec.structs.replace(TASK, retrain=True)
+    _, again, _ = restore(RESTORED, by=RESTORE, task=task, uncovered=[row(id="train-7", generation=7)],
+                          reinstatable=[])
+    assert isinstance(again, jobs.JobUncovered)
+
+
+def test_the_job_in_the_middle_of_which_it_was_taken_goes_on() -> None:
+    middle = msgspec.structs.replace(RESTORED, job="train-7", done=False, job_step=4)
+    events = restore(middle, by=RESTORE, task=TASK, uncovered=[row(id="train-7", generation=7),
+                                                               row(id="train-8", generation=8)], reinstatable=[])
+    assert [type(event).__name__ for event in events] == ["LineRestored", "JobUncovered", "JobTakenOut",
+                                                          "JobSucceeded"]
+
+
+def test_a_restore_that_failed_and_was_published_all_the_same_is_recorded() -> None:
+    failed = msgspec.structs.replace(RESTORE, state=JobState.FAILED)
+    assert len(restore(RESTORED, by=failed, task=TASK, uncovered=[], reinstatable=[])) == 1
+
+
+def test_a_restore_is_heard_of_once() -> None:
+    assert is_new_restore(RESTORED, LINE)
+    assert not is_new_restore(hello(restored_by="restore-1", restored_from=4), LINE)
+    assert not is_new_restore(hello(generation=9), LINE)
+
+
+def test_what_a_restore_had_brought_back_is_lost_with_what_it_published() -> None:
+    lost = [row(generation=2)]
+    older = hello(generation=5, name="g5")
+    with pytest.raises(DamageError, match="generation 7, with train-3 in it, is missing"):
+        refuse_if_unfit(older, LINE, 50, lost, set(), [Span(0, 2), Span(7, 7)])
+    refuse_if_unfit(older, LINE, 50, lost, {7}, [Span(0, 2), Span(7, 7)])

@@ -4,18 +4,19 @@ import msgspec
 import pytest
 
 from services.trainer import wire
-from services.trainer.assignment import (
+from services.trainer.assignment import Assignment, Phase
+from services.trainer.effects import (
     AcknowledgeCancel,
-    Assignment,
     BeginLine,
+    BeginRestore,
     BeginTraining,
     CompleteJob,
+    DropLease,
     Effect,
     FailJob,
     ForgetJob,
     Greet,
     PauseTrainer,
-    Phase,
     ReleaseJob,
     ReportFingerprint,
     ReportLostShard,
@@ -386,3 +387,95 @@ def test_a_lease_lost_while_starting_waits_for_the_leaving_process(training: Ass
     assert training.heard(READY) == [StopProcess()], "there was nobody yet to hear the first one"
     assert not training.wants_job
     assert training.ended("exit 0", own=True) == [StartProcess()]
+
+
+RESTORED = msgspec.structs.replace(READY, head="g9", generation=9, restored_by="restore-1", restored_from=4)
+LOST = wire.NoLine(reason="none of its checkpoints verifies")
+
+
+@pytest.fixture
+def restoring(idle: Assignment) -> Assignment:
+    assert idle.wants_restore
+    assert idle.leased_restore("restore-1") == [BeginRestore()]
+    assert (idle.wants_job, idle.wants_restore) == (False, False)
+    return idle
+
+
+def test_a_restore_is_over_when_the_broker_has_heard_of_its_head(restoring: Assignment) -> None:
+    (shown,) = restoring.heard(wire.Restoring(job="restore-1", done_bytes=3, total_bytes=9))
+    assert isinstance(shown, ShowProgress)
+    assert (shown.progress.step, shown.progress.steps, shown.progress.unit) == (3, 9, "bytes")
+    assert restoring.heard(RESTORED) == [Greet(ready=RESTORED)]
+    assert not restoring.wants_job
+    assert restoring.greeted(lost=False) == [DropLease()]
+    assert restoring.wants_job
+
+
+def test_a_restore_that_fails_leaves_the_line_as_it_was(restoring: Assignment) -> None:
+    failed = wire.Failed(job="restore-1", system=True, code="damage", reason="model.safetensors")
+    assert restoring.heard(failed) == [FailJob(reason="damage: model.safetensors")]
+    assert restoring.wants_job
+
+
+def test_a_restore_that_is_cancelled_is_left(restoring: Assignment) -> None:
+    assert restoring.interrupted(Interruption.CANCELLED) == [TakeBack(job="restore-1")]
+    assert restoring.interrupted(Interruption.CANCELLED) == []
+    assert restoring.heard(wire.Cancelled(job="restore-1", taken_back=0)) == [AcknowledgeCancel()]
+    assert restoring.wants_job
+
+
+def test_a_restore_killed_before_it_published_is_begun_again_and_after_it_is_not(restoring: Assignment) -> None:
+    assert restoring.ended("signal 9", own=False) == [StartProcess()]
+    assert restoring.heard(READY) == [BeginRestore()]
+    assert restoring.ended("signal 9", own=False) == [StartProcess()]
+    assert restoring.heard(RESTORED) == [Greet(ready=RESTORED)]
+    assert restoring.greeted(lost=False) == [DropLease()]
+
+
+def test_a_restore_is_given_up_when_its_process_ends_by_itself_or_three_times(restoring: Assignment) -> None:
+    for _ in range(2):
+        assert restoring.ended("signal 9", own=False) == [StartProcess()]
+        assert restoring.heard(READY) == [BeginRestore()]
+    gave_up, start = restoring.ended("signal 9", own=False)
+    assert isinstance(gave_up, FailJob)
+    assert start == StartProcess()
+    assert restoring.heard(READY) == [Greet(ready=READY)]
+    restoring.greeted(lost=False)
+    restoring.leased_restore("restore-2")
+    assert isinstance(restoring.ended("exit 70", own=True)[0], FailJob)
+
+
+def test_without_a_line_only_a_restore_is_wanted() -> None:
+    made = Assignment()
+    made.begin()
+    assert made.heard(LOST) == [ShowTrouble(reason=LOST.reason)]
+    assert (made.wants_job, made.wants_restore) == (False, True)
+    made.leased_restore("restore-1")
+    failed = wire.Failed(job="restore-1", system=False, code="not_found", reason="no such")
+    assert made.heard(failed) == [FailJob(reason="not_found: no such")]
+    assert (made.wants_job, made.wants_restore) == (False, True)
+    assert made.leased_restore("restore-2") == [BeginRestore()]
+    assert made.ended("signal 9", own=False) == [StartProcess()]
+    assert made.heard(LOST) == [BeginRestore()]
+    restored = msgspec.structs.replace(RESTORED, restored_by="restore-2")
+    assert made.heard(restored) == [Greet(ready=restored)]
+    assert made.greeted(lost=False) == [DropLease()]
+    assert made.wants_job
+
+
+def test_a_job_that_was_held_when_the_line_was_lost_is_given_back(training: Assignment) -> None:
+    training.ended("signal 9", own=False)
+    given_back, _ = training.heard(LOST)
+    assert isinstance(given_back, ReleaseJob)
+    assert given_back.system_fault
+    assert training.phase is Phase.LINELESS
+
+
+def test_a_restore_whose_lease_is_lost_is_forgotten(restoring: Assignment) -> None:
+    assert restoring.interrupted(Interruption.LOST) == [ForgetJob(), StopProcess()]
+    assert restoring.ended("exit 0", own=True) == [StartProcess()]
+
+
+def test_a_restore_is_given_back_when_the_agent_stops(restoring: Assignment) -> None:
+    assert restoring.stop() == [StopProcess()]
+    assert restoring.ended("exit 0", own=True) == [ReleaseJob(reason="the trainer stops")]

@@ -21,7 +21,8 @@ from trainq.cli import parsing
 parsing.parse({words!r})
 print(*sys.modules)
 """
-_WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"], "validate": ["validate", "x"],
+_WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"],
+          "restore": ["restore", "g000001-s00000001"], "validate": ["validate", "x"],
           "submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
           "retry": ["retry", "1"], "export": ["export", "1"],
           "config": ["config", "show"], "sample": ["sample", "x"]}

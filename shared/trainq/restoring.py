@@ -1,0 +1,92 @@
+"""Restoring: an earlier state of the model line is published again, as its newest generation.
+
+The files are copied byte for byte, each proven while it is copied; only the manifest's facts are new ones (number,
+parent, what it is a copy of). So no model is loaded, and a line of which nothing verifies any more can be brought back.
+
+Only the process that holds the lock on the checkpoints' folder calls this. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from trainq import checkpoints, crashpoints, files, manifests, room, snapshots
+from trainq.checkpoints import CheckpointFacts
+from trainq.config import Home
+from trainq.errors import NotFoundError
+from trainq.jobs import Store
+from trainq.manifests import FileRecord, OnChunk
+
+
+class Source(NamedTuple):
+    """A copy of a generation: its facts, and where each of its files lies with what that must be."""
+
+    name: str
+    facts: CheckpointFacts
+    files: Mapping[str, tuple[Path, FileRecord]]
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take."""
+        return sum(record.size_bytes for _, record in self.files.values())
+
+
+def find(home: Home, store: Store, name: str) -> Source:
+    """The copy of that name; only its manifest is read.
+
+    Raises:
+        NotFoundError: there is none.
+        DamageError, NewerFormatError: its manifest is damaged, or a newer trainq's.
+    """
+    if store is Store.SNAPSHOTS:
+        snapshot = snapshots.find(home.snapshots, name)
+        located = {file: (snapshots.object_path(home.snapshots, record.blake3), record)
+                   for file, record in snapshot.manifest.files.items()
+                   if file not in (snapshots.JOBS_NAME, manifests.MANIFEST_NAME)}
+        return Source(name, snapshots.checkpoint_facts(snapshot), located)
+    folder = home.checkpoints / name
+    if not folder.is_dir():
+        raise NotFoundError(f"there is no {name} in checkpoints/", mend="trainq retention plan shows what there is")
+    manifest = manifests.read(folder, checkpoints.KIND)
+    facts = manifests.facts_of(folder, manifest, CheckpointFacts, checkpoints.FORMAT)
+    return Source(name, facts, {file: (folder / file, record) for file, record in manifest.files.items()})
+
+
+def publish_again(home: Home, source: Source, *, by: str, above: int, journal_seq: int,
+                  on_chunk: OnChunk) -> CheckpointFacts:
+    """Publish the copy as the newest generation; gives its facts.
+
+    Args:
+        home: whose line.
+        source: what :func:`find` has found.
+        by: the task that asks for it.
+        above: the newest generation that the journal knows; the new one is above it.
+        journal_seq: the journal's newest event that the caller knows.
+        on_chunk: may raise; then nothing of it stays.
+
+    Raises:
+        DamageError: the copy is not what its manifest says; names the file. Nothing was published.
+        StorageError, StorageFullError: the disk; nothing was published.
+    """
+    room.refuse_without(home.root, source.size_bytes, f"restoring {source.name}")
+    names = [path.name for path in checkpoints.list_generations(home.checkpoints)]
+    base = source.facts.base
+    facts = msgspec.structs.replace(
+        source.facts, generation=checkpoints.next_generation(home.checkpoints, above), journal_seq=journal_seq,
+        reason="restore", parent=names[0] if names else "", restored_by=by, restored_from=source.facts.generation,
+        # The state before the job that the copy was taken in the middle of: gone, that job cannot be taken back.
+        base=base if source.facts.cursor.done or base in names else "")
+    with files.publish_directory(home.checkpoints / facts.name) as folder:
+        for name, (path, record) in source.files.items():
+            files.make_directory((folder / name).parent)
+            with files.publish_file(folder / name) as stream:
+                for chunk in manifests.proven_chunks(path, record, name, on_chunk):
+                    stream.write(chunk)
+        manifests.write(folder, checkpoints.KIND, {name: record for name, (_, record) in source.files.items()},
+                        msgspec.to_builtins(facts))
+    crashpoints.reach("checkpoint.published")
+    return facts

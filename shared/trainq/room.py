@@ -1,0 +1,28 @@
+"""Room on the disk: how much there is, and a clear refusal before something large is begun that cannot fit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from trainq.errors import StorageFullError
+
+_MIB = 1 << 20
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write on the disk of ``folder`` (statvfs(3): f_bavail)."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def refuse_without(folder: Path, needed_bytes: int, doing: str) -> None:
+    """Raise if the disk of ``folder`` has no room for what is to be written.
+
+    Raises:
+        StorageFullError: says what is needed and what there is.
+    """
+    free = free_bytes(folder)
+    if free < needed_bytes:
+        raise StorageFullError(f"{doing} needs {needed_bytes / _MIB:.1f} MiB, and the disk has {free / _MIB:.1f} MiB",
+                               mend="free some space, then ask again")
