@@ -64,8 +64,12 @@ BUGS = (
                 "    if row.state is not JobState.RUNNING:\n        raise StaleLeaseError("),),
         caught_by="tests/unit/services/broker/test_endings.py"),
     Bug(name="skipped requeue", path="services/broker/reconciling.py",
-        edits=(("        for row in uncovered\n", "        for row in uncovered[1:]\n"),),
+        edits=(("        for row in uncovered if row.id not in back\n",
+                "        for row in uncovered[1:] if row.id not in back\n"),),
         caught_by=DESK),
+    Bug(name="restored jobs not brought back", path="services/broker/reconciling.py",
+        edits=(("    events += _reinstate(reinstatable, reason)\n", ""),),
+        caught_by="tests/property/test_restoring.py"),
     Bug(name="attempt counted after delivery", path="shared/trainq/journal/projections.py",
         edits=(('"token=?": seq, "attempts=?": event.attempt, ', '"token=?": seq, '),
                # It is counted when it ends, in whichever way: a crash before that forgets it.
