@@ -112,6 +112,7 @@ class TrainingProcess:
                     self._cancel(order)
                 case wire.Restore():
                     if self._restored(order):
+                        self._line.release()
                         self._line = self._open_line()
                 case wire.Begin():
                     self._begin()
@@ -254,11 +255,11 @@ class TrainingProcess:
         told = failure(job, error)
         self._channel.send(told)
         surroundings.note(told.traceback)
-        if _needs_new_process(error):
+        if _needs_new_process(error) or self._line.is_released:
             raise error
         assert self._line.head is not None
-        self._line = checkpointing.restore(checkpoints.verify(self._home.checkpoints / self._line.head.name),
-                                           self._line.generation_floor)
+        self._line = checkpointing.restore_instead(
+            self._line, checkpoints.verify(self._home.checkpoints / self._line.head.name))
 
     def _cancel(self, order: wire.Cancel) -> None:
         job, cursor = order.job, self._line.facts.cursor
@@ -275,7 +276,7 @@ class TrainingProcess:
             except Exception as error:
                 # The disk, the driver, or a generation that is gone: never the file's fault, and tried again.
                 self._channel.send(msgspec.structs.replace(failure(job, error), system=True))
-                if _needs_new_process(error):
+                if _needs_new_process(error) or self._line.is_released:
                     raise
                 return
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))

@@ -117,6 +117,12 @@ def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     return line
 
 
+def restore_instead(line: ModelLine, verified: Verified) -> ModelLine:
+    """As :func:`restore`, in place of ``line``, whose memory is given back first."""
+    line.release()
+    return restore(verified, line.generation_floor)
+
+
 def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | None]:
     """Take the steps of the cursor's job out of the weights: the line as it was before the job's first step.
 
@@ -125,14 +131,15 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
     base if that was gone: its restored steps, and those since, stay in the weights, and the job is left all the same.
 
     Raises:
-        DamageError: the state before the job does not verify; nothing was changed.
+        DamageError: the state before the job does not verify; nothing was changed. After any other error the line may
+            be released (:attr:`ModelLine.is_released`), and cannot be gone on with.
     """
     if line.head is None:
         raise ValueError("a line without a published state has nothing to go back to")
     job = line.facts.cursor.job
     if line.head.cursor.job != job:
-        return restore(checkpoints.verify(home.checkpoints / line.head.name), line.generation_floor), None
-    restored = restore(checkpoints.verify(home.checkpoints / (line.head.base or line.head.name)), line.generation_floor)
+        return restore_instead(line, checkpoints.verify(home.checkpoints / line.head.name)), None
+    restored = restore_instead(line, checkpoints.verify(home.checkpoints / (line.head.base or line.head.name)))
     if not line.head.base:
         restored.facts = msgspec.structs.replace(restored.facts, cursor=Cursor())
         restored.ledger = bytearray()

@@ -19,9 +19,9 @@ def enforce() -> None:
     """Make torch choose deterministic kernels, or raise where an operation has none. Call once, before any work.
 
     On CUDA, ``CUBLAS_WORKSPACE_CONFIG=:4096:8`` must be in the environment before the first use of cuBLAS
-    (https://docs.nvidia.com/cuda/cublas/#results-reproducibility); it is set here unless it is set already.
+    (https://docs.nvidia.com/cuda/cublas/#results-reproducibility). Whatever it was, it is that: the bits depend on it.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
     # Filling fresh memory would only hide reads of it, and costs a pass over every output.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # set on its module class
@@ -44,6 +44,8 @@ def seed(number: int) -> None:
 def fingerprint(device: torch.device) -> dict[str, str]:
     """What must be equal for bits to repeat."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    # torch's own version names its CUDA; cuDNN is a package of its own, and may change beneath it.
+    libraries = {"cudnn": str(torch.backends.cudnn.version())} if device.type == "cuda" else {}  # type: ignore[no-untyped-call] # torch has no types for it
     return {
         "torch": str(torch.__version__),
         "device": kind,
@@ -51,4 +53,5 @@ def fingerprint(device: torch.device) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "deterministic": str(torch.are_deterministic_algorithms_enabled()).lower(),
         "matmul_precision": torch.get_float32_matmul_precision(),
+        **libraries,
     }

@@ -32,6 +32,17 @@ class ModelLine:
     head: CheckpointFacts | None
     ledger: bytearray = field(default_factory=bytearray)
     generation_floor: int = 0
+    is_released: bool = False
+
+    def release(self) -> None:
+        """Let go of model and optimizer before others are loaded: a device may have no room for both.
+
+        Nothing but the facts can be used after that.
+        """
+        if not self.is_released:
+            self.is_released = True
+            del self.model, self.optimizer
+            self.accelerator.free_memory()
 
     @property
     def unpublished_steps(self) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import resource
+import shutil
+import weakref
 from pathlib import Path
 
 import msgspec
@@ -14,10 +17,11 @@ from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints, files, manifests
-from trainq.checkpoints import Verified
+from trainq import checkpoints, files, manifests, restoring
+from trainq.checkpoints import Cursor, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, StorageError
+from trainq.jobs import Store
 from trainq.ml import checkpointing
 from trainq.ml.training import Wish
 
@@ -109,6 +113,36 @@ def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home,
         partly.facts.generation + 1, partly.facts.name, "take_back")
     _, script = train(line, second, home)
     assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_job_restored_in_its_middle_whose_ground_is_gone_is_left_all_the_same(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    job = job_over(make_shard(LENGTHS, "first"), "job-1")
+    train(line, job, home, Script(at=2))  # a stop publishes
+    middle = head(home)
+    for path in checkpoints.list_generations(home.checkpoints)[1:]:
+        shutil.rmtree(path)
+    source = restoring.find(home, Store.CHECKPOINTS, middle.facts.name)
+    facts = restoring.publish_again(home, source, by="restore-1", above=7, journal_seq=9, on_chunk=lambda _: None)
+    assert (facts.generation, facts.base, facts.restored_from) == (8, "", middle.facts.generation)
+    restored = head(home)
+    assert (restored.facts, digests(restored)) == (facts, digests(middle))
+    line, publication = checkpointing.take_back(checkpointing.restore(restored), home)
+    assert publication is not None
+    assert (publication.facts.cursor, publication.facts.step) == (Cursor(), middle.facts.step)
+    assert (publication.facts.restored_by, publication.facts.parent) == ("", facts.name)
+    assert line.ledger == b""
+    _, script = train(line, job, home)
+    assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6], "it begins again"
+
+
+def test_a_line_that_makes_way_for_another_lets_go_of_its_memory(tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    model, optimizer = weakref.ref(line.model), weakref.ref(line.optimizer)
+    restored = checkpointing.restore_instead(line, head(home))
+    gc.collect()
+    assert (model(), optimizer(), line.is_released, restored.is_released) == (None, None, True, False)
 
 
 def test_a_job_without_published_steps_is_taken_back_by_loading_the_head(
