@@ -343,7 +343,8 @@ class Fold:
         if isinstance(head, LineRestored):
             lineage.note_fork(self._connection, head.generation, head.source)
         elif head.generation > self.line.newest > self.line.generation:
-            lineage.note_fork(self._connection, head.generation, self.line.generation)
+            # Those in between, of which nobody has told, descend from there as well.
+            lineage.note_fork(self._connection, self.line.newest + 1, self.line.generation)
         self._set_line(generation=head.generation, checkpoint=head.name, step=head.step,
                        newest=max(self.line.newest, head.generation))
 

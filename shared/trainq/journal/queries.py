@@ -164,7 +164,11 @@ class Queries:
 
     def ancestry(self, generation: int) -> list[lineage.Span]:
         """The spans of ``generation`` and all that it descends from, oldest first."""
-        return lineage.ancestry(self._pairs("SELECT first, source FROM forks", ()), generation)
+        forks, line = self._pairs("SELECT first, source FROM forks", ()), self.line()
+        if generation > line.newest > line.generation:
+            # The journal has not heard of it: the first one since the line went back.
+            forks.append((line.newest + 1, line.generation))
+        return lineage.ancestry(forks, generation)
 
     def uncovered(self, generation: int) -> list[JobRow]:
         """The trained jobs that ``generation`` does not hold, in the order in which they were trained."""

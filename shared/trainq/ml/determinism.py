@@ -45,7 +45,9 @@ def fingerprint(device: torch.device) -> dict[str, str]:
     """What must be equal for bits to repeat."""
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     # torch's own version names its CUDA; cuDNN is a package of its own, and may change beneath it.
-    libraries = {"cudnn": str(torch.backends.cudnn.version())} if device.type == "cuda" else {}  # type: ignore[no-untyped-call] # torch has no types for it
+    libraries: dict[str, str] = {}
+    if device.type == "cuda":
+        libraries["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call] # torch has none
     return {
         "torch": str(torch.__version__),
         "device": kind,
