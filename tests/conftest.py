@@ -17,6 +17,8 @@ from installations import ROOT, Installation
 
 # What a test starts imports the tree under test, whatever is installed in the environment.
 os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
+# A slot of the schedule may come at any moment of a test.
+os.environ["TRAINQ_SCHEDULE_ENABLED"] = "false"
 
 # A shell that starts this in its background makes it ignore Ctrl-C, and whatever it starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -47,7 +47,9 @@ class Place:
     def __init__(self, root: Path) -> None:
         self.home = Home(root)
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINQ_")}
-        self.environment = {**kept, "TRAINQ_HOME": str(root), "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
+        # A slot may come at any moment of a test.
+        self.environment = {**kept, "TRAINQ_HOME": str(root), "TRAINQ_SCHEDULE_ENABLED": "false",
+                            "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:

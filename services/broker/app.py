@@ -144,6 +144,7 @@ class Broker:
             with self._journal.transaction():
                 self._desk.expire_leases()
                 self._desk.lift_hold()
+                self._desk.timetable.tick()
         except StorageFullError as error:
             self._process.log.error("journal_full", error=str(error))
             self._desk.postpone()
@@ -169,10 +170,12 @@ class Broker:
         self._events.publish(messages.LIVE_TOPIC + process.name.encode(), messages.encode(Live(heartbeat=beat)))
 
     def _seconds_to_wait(self) -> float:
-        due = self._desk.next_due
-        if due is None or self._desk.unfit is not None:
+        if self._desk.unfit is not None:
             return MAX_WAIT_SECONDS
-        return min(MAX_WAIT_SECONDS, max(0.0, due - self._process.clock.monotonic()))
+        due = self._desk.next_due
+        left = MAX_WAIT_SECONDS if due is None else due - self._process.clock.monotonic()
+        # Awake when something is due: a turn that a message has woken does nothing else.
+        return min(MAX_WAIT_SECONDS, max(0.0, min(left, self._desk.timetable.seconds_left)))
 
     def _decode(self, message: Incoming) -> AnyRequest | ProtocolError:
         try:

@@ -12,10 +12,12 @@ import random
 from collections.abc import Sequence
 
 from services.broker import admission, endings, keeping, leasing, tasks
+from services.broker.granting import Granter
 from services.broker.greeting import Greeter
-from services.broker.reading import READS, Reader, spec_of
+from services.broker.reading import READS, Reader
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
+from services.broker.timetable import Timetable
 from trainq import __version__, ingest, messages
 from trainq.clock import Clock
 from trainq.config import Configuration
@@ -29,7 +31,6 @@ from trainq.errors import (
     UsageError,
 )
 from trainq.jobs import (
-    TASKS,
     AgeingSet,
     AnyEvent,
     BrokerStarted,
@@ -38,7 +39,6 @@ from trainq.jobs import (
     FingerprintChanged,
     JobEvent,
     JobKind,
-    JobOvertaken,
     JobState,
     LeaseGranted,
     QueueHeld,
@@ -49,7 +49,7 @@ from trainq.jobs import (
 from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
-from trainq.messages import AnyReply, AnyRequest, Done, Lease, Leased, Receipt, TaskLease
+from trainq.messages import AnyReply, AnyRequest, Done, Leased, Receipt
 
 
 class Desk:
@@ -66,12 +66,14 @@ class Desk:
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
         self._freezer = admission.Freezer(configuration.settings)
-        self._reader = Reader(journal, self._queries, self.roster, clock, configuration.home, self._choose)
-        self._head_wait = leasing.HeadWait()
         self._hold_until: float | None = None
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
+        self._granter = Granter(journal, self._queries, self._recorder, configuration.settings, clock,
+                                self._lose_worker)
+        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, self._granter.choose)
+        self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # The leases of the broker's former life get a full term.
@@ -96,6 +98,7 @@ class Desk:
         """These events are on disk: let the memory follow."""
         now = self._clock.monotonic()
         for entry in recorded:
+            self.timetable.committed(entry)
             event = entry.event
             if isinstance(event, LeaseGranted):
                 self.deadlines.start(event.job, entry.seq, now)
@@ -147,8 +150,8 @@ class Desk:
 
     @property
     def is_due(self) -> bool:
-        """Whether one of them has something to do now."""
-        return (due := self.next_due) is not None and self._clock.monotonic() >= due
+        """Whether one of them, or the timetable, has something to do now."""
+        return self.timetable.is_due or ((due := self.next_due) is not None and self._clock.monotonic() >= due)
 
     def lift_hold(self) -> None:
         """Let the queue go when the time of its hold is over. Not by the wall clock, which may be set."""
@@ -159,6 +162,7 @@ class Desk:
         """What is due could not be recorded (no room): every lease and the hold get some more time."""
         now = self._clock.monotonic()
         self.deadlines.forgive(now)
+        self.timetable.postpone()
         if self._hold_until is not None:
             self._hold_until = max(self._hold_until, now + self.deadlines.lease_seconds)
 
@@ -197,7 +201,7 @@ class Desk:
             case messages.SubmitTask():
                 return self._submit_task(request)
             case messages.TakeLease():
-                return self._lease(request.worker, request.session, request.kinds)
+                return self._granter.lease(request.worker, request.session, request.kinds)
             case messages.Hello():
                 return self._greeter.greet(request)
             case messages.Complete():
@@ -260,65 +264,6 @@ class Desk:
 
     # ---------------------------------------------------------------------------------------------------------- leasing
 
-    def _lease(self, worker: str, session: str, kinds: Sequence[JobKind]) -> Leased:
-        for row in self._queries.running(worker):
-            if row.kind not in kinds:
-                continue
-            if row.session == session:
-                return Leased(lease=self._lease_message(row))  # the reply was lost; this is the same lease
-            self._lose_worker(row, f"{worker} was restarted")
-            returned = self._queries.job(row.id)
-            if returned.state is JobState.QUEUED and returned.front < 1:
-                return self._grant(returned, worker, session)
-        reason = "nothing to do"
-        for kind in kinds:
-            choice = self._choose(kind)
-            if choice.job is not None:
-                if choice.overtaken is not None:
-                    self._recorder.append(JobOvertaken(job=choice.overtaken.id, by=choice.job.id))
-                return self._grant(choice.job, worker, session)
-            reason = choice.reason
-        return Leased(lease=None, reason=reason)
-
-    def _choose(self, kind: JobKind) -> leasing.Choice:
-        now_wall = self._clock.wall()
-        head = self._queries.head(kind, now_wall)
-        if kind in TASKS:
-            running = self._queries.running_tasks()
-            reason = tasks.why_not(kind, running, self._configuration.settings.maintenance.max_workers)
-            return leasing.Choice(job=None if reason else head, reason=reason)
-        if kind is not JobKind.TRAIN:
-            return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
-        restores = self._queries.open_tasks(JobKind.RESTORE)
-        if restores:
-            return leasing.Choice(reason=f"{restores[0].id} ({restores[0].name}) goes first")
-        line = self._queries.line()
-        return leasing.choose_train(
-            paused_reason=line.paused_reason, held_reason=line.held_reason, head=head,
-            prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(kind),
-            head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
-            prepare_wait_seconds=self._configuration.settings.broker.prepare_wait_seconds, now_wall=now_wall)
-
-    def _grant(self, row: JobRow, worker: str, session: str) -> Leased:
-        self._recorder.append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
-        return Leased(lease=self._lease_message(self._queries.job(row.id)))
-
-    def _lease_message(self, row: JobRow) -> Lease | TaskLease:
-        settings = self._configuration.settings.broker
-        if row.kind in TASKS:
-            return TaskLease(
-                job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name,
-                task=tasks.task_of(self._queries.task(row)), seq=self._journal.head_seq,
-                generation=self._queries.line().newest,
-                lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.heartbeat_seconds)
-        return Lease(
-            job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
-            size_bytes=row.size_bytes, spec=spec_of(self._queries.submission(row)), shard=row.shard,
-            shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().newest,
-            best_step=row.best_step, cancel=row.cancel_reason is not None, failure=endings.failure_of(row),
-            lease_seconds=settings.lease_seconds,
-            heartbeat_seconds=settings.heartbeat_seconds)
-
     def _heartbeat(self, beat: messages.Heartbeat) -> messages.HeartbeatReply:
         now = self._clock.monotonic()
         self.roster.heard(beat, now)
@@ -343,7 +288,7 @@ class Desk:
         self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
         if not request.next_kinds:
             return Leased(lease=None)
-        return self._lease(request.worker, request.session, request.next_kinds)
+        return self._granter.lease(request.worker, request.session, request.next_kinds)
 
     def _end_lease(self, request: messages.LeaseRequest) -> Done:
         row = self._queries.job(request.job)

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import msgspec
 
-from services.broker import greeting, keeping, leasing, tasks, views
+from services.broker import greeting, keeping, leasing, tasks, timetable, views
 from services.broker.roster import Roster
 from trainq import messages
 from trainq.clock import Clock
-from trainq.config import Home
+from trainq.config import Configuration
 from trainq.errors import UsageError
 from trainq.jobs import TASKS, JobKind, JobSubmitted
 from trainq.journal import JobRow, Journal, Queries
@@ -22,7 +22,7 @@ TASKS_SHOWN = 10
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept,
-         messages.GetHeldJobs, messages.PlanRestore)
+         messages.GetHeldJobs, messages.PlanRestore, messages.GetSchedules)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -31,12 +31,12 @@ class Reader:
     """Makes the replies to :data:`READS`; changes nothing. ``choose`` is the desk's: who would be granted now."""
 
     def __init__(self, journal: Journal, queries: Queries, roster: Roster, clock: Clock,
-                 home: Home, choose: Callable[[JobKind], leasing.Choice]) -> None:
+                 configuration: Configuration, choose: Callable[[JobKind], leasing.Choice]) -> None:
         self._journal = journal
         self._queries = queries
         self._roster = roster
         self._clock = clock
-        self._home = home
+        self._configuration = configuration
         self._choose = choose
 
     def answer(self, request: AnyRequest) -> AnyReply:
@@ -67,8 +67,10 @@ class Reader:
                 return keeping.kept(self._queries)
             case messages.GetHeldJobs():
                 return greeting.held_jobs(self._queries, request)
+            case messages.GetSchedules():
+                return timetable.listed(self._queries, self._configuration.settings.schedule, self._clock.wall())
             case messages.PlanRestore():
-                return greeting.plan(self._queries, self._home, request.store, request.name)
+                return greeting.plan(self._queries, self._configuration.home, request.store, request.name)
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
 

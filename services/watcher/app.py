@@ -1,4 +1,4 @@
-"""The watcher's loop: sweep the inbox, claim what is settled, and have it carried to the journal."""
+"""The watcher's loop: sweep the inbox, claim what is settled, have it carried to the journal; and heed the triggers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from services.watcher import inbox
 from services.watcher.carrying import CLAIMS_AT_ONCE, Carrier, StoppingError
 from services.watcher.notices import Notices
 from services.watcher.settling import Entry, Settling
+from services.watcher.triggers import Triggers
 from trainq import files
 from trainq.messages import Lifecycle
 from trainq.service import Peer, Process
@@ -25,11 +26,12 @@ class Watcher:
         self._process = process
         self._peer = Peer(process, topics=(b"event.BrokerStarted",))
         self._settling = Settling(process.settings.watcher.settle_seconds)
-        self._notices = Notices(process.home.inbox, process.log)
+        self._notices = Notices((process.home.inbox, process.home.control), process.log)
         process.poller.watch_descriptor(self._notices.descriptor)
         home = process.home
         files.sweep_temporaries(home.claimed, home.spool, home.data, home.rejected)
         self._carrier = Carrier(process, self._peer)
+        self._triggers = Triggers(process, self._peer)
         # What could not be claimed: when to try again (monotonic seconds), and why.
         self._stuck: dict[Entry, tuple[float, str]] = {}
 
@@ -48,6 +50,7 @@ class Watcher:
         except StoppingError:
             self._process.log.info("stopped_within_a_file")
             return  # it stays claimed for the next life
+        self._triggers.carry()
         self._process.set_state(Lifecycle.RUNNING, self._detail())
         at_once = is_more_settled or (has_progressed and self._carrier.is_busy)
         self._peer.wait(0.0 if at_once else self._seconds_to_wait())

@@ -1,4 +1,4 @@
-"""Notices: the kernel says at once that something changed in the inbox. Only a hint; the sweep is what decides.
+"""Notices: the kernel says at once that something changed in a folder. Only a hint; the sweep is what decides.
 
 ``watchfiles`` blocks, so it has a thread, which writes to a pipe that the service's poller watches. Watching fails
 now and then (a file name that is not UTF-8, too few inotify watches, a folder that is replaced): that is logged, and
@@ -21,10 +21,10 @@ _MAX_PAUSE_SECONDS = 60.0
 
 
 class Notices:
-    """A pipe that becomes readable when something changes below ``folder``."""
+    """A pipe that becomes readable when something changes below ``folders``."""
 
-    def __init__(self, folder: Path, log: EventLog) -> None:
-        self._folder = folder
+    def __init__(self, folders: tuple[Path, ...], log: EventLog) -> None:
+        self._folders = folders
         self._log = log
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._stop = threading.Event()
@@ -61,7 +61,7 @@ class Notices:
             self._pause_seconds = min(2 * self._pause_seconds, _MAX_PAUSE_SECONDS)
 
     def _watch(self) -> None:
-        for _ in watchfiles.watch(self._folder, watch_filter=None, stop_event=self._stop, rust_timeout=1000,
+        for _ in watchfiles.watch(*self._folders, watch_filter=None, stop_event=self._stop, rust_timeout=1000,
                                   yield_on_timeout=False, raise_interrupt=False, debounce=200, step=50):
             self._pause_seconds = _FIRST_PAUSE_SECONDS
             self._notify()

@@ -17,7 +17,8 @@ from trainq.journal import Journal, schema
 from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
-TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "forks", "trained", "pins", "removals")
+TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "forks", "trained", "pins", "removals",
+          "schedules", "slots")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -53,6 +54,9 @@ EVENTS = st.one_of(
     st.builds(jobs.QueuePaused, reason=st.just("r")),
     st.just(jobs.QueueResumed()),
     st.builds(jobs.CopyPinned, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab"), reason=st.just("r")),
+    st.builds(jobs.ScheduleSet, name=st.sampled_from("ab"), rule=st.sampled_from("xy"), slot=st.integers(0, 9)),
+    st.builds(jobs.ScheduleFired, name=st.sampled_from("ab"), slot=st.integers(0, 9), job=st.just("snapshot-1")),
+    st.builds(jobs.ScheduleSkipped, name=st.sampled_from("ab"), slot=st.integers(0, 9), reason=st.just("r")),
     st.builds(jobs.CopyUnpinned, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab")),
     st.builds(jobs.RemovalDecided, store=st.sampled_from(jobs.Store), name=st.sampled_from("ab"),
               size_bytes=st.integers(0, 9), reason=st.just("r")),

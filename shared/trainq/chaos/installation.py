@@ -85,8 +85,9 @@ class Installation:
         """What everything of this installation is started with."""
         root = config.project_root()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINQ_")}
+        # Nothing happens in it but what its owner asks for: a slot of the schedule may come at any moment.
         return {**kept, HOME_KEY: str(self.home.root), FILE_KEY: str(self.folder / "trainq.toml"),
-                "PYTHONPATH": f"{root / 'shared'}:{root}", **self.settings}
+                "TRAINQ_SCHEDULE_ENABLED": "false", "PYTHONPATH": f"{root / 'shared'}:{root}", **self.settings}
 
     @property
     def runs(self) -> bool:

@@ -45,6 +45,7 @@ ENTRIES: Mapping[str, Entry] = {
     "logs": Entry("logreading", "log lines of a service or of a job"),
     "snapshot": Entry("snapshotting", "second copies of the model: take, list, prove, export"),
     "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
+    "schedule": Entry("scheduling", "what is done by itself, and when"),
     "restore": Entry("restoring", "go on from an earlier state of the model"),
     "fsck": Entry("checking", "prove journal, data and checkpoints; stop the broker"),
     "config": Entry("configuring", "check or show the configuration"),

@@ -29,11 +29,11 @@ def add_pins(commands: Any, summary: str) -> None:
     unpin.add_argument("name", type=types.generation, metavar="NAME")
 
 
-def ask(context: Context, task: Task, *, wait: bool) -> int:
+def ask(context: Context, task: Task, *, wait: bool, cause: str = "asked for by a person") -> int:
     """Ask for a task; its id, or with ``wait`` how it ended. Gives the exit code."""
     console = context.console
     with BrokerClient(context.home) as broker:
-        accepted = broker.call(SubmitTask(request_id=new_request_id(), task=task), Accepted)
+        accepted = broker.call(SubmitTask(request_id=new_request_id(), task=task, cause=cause), Accepted)
     if not wait:
         if console.json:
             console.emit({"job": accepted.job, "state": accepted.state})

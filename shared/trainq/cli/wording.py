@@ -70,4 +70,5 @@ def tried_again(job: JobView) -> str:
 
 def ending(job: JobView) -> list[str]:
     """The fields of a line that says how a job ended, or how it stands."""
-    return [field for field in (job.id, job.state.value, job.name, standing(job), took(job)) if field]
+    said = str((job.result or {}).get("summary", ""))  # of a task: what it did
+    return [field for field in (job.id, job.state.value, job.name, said, standing(job), took(job)) if field]

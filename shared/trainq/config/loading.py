@@ -9,12 +9,14 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from trainq.config import schedules
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.settings import (
     KNOWN_FIELDS,
     DataSettings,
     FolderSettings,
     RetentionSettings,
+    ScheduleRule,
     Section,
     Settings,
 )
@@ -136,6 +138,8 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             f"lost heartbeat in a lease of {settings.broker.lease_seconds:g} s",
             mend="make it at most half of lease_seconds"))
     _validate_retention(settings.retention, problems)
+    if settings.schedule.rules or settings.schedule.time_zone != "local":
+        schedules.validate(settings.schedule, problems)
     return settings
 
 
@@ -210,6 +214,8 @@ def _validate_model(path: str, root: Path, problems: list[ConfigurationProblem])
 
 
 _MOST_QUOTED = 200
+# Settings that are sections under names that people choose.
+_NAMED_SECTIONS: Mapping[str, type[Section]] = {"folders": FolderSettings, "rules": ScheduleRule}
 
 One = TypeVar("One", bound=Section)
 
@@ -223,9 +229,9 @@ def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], or
         if key not in hints:
             problems.append(ConfigurationProblem(key=where, problem="no such setting", mend=_suggestion(key, hints)))
             continue
-        if key == "folders" and isinstance(value, dict):
+        if key in _NAMED_SECTIONS and isinstance(value, dict):
             values[key] = {
-                folder: _validate_section(f"{where}.{folder}", FolderSettings, inner, origins, problems)
+                folder: _validate_section(f"{where}.{folder}", _NAMED_SECTIONS[key], inner, origins, problems)
                 for folder, inner in value.items() if isinstance(inner, dict)
             }
             problems.extend(ConfigurationProblem(key=f"{where}.{folder}", problem="it must be a section",

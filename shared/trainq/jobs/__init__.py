@@ -56,6 +56,9 @@ from trainq.jobs.events import (
     RemovalDecided,
     RemovalPurged,
     RemovalUndone,
+    ScheduleFired,
+    ScheduleSet,
+    ScheduleSkipped,
     TaskSubmitted,
 )
 from trainq.jobs.states import (
@@ -127,6 +130,9 @@ __all__ = [
     "RemovalPurged",
     "RemovalUndone",
     "RemovalView",
+    "ScheduleFired",
+    "ScheduleSet",
+    "ScheduleSkipped",
     "Store",
     "TaskSubmitted",
     "class_jobs",

@@ -325,6 +325,33 @@ class RemovalPurged(Event, frozen=True, kw_only=True, tag=True):
     removal: int
 
 
+class ScheduleSet(Event, frozen=True, kw_only=True, tag=True):
+    """A rule of the schedule is new, or another than before: its slots up to now count as done.
+
+    ``rule`` is what it says, ``slot`` its newest slot (0: there is none yet).
+    """
+
+    name: str
+    rule: str
+    slot: int
+
+
+class ScheduleFired(Event, frozen=True, kw_only=True, tag=True):
+    """The time of a slot has come, and ``job`` was asked for. Each slot fires once."""
+
+    name: str
+    slot: int
+    job: str
+
+
+class ScheduleSkipped(Event, frozen=True, kw_only=True, tag=True):
+    """The time of a slot has come or passed, and nothing was asked for."""
+
+    name: str
+    slot: int
+    reason: str
+
+
 class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
     """A new life of the broker began on this journal."""
 
@@ -338,5 +365,5 @@ AnyEvent = (
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
-    | JobTakenOut | JobReinstated | LineRestored
+    | JobTakenOut | JobReinstated | LineRestored | ScheduleSet | ScheduleFired | ScheduleSkipped
 )

@@ -7,7 +7,7 @@ same lock).
 
 from trainq.journal.lineage import Span
 from trainq.journal.projections import LineRow
-from trainq.journal.queries import JobRow, Queries
+from trainq.journal.queries import JobRow, Queries, ScheduleRow
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "PartialWriteError",
     "Queries",
     "Recorded",
+    "ScheduleRow",
     "Span",
 ]

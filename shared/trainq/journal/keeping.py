@@ -1,14 +1,24 @@
-"""The tables of what is kept and what was removed: pins and removals."""
+"""The tables of what is kept and what was removed, and of the schedules: pins, removals, schedules, slots."""
 
 from __future__ import annotations
 
 import apsw
 
-from trainq.jobs import AnyEvent, CopyPinned, CopyUnpinned, RemovalDecided, RemovalPurged, RemovalUndone
+from trainq.jobs import (
+    AnyEvent,
+    CopyPinned,
+    CopyUnpinned,
+    RemovalDecided,
+    RemovalPurged,
+    RemovalUndone,
+    ScheduleFired,
+    ScheduleSet,
+    ScheduleSkipped,
+)
 
 
 def fold(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> None:
-    """Fold one event into ``pins`` and ``removals``; those that say nothing of them change nothing."""
+    """Fold one event into these tables; those that say nothing of them change nothing."""
     match event:
         case CopyPinned():
             connection.execute("INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?)",
@@ -21,5 +31,17 @@ def fold(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> N
         case RemovalUndone() | RemovalPurged():
             state = "undone" if isinstance(event, RemovalUndone) else "purged"
             connection.execute("UPDATE removals SET state=? WHERE removal=? AND state='trash'", (state, event.removal))
+        case ScheduleSet():
+            connection.execute("INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, '', '', ?)",
+                               (event.name, event.rule, event.slot, at))
+            connection.execute("INSERT OR IGNORE INTO slots VALUES (?, ?)", (event.name, event.slot))
+        case ScheduleFired() | ScheduleSkipped():
+            if isinstance(event, ScheduleFired):
+                connection.execute("UPDATE schedules SET slot=?, job=?, reason='', at=? WHERE name=?",
+                                   (event.slot, event.job, at, event.name))
+            else:
+                connection.execute("UPDATE schedules SET slot=?, reason=?, at=? WHERE name=?",
+                                   (event.slot, event.reason, at, event.name))
+            connection.execute("INSERT OR IGNORE INTO slots VALUES (?, ?)", (event.name, event.slot))
         case _:
             pass  # BrokerStarted and the like are history only

@@ -70,6 +70,17 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     result: bytes | None
 
 
+class ScheduleRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule of the schedule: its newest slot, the job that it last asked for, and why that slot asked for none."""
+
+    name: str
+    rule: str
+    slot: int
+    job: str
+    reason: str
+    at: float
+
+
 _JOB_FIELDS = JobRow.__struct_fields__
 _JOB_COLUMNS = ", ".join(_JOB_FIELDS)
 _IN_LINE = "kind=? AND state='queued' AND blockers=0"
@@ -85,7 +96,7 @@ _DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kin
 
 
 _Made = TypeVar("_Made", JobSubmitted, TaskSubmitted)
-_View = TypeVar("_View", PinView, RemovalView)
+_View = TypeVar("_View", PinView, RemovalView, ScheduleRow)
 _TASK_KINDS = ", ".join(repr(kind.value) for kind in sorted(TASKS))
 
 
@@ -218,6 +229,21 @@ class Queries:
         rows = self._connection.execute(
             f"SELECT {_REMOVAL_COLUMNS} FROM removals ORDER BY removal DESC LIMIT {limit:d}")
         return [_named(_REMOVAL_FIELDS, row, RemovalView) for row in rows]
+
+    def schedule(self, name: str) -> ScheduleRow | None:
+        """What came of that rule's last slot; None if the journal has not heard of it."""
+        row = self._connection.execute(f"SELECT {', '.join(ScheduleRow.__struct_fields__)} FROM schedules WHERE name=?",
+                                       (name,)).fetchone()
+        return None if row is None else _named(ScheduleRow.__struct_fields__, row, ScheduleRow)
+
+    def is_slot_done(self, name: str, slot: int) -> bool:
+        """Whether this slot was fired, skipped, or before the rule's time."""
+        found = self._connection.execute("SELECT 1 FROM slots WHERE name=? AND slot=?", (name, slot)).fetchone()
+        return found is not None
+
+    def trained_count(self) -> int:
+        """How often a file was trained to its end. Counts them all: not for every second."""
+        return int(self._pairs("SELECT count(*), 0 FROM trained", ())[0][0])
 
     def removed_generations(self) -> set[int]:
         """The checkpoints that retention has removed, and nobody has brought back."""

@@ -17,6 +17,8 @@
   (:mod:`trainq.journal.lineage`).
 * ``pins``: the checkpoints and snapshots that somebody wants kept. ``removals``: what retention has decided to remove,
   by the number of that event; ``state`` is ``trash`` until it is ``undone`` or ``purged``.
+* ``schedules``: each rule with what came of its last slot. ``slots``: all slots that are done, for ever: a clock that
+  is set back meets them again.
 """
 
 from __future__ import annotations
@@ -78,6 +80,9 @@ CREATE TABLE pins (store TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL
 CREATE TABLE removals (removal INTEGER PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
     size_bytes INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE INDEX removals_in_trash ON removals(store, name) WHERE state='trash';
+CREATE TABLE schedules (name TEXT PRIMARY KEY, rule TEXT NOT NULL, slot INTEGER NOT NULL, job TEXT NOT NULL,
+    reason TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE slots (name TEXT NOT NULL, slot INTEGER NOT NULL, PRIMARY KEY (name, slot)) STRICT, WITHOUT ROWID;
 """
 
 

@@ -164,6 +164,32 @@ class RestorePlan(Message, frozen=True, kw_only=True, tag=True):
     goes_on: str
 
 
+class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
+    """One rule: what it asks for, when next, and what came of its last slot.
+
+    ``next_at`` and ``last_slot`` are seconds since 1970, for ``after_jobs`` numbers of trained files; null: never.
+    ``last_job`` was asked for last; ``reason`` says why the last slot asked for nothing, if it did not.
+    """
+
+    name: str
+    task: str
+    when: str
+    enabled: bool
+    next_at: int | None
+    last_slot: int | None
+    last_job: str
+    last_state: str
+    reason: str
+
+
+class Schedules(Message, frozen=True, kw_only=True, tag=True):
+    """All rules by name. Without ``enabled`` nothing is asked for."""
+
+    enabled: bool
+    time_zone: str
+    schedules: list[ScheduleView]
+
+
 class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks: how many wait, which are being done, and those that ended last, newest first."""
 
@@ -230,7 +256,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | RestorePlan
+    | HeldJobs | RestorePlan | Schedules
     | Refused
 )
 

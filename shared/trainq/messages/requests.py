@@ -119,6 +119,10 @@ class PlanRestore(Request, frozen=True, kw_only=True, tag=True):
     name: CopyName
 
 
+class GetSchedules(Request, frozen=True, kw_only=True, tag=True):
+    """What the broker asks for by itself, and when."""
+
+
 class TakeLease(Request, frozen=True, kw_only=True, tag=True):
     """Give me work. ``session`` names this life of the worker; a former life's job comes back at once."""
 
@@ -328,6 +332,6 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
-    | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | Remove
-    | UndoRemoval | PurgeRemoval
+    | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
+    | Remove | UndoRemoval | PurgeRemoval
 )

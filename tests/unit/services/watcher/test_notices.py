@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def notices(folder: Path) -> Iterator[Notices]:
     log = logs.open_log("watcher", folder.parent / "logs")
-    made = Notices(folder, log)
+    made = Notices((folder,), log)
     yield made
     made.close()
     log.close()

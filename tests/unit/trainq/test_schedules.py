@@ -1,0 +1,87 @@
+"""When the slots of a rule are, and what a schedule may say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from trainq import config
+from trainq.config import ScheduleRule, ScheduleSettings
+from trainq.config.schedules import following, latest, zone
+from trainq.errors import ConfigurationError
+
+BERLIN = ZoneInfo("Europe/Berlin")
+DAILY = ScheduleRule(task="snapshot", cron="0 3 * * *")
+
+
+def at(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_a_cron_slot_is_in_the_zone_of_the_schedule() -> None:
+    now = at("2026-07-01T02:00:00+00:00")
+    assert latest(DAILY, BERLIN, now, 0) == at("2026-07-01T03:00:00+02:00")
+    assert following(DAILY, BERLIN, now, 0) == at("2026-07-02T03:00:00+02:00")
+    assert latest(DAILY, UTC, now, 0) == at("2026-06-30T03:00:00+00:00")
+
+
+def test_a_slot_begins_with_its_second() -> None:
+    slot = at("2026-07-01T03:00:00+00:00")
+    assert latest(DAILY, UTC, slot - 0.5, 0) == slot - 86_400
+    assert latest(DAILY, UTC, slot, 0) == slot
+    assert following(DAILY, UTC, slot - 0.5, 0) == slot
+    assert following(DAILY, UTC, slot, 0) == slot + 86_400
+
+
+def test_a_day_on_which_the_hour_comes_twice_has_one_slot_and_one_without_it_too() -> None:
+    rule = ScheduleRule(task="snapshot", cron="30 2 * * *")
+    for day, hours in (("2026-10-25", 25), ("2026-03-29", 23)):
+        begin = at(f"{day}T00:00:00{'+02:00' if hours == 25 else '+01:00'}")
+        slots = {latest(rule, BERLIN, begin + minute * 60, 0) for minute in range(3 * 60, hours * 60)}
+        assert len([slot for slot in slots if slot is not None and slot >= begin]) == 1
+
+
+def test_hours_count_from_the_epoch_whatever_the_zone() -> None:
+    rule = ScheduleRule(task="retention", every_hours=6)
+    assert latest(rule, BERLIN, 6 * 3600 * 4 + 1.0, 0) == 6 * 3600 * 4
+    assert following(rule, BERLIN, 6 * 3600 * 4 + 1.0, 0) == 6 * 3600 * 5
+
+
+def test_files_count_in_whole_lots() -> None:
+    rule = ScheduleRule(task="snapshot", after_jobs=10)
+    assert [latest(rule, UTC, 0.0, trained) for trained in (0, 9, 10, 19, 20)] == [None, None, 10, 10, 20]
+    assert following(rule, UTC, 0.0, 19) == 20
+
+
+def test_the_zone_may_be_the_machine_s_or_any_that_has_a_name() -> None:
+    assert zone(ScheduleSettings(time_zone="Europe/Berlin")) == BERLIN
+    moment = datetime(2026, 7, 1, tzinfo=UTC)
+    assert moment.astimezone(zone(ScheduleSettings())).utcoffset() == moment.astimezone().utcoffset()
+
+
+@pytest.mark.parametrize(("text", "key", "words"), [
+    ('[schedule]\ntime_zone = "Mars"', "schedule.time_zone", "no time zone"),
+    ('[schedule.rules.Nightly]\ntask = "snapshot"\ncron = "0 3 * * *"', "schedule.rules.Nightly", "no name"),
+    ('[schedule.rules.n]\ncron = "0 3 * * *"', "schedule.rules.n.task", "missing"),
+    ('[schedule.rules.n]\ntask = "snapshot"', "schedule.rules.n", "does not say when"),
+    ('[schedule.rules.n]\ntask = "snapshot"\ncron = "0 3 * * *"\nevery_hours = 6', "schedule.rules.n", "says it twice"),
+    ('[schedule.rules.n]\ntask = "snapshot"\ncron = "61 3 * * *"', "schedule.rules.n.cron", "Bad minute"),
+    ('[schedule.rules.n]\ntask = "snapshot"\ncron = "0 0 30 2 *"', "schedule.rules.n.cron", "day-of-month"),
+    ('[schedule.rules.n]\ntask = "dance"\ncron = "0 3 * * *"', "schedule.rules.n.task", "dance"),
+])
+def test_every_mistake_is_named(tmp_path: Path, text: str, key: str, words: str) -> None:
+    (tmp_path / "trainq.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as caught:
+        config.load({"TRAINQ_HOME": str(tmp_path / "h")}, tmp_path)
+    assert any(problem.key == key and words in problem.problem for problem in caught.value.problems)
+
+
+def test_a_default_rule_can_be_replaced_or_turned_off(tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text('[schedule.rules.retention]\nenabled = false\n[schedule.rules.snapshot]\n'
+                                          'task = "snapshot"\nafter_jobs = 5\n')
+    rules = config.load({"TRAINQ_HOME": str(tmp_path / "h")}, tmp_path).settings.schedule.all_rules
+    assert (rules["retention"].enabled, rules["snapshot"].after_jobs, rules["snapshot-daily"].cron) == (
+        False, 5, "0 3 * * *")
