@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -149,7 +148,6 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("lose"),), st.tuples(st.just("retry"), st.integers(0, 5)), st.tuples(st.just("restart"),))
 
 
-@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=14))
 def test_what_counts_as_trained_is_what_the_head_holds(operations: list[tuple[object, ...]]) -> None:

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +91,6 @@ def test_for_want_of_room_the_oldest_go_and_never_what_must_stay(items: list[Ite
         assert sum(freed) + sum(item.size_bytes for item in given_up) - sum(item.size_bytes for item in tied) < excess
 
 
-@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: st.DataObject) -> None:

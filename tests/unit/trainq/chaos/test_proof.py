@@ -6,11 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from trainq import files
 from trainq.chaos import proof
 from trainq.chaos.installation import Installation
 
 
+@pytest.mark.slow
 def test_what_is_left_behind_and_a_home_without_a_journal_are_found(tmp_path: Path) -> None:
     installation = Installation(tmp_path)
     for folder in installation.home.folders():

@@ -37,6 +37,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
                           capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
+@pytest.mark.slow
 def test_an_undisturbed_run_gives_the_same_bytes(told: Path, tmp_path: Path) -> None:
     home, into = Home(told / "home"), Home(tmp_path / "driver")
     before = sorted((path, path.stat().st_mtime_ns) for path in home.root.rglob("*"))
