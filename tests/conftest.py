@@ -19,6 +19,8 @@ from installations import ROOT, Installation
 os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
 # A slot of the schedule may come at any moment of a test.
 os.environ["TRAINQ_SCHEDULE_ENABLED"] = "false"
+# However little the machine has free.
+os.environ["TRAINQ_DISK_HOLD_GIB"] = "0"
 
 # A shell that starts this in its background makes it ignore Ctrl-C, and whatever it starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

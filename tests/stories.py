@@ -30,7 +30,8 @@ class Story:
     """Requests to a desk, each committed by itself as the app would."""
 
     def __init__(self, folder: Path) -> None:
-        self.configuration = config.load({"TRAINQ_HOME": str(folder / "home"), "TRAINQ_SCHEDULE_ENABLED": "false"},
+        self.configuration = config.load({"TRAINQ_HOME": str(folder / "home"), "TRAINQ_SCHEDULE_ENABLED": "false",
+                                          "TRAINQ_DISK_HOLD_GIB": "0"},
                                          folder)
         for made in self.configuration.home.folders():
             files.make_directory(made)

@@ -14,6 +14,7 @@ from services.broker import anchoring
 from services.broker.desk import Desk
 from services.broker.memory import MemoryGuard, set_ceiling
 from services.broker.reading import READS
+from services.broker.reserve import Reserve
 from services.broker.views import event_message
 from trainq import messages
 from trainq.errors import BusyError, ProtocolError, StorageFullError, UsageError
@@ -44,6 +45,7 @@ class Broker:
         self._events = Publisher(self._context, process.home.event_socket)
         process.poller.watch(self._requests)
         self._memory = MemoryGuard(process.clock.monotonic)
+        self._reserve = Reserve(process.home.root, process.settings.disk.reserve_mib << 20)
         self._limited = Limited(process.log, process.clock.monotonic)
         self._next_beat = 0.0
         self._awake_at = process.clock.monotonic()
@@ -94,6 +96,10 @@ class Broker:
             answered = self._journal.write(lambda: self._decide(batch))
             recorded = self._desk.take_recorded()
         except StorageFullError as error:
+            if self._reserve.give_up():
+                self._process.log.warning("journal_reserve_used", error=str(error))
+                self._serve(batch)
+                return
             if len(batch) > 1:
                 # One by one, so that those who only read are answered all the same.
                 for single in batch:
@@ -146,6 +152,8 @@ class Broker:
                 self._desk.lift_hold()
                 self._desk.timetable.tick()
         except StorageFullError as error:
+            if self._reserve.give_up():
+                return  # the next turn tries again
             self._process.log.error("journal_full", error=str(error))
             self._desk.postpone()
             return
@@ -164,6 +172,8 @@ class Broker:
         if now < self._next_beat:
             return
         self._next_beat = now + BEAT_SECONDS
+        if self._desk.unfit is None:
+            self._reserve.lay_by()
         beat = Heartbeat(request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
                          state=process.state, detail=process.detail, started_at=process.started_at)
         self._desk.roster.heard(beat, now)

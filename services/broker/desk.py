@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from services.broker import admission, endings, keeping, leasing, tasks
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
+from services.broker.guarding import DiskGuard
 from services.broker.reading import READS, Reader
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
@@ -70,9 +71,10 @@ class Desk:
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
-        self._granter = Granter(journal, self._queries, self._recorder, configuration.settings, clock,
+        guard = DiskGuard(configuration.home.root, configuration.settings.disk, clock.monotonic)
+        self._granter = Granter(journal, self._queries, self._recorder, configuration.settings, clock, guard,
                                 self._lose_worker)
-        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, self._granter.choose)
+        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, self._granter.choose)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)

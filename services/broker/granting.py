@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from services.broker import endings, leasing, tasks
+from services.broker.guarding import DiskGuard
 from services.broker.reading import spec_of
 from services.broker.recording import Recorder
 from trainq.clock import Clock
@@ -13,17 +14,21 @@ from trainq.jobs import TASKS, JobKind, JobOvertaken, JobState, LeaseGranted
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import Lease, Leased, TaskLease
 
+# What writes much; retention makes room, a restore is a person's wish and looks for itself, a proof only reads.
+_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT})
+
 
 class Granter:
     """Gives leases. Runs inside the desk's transaction. ``lose_worker`` records that a job's worker is gone."""
 
     def __init__(self, journal: Journal, queries: Queries, recorder: Recorder, settings: Settings, clock: Clock,
-                 lose_worker: Callable[[JobRow, str], None]) -> None:
+                 guard: DiskGuard, lose_worker: Callable[[JobRow, str], None]) -> None:
         self._journal = journal
         self._queries = queries
         self._recorder = recorder
         self._settings = settings
         self._clock = clock
+        self._guard = guard
         self._lose_worker = lose_worker
         self._head_wait = leasing.HeadWait()
 
@@ -49,6 +54,8 @@ class Granter:
 
     def choose(self, kind: JobKind) -> leasing.Choice:
         now_wall = self._clock.wall()
+        if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
+            return leasing.Choice(reason=held)
         head = self._queries.head(kind, now_wall)
         if kind in TASKS:
             running = self._queries.running_tasks()

@@ -8,6 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from services.broker import greeting, keeping, leasing, tasks, timetable, views
+from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
 from trainq import messages
 from trainq.clock import Clock
@@ -31,12 +32,13 @@ class Reader:
     """Makes the replies to :data:`READS`; changes nothing. ``choose`` is the desk's: who would be granted now."""
 
     def __init__(self, journal: Journal, queries: Queries, roster: Roster, clock: Clock,
-                 configuration: Configuration, choose: Callable[[JobKind], leasing.Choice]) -> None:
+                 configuration: Configuration, guard: DiskGuard, choose: Callable[[JobKind], leasing.Choice]) -> None:
         self._journal = journal
         self._queries = queries
         self._roster = roster
         self._clock = clock
         self._configuration = configuration
+        self._guard = guard
         self._choose = choose
 
     def answer(self, request: AnyRequest) -> AnyReply:
@@ -88,7 +90,7 @@ class Reader:
             waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
             waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
-            services=self._roster.views(self._clock.monotonic()))
+            services=self._roster.views(self._clock.monotonic()), disk=self._guard.view())
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 import orjson
 
-from trainq import __version__, checkpoints, files, snapshots
+from trainq import __version__, checkpoints, files, room, snapshots
 from trainq.checkpoints import parse_name
 from trainq.errors import DamageError, NotFoundError, UsageError
 from trainq.ids import new_request_id
@@ -58,6 +58,7 @@ class Snapshotter(Worker[TaskLease]):
         source = generations[0]
         jobs, job_count = self._jobs(held, source.name)
         total = snapshots.missing_bytes(self._store, source)
+        room.refuse_without(self._store, total, f"a snapshot of {source.name}")
         made = snapshots.create(
             self._store, source, jobs=jobs, job_count=job_count, created_at=self._process.clock.wall(),
             created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=paced(self._peer, held, total))

@@ -151,6 +151,19 @@ def publish_directory(path: Path) -> Iterator[Path]:
             raise
 
 
+def allocate(path: Path, size_bytes: int) -> None:
+    """Make a file of so many bytes, which take their room and mean nothing (posix_fallocate(3)); it must not exist."""
+    with _reported(f"laying by {path}"):
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, PRIVATE_FILE_MODE)
+        try:
+            os.posix_fallocate(descriptor, 0, size_bytes)
+        except OSError:
+            _unlink(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+
 def move(source: Path, destination: Path) -> None:
     """Rename ``source`` to ``destination`` (same file system) and make both folders durable."""
     with _reported(f"moving {source} to {destination}"):

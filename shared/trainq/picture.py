@@ -12,7 +12,7 @@ import msgspec
 
 from trainq.config import BrokerSettings
 from trainq.jobs import JobKind
-from trainq.messages import BackgroundTasks, JobView, Lifecycle, Overview, ServiceView
+from trainq.messages import BackgroundTasks, DiskView, JobView, Lifecycle, Overview, ServiceView
 
 PICTURE_VERSION = 1
 STATUS_TOPIC = b"status"
@@ -64,6 +64,7 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     step: int
     services: tuple[ServiceStatus, ...]
     background_tasks: BackgroundTasks = BackgroundTasks()
+    disk: DiskView | None = None
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -104,7 +105,8 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         counts=overview.counts if overview else {}, running=tuple(overview.running) if overview else (),
         waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
         checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services,
-        background_tasks=overview.background_tasks if overview else BackgroundTasks())
+        background_tasks=overview.background_tasks if overview else BackgroundTasks(),
+        disk=overview.disk if overview else None)
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from trainq.errors import StorageFullError
 
 _MIB = 1 << 20
 
 
-def free_bytes(folder: Path) -> int:
-    """What an ordinary user may still write on the disk of ``folder`` (statvfs(3): f_bavail)."""
+class Usage(NamedTuple):
+    """Of a disk: all of it, and what an ordinary user may still write (statvfs(3): f_bavail)."""
+
+    total_bytes: int
+    free_bytes: int
+
+
+def usage(folder: Path) -> Usage:
+    """Of the disk that ``folder`` lies on."""
     found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
+    return Usage(found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+
+
+def free_bytes(folder: Path) -> int:
+    """What an ordinary user may still write on the disk of ``folder``."""
+    return usage(folder).free_bytes
 
 
 def refuse_without(folder: Path, needed_bytes: int, doing: str) -> None:

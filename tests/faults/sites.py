@@ -27,7 +27,8 @@ SERVICES = ("broker", "watcher", "preparer", "trainer")
 SETTINGS = {
     "TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "4",
     "TRAINQ_TRAIN_CHECKPOINT_STEPS": "10", "TRAINQ_WATCHER_SETTLE_SECONDS": "0.2",
-    "TRAINQ_WATCHER_SWEEP_SECONDS": "0.5", "TRAINQ_SCHEDULE_ENABLED": "false"}
+    "TRAINQ_WATCHER_SWEEP_SECONDS": "0.5", "TRAINQ_SCHEDULE_ENABLED": "false",
+    "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_DISK_RESERVE_MIB": "0"}
 # What is held against a file, or says that something was lost.
 NEVER = {"FileRefused", "AttemptFailed", "JobFailed", "JobQuarantined", "CheckpointDamaged", "JobUncovered",
          "DuplicateSubmitted"}

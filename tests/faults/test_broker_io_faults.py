@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from services.broker import reserve
+from tests.installations import wait_for
 from trainq import config, diskfaults, files, ingest, messages, transport
 from trainq.client import BrokerClient
 from trainq.config import Home
@@ -33,8 +35,9 @@ def home() -> Iterator[Home]:
         yield made
 
 
-def start(home: Home, fault: str = "") -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TRAINQ_HOME": str(home.root), diskfaults.ENVIRONMENT_KEY: fault}
+def start(home: Home, fault: str = "", reserve_mib: int = 0) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TRAINQ_HOME": str(home.root), diskfaults.ENVIRONMENT_KEY: fault,
+                   "TRAINQ_DISK_RESERVE_MIB": str(reserve_mib)}
     return subprocess.Popen([sys.executable, "-m", "services.broker"], cwd=config.project_root(), env=environment,
                             stderr=subprocess.DEVNULL)
 
@@ -98,3 +101,21 @@ def test_what_was_acknowledged_is_there_and_work_goes_on(home: Home, fault: str)
     finally:
         again.terminate()
         assert again.wait(timeout=60) == 0
+
+
+def test_with_a_reserve_nobody_notices_that_the_disk_was_full_for_a_moment(home: Home) -> None:
+    broker = start(home, f"ENOSPC:{AT}:once", reserve_mib=1)
+    try:
+        with BrokerClient(home) as client:
+            wait_for((home.root / reserve.NAME).exists, "it is laid by")
+            for number in range(MOST_SUBMITS):
+                client.call(submit_request(home, number), messages.Submitted, timeout_seconds=60)
+                if not (home.root / reserve.NAME).exists():
+                    break
+            else:
+                pytest.fail("the fault was not met")
+            assert len(listed(client)) > 0
+            wait_for((home.root / reserve.NAME).exists, "it is laid by again")
+    finally:
+        broker.terminate()
+        assert broker.wait(timeout=60) == 0

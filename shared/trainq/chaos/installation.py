@@ -86,8 +86,10 @@ class Installation:
         root = config.project_root()
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINQ_")}
         # Nothing happens in it but what its owner asks for: a slot of the schedule may come at any moment.
+        # And it is small: the disk need not have what is kept free for a real one.
         return {**kept, HOME_KEY: str(self.home.root), FILE_KEY: str(self.folder / "trainq.toml"),
-                "TRAINQ_SCHEDULE_ENABLED": "false", "PYTHONPATH": f"{root / 'shared'}:{root}", **self.settings}
+                "TRAINQ_SCHEDULE_ENABLED": "false", "TRAINQ_DISK_HOLD_GIB": "0",
+                "PYTHONPATH": f"{root / 'shared'}:{root}", **self.settings}
 
     @property
     def runs(self) -> bool:

@@ -8,8 +8,8 @@ from trainq.cli import picturing, wording
 from trainq.cli.console import Console, printable
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
-from trainq.cli.rendering import Column, count, duration, facts, table
-from trainq.messages import Lifecycle
+from trainq.cli.rendering import Column, count, duration, facts, size, table
+from trainq.messages import DiskView, Lifecycle
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
 
 WAITING_SHOWN = 10
@@ -66,8 +66,15 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
          if picture.generation else "none yet"),
         ("speed", f"{count(speed)} tokens/s" if speed else ""),
         ("paused", picture.paused_reason or ""),
+        ("disk", _disk(picture.disk) if picture.disk else ""),
         ("journal", f"event {picture.seq}" if picture.seq else ""),
     ]
+
+
+def _disk(disk: DiskView) -> str:
+    words = {"warn": " (low)", "hold": " (too low: nothing that needs room is begun)"}
+    forecast = f", full in {disk.full_in_hours:.1f} h" if disk.full_in_hours is not None else ""
+    return f"{size(disk.free_bytes)} of {size(disk.total_bytes)} free{forecast}{words.get(disk.state, '')}"
 
 
 def _services(services: tuple[ServiceStatus, ...], console: Console) -> list[str]:

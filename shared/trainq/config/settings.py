@@ -144,6 +144,23 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     trash_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24.0
 
 
+Percent = Annotated[float, Meta(ge=0, le=100)]
+
+
+class DiskSettings(Section, frozen=True, kw_only=True):
+    """[disk]: what is done when the home's disk gets full.
+
+    Below ``warn_gib`` free, or ``warn_percent`` of all of it, the status warns; below ``hold_gib`` or ``hold_percent``
+    nothing that needs room is begun. ``reserve_mib`` are laid by for the journal. 0 turns each of them off.
+    """
+
+    warn_gib: Gibibytes = 50.0
+    hold_gib: Gibibytes = 10.0
+    warn_percent: Percent = 0.0
+    hold_percent: Percent = 0.0
+    reserve_mib: Annotated[int, Meta(ge=0, le=1_000_000)] = 16
+
+
 class ScheduleRule(Section, frozen=True, kw_only=True):
     """[schedule.rules.NAME]: when one task is asked for.
 
@@ -202,5 +219,6 @@ class Settings(Section, frozen=True, kw_only=True):
     status: StatusSettings = StatusSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     retention: RetentionSettings = RetentionSettings()
+    disk: DiskSettings = DiskSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()

@@ -198,6 +198,20 @@ class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
     recent: list[JobView] = []
 
 
+class DiskView(msgspec.Struct, frozen=True, kw_only=True):
+    """The home's disk. ``state`` is ``ok``, ``warn`` or ``hold`` (nothing that needs room is begun).
+
+    ``full_in_hours``: if it goes on like in the last hours; null: not in sight.
+    """
+
+    state: str
+    free_bytes: int
+    total_bytes: int
+    warn_below_bytes: int
+    hold_below_bytes: int
+    full_in_hours: float | None
+
+
 class Overview(Message, frozen=True, kw_only=True, tag=True):
     """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now."""
 
@@ -214,6 +228,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     step: int
     services: list[ServiceView]
     background_tasks: BackgroundTasks = BackgroundTasks()
+    disk: DiskView | None = None
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

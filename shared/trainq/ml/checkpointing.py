@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
-from trainq import checkpoints, crashpoints, files, manifests
+from trainq import checkpoints, crashpoints, files, manifests, room
 from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
@@ -66,6 +66,8 @@ def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str,
         reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint, restored_by="",
         restored_from=0)
     path = home.checkpoints / facts.name
+    # Known before a byte is written: a disk that fills up in the middle costs everybody on it.
+    room.refuse_without(home.checkpoints, line.state_bytes, f"the checkpoint {facts.name}")
     with files.publish_directory(path) as folder:
         model.save(line.accelerator.unwrap_model(line.model), line.companions, folder)
         rng_tensors, rng_remainder = randomness.capture()

@@ -55,6 +55,13 @@ class ModelLine:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters())
 
     @property
+    def state_bytes(self) -> int:
+        """What weights and optimizer take, in memory as on the disk."""
+        states = self.optimizer.state.values()
+        return self.parameter_bytes + sum(value.numel() * value.element_size() for state in states
+                                          for value in state.values() if isinstance(value, torch.Tensor))
+
+    @property
     def has_unpublished_steps(self) -> bool:
         """Whether the state in memory is ahead of the newest published one."""
         return self.head is None or self.facts.step != self.head.step
