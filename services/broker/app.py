@@ -83,6 +83,7 @@ class Broker:
         incoming = self._requests.drain(DRAIN_LIMIT)
         if (dropped := self._requests.take_dropped()) > 0:
             self._limited.warning("messages_dropped", number=dropped, reason="more frames than any client sends")
+        self._desk.copier.step()
         if incoming:
             self._serve([(message, self._decode(message)) for message in incoming])
         else:
@@ -180,6 +181,8 @@ class Broker:
         self._events.publish(messages.LIVE_TOPIC + process.name.encode(), messages.encode(Live(heartbeat=beat)))
 
     def _seconds_to_wait(self) -> float:
+        if self._desk.copier.is_copying:
+            return 0.0
         if self._desk.unfit is not None:
             return MAX_WAIT_SECONDS
         due = self._desk.next_due

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from services.broker import admission, endings, keeping, leasing, tasks
+from services.broker.copying import Copier
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
 from services.broker.guarding import DiskGuard
@@ -77,7 +79,12 @@ class Desk:
         self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, self._granter.choose)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
+        self.copier = Copier(journal, self._queries, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
+        # Those whose requests need nothing else of the desk.
+        self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
+            (keeping.REQUESTS, self._keeper.answer), ((messages.CopyJournal,), self.copier.answer),
+            ((messages.Hello,), self._greeter.greet))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
@@ -195,8 +202,9 @@ class Desk:
                 return self._write(request)
 
     def _write(self, request: AnyRequest) -> AnyReply:
-        if isinstance(request, keeping.REQUESTS):
-            return self._keeper.answer(request)
+        for types, answer in self._others:
+            if isinstance(request, types):
+                return answer(request)
         match request:
             case messages.Submit():
                 return messages.Submitted(receipts=[self._submit(item) for item in request.items])
@@ -204,8 +212,6 @@ class Desk:
                 return self._submit_task(request)
             case messages.TakeLease():
                 return self._granter.lease(request.worker, request.session, request.kinds)
-            case messages.Hello():
-                return self._greeter.greet(request)
             case messages.Complete():
                 return self._complete(request)
             case messages.LeaseRequest():

@@ -9,7 +9,16 @@ from trainq import messages
 from trainq.jobs import TASKS, JobKind, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
-from trainq.messages import RestoreTask, RetentionTask, SnapshotTask, SubmitTask, Task, UndeleteTask, VerifyTask
+from trainq.messages import (
+    BackupTask,
+    RestoreTask,
+    RetentionTask,
+    SnapshotTask,
+    SubmitTask,
+    Task,
+    UndeleteTask,
+    VerifyTask,
+)
 
 
 def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int) -> TaskSubmitted | str:
@@ -43,6 +52,8 @@ def name_of(task: Task) -> str:
             return "retention"
         case UndeleteTask():
             return f"undelete removal {task.removal}"
+        case BackupTask():
+            return f"backup to {task.destination}"
         case RestoreTask():
             return f"restore {task.name} of {task.store}/{', and train again' if task.retrain else ''}"
 

@@ -7,7 +7,7 @@ copy lies in the trash until its time is over. Killed anywhere, the next task ma
 
 from __future__ import annotations
 
-from trainq import checkpoints, files, snapshots
+from trainq import checkpoints, files, objects, snapshots
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, RemovalView, Store
@@ -43,7 +43,7 @@ class Retention(Worker[TaskLease]):
         be_polite(process.settings.maintenance)
 
     def work(self, held: HeldTask) -> TaskResult:
-        with snapshots.writing(self._home.snapshots):
+        with objects.writing(self._home.snapshots):
             self._settle(held)
             task = held.lease.task
             return self._undelete(held, task.removal) if isinstance(task, UndeleteTask) else self._retain(held)

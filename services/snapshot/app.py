@@ -5,17 +5,23 @@ A kill at any instruction leaves whole snapshots and whole objects; the task is 
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import orjson
 
-from trainq import __version__, checkpoints, files, room, snapshots
+from trainq import __version__, backups, checkpoints, files, objects, room, snapshots
 from trainq.checkpoints import parse_name
 from trainq.errors import DamageError, NotFoundError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
+    BackupTask,
+    CopyJournal,
     GetHeldJobs,
     HeldJobs,
+    JournalCopied,
+    Progress,
     SnapshotTask,
     TaskLease,
     TaskResult,
@@ -24,7 +30,9 @@ from trainq.messages import (
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 
-KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY)
+KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP)
+# Between two looks at a copy of the journal that the broker makes.
+_LOOK_SECONDS = 0.1
 
 
 class Snapshotter(Worker[TaskLease]):
@@ -34,11 +42,13 @@ class Snapshotter(Worker[TaskLease]):
         super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, KINDS))
         self._store = process.home.snapshots
         files.make_directory(self._store)
-        files.sweep_temporaries(self._store, *(self._store / snapshots.OBJECTS).glob("*"))
+        files.sweep_temporaries(self._store, *(self._store / objects.FOLDER).glob("*"))
         be_polite(process.settings.maintenance)
 
     def work(self, held: HeldTask) -> TaskResult:
-        with snapshots.writing(self._store):
+        if isinstance(held.lease.task, BackupTask):
+            return self._backup(held, Path(held.lease.task.destination))
+        with objects.writing(self._store):
             match held.lease.task:
                 case SnapshotTask() as task:
                     return self._snapshot(held, task)
@@ -66,6 +76,31 @@ class Snapshotter(Worker[TaskLease]):
             summary=f"{made.snapshot.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared",
             size_bytes=made.copied_bytes,
             facts={"snapshot": made.snapshot.name, "copied_bytes": made.copied_bytes,
+                   "shared_bytes": made.shared_bytes})
+
+    def _backup(self, held: HeldTask, store: Path) -> TaskResult:
+        process, lease = self._process, held.lease
+        files.make_directory(store)
+        files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
+        copied = JournalCopied(done=False, seq=0, copied_pages=0, pages=0)
+        while not copied.done:
+            held.keep_or_raise(Progress(step=copied.copied_pages, steps=copied.pages, unit="pages"))
+            copied = self._peer.call(CopyJournal(request_id=new_request_id(), job=lease.job, token=lease.token),
+                                     JournalCopied, held.states)
+            self._peer.wait(0.0 if copied.done else _LOOK_SECONDS)
+        copy = process.home.journal_copy
+        try:
+            with objects.writing(store):
+                made = backups.create(store, process.home, copy, created_at=process.clock.wall(),
+                                      created_by=f"trainq {__version__}, {lease.job}",
+                                      on_chunk=paced(self._peer, held, 0))
+        finally:
+            files.remove_file(copy)
+        lacking = f", {len(made.backup.facts.lacking)} files were gone" if made.backup.facts.lacking else ""
+        return TaskResult(
+            summary=f"{made.backup.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared{lacking}",
+            size_bytes=made.copied_bytes,
+            facts={"backup": made.backup.name, "seq": made.backup.facts.seq, "copied_bytes": made.copied_bytes,
                    "shared_bytes": made.shared_bytes})
 
     def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainq import checkpoints, crashpoints, files, manifests, room, snapshots
+from trainq import checkpoints, crashpoints, files, manifests, objects, room, snapshots
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import NotFoundError
@@ -44,7 +44,7 @@ def find(home: Home, store: Store, name: str) -> Source:
     """
     if store is Store.SNAPSHOTS:
         snapshot = snapshots.find(home.snapshots, name)
-        located = {file: (snapshots.object_path(home.snapshots, record.blake3), record)
+        located = {file: (objects.path_of(home.snapshots, record.blake3), record)
                    for file, record in snapshot.manifest.files.items()
                    if file not in (snapshots.JOBS_NAME, manifests.MANIFEST_NAME)}
         return Source(name, snapshots.checkpoint_facts(snapshot), located)

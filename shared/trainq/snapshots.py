@@ -11,23 +11,19 @@ One process at a time writes here; it holds ``snapshots/.lock``. Nothing here im
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from blake3 import blake3
 
-from trainq import checkpoints, files, ids, manifests
+from trainq import checkpoints, files, ids, manifests, objects
 from trainq.checkpoints import CheckpointFacts
-from trainq.errors import DamageError, InputError, NotFoundError
-from trainq.manifests import FileRecord, Manifest, OnChunk
+from trainq.errors import InputError, NotFoundError
+from trainq.manifests import Manifest, OnChunk
 
 KIND = "snapshot"
 FORMAT = 1
-LOCK_NAME = ".lock"
-OBJECTS = "objects"
 JOBS_NAME = "jobs.jsonl"
 # Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
 _PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
@@ -76,25 +72,6 @@ class Created(NamedTuple):
     shared_bytes: int
 
 
-@contextlib.contextmanager
-def writing(store: Path) -> Iterator[None]:
-    """Hold the store's lock: against a worker that has lost its lease and does not know it yet.
-
-    Raises:
-        AlreadyRunningError: another process writes here.
-    """
-    lock = files.acquire_lock(store / LOCK_NAME, "snapshot worker")
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def object_path(store: Path, digest: str) -> Path:
-    """Where content with this digest lies."""
-    return store / OBJECTS / digest[:2] / digest
-
-
 def list_snapshots(store: Path) -> list[Path]:
     """All snapshots in ``store``, newest generation first; whether they are whole is not looked at."""
     return checkpoints.list_generations(store)
@@ -135,9 +112,7 @@ def read(path: Path) -> Snapshot:
 
 def missing_bytes(store: Path, source: Path) -> int:
     """How many bytes :func:`create` would write for the generation at ``source``, so that room is looked for first."""
-    records = manifests.read(source, checkpoints.KIND).files.values()
-    unique = {record.blake3: record.size_bytes for record in records if not _is_kept(store, record)}
-    return sum(unique.values())
+    return objects.missing_bytes(store, manifests.read(source, checkpoints.KIND).files.values())
 
 
 def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at: float, created_by: str,
@@ -159,7 +134,7 @@ def create(store: Path, source: Path, *, jobs: bytes, job_count: int, created_at
     """
     destination = store / source.name
     sealed = manifests.read(source, checkpoints.KIND)
-    written = _Written(store, on_chunk)
+    written = objects.Writer(store, on_chunk)
     for name, record in sealed.files.items():
         written.keep(source / name, record)
     if destination.is_dir():
@@ -184,17 +159,8 @@ def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
         DamageError, NewerFormatError: its manifest is damaged, or a newer trainq's.
         StorageError: something could not be read at all, which proves nothing.
     """
-    damaged = []
-    for file, record in find(store, name).manifest.files.items():
-        try:
-            for _ in manifests.proven_chunks(object_path(store, record.blake3), record, file, on_chunk):
-                pass
-        except DamageError as error:
-            damaged.append(f"{file}: {error}")
-            path = object_path(store, record.blake3)
-            if path.exists():
-                files.move(path, path.with_name(f"{path.name}.damaged"))
-    return damaged
+    records = find(store, name).manifest.files
+    return [wrong for file, record in records.items() if (wrong := objects.prove(store, file, record, on_chunk))]
 
 
 def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk, *, plain: bool = False) -> int:
@@ -210,10 +176,7 @@ def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk
     for name, record in snapshot.manifest.files.items():
         if name == JOBS_NAME or (plain and not _is_plain(name)):
             continue
-        files.make_directory((folder / name).parent)
-        with files.publish_file(folder / name) as stream:
-            for chunk in manifests.proven_chunks(object_path(store, record.blake3), record, name, on_chunk):
-                stream.write(chunk)
+        objects.write_out(store, name, record, folder, on_chunk)
         written += record.size_bytes
     return written
 
@@ -236,43 +199,10 @@ def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:
     """
     named = {record.blake3 for path in (*list_snapshots(store), *others)
              for record in read(path).manifest.files.values()}
-    for fan in sorted((store / OBJECTS).glob("[0-9a-f][0-9a-f]")):
+    for fan in sorted((store / objects.FOLDER).glob("[0-9a-f][0-9a-f]")):
         for entry in sorted(fan.iterdir()):
             if ids.is_digest(entry.name) and entry.name not in named:
                 yield entry
-
-
-class _Written:
-    """Puts content into the store, and counts."""
-
-    def __init__(self, store: Path, on_chunk: OnChunk) -> None:
-        self._store = store
-        self._on_chunk = on_chunk
-        self.copied_bytes = self.shared_bytes = 0
-
-    def keep(self, source: Path, record: FileRecord) -> None:
-        """Copy one file of a generation, unless the same content is there; hashed in the same pass."""
-        if _is_kept(self._store, record):
-            self.shared_bytes += record.size_bytes
-            return
-        hasher, size_bytes = blake3(), 0
-        with _published(self._store, record.blake3) as copy:
-            for chunk in manifests.chunks(source):
-                hasher.update(chunk)
-                copy.write(chunk)
-                size_bytes += len(chunk)
-                self._on_chunk(len(chunk))
-            if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
-                raise DamageError(str(source), "its content is not what its manifest says")
-        self.copied_bytes += size_bytes
-
-    def keep_bytes(self, content: bytes) -> FileRecord:
-        record = FileRecord(blake3=manifests.digest_bytes(content), size_bytes=len(content))
-        if not _is_kept(self._store, record):
-            with _published(self._store, record.blake3) as copy:
-                copy.write(content)
-            self.copied_bytes += len(content)
-        return record
 
 
 def _newest_before(store: Path, name: str) -> str:
@@ -280,22 +210,6 @@ def _newest_before(store: Path, name: str) -> str:
     own = checkpoints.parse_name(name)
     older = (path.name for path in list_snapshots(store) if own and (checkpoints.parse_name(path.name) or own) < own)
     return next(older, "")
-
-
-def _published(store: Path, digest: str) -> contextlib.AbstractContextManager[BinaryIO]:
-    path = object_path(store, digest)
-    files.make_directory(path.parent)
-    return files.publish_file(path)
-
-
-def _is_kept(store: Path, record: FileRecord) -> bool:
-    """Whether the content is there. Its bytes were proven when it was written; :func:`verify` proves them again."""
-    try:
-        return object_path(store, record.blake3).stat().st_size == record.size_bytes
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise files.storage_error(error, f"looking for {record.blake3} in {store}") from error
 
 
 def _is_plain(name: str) -> bool:

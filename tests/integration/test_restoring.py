@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from tests.installations import Installation, wait_for
-from trainq import checkpoints, crashpoints, manifests, snapshots
+from trainq import checkpoints, crashpoints, manifests, objects, snapshots
 
 pytestmark = pytest.mark.slow
 
@@ -120,7 +120,7 @@ def test_there_and_back_again(installation: Installation) -> None:
     # From a damaged one nothing is restored, and the damage is named.
     before = drill.head().name
     record = snapshots.read(drill.home.snapshots / snapshot).manifest.files["model.safetensors"]
-    flip(snapshots.object_path(drill.home.snapshots, record.blake3))
+    flip(objects.path_of(drill.home.snapshots, record.blake3))
     failed = drill.restore(snapshot, code=1)
     assert (failed["state"], "model.safetensors" in failed["reason"]) == ("failed", True)
     assert (drill.head().name, drill.bits()) == (before, late)

@@ -10,7 +10,7 @@ import pytest
 from tests import generations
 from tests.installations import wait_for
 from tests.places import Place, place_with_broker
-from trainq import checkpoints, crashpoints, snapshots
+from trainq import checkpoints, crashpoints, objects, snapshots
 from trainq.checkpoints import parse_name
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
@@ -91,8 +91,8 @@ def test_the_trash_is_emptied_when_its_time_is_over(place: Place) -> None:
     assert list(place.home.trash.iterdir()) == []
     assert place.json("retention", "trash")["trash"] == []
     kept = snapshots.read(place.home.snapshots / names[2]).manifest.files.values()
-    objects = [path.name for path in (place.home.snapshots / snapshots.OBJECTS).glob("*/*")]
-    assert sorted(objects) == sorted({record.blake3 for record in kept})
+    left = [path.name for path in (place.home.snapshots / objects.FOLDER).glob("*/*")]
+    assert sorted(left) == sorted({record.blake3 for record in kept})
 
 
 def test_nothing_older_goes_while_the_newest_do_not_verify(place: Place) -> None:

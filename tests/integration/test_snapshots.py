@@ -12,7 +12,7 @@ import pytest
 from tests import generations
 from tests.installations import wait_for
 from tests.places import Place, place_with_broker
-from trainq import files, snapshots
+from trainq import files, objects, snapshots
 
 MIB = 1 << 20
 
@@ -55,7 +55,7 @@ def test_damage_is_told(place: Place) -> None:
     name = publish(place, 1)
     place.json("snapshot", "create", "--wait")
     kept = snapshots.read(place.home.snapshots / name).manifest.files["model.safetensors"]
-    with snapshots.object_path(place.home.snapshots, kept.blake3).open("r+b") as stream:
+    with objects.path_of(place.home.snapshots, kept.blake3).open("r+b") as stream:
         stream.write(b"damage")
     out, _ = place.run("snapshot", "verify", "--wait", "--json", code=1)
     assert "model.safetensors" in out
@@ -72,7 +72,7 @@ def test_a_worker_killed_in_the_middle_goes_on(place: Place) -> None:
     job = place.json("snapshot", "create")["job"]
 
     def is_copying() -> bool:
-        return any((place.home.snapshots / snapshots.OBJECTS).rglob(f"{files.TEMPORARY_PREFIX}*"))
+        return any((place.home.snapshots / objects.FOLDER).rglob(f"{files.TEMPORARY_PREFIX}*"))
 
     wait_for(is_copying, "it copies")
     place.stop("snapshot", signal.SIGKILL)

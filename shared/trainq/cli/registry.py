@@ -47,6 +47,7 @@ ENTRIES: Mapping[str, Entry] = {
     "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
     "schedule": Entry("scheduling", "what is done by itself, and when"),
     "restore": Entry("restoring", "go on from an earlier state of the model"),
+    "backup": Entry("backing", "the whole of it elsewhere, and back from there"),
     "fsck": Entry("checking", "prove journal, data and checkpoints; stop the broker"),
     "config": Entry("configuring", "check or show the configuration"),
     "sample": Entry("sampling", "ask the trained model something"),

@@ -36,6 +36,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "journal.db"
 
     @property
+    def journal_copy(self) -> Path:
+        """Where the broker copies the journal to for a backup."""
+        return self.run / "journal-copy.db"
+
+    @property
     def data(self) -> Path:
         return self.root / "data"
 

@@ -38,10 +38,11 @@ class JobKind(StrEnum):
     VERIFY = "verify"
     RETENTION = "retention"
     RESTORE = "restore"
+    BACKUP = "backup"
 
 
 # Maintenance: what is asked for by itself, and does not come of a submitted file.
-TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION, JobKind.RESTORE})
+TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION, JobKind.RESTORE, JobKind.BACKUP})
 
 
 class Store(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -206,6 +206,17 @@ class Queries:
         rows = self._pairs(f"SELECT job, generation FROM trained WHERE generation>? AND {condition} "
                            f"ORDER BY generation, job LIMIT {limit:d}", (after, *values))
         return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
+
+    def carried_files(self) -> Iterator[tuple[str, int, bool]]:
+        """Digest, size and whether it is needed, of each file that a job carries: for one that may still be trained.
+
+        Reads all jobs: for a backup.
+        """
+        rows = self._connection.execute(
+            "SELECT digest, size_bytes, max(state IN ('held', 'queued', 'running', 'succeeded')) FROM jobs "
+            "WHERE kind='train' GROUP BY digest, size_bytes ORDER BY digest")
+        for row in rows:
+            yield msgspec.convert(row, tuple[str, int, bool], strict=False)
 
     def open_tasks(self, kind: JobKind) -> list[JobRow]:
         """The tasks of this kind that have not ended."""

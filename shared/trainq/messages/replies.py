@@ -190,6 +190,15 @@ class Schedules(Message, frozen=True, kw_only=True, tag=True):
     schedules: list[ScheduleView]
 
 
+class JournalCopied(Message, frozen=True, kw_only=True, tag=True):
+    """How far the copy of the journal is. When it is ``done`` it ends with event ``seq``."""
+
+    done: bool
+    seq: int
+    copied_pages: int
+    pages: int
+
+
 class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
     """The tasks: how many wait, which are being done, and those that ended last, newest first."""
 
@@ -271,7 +280,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | RestorePlan | Schedules
+    | HeldJobs | RestorePlan | Schedules | JournalCopied
     | Refused
 )
 

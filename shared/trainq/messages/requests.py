@@ -229,6 +229,10 @@ class PurgeRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
     removal: Token
 
 
+class CopyJournal(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """Make the copy of the journal that this backup needs, or say how far it is; asked again until it is done."""
+
+
 class ReportRefusedFile(Request, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted; it lies in ``rejected/``."""
 
@@ -333,5 +337,5 @@ AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
-    | Remove | UndoRemoval | PurgeRemoval
+    | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

@@ -164,10 +164,16 @@ class RestoreTask(Message, frozen=True, kw_only=True, tag=True):
     retrain: bool = False
 
 
-Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask
+class BackupTask(Message, frozen=True, kw_only=True, tag=True):
+    """Copy the journal and what it needs to ``destination``, a folder of this machine (an absolute path)."""
+
+    destination: Annotated[str, Meta(pattern=r"^/[^\x00]*\Z", max_length=4096)]
+
+
+Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask
 TASK_KINDS: dict[type[Task], JobKind] = {
     SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY, RetentionTask: JobKind.RETENTION,
-    UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
+    UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE, BackupTask: JobKind.BACKUP,
 }
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainq import checkpoints, files, manifests, snapshots
+from trainq import checkpoints, files, manifests, objects, snapshots
 from trainq.checkpoints import CheckpointFacts, Cursor, Name
 from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError
 from trainq.snapshots import Created
@@ -52,7 +52,7 @@ def damage(path: Path) -> None:
 
 
 def object_of(home: Path, content: bytes) -> Path:
-    return snapshots.object_path(home / "snapshots", manifests.digest_bytes(content))
+    return objects.path_of(home / "snapshots", manifests.digest_bytes(content))
 
 
 def test_a_snapshot_is_a_copy_that_is_proven(tmp_path: Path) -> None:

@@ -1,0 +1,198 @@
+"""Backups: the journal and what it needs to go on, in a folder elsewhere; each a whole, and proven.
+
+A backup holds the journal as it was at one event, every file that a job of it carries, and the head of the model line
+with the generations that it may have to go back to. Shards are not in it: they are made again from the files, and must
+come out the same. Its manifest (:mod:`trainq.manifests`, kind ``backup``) lies in ``<folder>/b000000123/``, under the
+journal's number; the bytes lie in ``<folder>/objects/`` (:mod:`trainq.objects`), where what several backups have in
+common lies once. So the next one copies only what is new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from trainq import checkpoints, files, ingest, manifests, objects, room
+from trainq.checkpoints import CheckpointFacts
+from trainq.config import Home
+from trainq.errors import DamageError, InputError, NotFoundError
+from trainq.journal import Journal, Queries
+from trainq.manifests import FileRecord, Manifest, OnChunk
+
+KIND = "backup"
+FORMAT = 1
+_NAME = re.compile(r"b\d{9,}")
+
+
+class BackupFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """The manifest's facts. ``created_at`` is in seconds since 1970; ``lacking`` names files that were gone already.
+
+    Those were carried by jobs that have ended: nothing that is still to be trained is ever lacking.
+    """
+
+    journal_id: str
+    seq: int
+    checkpoint: str
+    jobs: int
+    lacking: list[str]
+    created_at: float
+    created_by: str
+    format: int = FORMAT
+
+
+class Backup(NamedTuple):
+    """A backup whose manifest is sound; :func:`verify` proves its content."""
+
+    path: Path
+    manifest: Manifest
+    facts: BackupFacts
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def size_bytes(self) -> int:
+        """What its files take, whether others share them or not."""
+        return sum(record.size_bytes for record in self.manifest.files.values())
+
+
+class Created(NamedTuple):
+    """What :func:`create` did: bytes written, and bytes that were there already."""
+
+    backup: Backup
+    copied_bytes: int
+    shared_bytes: int
+
+
+def list_backups(store: Path) -> list[Path]:
+    """All backups in ``store``, newest first; whether they are whole is not looked at."""
+    found = [path for path in store.iterdir() if _NAME.fullmatch(path.name)] if store.is_dir() else []
+    return sorted(found, key=lambda path: int(path.name[1:]), reverse=True)
+
+
+def find(store: Path, name: str = "") -> Backup:
+    """The backup of that name, or the newest.
+
+    Raises:
+        NotFoundError: there is none.
+        DamageError, NewerFormatError: its manifest is damaged, or a newer trainq's.
+    """
+    for path in list_backups(store):
+        if path.name == name or not name:
+            manifest = manifests.read(path, KIND)
+            return Backup(path, manifest, manifests.facts_of(path, manifest, BackupFacts, FORMAT))
+    raise NotFoundError(f"there is no backup {name or 'yet'} in {store}", mend="trainq backup list FOLDER shows them")
+
+
+def create(store: Path, home: Home, journal_copy: Path, *, created_at: float, created_by: str,
+           on_chunk: OnChunk) -> Created:
+    """Make a backup of ``home`` around a finished copy of its journal; the caller holds the store's lock.
+
+    Args:
+        store: where to; made if it is not there.
+        home: only read. Nothing may be removed from it meanwhile.
+        journal_copy: opened and closed here, and not removed.
+        created_at: seconds since 1970.
+        created_by: who asked for it.
+        on_chunk: may raise; then nothing half done is listed, and what was copied whole is used the next time.
+
+    Raises:
+        DamageError: a file that is still to be trained, or the head, is not what it must be.
+        StorageError, StorageFullError: the disk.
+    """
+    wanted, facts = _wanted(home, journal_copy, created_at, created_by)
+    records = {name: record for name, (_, record) in wanted.items()}
+    room.refuse_without(store, objects.missing_bytes(store, records.values()), "the backup")
+    written = objects.Writer(store, on_chunk)
+    for source, record in wanted.values():
+        written.keep(source, record)
+    path = store / f"b{facts.seq:09d}"
+    if not path.is_dir():
+        with files.publish_directory(path) as folder:
+            manifests.write(folder, KIND, records, msgspec.to_builtins(facts))
+    return Created(find(store, path.name), written.copied_bytes, written.shared_bytes)
+
+
+def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
+    """Prove every byte of a backup; says what is wrong with each file. Damage is put aside (:func:`objects.prove`).
+
+    Raises:
+        NotFoundError, DamageError, NewerFormatError: as :func:`find`.
+    """
+    records = find(store, name).manifest.files
+    return [wrong for file, record in records.items() if (wrong := objects.prove(store, file, record, on_chunk))]
+
+
+def restore(store: Path, backup: Backup, root: Path, on_chunk: OnChunk) -> int:
+    """Make a home of a backup at ``root``, which must not exist or be empty; gives the bytes written.
+
+    Raises:
+        InputError: there is something at ``root``.
+        DamageError: the backup is not what its manifest says. Nothing was made.
+        StorageError, StorageFullError: the disk; nothing was made.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError("there is something in it already", file=str(root),
+                         mend="give a folder that does not exist, or is empty")
+    files.make_directory(root.parent)
+    room.refuse_without(root.parent, backup.size_bytes, f"restoring {backup.name}")
+    with files.publish_directory(root) as folder:
+        for name, record in backup.manifest.files.items():
+            objects.write_out(store, name, record, folder, on_chunk)
+    return backup.size_bytes
+
+
+def _wanted(home: Home, journal_copy: Path, created_at: float,
+            created_by: str) -> tuple[dict[str, tuple[Path, FileRecord]], BackupFacts]:
+    """Where each file of the backup lies and what it must be, by its name in the home; and the facts."""
+    journal = Journal.open(journal_copy, fold_anew=False)
+    try:
+        queries = Queries(journal)
+        line, carried = queries.line(), list(queries.carried_files())
+        journal_id, seq = journal.journal_id, journal.head_seq
+    finally:
+        journal.close()
+    wanted: dict[str, tuple[Path, FileRecord]] = {}
+    lacking: list[str] = []
+    for digest, size_bytes, is_needed in carried:
+        if is_needed or ingest.is_stored(home, digest, size_bytes):
+            path = ingest.data_path(home, digest)
+            wanted[path.relative_to(home.root).as_posix()] = (path, FileRecord(blake3=digest, size_bytes=size_bytes))
+        else:
+            lacking.append(digest)
+    for folder in _generations(home, line.checkpoint):
+        wanted |= {f"{home.checkpoints.name}/{folder.name}/{name}": (folder / name, record)
+                   for name, record in _sealed(folder)}
+    # The last: what it names is there then.
+    size_bytes = journal_copy.stat().st_size
+    wanted[home.journal.name] = (journal_copy, FileRecord(blake3=manifests.digest_file(journal_copy),
+                                                          size_bytes=size_bytes))
+    return wanted, BackupFacts(journal_id=journal_id, seq=seq, checkpoint=line.checkpoint, jobs=line.next_number - 1,
+                               lacking=lacking, created_at=created_at, created_by=created_by)
+
+
+def _generations(home: Home, head: str) -> Iterator[Path]:
+    """The head, and what it was published after or its job may be taken back to, as far as those are there."""
+    if not head:
+        return
+    path = home.checkpoints / head
+    if not path.is_dir():
+        raise DamageError(str(path), "the journal says that it is the head, and it is not there",
+                          mend="ask for the backup again; if that does not help, trainq fsck")
+    yield path
+    facts = manifests.facts_of(path, manifests.read(path, checkpoints.KIND), CheckpointFacts, checkpoints.FORMAT)
+    for name in sorted({facts.base, facts.parent} - {"", head}):
+        if (home.checkpoints / name).is_dir():
+            yield home.checkpoints / name
+
+
+def _sealed(folder: Path) -> Iterator[tuple[str, FileRecord]]:
+    """The files of a sealed directory, its manifest among them."""
+    yield from manifests.read(folder, checkpoints.KIND).files.items()
+    content = b"".join(manifests.chunks(folder / manifests.MANIFEST_NAME))
+    yield manifests.MANIFEST_NAME, FileRecord(blake3=manifests.digest_bytes(content), size_bytes=len(content))

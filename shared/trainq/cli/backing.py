@@ -1,0 +1,100 @@
+"""``trainq backup``: the journal and what it needs, copied elsewhere while all goes on; and a home made of that."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from trainq import backups, objects
+from trainq.cli import arguments as types
+from trainq.cli.console import printable
+from trainq.cli.context import Context
+from trainq.cli.parsing import add_json
+from trainq.cli.registry import Command
+from trainq.cli.rendering import Column, moment, size, table
+from trainq.cli.tasking import add_wait, ask
+from trainq.errors import DamageError, TrainqError
+from trainq.messages import BackupTask
+
+
+def _configure(parser: ArgumentParser) -> None:
+    commands = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = commands.add_parser("create", help="make one in this folder, while all goes on")
+    add_wait(create)
+    listed = commands.add_parser("list", help="those in this folder, newest first")
+    verify = commands.add_parser("verify", help="prove every byte of the newest, or of one")
+    restore = commands.add_parser("restore", help="make a home of the newest, or of one")
+    for action in (create, listed, verify, restore):
+        action.add_argument("folder", type=Path, metavar="FOLDER")
+    restore.add_argument("home", type=Path, metavar="HOME", help="which must not exist, or be empty")
+    for action in (verify, restore):
+        action.add_argument("--name", type=types.text, default="", help="b000000123, as the list has it")
+    for action in commands.choices.values():
+        add_json(action)
+
+
+def _run(arguments: Namespace, context: Context) -> int:
+    store = arguments.folder.absolute()
+    match arguments.action:
+        case "create":
+            return ask(context, BackupTask(destination=str(store)), wait=arguments.wait)
+        case "list":
+            return _list(context, store)
+        case "verify":
+            return _verify(context, store, arguments.name)
+        case _:
+            return _restore(context, store, arguments.name, arguments.home.absolute())
+
+
+def _list(context: Context, store: Path) -> int:
+    console, rows = context.console, list[list[str]]()
+    documents: list[dict[str, Any]] = []
+    for path in backups.list_backups(store):
+        try:
+            found = backups.find(store, path.name)
+        except TrainqError as error:
+            documents.append({"backup": path.name, "error": str(error)})
+            rows.append([path.name, "", "", "", "", str(error)])
+            continue
+        documents.append({"backup": found.name, "size_bytes": found.size_bytes, **msgspec.to_builtins(found.facts)})
+        rows.append([found.name, size(found.size_bytes), str(found.facts.jobs), found.facts.checkpoint,
+                     moment(found.facts.created_at), found.facts.created_by])
+    if console.json:
+        console.emit({"backups": documents})
+        return 0
+    columns = [Column("backup"), Column("size", right=True), Column("files", right=True), Column("model"),
+               Column("made"), Column("by")]
+    for line in table(columns, [[printable(cell) for cell in row] for row in rows], console.width):
+        console.line(line)
+    return 0
+
+
+def _verify(context: Context, store: Path, name: str) -> int:
+    found = backups.find(store, name)
+    with objects.writing(store):
+        wrong = backups.verify(store, found.name, lambda _: None)
+    if wrong:
+        raise DamageError(found.name, "; ".join(wrong), mend="make another one, which copies what is missing again")
+    if context.console.json:
+        context.console.emit({"backup": found.name, "size_bytes": found.size_bytes})
+    else:
+        context.console.line(f"{found.name} is whole, {size(found.size_bytes)}")
+    return 0
+
+
+def _restore(context: Context, store: Path, name: str, root: Path) -> int:
+    found = backups.find(store, name)
+    written = backups.restore(store, found, root, lambda _: None)
+    if context.console.json:
+        context.console.emit({"backup": found.name, "home": str(root), "size_bytes": written})
+    else:
+        context.console.line(printable(str(root)))
+        context.console.say("start trainq with TRAINQ_HOME set to it, and it goes on where it was; let no other home "
+                            "of this line run")
+    return 0
+
+
+COMMANDS = {"backup": Command(_configure, _run)}

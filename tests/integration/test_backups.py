@@ -1,0 +1,87 @@
+"""A backup of a home that goes on working, and what comes of it on an empty folder: the run, bit for bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.installations import Installation, wait_for
+from trainq import backups, checkpoints, manifests, objects
+from trainq.config import Home
+
+pytestmark = pytest.mark.slow
+
+FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "2",
+        "TRAINQ_TRAIN_CHECKPOINT_STEPS": "3"}
+
+
+def submit(installation: Installation, name: str, rows: int) -> str:
+    path = installation.folder / name
+    path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
+                              for row in range(rows)))
+    return str(installation.json("submit", str(path))["receipts"][0]["job"])
+
+
+def bits(home: Home) -> dict[str, str]:
+    head = checkpoints.list_generations(home.checkpoints)[0]
+    return {name: record.blake3 for name, record in manifests.read(head, checkpoints.KIND).files.items()}
+
+
+def trained(installation: Installation) -> list[str]:
+    return [job["id"] for job in installation.jobs("succeeded")]
+
+
+def test_a_backup_on_an_empty_folder_goes_on_bit_for_bit(installation: Installation, tmp_path: Path) -> None:
+    store, restored = tmp_path / "store", installation.folder / "r"
+    installation.settings = FAST
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    first = submit(installation, "first.jsonl", 12)
+    wait_for(lambda: first in trained(installation), "one is trained", 120)
+    one = installation.json("backup", "create", str(store), "--wait")["jobs"][0]
+    assert one["state"] == "succeeded", one
+    submit(installation, "second.jsonl", 120)
+    submit(installation, "third.jsonl", 12)
+    wait_for(lambda: ((installation.json("show", "train-2")["job"]["progress"] or {}).get("step") or 0) >= 7,
+             "the second is in its middle", 60)
+    made = installation.json("backup", "create", str(store), "--wait")["jobs"][0]["result"]["facts"]
+    assert made["shared_bytes"] > 0, "what the first one has is not copied again"
+    assert installation.json("backup", "verify", str(store))["backup"] == made["backup"]
+    listed = installation.json("backup", "list", str(store))["backups"]
+    assert [entry["backup"] for entry in listed] == [made["backup"], one["result"]["facts"]["backup"]]
+    assert listed[0]["checkpoint"] >= "g000004"
+    wait_for(lambda: len(trained(installation)) == 3, "all are trained", 120)
+    undisturbed = bits(installation.home)
+    installation.stop()
+
+    installation.trainq("backup", "restore", str(store), str(restored))
+    assert (restored / "journal.db").is_file()
+    installation.home = Home(restored)
+    installation.start()
+    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    assert len(trained(installation)) < 3, "it is as it was then"
+    wait_for(lambda: len(trained(installation)) == 3, "it goes on to the end", 120)
+    assert bits(installation.home) == undisturbed
+    installation.control("stop", "all")
+    done = subprocess.run([sys.executable, "-m", "trainq_checker", str(restored)], capture_output=True, text=True,
+                          check=False, env=installation.environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    # What is damaged is not restored, and nothing half done stays.
+    record = backups.find(store).manifest.files["journal.db"]
+    kept = objects.path_of(store, record.blake3)
+    with kept.open("r+b") as stream:
+        stream.seek(5000)
+        stream.write(b"damage")
+    other = installation.folder / "o"
+    refused = installation.trainq("backup", "restore", str(store), str(other), expect=74)
+    assert "journal.db" in refused.stderr
+    assert not other.exists()
+    installation.trainq("backup", "restore", str(store), str(restored), expect=65)
+    assert "journal.db" in installation.trainq("backup", "verify", str(store), expect=74).stderr
+    assert os.listdir(kept.parent) == [f"{kept.name}.damaged"]
