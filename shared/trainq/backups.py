@@ -140,7 +140,7 @@ def restore(store: Path, backup: Backup, root: Path, on_chunk: OnChunk) -> int:
         raise InputError("there is something in it already", file=str(root),
                          mend="give a folder that does not exist, or is empty")
     files.make_directory(root.parent)
-    room.refuse_without(root.parent, backup.size_bytes, f"restoring {backup.name}")
+    room.refuse_without(root.parent, backup.size_bytes, f"what {backup.name} holds")
     with files.publish_directory(root) as folder:
         for name, record in backup.manifest.files.items():
             objects.write_out(store, name, record, folder, on_chunk)

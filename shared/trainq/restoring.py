@@ -72,7 +72,7 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
         DamageError: the copy is not what its manifest says; names the file. Nothing was published.
         StorageError, StorageFullError: the disk; nothing was published.
     """
-    room.refuse_without(home.checkpoints, source.size_bytes, f"restoring {source.name}")
+    room.refuse_without(home.checkpoints, source.size_bytes, f"another {source.name}")
     names = [path.name for path in checkpoints.list_generations(home.checkpoints)]
     base = source.facts.base
     facts = msgspec.structs.replace(

@@ -29,7 +29,7 @@ def free_bytes(folder: Path) -> int:
     return usage(folder).free_bytes
 
 
-def refuse_without(folder: Path, needed_bytes: int, doing: str) -> None:
+def refuse_without(folder: Path, needed_bytes: int, what: str) -> None:
     """Raise if the disk of ``folder`` has no room for what is to be written.
 
     Raises:
@@ -37,5 +37,5 @@ def refuse_without(folder: Path, needed_bytes: int, doing: str) -> None:
     """
     free = free_bytes(folder)
     if free < needed_bytes:
-        raise StorageFullError(f"{doing} needs {needed_bytes / _MIB:.1f} MiB, and the disk has {free / _MIB:.1f} MiB",
-                               mend="free some space, then ask again")
+        raise StorageFullError(f"no room left for {what}: it needs {needed_bytes / _MIB:.1f} MiB, and the disk has "
+                               f"{free / _MIB:.1f} MiB", mend="free some space; trainq goes on by itself")

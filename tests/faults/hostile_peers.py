@@ -45,7 +45,8 @@ class Attacker:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
         self.socket.setsockopt(zmq.LINGER, linger_milliseconds)
-        self.socket.setsockopt(zmq.SNDTIMEO, 5000)
+        # A broker that has the processor for itself only now and then reads on after a while.
+        self.socket.setsockopt(zmq.SNDTIMEO, int(PATIENCE_SECONDS * 1000))
         if deaf:
             # Else ZeroMQ reads for it, a thousand messages.
             self.socket.setsockopt(zmq.RCVHWM, 1)

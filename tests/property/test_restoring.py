@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.generations import publish
@@ -150,6 +150,10 @@ OPERATIONS = st.one_of(
 
 @settings(max_examples=60, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=14))
+@example(operations=[("train", True), ("restore", 0, False), ("restore", 1, False)])
+@example(operations=[("train", False), ("restore", 0, True), ("lose",)])
+@example(operations=[("train", False), ("restore", 0, False), ("restore", 1, False), ("lose",)])
+@example(operations=[("train", False), ("restore", 0, False), ("lose",), ("train", False)])
 def test_what_counts_as_trained_is_what_the_head_holds(operations: list[tuple[object, ...]]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
