@@ -129,16 +129,15 @@ def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
 
 
 def restore(store: Path, backup: Backup, root: Path, on_chunk: OnChunk) -> int:
-    """Make a home of a backup at ``root``, which must not exist or be empty; gives the bytes written.
+    """Make a home of a backup at ``root``, which must not exist; gives the bytes written.
 
     Raises:
         InputError: there is something at ``root``.
         DamageError: the backup is not what its manifest says. Nothing was made.
         StorageError, StorageFullError: the disk; nothing was made.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise InputError("there is something in it already", file=str(root),
-                         mend="give a folder that does not exist, or is empty")
+    if root.exists():
+        raise InputError("it exists already", file=str(root), mend="give a folder that does not exist")
     files.make_directory(root.parent)
     room.refuse_without(root.parent, backup.size_bytes, f"what {backup.name} holds")
     with files.publish_directory(root) as folder:

@@ -29,7 +29,7 @@ def _configure(parser: ArgumentParser) -> None:
     restore = commands.add_parser("restore", help="make a home of the newest, or of one")
     for action in (create, listed, verify, restore):
         action.add_argument("folder", type=Path, metavar="FOLDER")
-    restore.add_argument("home", type=Path, metavar="HOME", help="which must not exist, or be empty")
+    restore.add_argument("home", type=Path, metavar="HOME", help="which must not exist")
     for action in (verify, restore):
         action.add_argument("--name", type=types.text, default="", help="b000000123, as the list has it")
     for action in commands.choices.values():
