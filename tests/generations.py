@@ -10,11 +10,18 @@ from trainq import checkpoints, files, manifests
 from trainq.checkpoints import CheckpointFacts, Cursor, Name
 
 
+def _ended(job: str) -> Cursor:
+    return Cursor(job=job, job_step=2, steps_planned=2, done=True) if job else Cursor()
+
+
 def publish(folder: Path, generation: int, content: dict[str, bytes], *, base: str = "", parent: str = "",
             job: str = "") -> str:
-    """Seal a generation with these files in ``folder``; its name. Its step is ten times its number."""
+    """Seal a generation with these files in ``folder``; its name. Its step is ten times its number.
+
+    ``job`` has ended in it.
+    """
     facts = CheckpointFacts(
-        generation=generation, step=generation * 10, cursor=Cursor(job=job), journal_seq=1, fingerprint={}, rows_seen=0,
+        generation=generation, step=generation * 10, cursor=_ended(job), journal_seq=1, fingerprint={}, rows_seen=0,
         tokens_seen=0, model="m", created_by="test", reason="job_end", base=base, parent=parent)
     path = folder / str(Name(generation, generation * 10))
     files.make_directory(folder)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from trainq import files
+from trainq import checkpoints, files
 from trainq.client import BrokerClient
 from trainq.config import Home, project_root
 from trainq.ids import new_request_id
@@ -23,8 +23,10 @@ from trainq.messages import (
     Done,
     Fail,
     GetOverview,
+    Greeted,
     Heartbeat,
     HeartbeatReply,
+    Hello,
     Lease,
     Leased,
     LeaseState,
@@ -72,6 +74,14 @@ class Place:
     def stop_all(self) -> None:
         for name in list(self._services):
             self.stop(name, signal.SIGKILL)
+
+    def tell_of(self, name: str) -> None:
+        """Have the broker hear of a generation, as the trainer tells it of its head."""
+        head = checkpoints.parse_name(name)
+        assert head is not None
+        with BrokerClient(self.home) as client:
+            client.call(Hello(request_id=new_request_id(), worker="trainer", session="s", generation=head.generation,
+                              name=name, step=head.step), Greeted)
 
     @contextlib.contextmanager
     def running(self, *words: str, stderr: int = subprocess.PIPE) -> Iterator[subprocess.Popen[str]]:

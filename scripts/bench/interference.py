@@ -2,8 +2,8 @@
 
 A long job trains with one thread. Windows without maintenance and with it alternate: snapshots of large generations,
 proofs of them, and retention, asked for without pause. In half of the rounds the training process is bound to one
-processor. In each window: optimizer steps a second (lines of the job's metrics), what the workers have read and written
-(/proc/PID/io), the latency of a broker's read and of ``trainq status --json`` as a process, and of a raw 4 KiB
+processor. In each window: optimizer steps a second (lines of the job's metrics), what the snapshot worker has read and
+written (/proc/PID/io), the latency of a broker's read and of ``trainq status --json`` as a process, and of a raw 4 KiB
 ``write`` + ``fdatasync`` on the same disk, one after the other.
 """
 
@@ -97,10 +97,10 @@ class Bench:
         return path.read_bytes().count(b"\n") if path.exists() else 0
 
     def moved_bytes(self) -> int:
-        """What the workers have read and written since they started."""
+        """What the snapshot worker has read and written since it started."""
         total = 0
         for seen in self.installation.processes():
-            if seen.role in ("snapshot", "retention"):
+            if seen.role == "snapshot":
                 fields = dict(line.split(": ") for line in Path(f"/proc/{seen.pid}/io").read_text().splitlines())
                 total += int(fields["rchar"]) + int(fields["wchar"])
         return total

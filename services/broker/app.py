@@ -55,6 +55,7 @@ class Broker:
 
         Nothing is recorded in a journal that is older than its checkpoints; what it holds can be read.
         """
+        self._desk.copier.sweep()
         self._desk.unfit = anchoring.refuse_if_behind(self._process.home.checkpoints, self._journal.head_seq)
         if self._desk.unfit is not None:
             self._process.log.error("journal_behind", error=str(self._desk.unfit))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from services.broker import endings
-from trainq import files
+from services.broker.blaming import not_the_journals
+from trainq import files, room
 from trainq.config import Home
-from trainq.errors import StorageError, StorageFullError, TrainqError, UsageError
+from trainq.errors import TrainqError, UsageError
 from trainq.jobs import JobKind
 from trainq.journal import Journal, Queries
 from trainq.journal.copying import JournalCopy
@@ -54,27 +55,28 @@ class Copier:
         if self._copy is None or self._copy.is_done:
             return
         try:
-            self._copy.step()
-        except (StorageError, StorageFullError) as error:
-            self._failure = _failure(error)
+            with not_the_journals("copying the journal"):
+                self._copy.step()
+        except TrainqError as error:
+            self._failure = error
             self._leave()
 
     def _begin(self, token: int) -> None:
         self._leave()
         path = self._home.journal_copy
-        try:
-            for suffix in ("", "-wal", "-journal"):
-                files.remove_file(path.with_name(path.name + suffix))
+        with not_the_journals("copying the journal"):
+            room.refuse_without(path.parent, self._home.journal.stat().st_size, "a copy of the journal")
             self._token, self._copy = token, JournalCopy(self._journal, path)
-        except (StorageError, StorageFullError) as error:
-            raise _failure(error) from error
+
+    def sweep(self) -> None:
+        """Remove what a former life, or a copy that was left, has put there."""
+        path = self._home.journal_copy
+        for suffix in ("", "-wal", "-journal"):
+            files.remove_file(path.with_name(path.name + suffix))
 
     def _leave(self) -> None:
         if self._copy is not None and not self._copy.is_done:
             self._copy.close()
         self._copy = None
-
-
-def _failure(error: TrainqError) -> TrainqError:
-    """That the copy failed, which says nothing of the journal itself: that is written on."""
-    return TrainqError(f"the journal could not be copied: {error}", mend=error.mend)
+        with not_the_journals("removing a copy of the journal"):
+            self.sweep()

@@ -15,7 +15,7 @@ from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import Lease, Leased, TaskLease
 
 # What writes much; retention makes room, a restore is a person's wish and looks for itself, a proof only reads.
-_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT})
+_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP})
 
 
 class Granter:

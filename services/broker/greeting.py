@@ -7,8 +7,9 @@ the line holds.
 from __future__ import annotations
 
 from services.broker import reconciling, tasks
+from services.broker.blaming import not_the_journals
 from services.broker.recording import Recorder
-from trainq import checkpoints, manifests, messages, snapshots
+from trainq import messages, restoring
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import NotFoundError, UsageError
@@ -33,28 +34,30 @@ class Greeter:
             DamageError: they cannot belong together.
         """
         line, reported = self._queries.line(), self._queries.damaged()
-        if reconciling.is_new_restore(hello, line):
+        if hello.restored_by and not self._queries.is_fork(hello.generation):
             return self._restored(hello)
         uncovered = self._queries.uncovered(hello.generation)
-        gone = {generation for generation, _ in reported} | self._queries.removed_generations()
-        reconciling.refuse_if_unfit(hello, line, self._journal.head_seq, uncovered, gone,
-                                    self._queries.ancestry(line.generation))
         # Only a head that is older than the line's may hold what was taken out of the line.
-        went_back = hello.generation < line.generation
+        reinstatable = self._queries.reinstatable(hello.generation) if hello.generation < line.generation else []
+        reconciling.refuse_if_unfit(
+            hello, line, self._journal.head_seq, uncovered, {generation for generation, _ in reported},
+            removed=self._queries.removed_generations(), spans=self._queries.ancestry(line.generation),
+            reinstatable=reinstatable)
         held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
         self._recorder.record(*reconciling.reconcile(
             hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
-            uncovered=uncovered, reported=reported,
-            reinstatable=self._queries.reinstatable(hello.generation) if went_back else []))
-        return Greeted(lost=bool(uncovered) and held is not None, newest=self._queries.line().newest)
+            uncovered=uncovered, reported=reported, reinstatable=reinstatable))
+        lost = held is not None and (bool(uncovered) or any(row.id == held.id for row, _ in reinstatable))
+        return Greeted(lost=lost, newest=self._queries.line().newest)
 
     def _restored(self, hello: Hello) -> Greeted:
         by = self._queries.job(hello.restored_by)
         task = tasks.task_of(self._queries.task(by))
         if not isinstance(task, RestoreTask):
             raise UsageError(f"{by.id} is no restore")
+        middle = self._queries.job(hello.job) if hello.job and not hello.done else None
         self._recorder.record(*reconciling.damaged(hello, self._queries.damaged()), *reconciling.restore(
-            hello, by=by, task=task, uncovered=self._queries.uncovered(hello.restored_from),
+            hello, by=by, task=task, middle=middle, uncovered=self._queries.uncovered(hello.restored_from),
             reinstatable=self._queries.reinstatable(hello.restored_from)))
         return Greeted(newest=self._queries.line().newest)
 
@@ -75,6 +78,7 @@ class Greeter:
         if facts.generation > newest:
             raise NotFoundError(f"the journal knows of generation {newest} at most: {task.name} is another line's",
                                 mend="restore into the home that it came from, or a backup of it")
+        _refuse_without_ground(self._home, facts, task.name)
         others = [row for row in self._queries.open_tasks(JobKind.RESTORE) if row.id != job]
         if others:
             raise UsageError(f"{others[0].id} has not ended yet", mend=f"trainq wait {others[0].id}, or cancel it")
@@ -87,6 +91,7 @@ def plan(queries: Queries, home: Home, store: Store, name: str) -> RestorePlan:
         NotFoundError, DamageError, NewerFormatError: as :meth:`Greeter.refuse_unfit`.
     """
     facts = _facts(home, store, name)
+    _refuse_without_ground(home, facts, name)
     back = [row.id for row, _ in queries.reinstatable(facts.generation)]
     goes_on = "" if facts.cursor.done else facts.cursor.job
     stay = {*back, goes_on}
@@ -96,7 +101,14 @@ def plan(queries: Queries, home: Home, store: Store, name: str) -> RestorePlan:
 
 
 def held_jobs(queries: Queries, request: messages.GetHeldJobs) -> HeldJobs:
-    """A page of the jobs that a generation holds."""
+    """A page of the jobs that a generation holds.
+
+    Raises:
+        NotFoundError: nobody has told of that generation yet.
+    """
+    if request.generation > queries.line().newest:
+        raise NotFoundError(f"the journal has not heard of generation {request.generation} yet",
+                            mend="ask again in a moment")
     return HeldJobs(jobs=[_held(row, generation) for row, generation
                           in queries.held_by(request.generation, request.after, request.limit)])
 
@@ -107,9 +119,15 @@ def _held(row: JobRow, generation: int) -> HeldJob:
 
 def _facts(home: Home, store: Store, name: str) -> CheckpointFacts:
     """The facts of a copy of the model, from its manifest alone."""
-    if store is Store.SNAPSHOTS:
-        return snapshots.checkpoint_facts(snapshots.find(home.snapshots, name))
-    path = home.checkpoints / name
-    if not path.is_dir():
-        raise NotFoundError(f"there is no {name} in checkpoints/", mend="trainq retention plan shows what there is")
-    return manifests.facts_of(path, manifests.read(path, checkpoints.KIND), CheckpointFacts, checkpoints.FORMAT)
+    with not_the_journals(f"reading {name}"):
+        return restoring.find(home, store, name).facts
+
+
+def _refuse_without_ground(home: Home, facts: CheckpointFacts, name: str) -> None:
+    """Raise if the copy was taken in the middle of a job, and the state before that job is in no copy any more."""
+    cursor = facts.cursor
+    if cursor.done or not facts.base or any((home.root / store.value / facts.base).is_dir() for store in Store):
+        return
+    raise NotFoundError(f"{name} was taken in the middle of {cursor.job}, and {facts.base}, the state before it to "
+                        "which a failed attempt goes back, is in no copy any more",
+                        mend="restore one that was taken between two jobs")

@@ -6,7 +6,10 @@ needs, what is pinned, what is in use. Only small manifests are read.
 
 from __future__ import annotations
 
+import contextlib
+
 from services.broker import endings, tasks
+from services.broker.blaming import not_the_journals
 from services.broker.recording import Recorder
 from trainq import messages, snapshots
 from trainq.checkpoints import parse_name
@@ -64,12 +67,13 @@ class Keeper:
 
     def _remove(self, request: messages.Remove) -> Done:
         self._check_lease(request)
+        with not_the_journals(f"looking at {request.name}"):
+            why = self._why_it_stays(request)
         decided = self._queries.removal_in_trash(request.store, request.name)
         # A snapshot may have been taken again while the one before lies in the trash: that is another removal.
         if decided is not None and not (
                 self._home.trash / trash.name_in_trash(decided, request.store, request.name)).exists():
             return Done(changed=False, seq=decided)  # the reply was lost
-        why = self._why_it_stays(request)
         if why:
             raise UsageError(f"{request.name} stays in {request.store.value}/: {why}")
         return self._recorder.record(RemovalDecided(store=request.store, name=request.name,
@@ -103,15 +107,16 @@ class Keeper:
         return stock.protected_checkpoints(self._home.checkpoints, line.checkpoint).get(name, "")
 
     def _why_snapshot(self, name: str) -> str:
+        readable = []
         for path in snapshots.list_snapshots(self._home.snapshots):
-            if path.name == name:
-                return "it is the newest snapshot that can be read"
-            try:
-                snapshots.read(path)
-            except (DamageError, NewerFormatError):
-                continue
-            return ""
-        return "it is the only one"
+            with contextlib.suppress(DamageError, NewerFormatError):
+                readable.append(snapshots.read(path))
+        if not any(each.name != name for each in readable):
+            return "it is the only one that can be read"
+        if readable[0].name == name:
+            return "it is the newest snapshot that can be read"
+        other = snapshots.bases(readable).get(name, "")
+        return f"it is the state before the job in {other}" if other else ""
 
     def _end_removal(self, request: messages.UndoRemoval | messages.PurgeRemoval) -> Done:
         self._check_lease(request)

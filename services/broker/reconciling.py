@@ -6,12 +6,13 @@ everything and in the old order. All events of one hello are one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import msgspec
 
 from trainq.errors import DamageError
 from trainq.jobs import (
+    TRANSITIONS,
     AnyEvent,
     CheckpointDamaged,
     CheckpointPublished,
@@ -28,8 +29,9 @@ from trainq.journal import JobRow, LineRow, Span
 from trainq.messages import Hello, RestoreTask, TaskResult
 
 
-def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow], gone: set[int],
-                    spans: Sequence[Span] = ()) -> None:
+def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow], damaged: set[int], *,
+                    removed: Set[int] = frozenset(), spans: Sequence[Span] = (),
+                    reinstatable: Sequence[tuple[JobRow, int]] = ()) -> None:
     """Raise if this head and this journal cannot belong together.
 
     What is missing is not damaged: it may be on a disk that is not mounted, and come back. Only what was seen not to
@@ -40,8 +42,10 @@ def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[
         line: what the journal knows of the model line.
         head_seq: the journal's newest event.
         uncovered: the trained jobs that the head does not hold.
-        gone: the generations that the journal knows to be damaged, or removed by retention.
+        damaged: the generations that the journal knows to be damaged.
+        removed: those that retention has removed: never the last ones of the line, so they are not what was lost.
         spans: of the generation at which the line stands, as the journal knows it.
+        reinstatable: the jobs that the head holds and that do not count as trained.
 
     Raises:
         DamageError: the journal is older than the checkpoint, or checkpoints that hold trained jobs are gone.
@@ -54,31 +58,31 @@ def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[
     if hello.begun and line.newest > 0:
         raise DamageError("checkpoints/", f"it is empty, and the journal knows of generation {line.newest}", mend=(
             "bring the checkpoints back and supervisorctl restart trainer, or begin anew with another home"))
-    known = gone | {entry.generation for entry in hello.damaged}
+    known = damaged | {entry.generation for entry in hello.damaged}
+    if line.generation in known:
+        known |= removed
     # What an older generation had trained, and a restore brought back, was lost with what the restore published.
     above = min((max(span.first, hello.generation + 1) for span in spans if span.last > hello.generation), default=0)
-    for row in uncovered:
-        generation = row.generation if row.generation > hello.generation else above
-        if generation in known:
-            continue
-        raise DamageError("checkpoints/", f"generation {generation}, with {row.id} in it, is missing", mend=(
-            "bring it back and supervisorctl restart trainer; if it is lost for good, mkdir checkpoints/damaged-"
-            f"g{generation:06d}-s00000000 before the restart, and what it held is trained again"))
+    lost = [(row.generation if row.generation > hello.generation else above, f", with {row.id} in it,")
+            for row in uncovered]
+    # To have them count as trained would undo what a restore has done.
+    lost += [(above, ", with which the line went back,") for _ in reinstatable[:1]]
+    for generation, what in lost:
+        if generation not in known:
+            raise DamageError("checkpoints/", f"generation {generation}{what} is missing", mend=(
+                "bring it back and supervisorctl restart trainer; if it is lost for good, mkdir checkpoints/damaged-"
+                f"g{generation:06d}-s00000000 before the restart, and what it held is trained again"))
 
 
-def is_new_restore(hello: Hello, line: LineRow) -> bool:
-    """Whether the head was published by a restore of which the journal has not heard."""
-    return bool(hello.restored_by) and hello.generation > line.newest
-
-
-def restore(hello: Hello, *, by: JobRow, task: RestoreTask, uncovered: list[JobRow],
+def restore(hello: Hello, *, by: JobRow, task: RestoreTask, middle: JobRow | None, uncovered: list[JobRow],
             reinstatable: list[tuple[JobRow, int]]) -> list[AnyEvent]:
     """The events of a restore that has been published: the jobs that the line holds now are those that are trained.
 
     Args:
-        hello: what the trainer found; :func:`is_new_restore`.
+        hello: what the trainer found: a head that a restore has published, of which the journal has not heard.
         by: the restore's own job, whatever became of it meanwhile.
         task: what was asked for.
+        middle: the job in the middle of which the copy was taken, if it was.
         uncovered: the trained jobs that the restored state does not hold, in their old order.
         reinstatable: the jobs that it holds and that do not count as trained in it, with where they were.
     """
@@ -87,11 +91,13 @@ def restore(hello: Hello, *, by: JobRow, task: RestoreTask, uncovered: list[JobR
     back = {row.id for row, _ in reinstatable}
     reason = f"{by.id} went back to {task.name}"
     taken_out = 0
+    if middle is not None and (middle.state, JobUncovered) in TRANSITIONS:
+        # It goes on from there, before anything else, whatever became of it since.
+        events.append(JobUncovered(job=middle.id, generation=0, reason=f"{reason}, in the middle of it"))
     for row in uncovered:
-        if row.id in back:
+        if row.id in back or (middle is not None and row.id == middle.id):
             continue
-        # The copy was taken in the middle of one: that one goes on from there.
-        if task.retrain or (row.id == hello.job and not hello.done):
+        if task.retrain:
             events.append(JobUncovered(job=row.id, generation=row.generation, reason=reason))
         else:
             taken_out += 1
@@ -113,7 +119,12 @@ def damaged(hello: Hello, reported: set[tuple[int, str]]) -> list[AnyEvent]:
 
 
 def _reinstate(reinstatable: list[tuple[JobRow, int]], reason: str) -> list[AnyEvent]:
-    return [JobReinstated(job=row.id, generation=generation, reason=reason) for row, generation in reinstatable]
+    events: list[AnyEvent] = []
+    for row, generation in reinstatable:
+        if row.state is JobState.RUNNING:
+            events.append(LeaseEnded(job=row.id, reason=reason))
+        events.append(JobReinstated(job=row.id, generation=generation, reason=reason))
+    return events
 
 
 def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: JobRow | None, uncovered: list[JobRow],
@@ -139,7 +150,7 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
             done=hello.done, reason=hello.reason))
     elif hello.generation != line.generation:
         events.append(HeadAdopted(generation=hello.generation, name=hello.name, step=hello.step))
-    if uncovered and held is not None:
+    if uncovered and held is not None and held.id not in back:
         # It was on top of what is lost now; it comes after that again.
         events.append(LeaseEnded(job=held.id, reason="what was trained before it was lost, and is trained again first"))
     events += [

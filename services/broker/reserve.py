@@ -20,9 +20,14 @@ class Reserve:
 
     def lay_by(self) -> bool:
         """Have it there if there is room; whether it was made now. Never raises for a disk that will not."""
-        if not self._size_bytes or self._path.exists():
-            return False
         try:
+            there = self._path.stat().st_size if self._path.exists() else 0
+            if there == self._size_bytes:
+                return False
+            if there or self._path.exists():  # of another setting, or of a life that was killed while it laid by
+                files.remove_file(self._path)
+            if not self._size_bytes:
+                return False
             if room.usage(self._folder).free_bytes < 4 * self._size_bytes:
                 return False
             files.allocate(self._path, self._size_bytes)

@@ -23,7 +23,8 @@ def words(rule: ScheduleRule) -> str:
     return f"every {rule.every_hours:g} h" if rule.every_hours else f"after {rule.after_jobs} files"
 
 
-def why_not(rule: ScheduleRule, slot: int, *, now: float, missed: str, open_job: str) -> str:
+def why_not(rule: ScheduleRule, slot: int, *, now: float, missed: str, open_job: str,
+            has_model: bool = True) -> str:
     """Why the newest slot, which is not done yet, asks for nothing; empty if it asks.
 
     Args:
@@ -32,7 +33,10 @@ def why_not(rule: ScheduleRule, slot: int, *, now: float, missed: str, open_job:
         now: wall seconds since 1970.
         missed: ``once`` or ``skip``, as configured.
         open_job: what the rule has asked for before and has not ended; empty if there is none.
+        has_model: whether there is a generation: before the first file there is nothing to take care of.
     """
+    if not has_model:
+        return "there is no model yet"
     if open_job:
         return f"{open_job} has not ended yet"
     late = 0.0 if rule.after_jobs else now - slot

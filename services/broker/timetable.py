@@ -11,6 +11,7 @@ from services.broker.recording import Recorder
 from trainq.clock import Clock
 from trainq.config import ScheduleSettings
 from trainq.config.schedules import following, latest, zone
+from trainq.errors import RequestReusedError
 from trainq.jobs import ENDED, JobSucceeded, ScheduleFired, ScheduleSet, ScheduleSkipped
 from trainq.journal import Queries, Recorded
 from trainq.messages import Schedules, ScheduleView, SubmitTask
@@ -64,17 +65,18 @@ class Timetable:
         now = self._clock.wall()
         until = now + _AGAIN_SECONDS
         for name, rule in self._rules.items():
-            slot, text = latest(rule, self._zone, now, self._trained), f"{rule.task} {scheduling.words(rule)}"
+            slot = latest(rule, self._zone, now, self._trained)
+            text = f"{rule.task} {scheduling.words(rule)}{f' {self._settings.time_zone}' if rule.cron else ''}"
             known = self._queries.schedule(name)
             if known is None or known.rule != text:
                 self._recorder.append(ScheduleSet(name=name, rule=text, slot=slot or 0))
             elif slot is not None and not self._queries.is_slot_done(name, slot):
                 why = scheduling.why_not(rule, slot, now=now, missed=self._settings.missed,
-                                         open_job=self._open_job(known.job))
+                                         open_job=self._open_job(known.job),
+                                         has_model=bool(self._queries.line().checkpoint))
+                why = why or self._fire(name, slot)
                 if why:
                     self._recorder.append(ScheduleSkipped(name=name, slot=slot, reason=why))
-                else:
-                    self._fire(name, slot)
             coming = None if rule.after_jobs else following(rule, self._zone, now, self._trained)
             until = until if coming is None else min(until, coming)
         self._quiet = (now, until)
@@ -82,15 +84,20 @@ class Timetable:
     def _open_job(self, job: str) -> str:
         return job if job and self._queries.job(job).state not in ENDED else ""
 
-    def _fire(self, name: str, slot: int) -> None:
+    def _fire(self, name: str, slot: int) -> str:
+        """Ask for the slot's task; why it cannot be asked for, if it cannot."""
         request = SubmitTask(request_id=f"schedule-{name}-{slot}", task=scheduling.task_of(self._rules[name]),
                              cause=f"schedule {name}")
-        made = tasks.submit(request, earlier=self._queries.request(request.request_id),
-                            number=self._queries.line().next_task)
+        try:
+            made = tasks.submit(request, earlier=self._queries.request(request.request_id),
+                                number=self._queries.line().next_task)
+        except RequestReusedError as error:
+            return str(error)
         if not isinstance(made, str):
             self._recorder.append(made)
             made = made.job
         self._recorder.append(ScheduleFired(name=name, slot=slot, job=made))
+        return ""
 
 
 def listed(queries: Queries, settings: ScheduleSettings, now: float) -> Schedules:

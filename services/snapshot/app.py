@@ -10,17 +10,19 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from trainq import __version__, backups, checkpoints, files, objects, room, snapshots
-from trainq.checkpoints import parse_name
-from trainq.errors import DamageError, NotFoundError, UsageError
+from trainq import __version__, backups, checkpoints, files, manifests, objects, room, snapshots
+from trainq.checkpoints import CheckpointFacts, parse_name
+from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
     BackupTask,
     CopyJournal,
     GetHeldJobs,
+    GetOverview,
     HeldJobs,
     JournalCopied,
+    Overview,
     Progress,
     SnapshotTask,
     TaskLease,
@@ -29,6 +31,7 @@ from trainq.messages import (
 )
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
+from trainq.snapshots import Created
 
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP)
 # Between two looks at a copy of the journal that the broker makes.
@@ -58,49 +61,73 @@ class Snapshotter(Worker[TaskLease]):
                     raise UsageError(f"a {type(task).__name__} is no task of the snapshot worker")
 
     def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
-        home = self._process.home
-        generations = checkpoints.list_generations(home.checkpoints)
-        if task.generation:
-            generations = [path for path in generations if path.name == task.generation]
-        if not generations:
+        source = self._source(held, task)
+        base = self._base(source)
+        made = [self._copy(held, each) for each in (base, source) if each is not None]
+        copied, shared = (sum(each.copied_bytes for each in made), sum(each.shared_bytes for each in made))
+        name = made[-1].snapshot.name
+        return TaskResult(
+            summary=f"{name}: {copied} bytes copied, {shared} shared", size_bytes=copied,
+            facts={"snapshot": name, "copied_bytes": copied, "shared_bytes": shared})
+
+    def _source(self, held: HeldTask, task: SnapshotTask) -> Path:
+        """The generation that is asked for; or the newest of which the broker has heard, and can say what it holds."""
+        folder = self._process.home.checkpoints
+        head = self._peer.call(GetOverview(request_id=new_request_id()), Overview, held.states).checkpoint
+        wanted = task.generation or head
+        if wanted and (folder / wanted).is_dir():
+            return folder / wanted
+        newest = next(iter(checkpoints.list_generations(folder)), None)
+        if task.generation or newest is None:
             raise NotFoundError(f"there is no generation {task.generation or 'yet'}",
                                 mend="ls checkpoints/ shows those that there are")
-        source = generations[0]
+        return newest
+
+    def _base(self, source: Path) -> Path | None:
+        """For one in the middle of a job: the state before that, to which the job may have to go back."""
+        manifest = manifests.read(source, checkpoints.KIND)
+        facts = manifests.facts_of(source, manifest, CheckpointFacts, checkpoints.FORMAT)
+        if facts.cursor.done or not facts.base:
+            return None
+        base = source.parent / facts.base
+        return base if base.is_dir() and not (self._store / facts.base).is_dir() else None
+
+    def _copy(self, held: HeldTask, source: Path) -> Created:
         jobs, job_count = self._jobs(held, source.name)
         total = snapshots.missing_bytes(self._store, source)
         room.refuse_without(self._store, total, f"a snapshot of {source.name}")
-        made = snapshots.create(
+        return snapshots.create(
             self._store, source, jobs=jobs, job_count=job_count, created_at=self._process.clock.wall(),
             created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=paced(self._peer, held, total))
-        return TaskResult(
-            summary=f"{made.snapshot.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared",
-            size_bytes=made.copied_bytes,
-            facts={"snapshot": made.snapshot.name, "copied_bytes": made.copied_bytes,
-                   "shared_bytes": made.shared_bytes})
 
     def _backup(self, held: HeldTask, store: Path) -> TaskResult:
-        process, lease = self._process, held.lease
-        files.make_directory(store)
-        files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
+        home, lease = self._process.home, held.lease
+        if store.resolve().is_relative_to(home.root.resolve()):
+            raise UsageError(f"{store} is in the home itself", mend="give a folder elsewhere, best on another disk")
         copied = JournalCopied(done=False, seq=0, copied_pages=0, pages=0)
-        while not copied.done:
-            held.keep_or_raise(Progress(step=copied.copied_pages, steps=copied.pages, unit="pages"))
-            copied = self._peer.call(CopyJournal(request_id=new_request_id(), job=lease.job, token=lease.token),
-                                     JournalCopied, held.states)
-            self._peer.wait(0.0 if copied.done else _LOOK_SECONDS)
-        copy = process.home.journal_copy
         try:
+            while not copied.done:
+                held.keep_or_raise(Progress(step=copied.copied_pages, steps=copied.pages, unit="pages"))
+                copied = self._peer.call(CopyJournal(request_id=new_request_id(), job=lease.job, token=lease.token),
+                                         JournalCopied, held.states)
+                self._peer.wait(0.0 if copied.done else _LOOK_SECONDS)
+            files.make_directory(store)
+            files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
             with objects.writing(store):
-                made = backups.create(store, process.home, copy, created_at=process.clock.wall(),
+                made = backups.create(store, home, home.journal_copy, lease.job, created_at=self._process.clock.wall(),
                                       created_by=f"trainq {__version__}, {lease.job}",
                                       on_chunk=paced(self._peer, held, 0))
+        except (StorageError, StorageFullError) as error:
+            # Trying again at once would copy the whole journal each time: who asks, or the next slot, does.
+            raise TrainqError(f"the backup could not be made: {error}", mend=error.mend) from error
         finally:
-            files.remove_file(copy)
-        lacking = f", {len(made.backup.facts.lacking)} files were gone" if made.backup.facts.lacking else ""
+            files.remove_file(home.journal_copy)
+        facts = made.backup.facts
+        lacking = f", {len(facts.lacking)} files were gone or damaged" if facts.lacking else ""
         return TaskResult(
             summary=f"{made.backup.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared{lacking}",
             size_bytes=made.copied_bytes,
-            facts={"backup": made.backup.name, "seq": made.backup.facts.seq, "copied_bytes": made.copied_bytes,
+            facts={"backup": made.backup.name, "seq": facts.seq, "copied_bytes": made.copied_bytes,
                    "shared_bytes": made.shared_bytes})
 
     def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:

@@ -140,6 +140,8 @@ class Agent:
         ready, now = self._head, self._process.clock.monotonic()
         if ready is None or not self._greets or self._outbox or now < self._greet_at:
             return
+        if self._assignment.phase is Phase.RESTORING:
+            return  # the head is about to be another one
         try:
             reply = self._peer.client.call(head.hello(self._process, ready), Greeted, timeout_seconds=2.0)
         except BrokerUnavailableError:

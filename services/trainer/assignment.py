@@ -96,6 +96,7 @@ class Assignment:
     # The job is a restore.
     _restores: bool = False
     _lineless: bool = False
+    _ready_from: wire.Ready | None = None
     # Of the job: its highest published step, that step when the attempt began, and the last step done.
     _best_step: int = 0
     _best_step_before: int = 0
@@ -203,9 +204,7 @@ class Assignment:
                     global_step=message.global_step, generation=message.generation, checkpoint=message.checkpoint,
                     first_loss=message.first_loss, last_loss=message.last_loss)))
             case wire.Cancelled() if message.job == self.job:
-                if not self.failure:
-                    return self._left(AcknowledgeCancel())
-                return self._left(FailJob(reason=self.failure, counts=self._best_step <= self._best_step_before))
+                return self._taken_back()
             case wire.Failed() if not message.job:
                 self._note_trouble(message)
                 return [ShowTrouble(reason=self._trouble)]
@@ -227,27 +226,37 @@ class Assignment:
         self._own_ends += own and not excused and before is not Phase.LEAVING
         self._excused_ends += excused
         self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
-        left = self._left_by_end(how, own=own) if before is Phase.RESTORING else []
+        if self.job and before is Phase.RESTORING:
+            self._note_end_of_restore(how, own=own)
         if self.job and before is Phase.TRAINING and not self.failure and not excused:
             self.failure = self._own_failure(how) if own else self._outside_failure(how)
         if self._own_ends >= MAX_OWN_ENDS:
             reason = f"the training process ended {self._own_ends} times by itself without a new step (last: {how})"
             self.phase = Phase.PAUSED
-            return [*left, *self._given_back(reason), PauseTrainer(reason=reason)]
+            return [*self._given_back(reason), PauseTrainer(reason=reason)]
         self.phase = Phase.STARTING
         given_back = []
         if self._failed_starts >= MAX_FAILED_STARTS:
             given_back = self._given_back(f"the training process ends before it is ready ({how})")
         pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(max(self._failed_starts, self._excused_ends), 10) - 1)
         trouble = ShowTrouble(reason=f"the training process ended, and is started again in {pause:.0f} s ({how})")
-        return [*left, *given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
+        return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
-    def _left_by_end(self, how: str, *, own: bool) -> list[Effect]:
-        """The process ended in a restore. By its own doing, it would so again; from outside, it is begun again."""
+    def _taken_back(self) -> list[Effect]:
+        if self._restores and self.phase is Phase.IDLE:
+            return []  # too late: it is published, and the broker is about to hear of it
+        if not self.failure:
+            return self._left(AcknowledgeCancel())
+        return self._left(FailJob(reason=self.failure, counts=self._best_step <= self._best_step_before))
+
+    def _note_end_of_restore(self, how: str, *, own: bool) -> None:
+        """The process ended in a restore. By its own doing, it would so again; from outside, it is begun again.
+
+        It may have published before: that is known when the next process says from where it goes on.
+        """
         self._outside_ends += 1
-        if not self.job or (not own and self._outside_ends < MAX_OUTSIDE_ENDS_IN_ONE_STEP):
-            return []
-        return self._left(FailJob(reason=f"its training process ended in the middle ({how})"))
+        if own or self._outside_ends >= MAX_OUTSIDE_ENDS_IN_ONE_STEP:
+            self.failure = f"its training process ended in the middle ({how})"
 
     def _own_failure(self, how: str) -> str:
         if self._best_step > self._best_step_before:
@@ -271,12 +280,12 @@ class Assignment:
     def _ready(self, ready: wire.Ready) -> list[Effect]:
         before, self.generation = self.generation, ready.generation
         self._failed_starts = 0
-        self._begun, self._lineless = ready.begun, False
+        self._begun, self._lineless, self._ready_from, self._greeted = ready.begun, False, ready, False
         self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
             return [StopProcess()]  # it was told before there was anybody to hear it
-        if self._restores and ready.restored_by != self.job:
-            return self._begin_restore()  # the process ended before it had published anything
+        if self._restores and ready.restored_by != self.job:  # the process ended before it had published anything
+            return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
         self.phase = Phase.IDLE
         if ready.job == self.job:
             self._step = ready.job_step
@@ -285,11 +294,11 @@ class Assignment:
         return [Greet(ready=ready), *(self._go() if goes_on else [])]
 
     def _no_line(self, message: wire.NoLine) -> list[Effect]:
-        self._failed_starts, self._lineless = 0, True
+        self._failed_starts, self._lineless, self._ready_from = 0, True, None
         if self.phase is Phase.LEAVING:
             return [StopProcess()]
         if self._restores:
-            return self._begin_restore()
+            return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
         self.phase = Phase.LINELESS
         return [*self._given_back(message.reason), ShowTrouble(reason=message.reason)]
 
@@ -310,7 +319,8 @@ class Assignment:
 
     def _failed(self, message: wire.Failed) -> list[Effect]:
         if self._restores:
-            return self._left(FailJob(reason=f"{message.code}: {message.reason}"))
+            self._note_trouble(message)
+            return self._left(FailJob(reason=self._trouble))
         if message.code == ShardLostError.code:
             return self._left(ReportLostShard(reason=message.reason))
         self._note_trouble(message)
@@ -323,9 +333,12 @@ class Assignment:
         self._trouble, self._machine_fault = f"{message.code}: {message.reason}", message.system
 
     def _left(self, effect: Effect) -> list[Effect]:
+        restored = self._restores
         self._forget_job()
-        if self.phase in (Phase.TRAINING, Phase.RESTORING):
+        if restored or self.phase in (Phase.TRAINING, Phase.RESTORING):
             self.phase = Phase.LINELESS if self._lineless else Phase.IDLE
+        if restored and not self._greeted and self._ready_from is not None:
+            return [effect, Greet(ready=self._ready_from)]  # which was put off for the restore
         return [effect]
 
     def _forget_job(self) -> None:

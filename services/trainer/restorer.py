@@ -9,6 +9,7 @@ from services.trainer import surroundings, wire
 from services.trainer.failures import failure
 from trainq import restoring
 from trainq.config import Home
+from trainq.errors import StorageError, StorageFullError
 from trainq.ml.training import Wish
 
 _SHOW_SECONDS = 1.0
@@ -51,5 +52,8 @@ def restore(home: Home, order: wire.Restore, wish: Callable[[str], Wish],
         told = failure(order.job, error)
         surroundings.note(told.traceback)
         say(told)
+        if isinstance(error, StorageError | StorageFullError | OSError):
+            # Nobody knows what is on the disk: it may have got its name, and not be durable. A new process looks.
+            raise
         return False
     return True

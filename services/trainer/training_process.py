@@ -127,6 +127,7 @@ class TrainingProcess:
                 return self._open_line()
             except NothingVerifiesError as error:
                 self.say(wire.NoLine(reason=str(error)))
+            bad = checkpoints.list_generations(self._home.checkpoints)
             restored = False
             while not restored:
                 match self._next_order():
@@ -138,8 +139,9 @@ class TrainingProcess:
                         return None
                     case _:
                         pass  # about a job that was given back when this process had no line for it
-            for path in checkpoints.list_generations(self._home.checkpoints)[1:]:
-                checkpoints.set_aside(path)  # none of them verifies
+            for path in bad:
+                if path.is_dir():
+                    checkpoints.set_aside(path)
 
     def _restored(self, order: wire.Restore) -> bool:
         return restore(self._home, order, self.wish, self.say)

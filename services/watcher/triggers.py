@@ -47,22 +47,25 @@ class Triggers:
                 self._process.log.warning("trigger_unknown", name=name[:100], known=sorted(TASKS))
         for name in self._names():
             word, _, request_id = name.removeprefix(CLAIMED).rpartition("_")
-            if name.startswith(CLAIMED) and word in TASKS and is_id(request_id):
-                self._ask(word, request_id, self._folder / name)
+            is_claim = name.startswith(CLAIMED) and word in TASKS and is_id(request_id)
+            if is_claim and not self._ask(word, request_id, self._folder / name):
+                return  # nor will it take the others now
 
-    def _ask(self, word: str, request_id: str, claimed: Path) -> None:
+    def _ask(self, word: str, request_id: str, claimed: Path) -> bool:
+        """Whether the broker has answered."""
         log = self._process.log
         request = SubmitTask(request_id=request_id, task=TASKS[word], cause=f"control/{TRIGGER}{word}")
         try:
             accepted = self._peer.client.call(request, Accepted, timeout_seconds=_ASK_SECONDS)
         except (BrokerUnavailableError, StorageError, StorageFullError):
-            return
+            return False
         except TrainqError as error:
             # A definite no, which asking again does not change.
             log.error("trigger_refused", name=f"{TRIGGER}{word}", error=str(error))
         else:
             log.info("triggered", name=f"{TRIGGER}{word}", job=accepted.job)
         files.remove_file(claimed)
+        return True
 
     def _names(self) -> list[str]:
         try:

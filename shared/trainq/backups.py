@@ -2,9 +2,10 @@
 
 A backup holds the journal as it was at one event, every file that a job of it carries, and the head of the model line
 with the generations that it may have to go back to. Shards are not in it: they are made again from the files, and must
-come out the same. Its manifest (:mod:`trainq.manifests`, kind ``backup``) lies in ``<folder>/b000000123/``, under the
-journal's number; the bytes lie in ``<folder>/objects/`` (:mod:`trainq.objects`), where what several backups have in
-common lies once. So the next one copies only what is new.
+come out the same. Its manifest (:mod:`trainq.manifests`, kind ``backup``) lies in ``<folder>/b000000123-0a1b2c3d/``,
+under the journal's number and the beginning of its digest (two lines may reach one number); the bytes lie in
+``<folder>/objects/`` (:mod:`trainq.objects`), where what several backups have in common lies once. So the next one
+copies only what is new.
 """
 
 from __future__ import annotations
@@ -20,18 +21,21 @@ from trainq import checkpoints, files, ingest, manifests, objects, room
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError
+from trainq.jobs import JobState, JobSucceeded
 from trainq.journal import Journal, Queries
 from trainq.manifests import FileRecord, Manifest, OnChunk
+from trainq.messages import TaskResult
 
 KIND = "backup"
 FORMAT = 1
-_NAME = re.compile(r"b\d{9,}")
+_NAME = re.compile(r"b\d{9,}-[0-9a-f]{8}")
 
 
 class BackupFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest's facts. ``created_at`` is in seconds since 1970; ``lacking`` names files that were gone already.
+    """The manifest's facts. ``created_at`` is in seconds since 1970.
 
-    Those were carried by jobs that have ended: nothing that is still to be trained is ever lacking.
+    ``lacking`` names files that were gone, or damaged. Those were carried by jobs that have ended: nothing that is
+    still to be trained is ever lacking.
     """
 
     journal_id: str
@@ -70,9 +74,13 @@ class Created(NamedTuple):
 
 
 def list_backups(store: Path) -> list[Path]:
-    """All backups in ``store``, newest first; whether they are whole is not looked at."""
+    """All backups in ``store``, the last made first; whether they are whole is not looked at.
+
+    By when each was made, as its file system has it: a line that was restored from an older one begins below numbers
+    that were reached before.
+    """
     found = [path for path in store.iterdir() if _NAME.fullmatch(path.name)] if store.is_dir() else []
-    return sorted(found, key=lambda path: int(path.name[1:]), reverse=True)
+    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
 
 
 def find(store: Path, name: str = "") -> Backup:
@@ -89,30 +97,39 @@ def find(store: Path, name: str = "") -> Backup:
     raise NotFoundError(f"there is no backup {name or 'yet'} in {store}", mend="trainq backup list FOLDER shows them")
 
 
-def create(store: Path, home: Home, journal_copy: Path, *, created_at: float, created_by: str,
+def create(store: Path, home: Home, journal_copy: Path, task: str, *, created_at: float, created_by: str,
            on_chunk: OnChunk) -> Created:
     """Make a backup of ``home`` around a finished copy of its journal; the caller holds the store's lock.
 
     Args:
         store: where to; made if it is not there.
         home: only read. Nothing may be removed from it meanwhile.
-        journal_copy: opened and closed here, and not removed.
+        journal_copy: opened, changed and closed here, and not removed.
+        task: whose backup it is. In the copy it has succeeded: else what is made of it would begin with another backup.
         created_at: seconds since 1970.
         created_by: who asked for it.
-        on_chunk: may raise; then nothing half done is listed, and what was copied whole is used the next time.
+        on_chunk: called again and again, with 0 where nothing was copied; may raise. Then nothing half done is listed,
+            and what was copied whole is used the next time.
 
     Raises:
         DamageError: a file that is still to be trained, or the head, is not what it must be.
         StorageError, StorageFullError: the disk.
     """
-    wanted, facts = _wanted(home, journal_copy, created_at, created_by)
-    records = {name: record for name, (_, record) in wanted.items()}
-    room.refuse_without(store, objects.missing_bytes(store, records.values()), "the backup")
+    wanted, facts = _wanted(home, journal_copy, task, created_at, created_by, on_chunk)
+    room.refuse_without(store, objects.missing_bytes(store, (each.record for each in wanted.values()), on_chunk),
+                        "the backup")
     written = objects.Writer(store, on_chunk)
-    for source, record in wanted.values():
-        written.keep(source, record)
-    path = store / f"b{facts.seq:09d}"
-    if not path.is_dir():
+    for name, each in list(wanted.items()):
+        try:
+            written.keep(each.path, each.record)
+        except DamageError:
+            if each.is_needed:
+                raise
+            del wanted[name]
+            facts.lacking.append(each.record.blake3)
+    path = store / f"b{facts.seq:09d}-{wanted[home.journal.name].record.blake3[:8]}"
+    records = {name: each.record for name, each in wanted.items()}
+    if not path.is_dir() or find(store, path.name).manifest.files != records:
         with files.publish_directory(path) as folder:
             manifests.write(folder, KIND, records, msgspec.to_builtins(facts))
     return Created(find(store, path.name), written.copied_bytes, written.shared_bytes)
@@ -146,33 +163,40 @@ def restore(store: Path, backup: Backup, root: Path, on_chunk: OnChunk) -> int:
     return backup.size_bytes
 
 
-def _wanted(home: Home, journal_copy: Path, created_at: float,
-            created_by: str) -> tuple[dict[str, tuple[Path, FileRecord]], BackupFacts]:
-    """Where each file of the backup lies and what it must be, by its name in the home; and the facts."""
+class _Wanted(NamedTuple):
+    """Where a file lies, what it must be, and whether there is no backup without it."""
+
+    path: Path
+    record: FileRecord
+    is_needed: bool = True
+
+
+def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, created_by: str,
+            on_chunk: OnChunk) -> tuple[dict[str, _Wanted], BackupFacts]:
+    """Each file of the backup by its name in the home; and the facts."""
     journal = Journal.open(journal_copy, fold_anew=False)
     try:
         queries = Queries(journal)
+        if queries.job(task).state is JobState.RUNNING:
+            with journal.transaction():
+                journal.append(JobSucceeded(job=task, result=msgspec.to_builtins(
+                    TaskResult(summary="this home was made of it"))), created_at)
         line, carried = queries.line(), list(queries.carried_files())
         journal_id, seq = journal.journal_id, journal.head_seq
     finally:
         journal.close()
-    wanted: dict[str, tuple[Path, FileRecord]] = {}
-    lacking: list[str] = []
+    wanted: dict[str, _Wanted] = {}
     for digest, size_bytes, is_needed in carried:
-        if is_needed or ingest.is_stored(home, digest, size_bytes):
-            path = ingest.data_path(home, digest)
-            wanted[path.relative_to(home.root).as_posix()] = (path, FileRecord(blake3=digest, size_bytes=size_bytes))
-        else:
-            lacking.append(digest)
+        path = ingest.data_path(home, digest)
+        wanted[path.relative_to(home.root).as_posix()] = _Wanted(
+            path, FileRecord(blake3=digest, size_bytes=size_bytes), is_needed)
     for folder in _generations(home, line.checkpoint):
-        wanted |= {f"{home.checkpoints.name}/{folder.name}/{name}": (folder / name, record)
+        wanted |= {f"{home.checkpoints.name}/{folder.name}/{name}": _Wanted(folder / name, record)
                    for name, record in _sealed(folder)}
-    # The last: what it names is there then.
-    size_bytes = journal_copy.stat().st_size
-    wanted[home.journal.name] = (journal_copy, FileRecord(blake3=manifests.digest_file(journal_copy),
-                                                          size_bytes=size_bytes))
+    wanted[home.journal.name] = _Wanted(journal_copy, FileRecord(
+        blake3=manifests.digest_file(journal_copy, on_chunk), size_bytes=journal_copy.stat().st_size))
     return wanted, BackupFacts(journal_id=journal_id, seq=seq, checkpoint=line.checkpoint, jobs=line.next_number - 1,
-                               lacking=lacking, created_at=created_at, created_by=created_by)
+                               lacking=[], created_at=created_at, created_by=created_by)
 
 
 def _generations(home: Home, head: str) -> Iterator[Path]:

@@ -73,8 +73,7 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest's facts: all counters of the line.
 
     ``parent`` is the head that was replaced; ``base`` the generation that holds the state before the first step of the
-    cursor's job, to which that job is taken back (empty while there is no job, or if that generation was gone when the
-    middle of the job was restored). ``journal_seq`` is the last event of
+    cursor's job, to which that job is taken back (empty while there is no job). ``journal_seq`` is the last event of
     the journal that the trainer had seen. ``rows_seen`` and ``tokens_seen`` count repetitions, and no padding.
     ``restored_by`` is the task that published this very generation with the content of ``restored_from``.
     """

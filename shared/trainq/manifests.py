@@ -118,6 +118,10 @@ def read(folder: Path, kind: str) -> Manifest:
         raise DamageError(str(path), f"not a manifest: {error}") from error
     if manifest.digest != digest:
         raise DamageError(str(path), "its own digest is wrong")
+    for name in manifest.files:
+        # Whoever writes its files out would write there.
+        if name.startswith("/") or ".." in name.split("/"):
+            raise DamageError(str(path), f"it names a file outside of its folder: {name[:200]!r}")
     if manifest.kind != kind:
         raise DamageError(str(path), f"it is a {manifest.kind!r}, not a {kind!r}")
     return manifest

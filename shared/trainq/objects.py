@@ -57,6 +57,7 @@ class Writer:
         """
         if is_kept(self._store, record):
             self.shared_bytes += record.size_bytes
+            self._on_chunk(0)
             return
         hasher, size_bytes = blake3(), 0
         with _published(self._store, record.blake3) as copy:
@@ -95,10 +96,14 @@ def is_kept(store: Path, record: FileRecord) -> bool:
         raise files.storage_error(error, f"looking for {record.blake3} in {store}") from error
 
 
-def missing_bytes(store: Path, records: Iterable[FileRecord]) -> int:
+def missing_bytes(store: Path, records: Iterable[FileRecord], on_chunk: OnChunk = lambda _: None) -> int:
     """How many bytes of these are not there yet, so that room is looked for first."""
-    unique = {record.blake3: record.size_bytes for record in records if not is_kept(store, record)}
-    return sum(unique.values())
+    missing: dict[str, int] = {}
+    for record in records:
+        on_chunk(0)
+        if not is_kept(store, record):
+            missing[record.blake3] = record.size_bytes
+    return sum(missing.values())
 
 
 def write_out(store: Path, name: str, record: FileRecord, folder: Path, on_chunk: OnChunk) -> None:

@@ -69,17 +69,19 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
         on_chunk: may raise; then nothing of it stays.
 
     Raises:
+        NotFoundError: it was taken in the middle of a job, and the state before that is in no copy any more.
         DamageError: the copy is not what its manifest says; names the file. Nothing was published.
         StorageError, StorageFullError: the disk; nothing was published.
     """
     room.refuse_without(home.checkpoints, source.size_bytes, f"another {source.name}")
     names = [path.name for path in checkpoints.list_generations(home.checkpoints)]
     base = source.facts.base
+    if base and not source.facts.cursor.done and base not in names:
+        # To which the job goes back if its attempt fails. Under its own number, which is below every newer one.
+        _bring_back(home, base, on_chunk)
     facts = msgspec.structs.replace(
         source.facts, generation=checkpoints.next_generation(home.checkpoints, above), journal_seq=journal_seq,
-        reason="restore", parent=names[0] if names else "", restored_by=by, restored_from=source.facts.generation,
-        # The state before the job that the copy was taken in the middle of: gone, that job cannot be taken back.
-        base=base if source.facts.cursor.done or base in names else "")
+        reason="restore", parent=names[0] if names else "", restored_by=by, restored_from=source.facts.generation)
     with files.publish_directory(home.checkpoints / facts.name) as folder:
         for name, (path, record) in source.files.items():
             files.make_directory((folder / name).parent)
@@ -90,3 +92,10 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
                         msgspec.to_builtins(facts))
     crashpoints.reach("checkpoint.published")
     return facts
+
+
+def _bring_back(home: Home, name: str, on_chunk: OnChunk) -> None:
+    """Put a generation back where it was, from its snapshot, as it was sealed."""
+    snapshot = snapshots.find(home.snapshots, name)
+    with files.publish_directory(home.checkpoints / name) as folder:
+        snapshots.materialize(home.snapshots, snapshot, folder, on_chunk)

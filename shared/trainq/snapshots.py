@@ -189,6 +189,12 @@ def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk
         return materialize(store, snapshot, folder, on_chunk, plain=True)
 
 
+def bases(found: Iterable[Snapshot]) -> dict[str, str]:
+    """{name of a generation: the snapshot in whose job's way back it lies}, for those in the middle of a job."""
+    return {facts.base: each.name for each in found
+            if (facts := checkpoint_facts(each)).base and not facts.cursor.done}
+
+
 def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:
     """The objects that neither a snapshot in ``store`` names nor one of ``others`` (those in the trash).
 

@@ -230,9 +230,6 @@ def check_lineage(evidence: Evidence) -> str:
             found.insert(0, facts["cursor"]["job"])
         elif not evidence.allow_open or found:
             raise BrokenError(f"{name} holds {facts['cursor']['job']} half trained")
-        if not facts["base"]:  # restored in the middle of that job, when what was before was gone
-            name = ""
-            break
         if reading.number_of(facts["base"]) >= facts["generation"]:
             raise BrokenError(f"{name} began from {facts['base']}, which is not before it")
         name = facts["base"]

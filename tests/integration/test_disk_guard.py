@@ -16,7 +16,7 @@ GIB = 1 << 30
 def test_what_needs_room_waits_until_there_is_some(tmp_path: Path) -> None:
     free_gib = room.free_bytes(tmp_path) / GIB
     with place_with_broker(TRAINQ_DISK_HOLD_GIB=f"{free_gib - 2:.3f}") as place:
-        generations.publish(place.home.checkpoints, 1, {"model.safetensors": b"w"})
+        place.tell_of(generations.publish(place.home.checkpoints, 1, {"model.safetensors": b"w"}))
         place.start("snapshot")
         assert place.json("snapshot", "create", "--wait")["jobs"][0]["state"] == "succeeded"
         filler = place.home.root / "filler"

@@ -11,10 +11,6 @@ from tests import generations
 from tests.installations import wait_for
 from tests.places import Place, place_with_broker
 from trainq import checkpoints, crashpoints, objects, snapshots
-from trainq.checkpoints import parse_name
-from trainq.client import BrokerClient
-from trainq.ids import new_request_id
-from trainq.messages import Greeted, Hello
 
 
 @pytest.fixture
@@ -35,11 +31,7 @@ def publish(place: Place, *numbers: int) -> list[str]:
         snapshots.create(place.home.snapshots, place.home.checkpoints / name, jobs=b"", job_count=0,
                          created_at=float(number), created_by="test", on_chunk=lambda _: None)
         names.append(name)
-    head = parse_name(names[-1])
-    assert head is not None
-    with BrokerClient(place.home) as client:
-        client.call(Hello(request_id=new_request_id(), worker="trainer", session="s", generation=head.generation,
-                          name=names[-1], step=head.step), Greeted)
+    place.tell_of(names[-1])
     return names
 
 

@@ -14,13 +14,13 @@ from tests import generations
 from tests.installations import wait_for
 from tests.places import ROOT, Place, place_with_broker
 
-OFTEN = '{often = {task = "snapshot", every_hours = 0.0003}}'
+OFTEN = '{often = {task = "snapshot", every_hours = 0.001}}'
 
 
 @pytest.fixture
 def place() -> Iterator[Place]:
     with place_with_broker() as made:
-        generations.publish(made.home.checkpoints, 1, {"model.safetensors": b"w"})
+        made.tell_of(generations.publish(made.home.checkpoints, 1, {"model.safetensors": b"w"}))
         yield made
 
 

@@ -25,8 +25,10 @@ def place() -> Iterator[Place]:
 
 def publish(place: Place, generation: int, *, mib: int = 1) -> str:
     """A sealed generation of so many MiB; half of it is the same in all."""
-    return generations.publish(place.home.checkpoints, generation, {
+    name = generations.publish(place.home.checkpoints, generation, {
         "model.safetensors": os.urandom(mib * MIB // 2), "optimizer.safetensors": bytes(mib * MIB // 2)})
+    place.tell_of(name)
+    return name
 
 
 def names(place: Place) -> list[str]:

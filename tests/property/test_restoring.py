@@ -117,9 +117,12 @@ class Trainer:
         assert set(plan.taken_out) == before - set(self.weights[source])
         assert set(plan.brought_back) >= set(self.weights[source]) - before
 
-    def lose_head(self) -> None:
+    def lose_head(self, *, runs: bool) -> None:
+        """The newest generation is damaged; with ``runs`` while the trainer has a job in its hands."""
         if len(self.weights) < 2:
             return
+        if runs:
+            self.story.lease(JobKind.TRAIN, worker="trainer", session=f"s{self.lives}")
         lost = self.head
         del self.weights[lost]
         shutil.rmtree(self.folder / self.name(lost))
@@ -145,15 +148,17 @@ class Trainer:
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("train"), st.booleans()), st.tuples(st.just("restore"), st.integers(0, 30), st.booleans()),
-    st.tuples(st.just("lose"),), st.tuples(st.just("retry"), st.integers(0, 5)), st.tuples(st.just("restart"),))
+    st.tuples(st.just("lose"), st.booleans()), st.tuples(st.just("retry"), st.integers(0, 5)),
+    st.tuples(st.just("restart"),))
 
 
 @settings(max_examples=60, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=14))
 @example(operations=[("train", True), ("restore", 0, False), ("restore", 1, False)])
-@example(operations=[("train", False), ("restore", 0, True), ("lose",)])
-@example(operations=[("train", False), ("restore", 0, False), ("restore", 1, False), ("lose",)])
-@example(operations=[("train", False), ("restore", 0, False), ("lose",), ("train", False)])
+@example(operations=[("train", False), ("restore", 0, True), ("lose", False)])
+@example(operations=[("train", True), ("train", True), ("restore", 0, True), ("lose", True), ("train", True)])
+@example(operations=[("train", False), ("restore", 0, False), ("restore", 1, False), ("lose", False)])
+@example(operations=[("train", False), ("restore", 0, False), ("lose", False), ("train", False)])
 def test_what_counts_as_trained_is_what_the_head_holds(operations: list[tuple[object, ...]]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
@@ -165,8 +170,8 @@ def test_what_counts_as_trained_is_what_the_head_holds(operations: list[tuple[ob
                     trainer.train_next(tells=tells)
                 case ("restore", int(at), bool(retrain)):
                     trainer.restore(sorted(trainer.weights)[at % len(trainer.weights)], retrain=retrain)
-                case ("lose",):
-                    trainer.lose_head()
+                case ("lose", bool(runs)):
+                    trainer.lose_head(runs=runs)
                 case ("retry", int(at)):
                     trainer.retry(at)
                 case _:

@@ -11,11 +11,12 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.broker import scheduling
 from services.broker.timetable import Timetable, listed
 from tests.stories import TRAINED, Story
 from trainq.config import ScheduleRule, ScheduleSettings
 from trainq.jobs import JobKind, ScheduleFired, ScheduleSkipped
-from trainq.messages import Leased, TakeLease, TaskLease, TaskResult
+from trainq.messages import Hello, Leased, SubmitTask, TakeLease, TaskLease, TaskResult, VerifyTask
 
 HOUR = 3600.0
 RULES = {
@@ -32,6 +33,8 @@ class Watched:
         self.story = Story(folder)
         self.story.clock.now = START
         off = {name: ScheduleRule(enabled=False) for name in ScheduleSettings().all_rules}
+        self.story.ask(Hello(request_id=self.story.id(), worker="trainer", session="s", generation=1,
+                             name="g000001-s00000000", step=0))
         self.settings = ScheduleSettings(time_zone="UTC", missed=missed, rules={**off, **(rules or RULES)})
         self.begin()
 
@@ -138,6 +141,24 @@ def test_a_task_that_has_not_ended_is_not_asked_for_again(tmp_path: Path) -> Non
     watched.story.clock.now += HOUR
     watched.tick()
     assert len(watched.fired("hourly")) == 2
+    watched.story.journal.close()
+
+
+def test_before_there_is_a_model_nothing_is_asked_for() -> None:
+    assert scheduling.why_not(RULES["hourly"], 1, now=1.0, missed="once", open_job="", has_model=False)
+
+
+def test_who_has_used_the_slots_name_for_something_else_stops_nothing(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    watched.tick()
+    slot = int(START + HOUR)
+    watched.story.ask(SubmitTask(request_id=f"schedule-hourly-{slot}", task=VerifyTask()))
+    watched.story.clock.now += HOUR
+    watched.tick()
+    watched.story.clock.now += HOUR
+    watched.tick()
+    assert [type(event).__name__ for event in watched.events() if event.name == "hourly"] == ["ScheduleSkipped",
+                                                                                             "ScheduleFired"]
     watched.story.journal.close()
 
 

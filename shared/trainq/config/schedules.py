@@ -6,9 +6,10 @@ many files were trained. cronsim is imported only where a cron line is looked at
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta, tzinfo
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,6 +17,8 @@ from trainq.config.settings import ScheduleRule, ScheduleSettings
 from trainq.errors import ConfigurationProblem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+# Each slot is an event of the journal, for ever.
+_LEAST_HOURS = 0.001
 _LOCAL = Path("/etc/localtime")
 # 2001-01-01: any moment does, to see whether a line ever comes true.
 _SOME_TIME = datetime(2001, 1, 1, tzinfo=UTC)
@@ -39,6 +42,9 @@ def validate(settings: ScheduleSettings, problems: list[ConfigurationProblem]) -
         if not rule.task:
             problems.append(ConfigurationProblem(key=f"{key}.task", problem="it is missing",
                                                  mend='write "snapshot", "verify" or "retention"'))
+        if 0 < rule.every_hours < _LEAST_HOURS:
+            problems.append(ConfigurationProblem(key=f"{key}.every_hours", problem=f"{rule.every_hours:g} is too often",
+                                                 mend=f"make it {_LEAST_HOURS} at least"))
         if sum((bool(rule.cron), rule.every_hours > 0, rule.after_jobs > 0)) != 1:
             problems.append(ConfigurationProblem(key=key, problem="it does not say when, or says it twice",
                                                  mend="give one of cron, every_hours and after_jobs"))
@@ -75,9 +81,10 @@ def latest(rule: ScheduleRule, zone: tzinfo, now: float, trained: int) -> int | 
     if rule.every_hours:
         seconds = rule.every_hours * 3600
         return int(now // seconds * seconds)
-    # cronsim gives what lies strictly before; its smallest step is a minute.
-    minute = datetime.fromtimestamp(now // 60 * 60, zone) + timedelta(minutes=1)
-    return _first(_cron(rule.cron, minute, reverse=True))
+    # cronsim gives what lies strictly before; its smallest step is a minute. Where an hour comes twice it may give what
+    # is still to come.
+    following_minute = datetime.fromtimestamp((now // 60 + 1) * 60, zone)
+    return _first(_cron(rule.cron, following_minute, reverse=True), lambda moment: moment <= now)
 
 
 def following(rule: ScheduleRule, zone: tzinfo, now: float, trained: int) -> int | None:
@@ -86,8 +93,8 @@ def following(rule: ScheduleRule, zone: tzinfo, now: float, trained: int) -> int
         return (trained // rule.after_jobs + 1) * rule.after_jobs
     if rule.every_hours:
         seconds = rule.every_hours * 3600
-        return int((now // seconds + 1) * seconds)
-    return _first(_cron(rule.cron, datetime.fromtimestamp(now, zone), reverse=False))
+        return math.ceil((now // seconds + 1) * seconds)
+    return _first(_cron(rule.cron, datetime.fromtimestamp(now, zone), reverse=False), lambda moment: moment > now)
 
 
 def _cron(line: str, at: datetime, *, reverse: bool) -> Iterator[datetime]:
@@ -96,9 +103,8 @@ def _cron(line: str, at: datetime, *, reverse: bool) -> Iterator[datetime]:
     return CronSim(line, at, reverse)
 
 
-def _first(moments: Iterator[datetime]) -> int | None:
-    found = next(moments, None)
-    return int(found.timestamp()) if found is not None else None
+def _first(moments: Iterator[datetime], fits: Callable[[float], bool]) -> int | None:
+    return next((int(moment.timestamp()) for moment in moments if fits(moment.timestamp())), None)
 
 
 def _fault_of(line: str) -> str:

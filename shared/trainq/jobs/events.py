@@ -157,7 +157,8 @@ class FingerprintChanged(JobEvent, frozen=True, kw_only=True, tag=True):
 class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
     """No generation that verifies holds the job's steps any more: it is trained again, ahead of everything.
 
-    ``generation`` is the lost one, by which uncovered jobs keep their old order.
+    ``generation`` is the lost one, by which uncovered jobs keep their old order. 0: a restore has put the line into the
+    middle of the job, which goes on there.
     """
 
     generation: int

@@ -59,6 +59,11 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     (_Q, JobSucceeded): JobState.SUCCEEDED,
     (JobState.SUCCEEDED, PreparationReopened): _Q,
     (JobState.SUCCEEDED, JobUncovered): _Q,
+    # A job in the middle of which the line stands again goes on before anything else.
+    (_Q, JobUncovered): _Q,
+    (_H, JobUncovered): _Q,
+    (JobState.CANCELLED, JobUncovered): _Q,
+    (JobState.QUARANTINED, JobUncovered): _Q,
     # The line went back to another state, on purpose or because newer ones were lost: what that holds is trained.
     (JobState.SUCCEEDED, JobTakenOut): JobState.CANCELLED,
     (_Q, JobReinstated): JobState.SUCCEEDED,

@@ -323,9 +323,9 @@ class Fold:
             case JobUncovered():
                 # Before every job that was given back, and among themselves in the order of what was lost.
                 return {**_CLEAN_SLATE, "front=?": event.generation - _BEFORE_ALL, "reason=?": event.reason,
-                        "generation=?": 0}
+                        "generation=?": 0, "retry_at=?": 0.0, "cancel_reason=?": None}
             case JobTakenOut():
-                return {**_CLEAN_SLATE, "reason=?": event.reason, "generation=?": 0}
+                return {**_CLEAN_SLATE, "reason=?": event.reason, "generation=?": 0, "result=?": None}
             case JobReinstated():
                 return {"reason=?": event.reason, "cancel_reason=?": None,
                         **_if_changed(row, generation=event.generation)}

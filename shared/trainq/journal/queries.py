@@ -181,6 +181,10 @@ class Queries:
             forks.append((line.newest + 1, line.generation))
         return lineage.ancestry(forks, generation)
 
+    def is_fork(self, generation: int) -> bool:
+        """Whether the journal knows that generation as one with which the line went back."""
+        return bool(self._pairs("SELECT first, source FROM forks WHERE first=?", (generation,)))
+
     def uncovered(self, generation: int) -> list[JobRow]:
         """The trained jobs that ``generation`` does not hold, in the order in which they were trained."""
         return [row for hole in lineage.holes(self.ancestry(generation)) for row in self._many(
@@ -190,14 +194,14 @@ class Queries:
     def reinstatable(self, generation: int) -> list[tuple[JobRow, int]]:
         """The train jobs that ``generation`` holds and that do not count as trained there, with where they were.
 
-        Those that run are none of them. Looks at every trained job: for the rare moments when the line goes back.
+        Looks at every trained job: for the rare moments when the line goes back.
         """
         spans = self.ancestry(generation)
         held, values = _in_spans("t.generation", spans)
         counted, more = _in_spans("j.generation", spans)
         rows = self._pairs(
-            f"SELECT t.job, max(t.generation) FROM trained t JOIN jobs j ON j.key=t.job WHERE {held} AND j.state<>"
-            f"'running' AND NOT (j.state='succeeded' AND {counted}) GROUP BY t.job ORDER BY 2", (*values, *more))
+            f"SELECT t.job, max(t.generation) FROM trained t JOIN jobs j ON j.key=t.job WHERE {held} AND "
+            f"NOT (j.state='succeeded' AND {counted}) GROUP BY t.job ORDER BY 2", (*values, *more))
         return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
 
     def held_by(self, generation: int, after: int, limit: int) -> list[tuple[JobRow, int]]:
@@ -208,12 +212,12 @@ class Queries:
         return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
 
     def carried_files(self) -> Iterator[tuple[str, int, bool]]:
-        """Digest, size and whether it is needed, of each file that a job carries: for one that may still be trained.
+        """Digest, size and whether it is still to be trained, of each file that a job carries.
 
         Reads all jobs: for a backup.
         """
         rows = self._connection.execute(
-            "SELECT digest, size_bytes, max(state IN ('held', 'queued', 'running', 'succeeded')) FROM jobs "
+            "SELECT digest, size_bytes, max(state IN ('held', 'queued', 'running')) FROM jobs "
             "WHERE kind='train' GROUP BY digest, size_bytes ORDER BY digest")
         for row in rows:
             yield msgspec.convert(row, tuple[str, int, bool], strict=False)

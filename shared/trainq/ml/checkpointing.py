@@ -129,8 +129,7 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
     """Take the steps of the cursor's job out of the weights: the line as it was before the job's first step.
 
     If none of its steps is published, the head is that state and is just loaded again; else a new generation equal to
-    the job's base is published. The base's own cursor comes back with it. A job that was restored in its middle has no
-    base if that was gone: its restored steps, and those since, stay in the weights, and the job is left all the same.
+    the job's base is published. The base's own cursor comes back with it.
 
     Raises:
         DamageError: the state before the job does not verify; nothing was changed. After any other error the line may
@@ -141,10 +140,7 @@ def take_back(line: ModelLine, home: Home) -> tuple[ModelLine, Publication | Non
     job = line.facts.cursor.job
     if line.head.cursor.job != job:
         return restore_instead(line, checkpoints.verify(home.checkpoints / line.head.name)), None
-    restored = restore_instead(line, checkpoints.verify(home.checkpoints / (line.head.base or line.head.name)))
-    if not line.head.base:
-        restored.facts = msgspec.structs.replace(restored.facts, cursor=Cursor())
-        restored.ledger = bytearray()
+    restored = restore_instead(line, checkpoints.verify(home.checkpoints / line.head.base))
     restored.facts = msgspec.structs.replace(restored.facts, journal_seq=line.facts.journal_seq)
     restored.head = line.head
     # Not what runs now but what computed these weights: else a change of machine in between would go unnoticed.

@@ -21,7 +21,7 @@ from typing import Protocol
 import msgspec
 from torch.nn.functional import cross_entropy
 
-from trainq import crashpoints
+from trainq import crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
@@ -115,6 +115,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     determinism.set_threads(job.settings.threads)
     with _open_shard(job.shard) as shard:
         plan = _plan(line, job, home, shard)
+        # Weights and AdamW's two moments; else the steps until the first checkpoint would be done for nothing.
+        room.refuse_without(home.checkpoints, 3 * line.parameter_bytes, "the job's first checkpoint")
         _tell_changed_fingerprint(line, job, observer)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:

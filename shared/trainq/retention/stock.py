@@ -115,11 +115,13 @@ def _snapshots(home: Home) -> list[Item]:
             found[path] = None
     named = Counter(digest for each in found.values() if each for digest in _digests(each))
     newest = next((path for path, each in found.items() if each), None)
+    bases = snapshots.bases(each for each in found.values() if each)
     items = []
     for path, each in found.items():
         name = checkpoints.parse_name(path.name)
         assert name is not None
         why = "" if each else _UNREADABLE
+        why = f"the state before the job in {bases[path.name]}" if path.name in bases else why
         why = "the newest snapshot" if path == newest else why
         own = sum(size for digest, size in _digests(each).items() if named[digest] == 1) if each else 0
         items.append(Item(store=Store.SNAPSHOTS, name=path.name, generation=name.generation,

@@ -15,9 +15,9 @@ from trainq.backups import Created
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError, StorageFullError
 from trainq.jobs import JobKind, JobState, Store
-from trainq.journal import Journal, Queries
+from trainq.journal import Journal, Queries, proving
 from trainq.journal.copying import JournalCopy
-from trainq.messages import Cancel, Hello
+from trainq.messages import BackupTask, Cancel, Hello, Leased, SubmitTask, TakeLease
 
 
 @pytest.fixture
@@ -38,6 +38,10 @@ def story(tmp_path: Path) -> Iterator[Story]:
     made.ask(Hello(request_id=made.id(), worker="trainer", session="s", generation=2, name="g000002-s00000020",
                    step=20))
     made.submit("waiting")
+    made.ask(SubmitTask(request_id=made.id(), task=BackupTask(destination="/elsewhere")))
+    taken = made.ask(TakeLease(request_id=made.id(), worker="snapshot", session="s", kinds=(JobKind.BACKUP,)))
+    assert isinstance(taken, Leased)
+    assert taken.lease is not None
     yield made
     made.journal.close()
 
@@ -49,7 +53,7 @@ def back_up(story: Story, store: Path, *, meanwhile: str = "") -> Created:
     while not copy.is_done:
         copy.step()
     files.make_directory(store)
-    made = backups.create(store, story.configuration.home, copy.path, created_at=1.0, created_by="test",
+    made = backups.create(store, story.configuration.home, copy.path, "backup-1", created_at=1.0, created_by="test",
                           on_chunk=lambda _: None)
     copy.path.unlink()
     return made
@@ -58,7 +62,7 @@ def back_up(story: Story, store: Path, *, meanwhile: str = "") -> Created:
 def test_what_comes_of_it_is_the_home_as_it_was(story: Story, tmp_path: Path) -> None:
     store, root = tmp_path / "store", tmp_path / "restored"
     made = back_up(story, store, meanwhile="submitted while it is copied")
-    assert made.backup.facts.seq == story.journal.head_seq
+    assert made.backup.facts.seq == story.journal.head_seq + 1, "in it the backup itself has ended"
     assert made.backup.facts.checkpoint == "g000002-s00000020"
     assert backups.verify(store, made.backup.name, lambda _: None) == []
     home = Home(root)
@@ -70,6 +74,9 @@ def test_what_comes_of_it_is_the_home_as_it_was(story: Story, tmp_path: Path) ->
                                                            limit=9)] == [
         ("train-3", JobState.QUEUED), ("train-2", JobState.QUEUED), ("train-1", JobState.SUCCEEDED)]
     assert journal.journal_id == story.journal.journal_id
+    assert queries.job("backup-1").state is JobState.SUCCEEDED
+    assert story.queries.job("backup-1").state is JobState.RUNNING
+    assert proving.prove(journal) == []
     for row in queries.listing(kinds=[JobKind.TRAIN], states=[], before_number=None, limit=9):
         assert ingest.is_stored(home, row.digest, row.size_bytes)
     journal.close()
@@ -84,8 +91,24 @@ def test_the_next_one_copies_only_what_is_new(story: Story, tmp_path: Path) -> N
     assert second.copied_bytes < first.copied_bytes
     assert [path.name for path in backups.list_backups(store)] == [second.backup.name, first.backup.name]
     assert backups.find(store).name == second.backup.name
-    again = back_up(story, store)
-    assert again.backup.name == second.backup.name
+    assert back_up(story, store).copied_bytes < second.copied_bytes + 1_000_000
+
+
+def test_two_lines_may_reach_one_number_in_one_folder(story: Story, tmp_path: Path) -> None:
+    store, root = tmp_path / "store", tmp_path / "other" / "home"
+    first = back_up(story, store)
+    story.submit("one future")
+    one = back_up(story, store)
+    backups.restore(store, first.backup, root, lambda _: None)
+    other = Story(tmp_path / "other")
+    assert other.state("backup-1") is JobState.SUCCEEDED, "it does not begin with another backup"
+    while other.journal.head_seq < one.backup.facts.seq:
+        other.submit(f"another future {other.journal.head_seq}", request_id=f"other-{other.journal.head_seq}")
+    two = back_up(other, store)
+    assert two.backup.facts.seq == one.backup.facts.seq
+    assert two.backup.name != one.backup.name
+    assert backups.find(store).name == two.backup.name, "the last one that was made"
+    other.journal.close()
 
 
 def test_a_file_of_a_job_that_has_ended_may_be_gone_and_one_to_be_trained_may_not(story: Story,

@@ -44,6 +44,27 @@ def test_a_day_on_which_the_hour_comes_twice_has_one_slot_and_one_without_it_too
         assert len([slot for slot in slots if slot is not None and slot >= begin]) == 1
 
 
+@pytest.mark.parametrize("line", ["*/30 * * * *", "* * * * *", "15 * * * *", "0 2,3 * * *"])
+@pytest.mark.parametrize("name", ["Europe/Berlin", "America/New_York"])
+def test_no_slot_is_in_the_future_and_none_is_passed_over_when_an_hour_comes_twice(line: str, name: str) -> None:
+    there, rule = ZoneInfo(name), ScheduleRule(task="snapshot", cron=line)
+    day = at("2025-10-26T00:00:00+02:00") if name.startswith("Europe") else at("2025-11-02T00:00:00-04:00")
+    before = latest(rule, there, day, 0)
+    seen = {before}
+    for minute in range(6 * 60):
+        now = day + minute * 60
+        coming, slot = following(rule, there, now - 30, 0), latest(rule, there, now, 0)
+        assert slot is not None
+        assert slot <= now
+        assert coming is not None
+        assert coming > now - 30
+        if slot not in seen:
+            assert slot == now, "it comes in its minute"
+        seen.add(slot)
+    if line != "0 2,3 * * *":
+        assert len(seen) >= 6 * 60 // {"*/30 * * * *": 30, "* * * * *": 1, "15 * * * *": 60}[line]
+
+
 def test_hours_count_from_the_epoch_whatever_the_zone() -> None:
     rule = ScheduleRule(task="retention", every_hours=6)
     assert latest(rule, BERLIN, 6 * 3600 * 4 + 1.0, 0) == 6 * 3600 * 4
@@ -70,6 +91,7 @@ def test_the_zone_may_be_the_machine_s_or_any_that_has_a_name() -> None:
     ('[schedule.rules.n]\ntask = "snapshot"\ncron = "0 3 * * *"\nevery_hours = 6', "schedule.rules.n", "says it twice"),
     ('[schedule.rules.n]\ntask = "snapshot"\ncron = "61 3 * * *"', "schedule.rules.n.cron", "Bad minute"),
     ('[schedule.rules.n]\ntask = "snapshot"\ncron = "0 0 30 2 *"', "schedule.rules.n.cron", "day-of-month"),
+    ('[schedule.rules.n]\ntask = "snapshot"\nevery_hours = 0.0001', "schedule.rules.n.every_hours", "too often"),
     ('[schedule.rules.n]\ntask = "dance"\ncron = "0 3 * * *"', "schedule.rules.n.task", "dance"),
 ])
 def test_every_mistake_is_named(tmp_path: Path, text: str, key: str, words: str) -> None:

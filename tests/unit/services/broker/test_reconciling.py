@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from services.broker.reconciling import is_new_restore, reconcile, refuse_if_unfit, restore
+from services.broker.reconciling import reconcile, refuse_if_unfit, restore
 from trainq import jobs
 from trainq.errors import DamageError
 from trainq.jobs import AnyEvent, JobKind, JobState
@@ -134,7 +134,7 @@ TASK = RestoreTask(name="g000004-s00000020")
 
 def test_a_restore_takes_out_what_it_does_not_hold_and_brings_back_what_it_does() -> None:
     out, back = row(id="train-7", generation=7), row(id="train-2", state=JobState.CANCELLED)
-    line, *rest, done = restore(RESTORED, by=RESTORE, task=TASK, uncovered=[out], reinstatable=[(back, 3)])
+    line, *rest, done = restore(RESTORED, by=RESTORE, task=TASK, middle=None, uncovered=[out], reinstatable=[(back, 3)])
     assert line == jobs.LineRestored(generation=9, name="g9", step=40, source=4, by="restore-1")
     assert [type(event).__name__ for event in rest] == ["JobTakenOut", "JobReinstated"]
     assert isinstance(done, jobs.JobSucceeded)
@@ -143,33 +143,53 @@ def test_a_restore_takes_out_what_it_does_not_hold_and_brings_back_what_it_does(
 
 def test_a_restore_that_retrains_queues_what_it_does_not_hold() -> None:
     task = msgspec.structs.replace(TASK, retrain=True)
-    _, again, _ = restore(RESTORED, by=RESTORE, task=task, uncovered=[row(id="train-7", generation=7)],
-                          reinstatable=[])
+    _, again, _ = restore(RESTORED, by=RESTORE, task=task, middle=None,
+                          uncovered=[row(id="train-7", generation=7)], reinstatable=[])
     assert isinstance(again, jobs.JobUncovered)
 
 
-def test_the_job_in_the_middle_of_which_it_was_taken_goes_on() -> None:
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.QUEUED, JobState.CANCELLED, JobState.QUARANTINED])
+def test_the_job_in_the_middle_of_which_it_was_taken_goes_on_first_whatever_became_of_it(state: JobState) -> None:
     middle = msgspec.structs.replace(RESTORED, job="train-7", done=False, job_step=4)
-    events = restore(middle, by=RESTORE, task=TASK, uncovered=[row(id="train-7", generation=7),
-                                                               row(id="train-8", generation=8)], reinstatable=[])
+    job = row(id="train-7", generation=7, state=state)
+    events = restore(middle, by=RESTORE, task=TASK, middle=job, reinstatable=[],
+                     uncovered=[job, row(id="train-8", generation=8)])
     assert [type(event).__name__ for event in events] == ["LineRestored", "JobUncovered", "JobTakenOut",
                                                           "JobSucceeded"]
+    assert isinstance(events[1], jobs.JobUncovered)
+    assert (events[1].job, events[1].generation) == ("train-7", 0)
 
 
 def test_a_restore_that_failed_and_was_published_all_the_same_is_recorded() -> None:
     failed = msgspec.structs.replace(RESTORE, state=JobState.FAILED)
-    assert len(restore(RESTORED, by=failed, task=TASK, uncovered=[], reinstatable=[])) == 1
-
-
-def test_a_restore_is_heard_of_once() -> None:
-    assert is_new_restore(RESTORED, LINE)
-    assert not is_new_restore(hello(restored_by="restore-1", restored_from=4), LINE)
-    assert not is_new_restore(hello(generation=9), LINE)
+    assert len(restore(RESTORED, by=failed, task=TASK, middle=None, uncovered=[], reinstatable=[])) == 1
 
 
 def test_what_a_restore_had_brought_back_is_lost_with_what_it_published() -> None:
     lost = [row(generation=2)]
     older = hello(generation=5, name="g5")
     with pytest.raises(DamageError, match="generation 7, with train-3 in it, is missing"):
-        refuse_if_unfit(older, LINE, 50, lost, set(), [Span(0, 2), Span(7, 7)])
-    refuse_if_unfit(older, LINE, 50, lost, {7}, [Span(0, 2), Span(7, 7)])
+        refuse_if_unfit(older, LINE, 50, lost, set(), spans=[Span(0, 2), Span(7, 7)])
+    refuse_if_unfit(older, LINE, 50, lost, {7}, spans=[Span(0, 2), Span(7, 7)])
+
+
+def test_a_restore_whose_generation_is_only_missing_is_not_undone() -> None:
+    older, back = hello(generation=5, name="g5"), [(row(state=JobState.CANCELLED), 4)]
+    with pytest.raises(DamageError, match="generation 7, with which the line went back, is missing"):
+        refuse_if_unfit(older, LINE, 50, [], set(), spans=[Span(0, 2), Span(7, 7)], reinstatable=back)
+    refuse_if_unfit(older, LINE, 50, [], {7}, spans=[Span(0, 2), Span(7, 7)], reinstatable=back)
+
+
+def test_what_retention_has_removed_is_no_loss_once_the_head_is_known_to_be_damaged() -> None:
+    older, lost = hello(generation=3, name="g3"), [row(generation=4), row(generation=5)]
+    with pytest.raises(DamageError, match="generation 4"):
+        refuse_if_unfit(older, LINE, 50, lost, set(), removed={4, 5})
+    refuse_if_unfit(older, LINE, 50, lost, {7}, removed={4, 5})
+
+
+def test_a_running_job_that_the_older_head_holds_is_taken_out_of_its_worker_s_hands() -> None:
+    running = row(state=JobState.RUNNING)
+    events = agree(hello(generation=6, name="g6", job="train-9", done=False), head_job=None, held=running,
+                   reinstatable=((running, 4),), uncovered=(row(id="train-5"),))
+    assert [type(event).__name__ for event in events] == ["HeadAdopted", "JobUncovered", "LeaseEnded",
+                                                          "JobReinstated"]

@@ -436,13 +436,37 @@ def test_a_restore_is_given_up_when_its_process_ends_by_itself_or_three_times(re
     for _ in range(2):
         assert restoring.ended("signal 9", own=False) == [StartProcess()]
         assert restoring.heard(READY) == [BeginRestore()]
-    gave_up, start = restoring.ended("signal 9", own=False)
+    assert restoring.ended("signal 9", own=False) == [StartProcess()]
+    gave_up, greet = restoring.heard(READY)
     assert isinstance(gave_up, FailJob)
-    assert start == StartProcess()
-    assert restoring.heard(READY) == [Greet(ready=READY)]
+    assert greet == Greet(ready=READY)
     restoring.greeted(lost=False)
     restoring.leased_restore("restore-2")
-    assert isinstance(restoring.ended("exit 70", own=True)[0], FailJob)
+    assert restoring.ended("exit 70", own=True) == [StartProcess()]
+    assert isinstance(restoring.heard(READY)[0], FailJob)
+
+
+def test_a_restore_that_published_before_its_process_ended_is_done(restoring: Assignment) -> None:
+    assert restoring.ended("exit 74", own=True) == [StartProcess()]
+    assert restoring.heard(RESTORED) == [Greet(ready=RESTORED)]
+    assert restoring.greeted(lost=False) == [DropLease()]
+
+
+def test_a_greeting_that_was_put_off_for_a_restore_is_made_up_for(restoring: Assignment) -> None:
+    restoring.ended("signal 9", own=False)
+    assert restoring.heard(READY) == [BeginRestore()]
+    failed = wire.Failed(job="restore-1", system=False, code="damage", reason="w")
+    assert restoring.heard(failed) == [FailJob(reason="damage: w"), Greet(ready=READY)]
+    assert not restoring.wants_job
+    restoring.greeted(lost=False)
+    assert restoring.wants_job
+
+
+def test_a_cancel_that_comes_too_late_does_not_undo_a_restore(restoring: Assignment) -> None:
+    assert restoring.heard(RESTORED) == [Greet(ready=RESTORED)]
+    assert restoring.heard(wire.Cancelled(job="restore-1", taken_back=0)) == []
+    assert not restoring.wants_job
+    assert restoring.greeted(lost=False) == [DropLease()]
 
 
 def test_without_a_line_only_a_restore_is_wanted() -> None:

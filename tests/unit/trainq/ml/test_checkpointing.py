@@ -17,10 +17,10 @@ from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints, files, manifests, restoring
-from trainq.checkpoints import Cursor, Verified
+from trainq import checkpoints, files, manifests, restoring, snapshots
+from trainq.checkpoints import Verified
 from trainq.config import Home
-from trainq.errors import DamageError, InputError, StorageError
+from trainq.errors import DamageError, InputError, NotFoundError, StorageError
 from trainq.jobs import Store
 from trainq.ml import checkpointing
 from trainq.ml.training import Wish
@@ -115,26 +115,34 @@ def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home,
     assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_job_restored_in_its_middle_whose_ground_is_gone_is_left_all_the_same(
+def test_a_job_restored_in_its_middle_can_be_taken_back_to_the_state_before_it(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
     job = job_over(make_shard(LENGTHS, "first"), "job-1")
     train(line, job, home, Script(at=2))  # a stop publishes
-    middle = head(home)
-    for path in checkpoints.list_generations(home.checkpoints)[1:]:
+    middle, ground = head(home), checkpoints.list_generations(home.checkpoints)[1]
+    before = digests(checkpoints.verify(ground))
+    files.make_directory(home.snapshots)
+    for path in (ground, middle.path):
+        snapshots.create(home.snapshots, path, jobs=b"", job_count=0, created_at=1.0, created_by="test",
+                         on_chunk=lambda _: None)
+    for path in checkpoints.list_generations(home.checkpoints):
         shutil.rmtree(path)
-    source = restoring.find(home, Store.CHECKPOINTS, middle.facts.name)
+    source = restoring.find(home, Store.SNAPSHOTS, middle.facts.name)
     facts = restoring.publish_again(home, source, by="restore-1", above=7, journal_seq=9, on_chunk=lambda _: None)
-    assert (facts.generation, facts.base, facts.restored_from) == (8, "", middle.facts.generation)
+    assert (facts.generation, facts.base, facts.restored_from) == (8, ground.name, middle.facts.generation)
     restored = head(home)
     assert (restored.facts, digests(restored)) == (facts, digests(middle))
     line, publication = checkpointing.take_back(checkpointing.restore(restored), home)
     assert publication is not None
-    assert (publication.facts.cursor, publication.facts.step) == (Cursor(), middle.facts.step)
+    assert digests(head(home)) == before
     assert (publication.facts.restored_by, publication.facts.parent) == ("", facts.name)
-    assert line.ledger == b""
-    _, script = train(line, job, home)
-    assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6], "it begins again"
+
+    shutil.rmtree(ground)
+    shutil.rmtree(home.snapshots / ground.name)
+    with pytest.raises(NotFoundError):
+        restoring.publish_again(home, source, by="restore-2", above=9, journal_seq=9, on_chunk=lambda _: None)
+    assert head(home).facts == publication.facts
 
 
 def test_a_line_that_makes_way_for_another_lets_go_of_its_memory(tiny_model: Path, home: Home) -> None:
