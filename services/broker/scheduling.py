@@ -3,18 +3,9 @@
 from __future__ import annotations
 
 from trainq.config import ScheduleRule
-from trainq.messages import RetentionTask, SnapshotTask, Task, VerifyTask
 
 # The broker looks every second; it may be stopped, or its disk stall, for a while without a slot having been missed.
 GRACE_SECONDS = 120.0
-
-_TASKS: dict[str, Task] = {"snapshot": SnapshotTask(), "verify": VerifyTask(), "retention": RetentionTask()}
-
-
-def task_of(rule: ScheduleRule) -> Task:
-    """What the rule asks for."""
-    return _TASKS[rule.task]
-
 
 def words(rule: ScheduleRule) -> str:
     """When it does, for people, and to tell one rule from another."""

@@ -11,6 +11,7 @@ from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
 from trainq.messages import (
     BackupTask,
+    CopyTask,
     RestoreTask,
     RetentionTask,
     SnapshotTask,
@@ -46,6 +47,8 @@ def name_of(task: Task) -> str:
     match task:
         case SnapshotTask():
             return f"snapshot of {task.generation or 'the newest generation'}"
+        case CopyTask():
+            return f"copy of {task.snapshot or 'the snapshots'} to {task.destination}"
         case VerifyTask():
             return f"verify {task.snapshot or 'every snapshot'}"
         case RetentionTask():

@@ -14,7 +14,7 @@ from trainq.config.schedules import following, latest, zone
 from trainq.errors import RequestReusedError
 from trainq.jobs import ENDED, JobSucceeded, ScheduleFired, ScheduleSet, ScheduleSkipped
 from trainq.journal import Queries, Recorded
-from trainq.messages import Schedules, ScheduleView, SubmitTask
+from trainq.messages import Schedules, ScheduleView, SubmitTask, scheduled_task
 
 # When nothing could be recorded, or no slot is near: looked at again.
 _AGAIN_SECONDS = 60.0
@@ -66,7 +66,8 @@ class Timetable:
         until = now + _AGAIN_SECONDS
         for name, rule in self._rules.items():
             slot = latest(rule, self._zone, now, self._trained)
-            text = f"{rule.task} {scheduling.words(rule)}{f' {self._settings.time_zone}' if rule.cron else ''}"
+            text = " ".join(filter(None, (rule.task, rule.destination, scheduling.words(rule),
+                                          self._settings.time_zone if rule.cron else "")))
             known = self._queries.schedule(name)
             if known is None or known.rule != text:
                 self._recorder.append(ScheduleSet(name=name, rule=text, slot=slot or 0))
@@ -86,7 +87,7 @@ class Timetable:
 
     def _fire(self, name: str, slot: int) -> str:
         """Ask for the slot's task; why it cannot be asked for, if it cannot."""
-        request = SubmitTask(request_id=f"schedule-{name}-{slot}", task=scheduling.task_of(self._rules[name]),
+        request = SubmitTask(request_id=f"schedule-{name}-{slot}", task=scheduled_task(self._rules[name]),
                              cause=f"schedule {name}")
         try:
             made = tasks.submit(request, earlier=self._queries.request(request.request_id),

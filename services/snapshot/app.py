@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from trainq import __version__, backups, checkpoints, files, manifests, objects, room, snapshots
+from trainq import __version__, backups, checkpoints, files, manifests, mirroring, objects, room, snapshots
 from trainq.checkpoints import CheckpointFacts, parse_name
 from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError, UsageError
 from trainq.ids import new_request_id
@@ -18,6 +18,7 @@ from trainq.jobs import JobKind
 from trainq.messages import (
     BackupTask,
     CopyJournal,
+    CopyTask,
     GetHeldJobs,
     GetOverview,
     HeldJobs,
@@ -55,6 +56,8 @@ class Snapshotter(Worker[TaskLease]):
             match held.lease.task:
                 case SnapshotTask() as task:
                     return self._snapshot(held, task)
+                case CopyTask() as task:
+                    return self._copy_elsewhere(held, task)
                 case VerifyTask() as task:
                     return self._verify(held, task)
                 case task:
@@ -99,6 +102,15 @@ class Snapshotter(Worker[TaskLease]):
         return snapshots.create(
             self._store, source, jobs=jobs, job_count=job_count, created_at=self._process.clock.wall(),
             created_by=f"trainq {__version__}, {held.lease.job}", on_chunk=paced(self._peer, held, total))
+
+    def _copy_elsewhere(self, held: HeldTask, task: CopyTask) -> TaskResult:
+        names = [task.snapshot] if task.snapshot else [path.name for path in snapshots.list_snapshots(self._store)]
+        done = mirroring.copy_all(self._store, names[::-1],
+                                  mirroring.Mirror(task.destination, paced(self._peer, held, 0)))
+        return TaskResult(
+            summary=f"{len(names)} snapshots are at {task.destination}: {done.copied_bytes} bytes copied, "
+            f"{done.there_bytes} were there", size_bytes=done.copied_bytes,
+            facts={"snapshots": names[:1000], "copied_bytes": done.copied_bytes, "there_bytes": done.there_bytes})
 
     def _backup(self, held: HeldTask, store: Path) -> TaskResult:
         home, lease = self._process.home, held.lease

@@ -108,3 +108,18 @@ def test_without_a_generation_there_is_nothing_to_copy(place: Place) -> None:
     job = place.json("snapshot", "create")["job"]
     wait_for(lambda: bool(place.json("show", job)["job"]["reason"]), "it has failed once")
     assert "no generation" in place.json("show", job)["job"]["reason"]
+
+
+def test_they_are_copied_elsewhere_and_proven_there(place: Place, tmp_path: Path) -> None:
+    place.start("snapshot")
+    first, second = publish(place, 1), publish(place, 2)
+    for name in (first, second):
+        place.json("snapshot", "create", "--generation", name, "--wait")
+    mirror = tmp_path / "mirror"
+    one = place.json("snapshot", "copy", str(mirror), second, "--wait")["jobs"][0]["result"]["facts"]
+    assert one["copied_bytes"] >= MIB
+    rest = place.json("snapshot", "copy", str(mirror), "--wait")["jobs"][0]["result"]["facts"]
+    assert rest["there_bytes"] >= MIB // 2
+    for name in (first, second):
+        assert snapshots.verify(mirror, name, lambda _: None) == []
+    place.run("snapshot", "copy", "nowhere://at/all", "--wait", code=1)

@@ -15,9 +15,7 @@ from trainq.cli.tasking import add_wait, ask
 from trainq.client import BrokerClient
 from trainq.errors import NotFoundError
 from trainq.ids import new_request_id
-from trainq.messages import GetSchedules, RetentionTask, Schedules, ScheduleView, SnapshotTask, Task, VerifyTask
-
-_TASKS: dict[str, Task] = {"snapshot": SnapshotTask(), "verify": VerifyTask(), "retention": RetentionTask()}
+from trainq.messages import GetSchedules, Schedules, ScheduleView, scheduled_task
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -36,7 +34,7 @@ def _run(arguments: Namespace, context: Context) -> int:
     rule = context.configuration.settings.schedule.all_rules.get(arguments.name)
     if rule is None or not rule.task:
         raise NotFoundError(f"the schedule has no rule {arguments.name}", mend="trainq schedule list shows them")
-    return ask(context, _TASKS[rule.task], wait=arguments.wait,
+    return ask(context, scheduled_task(rule), wait=arguments.wait,
                cause=f"schedule {arguments.name}, run by a person")
 
 

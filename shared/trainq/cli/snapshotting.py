@@ -18,7 +18,7 @@ from trainq.cli.rendering import Column, facts, moment, size, table
 from trainq.cli.tasking import add_pins, add_wait, ask, change_pin
 from trainq.errors import TrainqError
 from trainq.jobs import Store
-from trainq.messages import SnapshotTask, VerifyTask
+from trainq.messages import CopyTask, SnapshotTask, VerifyTask
 from trainq.snapshots import Snapshot
 
 
@@ -29,7 +29,10 @@ def _configure(parser: ArgumentParser) -> None:
                         help="of this generation, g000042-s00001200")
     verify = commands.add_parser("verify", help="prove every byte of one, or of all")
     verify.add_argument("name", type=types.generation, nargs="?", metavar="NAME")
-    add_wait(create, verify)
+    copy = commands.add_parser("copy", help="to another place, and prove it there: one, or all that are not there yet")
+    copy.add_argument("destination", type=types.text, metavar="URL", help="of fsspec's, or a path")
+    copy.add_argument("name", type=types.generation, nargs="?", metavar="NAME")
+    add_wait(create, verify, copy)
     commands.add_parser("list", help="all of them, newest generation first")
     show = commands.add_parser("show", help="what is in one")
     show.add_argument("name", type=types.generation, metavar="NAME")
@@ -47,6 +50,10 @@ def _run(arguments: Namespace, context: Context) -> int:
             return ask(context, SnapshotTask(generation=arguments.generation or ""), wait=arguments.wait)
         case "verify":
             return ask(context, VerifyTask(snapshot=arguments.name or ""), wait=arguments.wait)
+        case "copy":
+            where = arguments.destination if "://" in arguments.destination else str(
+                Path(arguments.destination).absolute())
+            return ask(context, CopyTask(snapshot=arguments.name or "", destination=where), wait=arguments.wait)
         case "list":
             return _list(context)
         case "pin":

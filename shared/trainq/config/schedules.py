@@ -41,7 +41,15 @@ def validate(settings: ScheduleSettings, problems: list[ConfigurationProblem]) -
             continue  # a default one is turned off
         if not rule.task:
             problems.append(ConfigurationProblem(key=f"{key}.task", problem="it is missing",
-                                                 mend='write "snapshot", "verify" or "retention"'))
+                                                 mend='write "snapshot", "verify", "retention", "copy" or "backup"'))
+        if bool(rule.destination) != (rule.task in ("copy", "backup")):
+            verb = "takes no" if rule.destination else "needs a"
+            problems.append(ConfigurationProblem(
+                key=f"{key}.destination", problem=f"{rule.task or 'it'} {verb} destination",
+                mend="copy and backup have one, the others none"))
+        elif rule.task == "backup" and not rule.destination.startswith("/"):
+            problems.append(ConfigurationProblem(key=f"{key}.destination", problem="a backup goes into a folder",
+                                                 mend="write an absolute path"))
         if 0 < rule.every_hours < _LEAST_HOURS:
             problems.append(ConfigurationProblem(key=f"{key}.every_hours", problem=f"{rule.every_hours:g} is too often",
                                                  mend=f"make it {_LEAST_HOURS} at least"))

@@ -98,6 +98,7 @@ from trainq.messages.work import (
     PROTOCOL_VERSION,
     TASK_KINDS,
     BackupTask,
+    CopyTask,
     Digest,
     Id,
     Lease,
@@ -122,6 +123,7 @@ from trainq.messages.work import (
     TrainSpec,
     UndeleteTask,
     VerifyTask,
+    scheduled_task,
 )
 
 __all__ = [
@@ -143,6 +145,7 @@ __all__ = [
     "Cancel",
     "Complete",
     "CopyJournal",
+    "CopyTask",
     "DamagedGeneration",
     "Digest",
     "DiskView",
@@ -234,4 +237,5 @@ __all__ = [
     "raise_refusal",
     "refusal",
     "request_id_of",
+    "scheduled_task",
 ]

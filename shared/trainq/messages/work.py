@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from trainq.config import DataSettings, TrainSettings
+from trainq.config import DataSettings, ScheduleRule, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
 from trainq.jobs import JobKind, Store
 
@@ -134,6 +134,16 @@ class SnapshotTask(Message, frozen=True, kw_only=True, tag=True):
     generation: Annotated[str, Meta(max_length=64)] = ""
 
 
+class CopyTask(Message, frozen=True, kw_only=True, tag=True):
+    """Copy a snapshot to another place, and prove the copy; without ``snapshot`` all that are not there yet.
+
+    ``destination`` is a URL of fsspec's, or an absolute path.
+    """
+
+    snapshot: Annotated[str, Meta(max_length=64)] = ""
+    destination: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
 class VerifyTask(Message, frozen=True, kw_only=True, tag=True):
     """Prove every byte of a snapshot; of all of them without ``snapshot``."""
 
@@ -170,11 +180,27 @@ class BackupTask(Message, frozen=True, kw_only=True, tag=True):
     destination: Annotated[str, Meta(pattern=r"^/[^\x00]*\Z", max_length=4096)]
 
 
-Task = SnapshotTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask
+Task = SnapshotTask | CopyTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask
 TASK_KINDS: dict[type[Task], JobKind] = {
-    SnapshotTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY, RetentionTask: JobKind.RETENTION,
-    UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE, BackupTask: JobKind.BACKUP,
+    SnapshotTask: JobKind.SNAPSHOT, CopyTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY,
+    RetentionTask: JobKind.RETENTION, UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
+    BackupTask: JobKind.BACKUP,
 }
+
+
+def scheduled_task(rule: ScheduleRule) -> Task:
+    """What a rule of the schedule asks for."""
+    match rule.task:
+        case "copy":
+            return CopyTask(destination=rule.destination)
+        case "backup":
+            return BackupTask(destination=rule.destination)
+        case "verify":
+            return VerifyTask()
+        case "retention":
+            return RetentionTask()
+        case _:
+            return SnapshotTask()
 
 
 class TaskLease(Message, frozen=True, kw_only=True, tag=True):

@@ -92,6 +92,11 @@ def test_the_zone_may_be_the_machine_s_or_any_that_has_a_name() -> None:
     ('[schedule.rules.n]\ntask = "snapshot"\ncron = "61 3 * * *"', "schedule.rules.n.cron", "Bad minute"),
     ('[schedule.rules.n]\ntask = "snapshot"\ncron = "0 0 30 2 *"', "schedule.rules.n.cron", "day-of-month"),
     ('[schedule.rules.n]\ntask = "snapshot"\nevery_hours = 0.0001', "schedule.rules.n.every_hours", "too often"),
+    ('[schedule.rules.n]\ntask = "copy"\nafter_jobs = 1', "schedule.rules.n.destination", "needs a destination"),
+    ('[schedule.rules.n]\ntask = "verify"\ndestination = "/x"\nafter_jobs = 1', "schedule.rules.n.destination",
+     "takes no destination"),
+    ('[schedule.rules.n]\ntask = "backup"\ndestination = "x"\nafter_jobs = 1', "schedule.rules.n.destination",
+     "into a folder"),
     ('[schedule.rules.n]\ntask = "dance"\ncron = "0 3 * * *"', "schedule.rules.n.task", "dance"),
 ])
 def test_every_mistake_is_named(tmp_path: Path, text: str, key: str, words: str) -> None:
