@@ -41,10 +41,8 @@ LARGE = 4
 SETTINGS = """[train]
 epochs = 1000
 threads = 1
+batch_rows = 2
 checkpoint_seconds = 60
-
-[maintenance]
-mib_per_second = 0
 """
 
 
@@ -82,14 +80,14 @@ class Bench:
         """Train a long job, and let the large generations lie beside the line's own."""
         self.installation.start()
         rows = folder / "rows.jsonl"
-        rows.write_text("".join(f'{{"text": "row {number} {"word " * 30}"}}\n' for number in range(2000)))
+        rows.write_text("".join(f'{{"text": "row {number} {"word " * 5}"}}\n' for number in range(2000)))
         wait_until(lambda: self._run("submit", str(rows)) == 0, "the broker answers", PATIENCE_SECONDS)
         wait_until(lambda: self.lines() > 20, "it trains", PATIENCE_SECONDS)
         for name in self.names:
             (self.home.root / "large" / name).rename(self.home.checkpoints / name)
 
     def _run(self, *words: str) -> int:
-        return self.installation.run(*words, seconds=PATIENCE_SECONDS).returncode
+        return self.installation.run("-m", "trainq.cli", *words, seconds=PATIENCE_SECONDS).returncode
 
     def lines(self) -> int:
         """How many steps are done."""

@@ -229,6 +229,7 @@ def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(running: Inst
     def states() -> dict[str, str]:
         return {one["name"]: one["state"] for one in running.json("status")["services"]}
 
+    wait_for(running.home.status_file.exists, "there is a picture")
     wait_for(lambda: set(states().values()) == {"RUNNING"}, "all run")
     running.control("stop", "preparer")
     wait_for(lambda: states()["preparer"] == "STOPPED", "a stopped one is shown", 10)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from trainq.config import schedules
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.settings import (
     KNOWN_FIELDS,
@@ -139,6 +138,8 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             mend="make it at most half of lease_seconds"))
     _validate_retention(settings.retention, problems)
     if settings.schedule.rules or settings.schedule.time_zone != "local":
+        from trainq.config import schedules  # time zones and cron lines, for those alone who have set some
+
         schedules.validate(settings.schedule, problems)
     return settings
 
