@@ -104,8 +104,9 @@ def restore(hello: Hello, *, by: JobRow, task: RestoreTask, middle: JobRow | Non
             events.append(JobTakenOut(job=row.id, generation=row.generation, reason=reason))
     events += _reinstate(reinstatable, reason)
     if by.state in (JobState.QUEUED, JobState.RUNNING):
-        summary = (f"{hello.name} is {task.name} again; {taken_out} jobs were taken out, {len(back)} brought back, "
-                   f"{len(events) - 1 - taken_out - len(back)} are trained again")
+        again = len(events) - 1 - taken_out - len(back)
+        summary = (f"{hello.name} is {task.name} again; jobs taken out: {taken_out}, brought back: {len(back)}, "
+                   f"trained again: {again}")
         result = TaskResult(summary=summary, facts={"generation": hello.name, "taken_out": taken_out,
                                                     "brought_back": len(back)})
         events.append(JobSucceeded(job=by.id, result=msgspec.to_builtins(result)))

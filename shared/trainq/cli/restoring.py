@@ -51,21 +51,20 @@ def _show(context: Context, plan: RestorePlan, *, retrain: bool) -> int:
 
 def _words(plan: RestorePlan, *, retrain: bool) -> list[str]:
     """The plan, a line for each sort of job."""
-    fate = "trained again" if retrain else "taken out of the model, and cancelled"
-    lines = [f"{plan.taken_out_count} jobs are {fate}{_named(plan.taken_out, plan.taken_out_count)}"]
+    lines = [f"{'trained again' if retrain else 'taken out of the model, and cancelled'}: "
+             f"{_named(plan.taken_out, plan.taken_out_count)}"]
     if plan.brought_back_count:
-        lines.append(f"{plan.brought_back_count} jobs count as trained again"
-                     f"{_named(plan.brought_back, plan.brought_back_count)}")
+        lines.append(f"counted as trained again: {_named(plan.brought_back, plan.brought_back_count)}")
     if plan.goes_on:
-        lines.append(f"{plan.goes_on} stands in the middle")
+        lines.append(f"goes on in its middle: {plan.goes_on}")
     return lines
 
 
 def _named(jobs: list[str], count: int) -> str:
     if not jobs:
-        return ""
+        return "none"
     more = f" and {count - _NAMED} more" if count > _NAMED else ""
-    return f": {', '.join(jobs[:_NAMED])}{more}"
+    return f"{', '.join(jobs[:_NAMED])}{more}"
 
 
 COMMANDS = {"restore": Command(_configure, _run)}

@@ -138,7 +138,7 @@ def test_a_restore_takes_out_what_it_does_not_hold_and_brings_back_what_it_does(
     assert line == jobs.LineRestored(generation=9, name="g9", step=40, source=4, by="restore-1")
     assert [type(event).__name__ for event in rest] == ["JobTakenOut", "JobReinstated"]
     assert isinstance(done, jobs.JobSucceeded)
-    assert "1 jobs were taken out, 1 brought back, 0 are trained again" in done.result["summary"]
+    assert "jobs taken out: 1, brought back: 1, trained again: 0" in done.result["summary"]
 
 
 def test_a_restore_that_retrains_queues_what_it_does_not_hold() -> None:
