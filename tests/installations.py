@@ -68,6 +68,21 @@ class Installation(chaos.Installation):
     def json(self, *arguments: str) -> Any:
         return orjson.loads(self.trainq(*arguments, "--json").stdout)
 
+    def submit_rows(self, name: str, rows: int) -> str:
+        """Write a file of so many different rows, and submit it; its job."""
+        path = self.folder / name
+        path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
+                                  for row in range(rows)))
+        return str(self.json("submit", str(path))["receipts"][0]["job"])
+
+    def prove(self, *options: str) -> str:
+        """Stop all programs, and have the independent checker look at the home; what it says."""
+        self.control("stop", "all")
+        done = subprocess.run([sys.executable, "-m", "trainq_checker", str(self.home.root), *options],
+                              capture_output=True, text=True, check=False, env=self.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def pid(self, program: str) -> int:
         """The pid of a program as supervisord knows it; 0 if it does not run."""
         words = self.control("pid", program).split()

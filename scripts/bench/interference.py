@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -169,9 +170,9 @@ def _sync(descriptor: int) -> None:
     os.fdatasync(descriptor)
 
 
-def _timed(call: object) -> float:
+def _timed(call: Callable[[], object]) -> float:
     started = time.monotonic()
-    call()  # type: ignore[operator]  # a lambda of whatever sort
+    call()
     return time.monotonic() - started
 
 

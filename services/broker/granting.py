@@ -33,6 +33,7 @@ class Granter:
         self._head_wait = leasing.HeadWait()
 
     def lease(self, worker: str, session: str, kinds: Sequence[JobKind]) -> Leased:
+        """A lease for this life of a worker, of the first kind that has a job for it; or why there is none."""
         for row in self._queries.running(worker):
             if row.kind not in kinds:
                 continue
@@ -53,6 +54,7 @@ class Granter:
         return Leased(lease=None, reason=reason)
 
     def choose(self, kind: JobKind) -> leasing.Choice:
+        """Who of this kind would be granted now, or why nobody; changes nothing in the journal."""
         now_wall = self._clock.wall()
         if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
             return leasing.Choice(reason=held)

@@ -7,6 +7,7 @@ from trainq.config import ScheduleRule
 # The broker looks every second; it may be stopped, or its disk stall, for a while without a slot having been missed.
 GRACE_SECONDS = 120.0
 
+
 def words(rule: ScheduleRule) -> str:
     """When it does, for people, and to tell one rule from another."""
     if rule.cron:

@@ -10,8 +10,8 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from trainq import __version__, backups, checkpoints, files, manifests, mirroring, objects, room, snapshots
-from trainq.checkpoints import CheckpointFacts, parse_name
+from trainq import __version__, backups, checkpoints, files, mirroring, objects, room, snapshots
+from trainq.checkpoints import parse_name
 from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
@@ -88,8 +88,7 @@ class Snapshotter(Worker[TaskLease]):
 
     def _base(self, source: Path) -> Path | None:
         """For one in the middle of a job: the state before that, to which the job may have to go back."""
-        manifest = manifests.read(source, checkpoints.KIND)
-        facts = manifests.facts_of(source, manifest, CheckpointFacts, checkpoints.FORMAT)
+        facts = checkpoints.read_facts(source)
         if facts.cursor.done or not facts.base:
             return None
         base = source.parent / facts.base

@@ -8,13 +8,11 @@ this module performs it. What the broker must hear waits in an outbox, so that a
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from services.trainer import effects, head, wire
+from services.trainer import effects, head, orders, wire
 from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.effects import Effect
@@ -30,7 +28,6 @@ from trainq.messages import (
     Lifecycle,
     ReportCheckpoint,
     ReportFingerprint,
-    RestoreTask,
     TaskLease,
 )
 from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
@@ -362,23 +359,14 @@ class Agent:
 
     def _begin(self, lease: Lease | TaskLease) -> None:
         now = self._process.clock.monotonic()
-        if isinstance(lease, Lease):
-            message = self._train_message(lease)
-            # It may have to take back another job first: two checkpoints are read then, and one is written.
-            self._expected.expect_job(now, 3 * self._checkpoint_bytes + _size_bytes(Path(message.shard)))
-            self._child.send(message)
+        if isinstance(lease, TaskLease):
+            self._expected.expect_save(now, 2 * self._checkpoint_bytes)
+            self._child.send(orders.restore(lease, self._newest))
             return
-        task = lease.task
-        if not isinstance(task, RestoreTask):
-            raise TrainqError(f"{lease.job} is a {type(task).__name__}, no restore")
-        self._expected.expect_save(now, 2 * self._checkpoint_bytes)
-        self._child.send(wire.Restore(job=lease.job, store=task.store, name=task.name, journal_seq=lease.seq,
-                                      newest=self._newest))
-
-    def _train_message(self, lease: Lease) -> wire.Train:
-        return wire.Train(job=lease.job, token=lease.token, shard=str(self._process.home.cache / lease.shard),
-                          shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq,
-                          newest=self._newest)
+        message = orders.train(self._process.home, lease, self._newest)
+        # It may have to take back another job first: two checkpoints are read then, and one is written.
+        self._expected.expect_job(now, 3 * self._checkpoint_bytes + orders.size_bytes(Path(message.shard)))
+        self._child.send(message)
 
     def _watch(self) -> None:
         """Have the poller wake for the training process of now."""
@@ -388,13 +376,6 @@ class Agent:
         for descriptor in set(now) - set(self._watched):
             self._process.poller.watch_descriptor(descriptor)
         self._watched = now
-
-
-def _size_bytes(folder: Path) -> int:
-    """What the files of a folder take; 0 if it is not there."""
-    with contextlib.suppress(OSError):
-        return sum(entry.stat().st_size for entry in os.scandir(folder))
-    return 0
 
 
 def serve(process: Process) -> None:

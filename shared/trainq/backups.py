@@ -18,7 +18,6 @@ from typing import NamedTuple
 import msgspec
 
 from trainq import checkpoints, files, ingest, manifests, objects, room
-from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError
 from trainq.jobs import JobState, JobSucceeded
@@ -62,7 +61,7 @@ class Backup(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """What its files take, whether others share them or not."""
-        return sum(record.size_bytes for record in self.manifest.files.values())
+        return self.manifest.size_bytes
 
 
 class Created(NamedTuple):
@@ -208,7 +207,7 @@ def _generations(home: Home, head: str) -> Iterator[Path]:
         raise DamageError(str(path), "the journal says that it is the head, and it is not there",
                           mend="ask for the backup again; if that does not help, trainq fsck")
     yield path
-    facts = manifests.facts_of(path, manifests.read(path, checkpoints.KIND), CheckpointFacts, checkpoints.FORMAT)
+    facts = checkpoints.read_facts(path)
     for name in sorted({facts.base, facts.parent} - {"", head}):
         if (home.checkpoints / name).is_dir():
             yield home.checkpoints / name
@@ -217,5 +216,4 @@ def _generations(home: Home, head: str) -> Iterator[Path]:
 def _sealed(folder: Path) -> Iterator[tuple[str, FileRecord]]:
     """The files of a sealed directory, its manifest among them."""
     yield from manifests.read(folder, checkpoints.KIND).files.items()
-    content = b"".join(manifests.chunks(folder / manifests.MANIFEST_NAME))
-    yield manifests.MANIFEST_NAME, FileRecord(blake3=manifests.digest_bytes(content), size_bytes=len(content))
+    yield manifests.MANIFEST_NAME, manifests.own_record(folder)

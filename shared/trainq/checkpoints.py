@@ -111,7 +111,7 @@ class Verified:
     @property
     def size_bytes(self) -> int:
         """What its files take, without the manifest."""
-        return sum(record.size_bytes for record in self.manifest.files.values())
+        return self.manifest.size_bytes
 
 
 def list_generations(folder: Path) -> list[Path]:
@@ -157,6 +157,16 @@ def list_set_aside(folder: Path) -> list[tuple[Name, Path]]:
         if name is not None:
             found.append((name, entry))
     return sorted(found)
+
+
+def read_facts(path: Path) -> CheckpointFacts:
+    """The facts of the checkpoint at ``path``, from its manifest alone; its files are not looked at.
+
+    Raises:
+        DamageError: the manifest is missing, damaged, or no checkpoint's.
+        NewerFormatError: a newer trainq wrote it.
+    """
+    return manifests.facts_of(path, manifests.read(path, KIND), CheckpointFacts, FORMAT)
 
 
 def verify(path: Path, on_chunk: Callable[[int], None] = lambda _: None) -> Verified:

@@ -50,6 +50,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Any]
     digest: str
 
+    @property
+    def size_bytes(self) -> int:
+        """What the files take, without the manifest."""
+        return sum(record.size_bytes for record in self.files.values())
+
 
 class _Format(msgspec.Struct, frozen=True, kw_only=True):
     """What every format of a manifest has."""
@@ -166,6 +171,25 @@ def proven_chunks(path: Path, record: FileRecord, name: str, on_chunk: OnChunk) 
         on_chunk(len(chunk))
     if size_bytes != record.size_bytes or hasher.hexdigest() != record.blake3:
         raise DamageError(str(path), f"its content is not that of {name}, as the manifest says")
+
+
+def write_proven(source: Path, record: FileRecord, folder: Path, name: str, on_chunk: OnChunk) -> None:
+    """Copy a file to ``folder/name``, proven while it is copied: it is there whole, or not at all.
+
+    Raises:
+        DamageError, StorageError: as :func:`proven_chunks`.
+        StorageFullError: there is no room.
+    """
+    files.make_directory((folder / name).parent)
+    with files.publish_file(folder / name) as stream:
+        for chunk in proven_chunks(source, record, name, on_chunk):
+            stream.write(chunk)
+
+
+def own_record(folder: Path) -> FileRecord:
+    """What the manifest file of a sealed directory is itself, for those who copy it along."""
+    content = b"".join(chunks(folder / MANIFEST_NAME))
+    return FileRecord(blake3=digest_bytes(content), size_bytes=len(content))
 
 
 def chunks(path: Path) -> Iterator[bytes]:

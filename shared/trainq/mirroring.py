@@ -74,11 +74,8 @@ class Mirror:
                 else:
                     self._put(objects.path_of(store, record.blake3), target, record, name)
                     copied += record.size_bytes
-            manifest = snapshot.path / manifests.MANIFEST_NAME
-            content = b"".join(manifests.chunks(manifest))
-            self._put(manifest, self._path(snapshot.name, manifests.MANIFEST_NAME),
-                      FileRecord(blake3=manifests.digest_bytes(content), size_bytes=len(content)),
-                      manifests.MANIFEST_NAME)
+            self._put(snapshot.path / manifests.MANIFEST_NAME, self._path(snapshot.name, manifests.MANIFEST_NAME),
+                      manifests.own_record(snapshot.path), manifests.MANIFEST_NAME)
         except OSError as error:
             raise TrainqError(f"{self._url} does not take {snapshot.name}: {error}",
                               mend="look at the place, its room and its rights; the next copy goes on") from error

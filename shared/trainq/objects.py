@@ -112,10 +112,7 @@ def write_out(store: Path, name: str, record: FileRecord, folder: Path, on_chunk
     Raises:
         DamageError: it is missing, or not what ``record`` says.
     """
-    files.make_directory((folder / name).parent)
-    with files.publish_file(folder / name) as stream:
-        for chunk in manifests.proven_chunks(path_of(store, record.blake3), record, name, on_chunk):
-            stream.write(chunk)
+    manifests.write_proven(path_of(store, record.blake3), record, folder, name, on_chunk)
 
 
 def prove(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> str:

@@ -84,10 +84,7 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
         reason="restore", parent=names[0] if names else "", restored_by=by, restored_from=source.facts.generation)
     with files.publish_directory(home.checkpoints / facts.name) as folder:
         for name, (path, record) in source.files.items():
-            files.make_directory((folder / name).parent)
-            with files.publish_file(folder / name) as stream:
-                for chunk in manifests.proven_chunks(path, record, name, on_chunk):
-                    stream.write(chunk)
+            manifests.write_proven(path, record, folder, name, on_chunk)
         manifests.write(folder, checkpoints.KIND, {name: record for name, (_, record) in source.files.items()},
                         msgspec.to_builtins(facts))
     crashpoints.reach("checkpoint.published")

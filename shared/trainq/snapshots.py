@@ -61,7 +61,7 @@ class Snapshot(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """What its files take, whether others share them or not."""
-        return sum(record.size_bytes for record in self.manifest.files.values())
+        return self.manifest.size_bytes
 
 
 class Created(NamedTuple):

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import orjson
 import pytest
 
 from tests.installations import Installation, wait_for
@@ -17,13 +14,6 @@ pytestmark = pytest.mark.slow
 
 FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "2",
         "TRAINQ_TRAIN_CHECKPOINT_STEPS": "3"}
-
-
-def submit(installation: Installation, name: str, rows: int) -> str:
-    path = installation.folder / name
-    path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
-                              for row in range(rows)))
-    return str(installation.json("submit", str(path))["receipts"][0]["job"])
 
 
 def bits(home: Home) -> dict[str, str]:
@@ -40,12 +30,12 @@ def test_a_backup_on_an_empty_folder_goes_on_bit_for_bit(installation: Installat
     installation.settings = FAST
     installation.start()
     wait_for(lambda: installation.pid("broker"), "the broker runs")
-    first = submit(installation, "first.jsonl", 12)
+    first = installation.submit_rows("first.jsonl", 12)
     wait_for(lambda: first in trained(installation), "one is trained", 120)
     one = installation.json("backup", "create", str(store), "--wait")["jobs"][0]
     assert one["state"] == "succeeded", one
-    submit(installation, "second.jsonl", 120)
-    submit(installation, "third.jsonl", 12)
+    installation.submit_rows("second.jsonl", 120)
+    installation.submit_rows("third.jsonl", 12)
     wait_for(lambda: ((installation.json("show", "train-2")["job"]["progress"] or {}).get("step") or 0) >= 7,
              "the second is in its middle", 60)
     made = installation.json("backup", "create", str(store), "--wait")["jobs"][0]["result"]["facts"]
@@ -66,10 +56,7 @@ def test_a_backup_on_an_empty_folder_goes_on_bit_for_bit(installation: Installat
     assert len(trained(installation)) < 3, "it is as it was then"
     wait_for(lambda: len(trained(installation)) == 3, "it goes on to the end", 120)
     assert bits(installation.home) == undisturbed
-    installation.control("stop", "all")
-    done = subprocess.run([sys.executable, "-m", "trainq_checker", str(restored)], capture_output=True, text=True,
-                          check=False, env=installation.environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+    installation.prove()
 
     # What is damaged is not restored, and nothing half done stays.
     record = backups.find(store).manifest.files["journal.db"]

@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,17 +15,6 @@ pytestmark = pytest.mark.slow
 
 FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "2",
         "TRAINQ_TRAIN_CHECKPOINT_SECONDS": "1"}
-
-
-def rows_file(installation: Installation, name: str, rows: int) -> Path:
-    path = installation.folder / name
-    path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
-                              for row in range(rows)))
-    return path
-
-
-def submit(installation: Installation, name: str, rows: int) -> None:
-    installation.trainq("submit", str(rows_file(installation, name, rows)))
 
 
 def types(installation: Installation) -> list[str]:
@@ -49,21 +35,12 @@ def logged(installation: Installation, service: str, event: str) -> list[dict[st
     return [line for line in lines if line["event"] == event]
 
 
-def prove(installation: Installation) -> str:
-    """The independent checker's verdict on the stopped installation."""
-    installation.control("stop", "all")
-    done = subprocess.run([sys.executable, "-m", "trainq_checker", str(installation.home.root)], capture_output=True,
-                          text=True, check=False, env=installation.environment)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_what_a_damaged_generation_held_is_trained_again(installation: Installation) -> None:
     installation.settings = FAST
     installation.start()
     wait_for(lambda: installation.pid("broker"), "the broker runs")
     for name in ("a.jsonl", "b.jsonl"):
-        submit(installation, name, 12)
+        installation.submit_rows(name, 12)
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "both are trained", 120)
     second = installation.jobs("succeeded")[0]["result"]["checkpoint"]
     installation.control("stop", "all")
@@ -80,14 +57,14 @@ def test_what_a_damaged_generation_held_is_trained_again(installation: Installat
     ((name, kept),) = checkpoints.list_set_aside(installation.home.checkpoints)
     assert str(name) == second
     assert kept.is_dir()
-    assert "1 set aside" in prove(installation)
+    assert "1 set aside" in installation.prove()
 
 
 def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installation: Installation) -> None:
     installation.settings = {**FAST, "TRAINQ_TRAINER_HANG_SECONDS": "5", "TRAINQ_TRAINER_HANG_FACTOR": "2"}
     installation.start()
     wait_for(lambda: installation.pid("broker"), "the broker runs")
-    submit(installation, "a.jsonl", 600)
+    installation.submit_rows("a.jsonl", 600)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     hung = training_process(installation)
     assert hung is not None
@@ -98,14 +75,14 @@ def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installat
     assert "a step is missing" in line["reason"] or "a checkpoint" in line["reason"]
     wait_for(lambda: installation.jobs("succeeded"), "the job goes on to its end", 200)
     assert not hung.is_running()
-    prove(installation)
+    installation.prove()
 
 
 def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Installation) -> None:
     installation.settings = {**FAST, "TRAINQ_BROKER_LEASE_SECONDS": "2", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "0.5"}
     installation.start()
     wait_for(lambda: installation.pid("broker"), "the broker runs")
-    submit(installation, "a.jsonl", 600)
+    installation.submit_rows("a.jsonl", 600)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     broker = installation.pid("broker")
     steps = installation.home.metrics / "train-1.jsonl"
@@ -119,19 +96,19 @@ def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Install
         os.kill(broker, signal.SIGCONT)
     wait_for(lambda: installation.jobs("succeeded"), "it is trained", 200)
     assert types(installation).count("LeaseGranted") == 2, "one for its preparation and one for its training"
-    prove(installation)
+    installation.prove()
 
 
 def test_checkpoints_that_are_not_there_are_waited_for_and_never_begun_anew(installation: Installation) -> None:
     installation.settings = FAST
     installation.start()
     wait_for(lambda: installation.pid("broker"), "the broker runs")
-    submit(installation, "a.jsonl", 12)
+    installation.submit_rows("a.jsonl", 12)
     wait_for(lambda: installation.jobs("succeeded"), "it is trained", 120)
     installation.control("stop", "trainer")
     folder, away = installation.home.checkpoints, installation.folder / "away"
     folder.rename(away)
-    submit(installation, "b.jsonl", 12)
+    installation.submit_rows("b.jsonl", 12)
     for life in (1, 2):  # an answer that only the first life gets would be none
         installation.control("start", "trainer")
         wait_for(lambda life=life: len(logged(installation, "trainer", "head_refused")) >= life, "it is refused", 120)
@@ -146,4 +123,4 @@ def test_checkpoints_that_are_not_there_are_waited_for_and_never_begun_anew(inst
     installation.control("start", "trainer")
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "it goes on where it was", 120)
     assert "JobUncovered" not in types(installation)
-    prove(installation)
+    installation.prove()

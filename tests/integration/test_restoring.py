@@ -6,8 +6,6 @@ The runs go on bit for bit: what is trained again after a restore ends with the 
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,8 @@ class Drill:
         installation.start()
         wait_for(lambda: installation.pid("broker"), "the broker runs")
 
-    def train(self, name: str, rows: int = 8, *words: str) -> str:
-        path = self.installation.folder / name
-        path.write_bytes(b"".join(orjson.dumps({"prompt": f"{name} {row}?", "completion": f"{row}"}) + b"\n"
-                                  for row in range(rows)))
-        job = self.installation.json("submit", str(path), *words)["receipts"][0]["job"]
-        return str(job)
+    def train(self, name: str, rows: int = 8) -> str:
+        return self.installation.submit_rows(name, rows)
 
     def states(self) -> dict[str, str]:
         return {job["id"]: job["state"] for job in self.installation.jobs()}
@@ -68,11 +62,7 @@ class Drill:
         return checkpoints.verify(self.head()).facts
 
     def prove(self) -> None:
-        """The independent checker, on the stopped installation."""
-        self.installation.control("stop", "all")
-        done = subprocess.run([sys.executable, "-m", "trainq_checker", str(self.home.root), "--allow-open"],
-                              capture_output=True, text=True, check=False, env=self.installation.environment)
-        assert done.returncode == 0, done.stdout + done.stderr
+        self.installation.prove("--allow-open")
 
 
 def flip(path: Path) -> None:

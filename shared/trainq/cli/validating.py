@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from trainq import files, ingest
+from trainq import files, ingest, room
 from trainq.cli import arguments as types
 from trainq.cli.console import Console, error_document, printable
 from trainq.cli.context import Context
@@ -184,7 +184,7 @@ def _tokens_a_second(home: Home) -> float | None:
 
 def _free_bytes(home: Home) -> int:
     there = next(path for path in (home.data, *home.data.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+    return room.free_bytes(there)
 
 
 def judge(arguments: Namespace, context: Context) -> int:

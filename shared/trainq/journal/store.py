@@ -34,7 +34,7 @@ from trainq.journal.projections import Fold
 JournalFailure = apsw.Error
 # 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
 # jobs have an index. 4: jobs age by a setting that is in the journal. 5: jobs lie under numbers. 6: tasks. 7: pins and
-# removals. The events of older formats are read as they are.
+# removals. 8: lineage and schedules. The events of older formats are read as they are.
 FORMAT = 8
 GENESIS = bytes(32)
 

@@ -80,7 +80,7 @@ def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str,
     line.facts = line.head = facts
     point_current_at(home, facts)
     return Publication(facts=facts, path=path, seconds=time.monotonic() - started,
-                       size_bytes=sum(record.size_bytes for record in manifest.files.values()))
+                       size_bytes=manifest.size_bytes)
 
 
 def point_current_at(home: Home, facts: CheckpointFacts) -> None:

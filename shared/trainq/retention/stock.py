@@ -58,8 +58,7 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
 def read_facts(path: Path) -> checkpoints.CheckpointFacts | None:
     """The facts of a checkpoint; None if they cannot be read."""
     try:
-        manifest = manifests.read(path, checkpoints.KIND)
-        return manifests.facts_of(path, manifest, checkpoints.CheckpointFacts, checkpoints.FORMAT)
+        return checkpoints.read_facts(path)
     except (DamageError, NewerFormatError):
         return None
 
