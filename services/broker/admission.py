@@ -69,7 +69,7 @@ def freeze(item: SubmitItem, settings: Settings) -> TrainSpec:
     data = msgspec.structs.replace(data, folders={})
     if overrides.epochs is not None:
         train = msgspec.structs.replace(train, epochs=overrides.epochs)
-    return TrainSpec(model=settings.model.path, data=data, train=train)
+    return TrainSpec(model=settings.model.path, data=data, train=train, lora=settings.lora)
 
 
 def _folder_settings(data: DataSettings, folder: str) -> FolderSettings | None:

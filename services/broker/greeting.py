@@ -34,7 +34,7 @@ class Greeter:
             DamageError: they cannot belong together.
         """
         line, reported = self._queries.line(), self._queries.damaged()
-        if hello.restored_by and not self._queries.is_fork(hello.generation):
+        if hello.made_by and not self._queries.is_fork(hello.generation):
             return self._restored(hello)
         uncovered = self._queries.uncovered(hello.generation)
         # Only a head that is older than the line's may hold what was taken out of the line.
@@ -51,7 +51,7 @@ class Greeter:
         return Greeted(lost=lost, newest=self._queries.line().newest)
 
     def _restored(self, hello: Hello) -> Greeted:
-        by = self._queries.job(hello.restored_by)
+        by = self._queries.job(hello.made_by)
         task = tasks.task_of(self._queries.task(by))
         if not isinstance(task, RestoreTask):
             raise UsageError(f"{by.id} is no restore")
@@ -124,10 +124,15 @@ def _facts(home: Home, store: Store, name: str) -> CheckpointFacts:
 
 
 def _refuse_without_ground(home: Home, facts: CheckpointFacts, name: str) -> None:
-    """Raise if the copy was taken in the middle of a job, and the state before that job is in no copy any more."""
-    cursor = facts.cursor
-    if cursor.done or not facts.base or any((home.root / store.value / facts.base).is_dir() for store in Store):
-        return
-    raise NotFoundError(f"{name} was taken in the middle of {cursor.job}, and {facts.base}, the state before it to "
-                        "which a failed attempt goes back, is in no copy any more",
-                        mend="restore one that was taken between two jobs")
+    """Raise if what the copy needs is in no copy any more."""
+    for needed in facts.needs:
+        store = next((store for store in Store if (home.root / store.value / needed).is_dir()), None)
+        if store is not None:
+            _refuse_without_ground(home, _facts(home, store, needed), needed)
+        elif needed == facts.base and not facts.cursor.done:
+            raise NotFoundError(f"{name} was taken in the middle of {facts.cursor.job}, and {needed}, the state before "
+                                "it to which a failed attempt goes back, is in no copy any more",
+                                mend="restore one that was taken between two jobs")
+        else:
+            raise NotFoundError(f"{needed}, the weights under the adapter in {name}, is in no copy any more",
+                                mend="restore one of another time: trainq snapshot list")

@@ -115,8 +115,8 @@ class Keeper:
             return "it is the only one that can be read"
         if readable[0].name == name:
             return "it is the newest snapshot that can be read"
-        other = snapshots.bases(readable).get(name, "")
-        return f"it is the state before the job in {other}" if other else ""
+        other = snapshots.needed(readable).get(name, "")
+        return f"{other} needs it" if other else ""
 
     def _end_removal(self, request: messages.UndoRemoval | messages.PurgeRemoval) -> Done:
         self._check_lease(request)

@@ -65,8 +65,7 @@ class Snapshotter(Worker[TaskLease]):
 
     def _snapshot(self, held: HeldTask, task: SnapshotTask) -> TaskResult:
         source = self._source(held, task)
-        base = self._base(source)
-        made = [self._copy(held, each) for each in (base, source) if each is not None]
+        made = [self._copy(held, each) for each in (*self._needed(source), source)]
         copied, shared = (sum(each.copied_bytes for each in made), sum(each.shared_bytes for each in made))
         name = made[-1].snapshot.name
         return TaskResult(
@@ -86,13 +85,15 @@ class Snapshotter(Worker[TaskLease]):
                                 mend="ls checkpoints/ shows those that there are")
         return newest
 
-    def _base(self, source: Path) -> Path | None:
-        """For one in the middle of a job: the state before that, to which the job may have to go back."""
-        facts = checkpoints.read_facts(source)
-        if facts.cursor.done or not facts.base:
-            return None
-        base = source.parent / facts.base
-        return base if base.is_dir() and not (self._store / facts.base).is_dir() else None
+    def _needed(self, source: Path) -> list[Path]:
+        """The generations without which this one is worth nothing, as far as there is no snapshot of them yet."""
+        found: list[Path] = []
+        for name in checkpoints.read_facts(source).needs:
+            path = source.parent / name
+            if path.is_dir():
+                found += [each for each in self._needed(path) if each not in found]
+                found += [path] if not (self._store / name).is_dir() and path not in found else []
+        return found
 
     def _copy(self, held: HeldTask, source: Path) -> Created:
         jobs, job_count = self._jobs(held, source.name)

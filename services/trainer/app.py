@@ -53,7 +53,7 @@ class Agent:
         settings = process.settings
         self._child = TrainingChild(Arguments(
             home=str(process.home.root), model=settings.model.path, threads=settings.train.threads,
-            seed=settings.train.seed, log=str(process.home.logs / "training-process.log"),
+            seed=settings.train.seed, lora=settings.lora, log=str(process.home.logs / "training-process.log"),
             stacks=str(process.home.run / "training-process.stacks"),
             on_fingerprint_change=settings.trainer.on_fingerprint_change))
         self._assignment = Assignment()

@@ -284,7 +284,7 @@ class Assignment:
         self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
             return [StopProcess()]  # it was told before there was anybody to hear it
-        if self._restores and ready.restored_by != self.job:  # the process ended before it had published anything
+        if self._restores and ready.made_by != self.job:  # the process ended before it had published anything
             return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
         self.phase = Phase.IDLE
         if ready.job == self.job:

@@ -149,7 +149,8 @@ class TrainingChild:
     def _start_server(self) -> None:
         self._stop_server()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", "services.trainer.forkserver", str(theirs.fileno()), str(os.getpid())]
+        command = [sys.executable, "-m", "services.trainer.forkserver", str(theirs.fileno()), str(os.getpid()),
+                   *(["peft"] if self.arguments.lora.rank else [])]
         environment = {**os.environ, **_ENVIRONMENT}
         self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment,
                                         stdin=subprocess.DEVNULL)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from trainq.config import LoraSettings
+
 
 class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     """What a training process is started with."""
@@ -20,6 +22,7 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     log: str
     # Where all stacks are written when SIGUSR1 comes; empty for nowhere.
     stacks: str = ""
+    lora: LoraSettings = LoraSettings()
     on_fingerprint_change: Literal["continue", "hold"] = "continue"
 
 

@@ -135,7 +135,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     # This is the preloading: torch and all that a training process uses come in with it.
     try:
-        importlib.import_module(_TRAINING_PROCESS)
+        for module in (_TRAINING_PROCESS, *sys.argv[3:]):
+            importlib.import_module(module)
     except (OSError, ImportError) as error:
         # Also a library that the linker cannot open is an ImportError.
         _answer(control, CannotFork(reason=str(error)[:2048], ends=True))

@@ -16,12 +16,12 @@ def hello(process: Process, ready: wire.Ready) -> Hello:
         request_id=new_request_id(), worker=process.name, session=process.session, generation=ready.generation,
         name=ready.head, step=ready.step, reason=ready.reason, begun=ready.begun, journal_seq=ready.journal_seq,
         job=ready.job, job_step=ready.job_step, steps_planned=ready.steps_planned, done=ready.job_done,
-        restored_by=ready.restored_by, restored_from=ready.restored_from, damaged=tuple(ready.damaged))
+        made_by=ready.made_by, restored_from=ready.restored_from, damaged=tuple(ready.damaged))
 
 
 def after(head: wire.Ready, published: wire.Published) -> wire.Ready:
     """What the training process would say of itself after this publication."""
     return msgspec.structs.replace(
         head, head=published.name, generation=published.generation, step=published.step, reason=published.reason,
-        job=published.job, job_step=published.job_step, job_done=published.done, restored_by="", restored_from=0,
+        job=published.job, job_step=published.job_step, job_done=published.done, made_by="", restored_from=0,
         steps_planned=published.job_step if published.done else 0, size_bytes=published.size_bytes)

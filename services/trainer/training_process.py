@@ -24,7 +24,7 @@ from services.trainer.failures import failure, is_accelerator_error
 from services.trainer.forking import Arguments
 from services.trainer.restorer import restore
 from trainq import checkpoints, crashpoints, diskfaults, files
-from trainq.checkpoints import Cursor
+from trainq.checkpoints import Cursor, WeightsMissingError
 from trainq.config import Home
 from trainq.errors import (
     DamageError,
@@ -140,7 +140,7 @@ class TrainingProcess:
                     case _:
                         pass  # about a job that was given back when this process had no line for it
             for path in bad:
-                if path.is_dir():
+                if path.is_dir() and not _verifies(path):
                     checkpoints.set_aside(path)
 
     def _restored(self, order: wire.Restore) -> bool:
@@ -148,7 +148,11 @@ class TrainingProcess:
 
     def _open_line(self) -> ModelLine:
         started = time.monotonic()
-        found, reasons = checkpoints.newest_verified(self._home.checkpoints)
+        try:
+            found, reasons = checkpoints.newest_verified(self._home.checkpoints)
+        except WeightsMissingError as error:
+            # A restore brings them back, or a person: what is built on them stays as good as it is.
+            raise NothingVerifiesError(str(self._home.checkpoints), error.args[0], mend=error.mend) from error
         if found is None and (reasons or checkpoints.list_set_aside(self._home.checkpoints)):
             # Beginning anew would silently drop all that was learned.
             newest = f"; the newest: {reasons[0].reason}" if reasons else ""
@@ -158,7 +162,7 @@ class TrainingProcess:
                      "supervisorctl restart trainer")
         damaged = self._set_aside(reasons)
         if found is None:
-            opened = line.begin(self._arguments.model, self._arguments.seed)
+            opened = line.begin(self._arguments.model, self._arguments.seed, self._arguments.lora)
         else:
             opened = checkpointing.restore(found)
             checkpointing.point_current_at(self._home, found.facts)
@@ -169,7 +173,7 @@ class TrainingProcess:
         """Publish the new line: the broker, too, knows of nothing that could be lost by it."""
         if self._line.head is None:
             started = time.monotonic()
-            self.say(wire.Saving(size_bytes=self._line.parameter_bytes))
+            self.say(wire.Saving(size_bytes=self._line.checkpoint_bytes))
             publication = checkpointing.publish(self._line, self._home, "initial")
             self._say_ready(self._line, [], started, publication.size_bytes)
 
@@ -180,7 +184,7 @@ class TrainingProcess:
             step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=opened.head is None,
             job=head.cursor.job, job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned,
             job_done=head.cursor.done, damaged=damaged, seconds=round(time.monotonic() - started, 3),
-            size_bytes=size_bytes, restored_by=head.restored_by, restored_from=head.restored_from))
+            size_bytes=size_bytes, made_by=head.made_by, restored_from=head.restored_from))
 
     def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
         """Put away what is newer than the head and does not verify; gives everything that was ever put away.
@@ -381,6 +385,14 @@ def published_message(publication: Publication) -> wire.Published:
         generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
         seconds=round(publication.seconds, 3), size_bytes=publication.size_bytes, job=facts.cursor.job,
         job_step=facts.cursor.job_step, done=facts.cursor.done)
+
+
+def _verifies(path: Path) -> bool:
+    try:
+        checkpoints.verify(path)
+    except DamageError:
+        return False
+    return True
 
 
 def _needs_new_process(error: Exception) -> bool:

@@ -95,7 +95,7 @@ class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     damaged: list[DamagedGeneration] = []
     seconds: float = 0.0
     size_bytes: int = 0
-    restored_by: str = ""
+    made_by: str = ""
     restored_from: int = 0
 
 

@@ -199,7 +199,7 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
 
 
 def _generations(home: Home, head: str) -> Iterator[Path]:
-    """The head, and what it was published after or its job may be taken back to, as far as those are there."""
+    """The head, what it was published after or its job may be taken back to, and what those need; as far as there."""
     if not head:
         return
     path = home.checkpoints / head
@@ -208,9 +208,13 @@ def _generations(home: Home, head: str) -> Iterator[Path]:
                           mend="ask for the backup again; if that does not help, trainq fsck")
     yield path
     facts = checkpoints.read_facts(path)
-    for name in sorted({facts.base, facts.parent} - {"", head}):
-        if (home.checkpoints / name).is_dir():
+    wanted, seen = [facts.base, facts.parent, *facts.needs], {"", head}
+    while wanted:
+        name = wanted.pop()
+        if name not in seen and (home.checkpoints / name).is_dir():
             yield home.checkpoints / name
+            wanted += checkpoints.read_facts(home.checkpoints / name).needs
+        seen.add(name)
 
 
 def _sealed(folder: Path) -> Iterator[tuple[str, FileRecord]]:

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from trainq import files, manifests
-from trainq.errors import DamageError
+from trainq.errors import DamageError, StorageError
 from trainq.manifests import Manifest
 
 KIND = "checkpoint"
-FORMAT = 1
+# 2: what adapters need (``adapter_of``).
+FORMAT = 2
 LOCK_NAME = ".lock"
+ADAPTER_FOLDER = "adapter"
 
-Reason: TypeAlias = Literal["initial", "job_end", "interval", "stop", "take_back", "restore"]
+Reason: TypeAlias = Literal["initial", "job_end", "interval", "stop", "take_back", "restore", "rebase"]
 
 # Written with at least this many digits and read with any number of them: order is by number, never by string.
 _NAME = re.compile(r"^g(\d{6,})-s(\d{8,})$")
@@ -75,7 +77,11 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``parent`` is the head that was replaced; ``base`` the generation that holds the state before the first step of the
     cursor's job, to which that job is taken back (empty while there is no job). ``journal_seq`` is the last event of
     the journal that the trainer had seen. ``rows_seen`` and ``tokens_seen`` count repetitions, and no padding.
-    ``restored_by`` is the task that published this very generation with the content of ``restored_from``.
+    ``made_by`` is the task, a restore or a rebase, that published this very generation, ``restored_from`` the one whose
+    content a restore has given it.
+
+    A line that trains an adapter keeps the weights under it in one generation, and names that in all that follow:
+    ``adapter_of`` is that generation (itself, where they lie in this one); empty for a line that trains all weights.
     """
 
     generation: int
@@ -90,8 +96,9 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     reason: Reason
     parent: str = ""
     base: str = ""
-    restored_by: str = ""
+    made_by: str = ""
     restored_from: int = 0
+    adapter_of: str = ""
     format: int = FORMAT
 
     @property
@@ -99,19 +106,43 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         """The name of the directory that holds this."""
         return str(Name(self.generation, self.step))
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the model's weights lie in this very generation, and not in the one that ``adapter_of`` names."""
+        return self.adapter_of in ("", self.name)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The other generations without which this one is worth nothing.
+
+        The state before the job in the middle of which it is, and the weights under its adapter.
+        """
+        ground = self.base if not self.cursor.done else ""
+        return tuple(name for name in dict.fromkeys((ground, "" if self.has_weights else self.adapter_of)) if name)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verified:
-    """A checkpoint whose every byte was proven."""
+    """A checkpoint whose every byte was proven, and of an adapter's the ``weights`` under it."""
 
     path: Path
     manifest: Manifest
     facts: CheckpointFacts
+    weights: Manifest | None = None
+
+    @property
+    def weights_path(self) -> Path:
+        """The folder in which its model's weights lie."""
+        return self.path if self.facts.has_weights else self.path.with_name(self.facts.adapter_of)
 
     @property
     def size_bytes(self) -> int:
-        """What its files take, without the manifest."""
-        return self.manifest.size_bytes
+        """What the files take that are read to bring it back to life, without the manifests."""
+        return self.manifest.size_bytes + (self.weights.size_bytes if self.weights else 0)
+
+
+class WeightsMissingError(StorageError):
+    """The generation that holds the weights under an adapter is not there: no damage, for it may come back."""
 
 
 def list_generations(folder: Path) -> list[Path]:
@@ -173,9 +204,25 @@ def verify(path: Path, on_chunk: Callable[[int], None] = lambda _: None) -> Veri
     """Prove every byte of the checkpoint at ``path`` and read its facts.
 
     Raises:
-        DamageError: it is not whole, not a checkpoint, or it lies under another one's name.
+        DamageError: it is not whole, not a checkpoint, or it lies under another one's name; or the weights under its
+            adapter are not.
+        WeightsMissingError: those are not there.
         NewerFormatError: a newer trainq wrote it.
     """
+    found = _verify_alone(path, on_chunk)
+    facts = found.facts
+    if facts.has_weights:
+        return found
+    if not found.weights_path.is_dir():
+        raise WeightsMissingError(f"{facts.adapter_of}, the weights under the adapter in {facts.name}, is missing",
+                                  mend="bring it back to checkpoints/, or trainq restore a snapshot")
+    weights = _verify_alone(found.weights_path, on_chunk)
+    if weights.facts.adapter_of != weights.facts.name:
+        raise DamageError(str(path), f"{facts.adapter_of} holds no weights under an adapter")
+    return replace(found, weights=weights.manifest)
+
+
+def _verify_alone(path: Path, on_chunk: Callable[[int], None]) -> Verified:
     manifest = manifests.verify(path, KIND, on_chunk)
     facts = manifests.facts_of(path, manifest, CheckpointFacts, FORMAT)
     if facts.name != path.name:
@@ -191,6 +238,7 @@ def newest_verified(folder: Path) -> tuple[Verified | None, list[DamageError]]:
 
     Raises:
         NewerFormatError: the newest that could be the head is a newer trainq's. It is no damage, and not passed over.
+        WeightsMissingError: the weights under its adapter are not there, which is none either.
     """
     damaged: list[DamageError] = []
     if folder.is_dir():

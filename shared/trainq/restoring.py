@@ -69,19 +69,19 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
         on_chunk: may raise; then nothing of it stays.
 
     Raises:
-        NotFoundError: it was taken in the middle of a job, and the state before that is in no copy any more.
+        NotFoundError: another generation that it needs (:attr:`~trainq.checkpoints.CheckpointFacts.needs`) is in no
+            copy any more.
         DamageError: the copy is not what its manifest says; names the file. Nothing was published.
         StorageError, StorageFullError: the disk; nothing was published.
     """
     room.refuse_without(home.checkpoints, source.size_bytes, f"another {source.name}")
     names = [path.name for path in checkpoints.list_generations(home.checkpoints)]
-    base = source.facts.base
-    if base and not source.facts.cursor.done and base not in names:
-        # To which the job goes back if its attempt fails. Under its own number, which is below every newer one.
-        _bring_back(home, base, on_chunk)
+    _bring_back(home, source.facts, on_chunk)
     facts = msgspec.structs.replace(
         source.facts, generation=checkpoints.next_generation(home.checkpoints, above), journal_seq=journal_seq,
-        reason="restore", parent=names[0] if names else "", restored_by=by, restored_from=source.facts.generation)
+        reason="restore", parent=names[0] if names else "", made_by=by, restored_from=source.facts.generation)
+    if source.facts.adapter_of and source.facts.has_weights:
+        facts = msgspec.structs.replace(facts, adapter_of=facts.name)
     with files.publish_directory(home.checkpoints / facts.name) as folder:
         for name, (path, record) in source.files.items():
             manifests.write_proven(path, record, folder, name, on_chunk)
@@ -91,8 +91,18 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
     return facts
 
 
-def _bring_back(home: Home, name: str, on_chunk: OnChunk) -> None:
-    """Put a generation back where it was, from its snapshot, as it was sealed."""
-    snapshot = snapshots.find(home.snapshots, name)
-    with files.publish_directory(home.checkpoints / name) as folder:
-        snapshots.materialize(home.snapshots, snapshot, folder, on_chunk)
+def _bring_back(home: Home, facts: CheckpointFacts, on_chunk: OnChunk) -> None:
+    """Put the generations that it needs back where they were, from their snapshots, as they were sealed.
+
+    Under their own numbers, which are below every newer one.
+    """
+    for name in facts.needs:
+        path = home.checkpoints / name
+        if not path.is_dir():
+            snapshot = snapshots.find(home.snapshots, name)
+            # What it needs itself comes first: killed in between, whatever is there can be gone on from.
+            _bring_back(home, snapshots.checkpoint_facts(snapshot), on_chunk)
+            with files.publish_directory(path) as folder:
+                snapshots.materialize(home.snapshots, snapshot, folder, on_chunk)
+        else:
+            _bring_back(home, checkpoints.read_facts(path), on_chunk)

@@ -189,10 +189,9 @@ def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk
         return materialize(store, snapshot, folder, on_chunk, plain=True)
 
 
-def bases(found: Iterable[Snapshot]) -> dict[str, str]:
-    """{name of a generation: the snapshot in whose job's way back it lies}, for those in the middle of a job."""
-    return {facts.base: each.name for each in found
-            if (facts := checkpoint_facts(each)).base and not facts.cursor.done}
+def needed(found: Iterable[Snapshot]) -> dict[str, str]:
+    """{name of a generation: a snapshot that is worth nothing without it}."""
+    return {name: each.name for each in found for name in checkpoint_facts(each).needs}
 
 
 def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:

@@ -62,14 +62,14 @@ class Trainer:
         self.weights[self.newest] = weights
         return self.newest
 
-    def hello(self, restored_by: str = "", restored_from: int = 0) -> None:
+    def hello(self, made_by: str = "", restored_from: int = 0) -> None:
         weights = self.weights[self.head]
         reply = self.story.ask(Hello(
             request_id=self.story.id(), worker="trainer", session=f"s{self.lives}",
             generation=self.head,
             name=self.name(self.head), step=self.head * 10, job=weights[-1] if weights else "",
             job_step=2 if weights else 0, steps_planned=2 if weights else 0, done=bool(weights),
-            reason="restore" if restored_by else "job_end", restored_by=restored_by, restored_from=restored_from,
+            reason="restore" if made_by else "job_end", made_by=made_by, restored_from=restored_from,
             damaged=tuple(self.damaged)))
         assert isinstance(reply, Greeted), reply
 

@@ -61,6 +61,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "snapshots"
 
     @property
+    def merged(self) -> Path:
+        """Where a merged model waits to become the weights of the line."""
+        return self.root / "merged"
+
+    @property
     def trash(self) -> Path:
         """What retention has removed, until its time there is over."""
         return self.root / "trash"

@@ -41,7 +41,8 @@ def validate(settings: ScheduleSettings, problems: list[ConfigurationProblem]) -
             continue  # a default one is turned off
         if not rule.task:
             problems.append(ConfigurationProblem(key=f"{key}.task", problem="it is missing",
-                                                 mend='write "snapshot", "verify", "retention", "copy" or "backup"'))
+                                                 mend='write "snapshot", "verify", "retention", "copy", "backup" or '
+                                                 '"consolidation"'))
         if bool(rule.destination) != (rule.task in ("copy", "backup")):
             verb = "takes no" if rule.destination else "needs a"
             problems.append(ConfigurationProblem(

@@ -63,6 +63,34 @@ class ModelSettings(Section, frozen=True, kw_only=True):
     path: str = ""
 
 
+class LoraSettings(Section, frozen=True, kw_only=True):
+    """[lora]: train an adapter on the model's weights, and not the weights themselves.
+
+    ``rank`` 0 trains all weights. ``alpha`` and ``dropout`` are those of LoRA; ``target_modules`` the layers that get
+    an adapter, named as ``peft`` names them (none: every linear layer but the output's). It is looked at when a model
+    line begins and when a consolidation has merged the adapter: in between the line's adapter stays what it is.
+    """
+
+    rank: Annotated[int, Meta(ge=0, le=65_536)] = 0
+    alpha: Annotated[int, Meta(ge=1, le=1_000_000)] = 32
+    dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    target_modules: tuple[str, ...] = ()
+
+
+class ConsolidationSettings(Section, frozen=True, kw_only=True):
+    """[consolidation]: merging the adapter into the weights under it.
+
+    It is begun when no file waits, or when it has waited ``overdue_hours``; then nothing is trained until it is over,
+    for ``limit_seconds`` at most. The merged model is compared with weights and adapter on ``check_rows`` rows: no
+    logit may differ by more than ``max_logit_delta``.
+    """
+
+    overdue_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24.0
+    limit_seconds: Annotated[float, Meta(gt=0, le=86_400)] = 1800.0
+    check_rows: Annotated[int, Meta(ge=1, le=10_000)] = 16
+    max_logit_delta: Annotated[float, Meta(gt=0, le=1_000)] = 0.01
+
+
 class TrainSettings(Section, frozen=True, kw_only=True):
     """[train]: how a job trains. Frozen into each job when it is submitted.
 
@@ -169,7 +197,7 @@ class ScheduleRule(Section, frozen=True, kw_only=True):
     UTC (every 6: at 0, 6, 12 and 18 o'clock UTC), ``after_jobs`` is after so many trained files.
     """
 
-    task: Literal["", "snapshot", "verify", "retention", "copy", "backup"] = ""
+    task: Literal["", "snapshot", "verify", "retention", "copy", "backup", "consolidation"] = ""
     destination: str = ""
     cron: str = ""
     every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 0.0
@@ -200,6 +228,7 @@ DEFAULT_RULES = {
     "retention": ScheduleRule(task="retention", every_hours=6),
     "snapshot": ScheduleRule(task="snapshot", every_hours=6),
     "snapshot-daily": ScheduleRule(task="snapshot", cron="0 3 * * *"),
+    "consolidation": ScheduleRule(task="consolidation", cron="0 4 * * 0"),
 }
 
 
@@ -216,6 +245,7 @@ class Settings(Section, frozen=True, kw_only=True):
     watcher: WatcherSettings = WatcherSettings()
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
+    lora: LoraSettings = LoraSettings()
     train: TrainSettings = TrainSettings()
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
@@ -223,4 +253,5 @@ class Settings(Section, frozen=True, kw_only=True):
     retention: RetentionSettings = RetentionSettings()
     disk: DiskSettings = DiskSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    consolidation: ConsolidationSettings = ConsolidationSettings()
     log: LogSettings = LogSettings()

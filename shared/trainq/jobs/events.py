@@ -279,6 +279,29 @@ class LineRestored(Event, frozen=True, kw_only=True, tag=True):
     by: str
 
 
+class LineRebased(Event, frozen=True, kw_only=True, tag=True):
+    """The new generation has the adapter of ``source`` merged into the weights, and a fresh adapter on them.
+
+    ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, so that the weights
+    can be derived from the journal.
+    """
+
+    generation: int
+    name: str
+    step: int
+    source: str
+    by: str
+    lora: dict[str, Any]
+    seed: int
+
+
+class InboxCounted(Event, frozen=True, kw_only=True, tag=True):
+    """So many files in the inbox wait to be submitted; recorded when there are the first ones, and when none is left.
+    """
+
+    waiting: int
+
+
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
 

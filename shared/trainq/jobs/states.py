@@ -39,10 +39,14 @@ class JobKind(StrEnum):
     RETENTION = "retention"
     RESTORE = "restore"
     BACKUP = "backup"
+    CONSOLIDATE = "consolidate"
+    REBASE = "rebase"
 
 
 # Maintenance: what is asked for by itself, and does not come of a submitted file.
-TASKS = frozenset({JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.RETENTION, JobKind.RESTORE, JobKind.BACKUP})
+TASKS = frozenset(JobKind) - {JobKind.TRAIN, JobKind.PREPARE}
+# Those that change the model line: the trainer's, which has one job at a time.
+LINE_TASKS = frozenset({JobKind.RESTORE, JobKind.REBASE})
 
 
 class Store(StrEnum):

@@ -12,8 +12,8 @@ from trainq.jobs import JobKind
 # In the journal's files: a kind keeps its number for ever, and there is room for more kinds.
 SPACING = 16
 _OF_KIND = {JobKind.PREPARE.value: 0, JobKind.TRAIN.value: 1, JobKind.SNAPSHOT.value: 2, JobKind.VERIFY.value: 3,
-            JobKind.RETENTION.value: 4, JobKind.RESTORE.value: 5,
-            JobKind.BACKUP.value: 6}
+            JobKind.RETENTION.value: 4, JobKind.RESTORE.value: 5, JobKind.BACKUP.value: 6,
+            JobKind.CONSOLIDATE.value: 7, JobKind.REBASE.value: 8}
 _KIND_OF = {number: kind for kind, number in _OF_KIND.items()}
 # SQLite's integers have 64 bits; nobody submits so many.
 _MAX_DIGITS = 17

@@ -254,7 +254,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
 
     ``begun``: there is no checkpoint at all, so it wants to begin a new line; ``generation`` is 0 then.
     ``journal_seq`` is how far the head had seen the journal. ``damaged`` are all that were ever set aside and are still
-    there. ``restored_by`` is the task that has just published the head, with the content of ``restored_from``.
+    there. ``made_by`` is the task that has just published the head, with the content of ``restored_from``.
     """
 
     worker: Id
@@ -269,7 +269,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
     job_step: Natural = 0
     steps_planned: Natural = 0
     done: bool = False
-    restored_by: Annotated[str, Meta(max_length=64)] = ""
+    made_by: Annotated[str, Meta(max_length=64)] = ""
     restored_from: Natural = 0
     damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=MAX_DAMAGED)] = ()
 

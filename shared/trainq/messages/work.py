@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from trainq.config import DataSettings, ScheduleRule, TrainSettings
+from trainq.config import DataSettings, LoraSettings, ScheduleRule, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
 from trainq.jobs import JobKind, Store
 
@@ -51,6 +51,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     data: DataSettings
     train: TrainSettings
+    lora: LoraSettings = LoraSettings()
 
 
 def _check_report(report: dict[str, Any]) -> None:

@@ -26,7 +26,7 @@ from trainq import checkpoints, crashpoints, files, manifests, room
 from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
-from trainq.ml import determinism, ledger, model, optimizer, randomness
+from trainq.ml import adapter, determinism, ledger, model, optimizer, randomness
 from trainq.ml.line import ModelLine, assemble
 
 _OPTIMIZER, _RNG, _STATE = "optimizer.safetensors", "rng.safetensors", "state.json"
@@ -48,28 +48,34 @@ class Publication:
     size_bytes: int
 
 
-def publish(line: ModelLine, home: Home, reason: Reason) -> Publication:
+def publish(line: ModelLine, home: Home, reason: Reason, *, made_by: str = "") -> Publication:
     """Publish the state in memory as the next generation, and make it the head and ``current``.
+
+    ``made_by`` is the task that has put that state together, where it was one.
 
     Raises:
         InputError: a weight is not finite; nothing was published.
         StorageError, StorageFullError: nothing was published, or everything but the link ``current``.
     """
-    return _publish(line, home, reason, determinism.fingerprint(line.accelerator.device))
+    return _publish(line, home, reason, determinism.fingerprint(line.accelerator.device), made_by=made_by)
 
 
-def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str, str]) -> Publication:
+def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str, str], *,
+             made_by: str = "") -> Publication:
     started = time.monotonic()
     _refuse_non_finite(line)
     facts = msgspec.structs.replace(
         line.facts, generation=checkpoints.next_generation(home.checkpoints, above=line.generation_floor),
-        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint, restored_by="",
+        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint, made_by=made_by,
         restored_from=0)
+    if adapter.is_adapted(line.model) and line.publishes_weights:
+        facts = msgspec.structs.replace(facts, adapter_of=facts.name)
     path = home.checkpoints / facts.name
     # Known before a byte is written: a disk that fills up in the middle costs everybody on it.
     room.refuse_without(home.checkpoints, line.state_bytes, f"the checkpoint {facts.name}")
     with files.publish_directory(path) as folder:
-        model.save(line.accelerator.unwrap_model(line.model), line.companions, folder)
+        model.save(line.accelerator.unwrap_model(line.model), line.companions, folder,
+                   with_weights=facts.has_weights)
         rng_tensors, rng_remainder = randomness.capture()
         (folder / _OPTIMIZER).write_bytes(tensors_to_bytes(optimizer.state_tensors(line.model, line.optimizer)))
         (folder / _RNG).write_bytes(tensors_to_bytes(rng_tensors))
@@ -102,7 +108,10 @@ def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     """
     path = verified.path
     try:
-        line = assemble(model.load(path), model.read_companions(path), verified.facts, head=verified.facts)
+        loaded = model.load(verified.weights_path)
+        if verified.facts.adapter_of:
+            loaded = adapter.load(loaded, path)
+        line = assemble(loaded, model.read_companions(path), verified.facts, head=verified.facts)
     except InputError as error:
         _refuse_passing(error, path)
         raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
@@ -178,6 +187,6 @@ def _refuse_passing(error: BaseException, path: Path) -> None:
 
 def _refuse_non_finite(line: ModelLine) -> None:
     for name, parameter in line.model.named_parameters():
-        if not bool(torch.isfinite(parameter).all()):
+        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
             raise InputError("a weight is not a finite number any more", field=name,
                              mend="lower the learning rate, or look at the rows of this file")

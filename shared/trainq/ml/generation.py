@@ -9,6 +9,9 @@ from typing import Any, TypeAlias
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trainq import checkpoints
+from trainq.ml import adapter
+
 Prompt: TypeAlias = str | list[dict[str, str]]
 
 
@@ -20,9 +23,11 @@ def answer(folder: Path, prompts: Sequence[Prompt], max_new_tokens: int) -> list
     Args:
         folder: a checkpoint, or any folder with a model, a tokenizer and a chat template.
         prompts: what a user says, or a whole chat.
+
+    Raises:
+        OSError, ValueError, DamageError: the folder holds no such thing.
     """
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, trust_remote_code=False,
-                                                      disable_mmap=True)
+    model = _open(folder)
     model.eval()
     tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     answers: list[str] = []
@@ -36,3 +41,13 @@ def answer(folder: Path, prompts: Sequence[Prompt], max_new_tokens: int) -> list
                                   pad_token_id=tokenizer.pad_token_id)
         answers.append(tokenizer.decode(said[0, asked["input_ids"].shape[1]:], skip_special_tokens=True))
     return answers
+
+
+def _open(folder: Path) -> Any:
+    """The model in the folder; the weights under an adapter may lie in the checkpoint beside it."""
+    weights = folder
+    if (folder / checkpoints.ADAPTER_FOLDER).is_dir():
+        weights = folder.with_name(checkpoints.read_facts(folder).adapter_of)
+    automatic: Any = AutoModelForCausalLM
+    model = automatic.from_pretrained(weights, local_files_only=True, trust_remote_code=False, disable_mmap=True)
+    return adapter.load(model, folder) if (folder / checkpoints.ADAPTER_FOLDER).is_dir() else model

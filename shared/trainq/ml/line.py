@@ -11,7 +11,10 @@ from transformers import PreTrainedModel
 
 from trainq import __version__
 from trainq.checkpoints import CheckpointFacts, Cursor
-from trainq.ml import determinism, model, optimizer
+from trainq.config import LoraSettings
+from trainq.ml import adapter, determinism, model, optimizer
+
+NO_ADAPTER = LoraSettings()
 
 
 @dataclass(slots=True)
@@ -50,13 +53,26 @@ class ModelLine:
         return self.facts.step - (self.head.step if self.head is not None else 0)
 
     @property
+    def publishes_weights(self) -> bool:
+        """Whether the next generation holds all weights; an adapter's do so only until one of them does."""
+        return not self.facts.adapter_of
+
+    @property
     def parameter_bytes(self) -> int:
-        """What the model's weights take in memory."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters())
+        """What the parameters take that the next generation holds."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters()
+                   if self.publishes_weights or tensor.requires_grad)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """What a generation takes at most: those, and AdamW's two moments of all that is trained."""
+        trained = sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters()
+                      if tensor.requires_grad)
+        return self.parameter_bytes + 2 * trained
 
     @property
     def state_bytes(self) -> int:
-        """What weights and optimizer take, in memory as on the disk."""
+        """What the next generation takes, as things are now."""
         states = self.optimizer.state.values()
         return self.parameter_bytes + sum(value.numel() * value.element_size() for state in states
                                           for value in state.values() if isinstance(value, torch.Tensor))
@@ -78,14 +94,19 @@ def assemble(loaded: PreTrainedModel, companions: Mapping[str, bytes], facts: Ch
                      head=head)
 
 
-def begin(model_path: str, seed: int) -> ModelLine:
+def begin(model_path: str, seed: int, lora: LoraSettings = NO_ADAPTER) -> ModelLine:
     """A line at step 0: fresh weights for the built-in model (``model_path`` empty), or those of a local folder.
 
+    With ``lora.rank`` an adapter is put on them, and they stay as they are.
+
     Raises:
-        InputError: the folder holds no model that can be used.
+        InputError: the folder holds no model that can be used, or no such adapter fits it.
     """
     determinism.seed(seed)
     loaded, name, tokenizer_folder = model.open_start(model_path)
+    if lora.rank:
+        determinism.seed(seed)
+        loaded = adapter.wrap(loaded, lora)
     # Setting the seed again makes what follows independent of how many numbers the weights took.
     determinism.seed(seed)
     facts = CheckpointFacts(generation=0, step=0, cursor=Cursor(), journal_seq=0, fingerprint={}, rows_seen=0,

@@ -26,6 +26,7 @@ from transformers import (
 
 from trainq import builtin
 from trainq.errors import InputError
+from trainq.ml import adapter
 
 BUILTIN_NAME = "trainq-builtin"
 
@@ -124,21 +125,38 @@ def read_companions(folder: Path) -> dict[str, bytes]:
     return companions
 
 
-def save(model: PreTrainedModel, companions: Mapping[str, bytes], folder: Path) -> None:
-    """Write model and tokenizer so that ``from_pretrained(folder)`` loads both.
+def save(model: PreTrainedModel, companions: Mapping[str, bytes], folder: Path, *, with_weights: bool = True) -> None:
+    """Write model and tokenizer so that ``from_pretrained(folder)`` loads both; the adapter beside it if there is one.
+
+    Args:
+        model: adapted or not.
+        companions: the tokenizer's files.
+        folder: an existing one.
+        with_weights: false to leave out the weights under the adapter.
 
     Raises:
         OSError: the disk did not take it.
     """
+    if adapter.is_adapted(model):
+        adapter.save(model, folder)
+    if with_weights:
+        _save_weights(model, folder)
+    for name, content in companions.items():
+        (folder / name).write_bytes(content)
+
+
+def _save_weights(model: PreTrainedModel, folder: Path) -> None:
     try:
-        model.save_pretrained(folder)
+        if adapter.is_adapted(model):
+            plain, weights = adapter.weights_under(model)
+            plain.save_pretrained(folder, state_dict=weights)
+        else:
+            model.save_pretrained(folder)
     except SafetensorError as error:
         number = os_error_number(error)
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(folder)) from error
-    for name, content in companions.items():
-        (folder / name).write_bytes(content)
 
 
 def os_error_number(error: BaseException | None) -> int | None:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from trainq.errors import InputError
+from trainq.errors import InputError, TrainqError
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +29,7 @@ def main() -> int:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     except msgspec.MsgspecError as error:
         return _fail(f"not a request: {error}")
-    if not (Path(request.checkpoint) / "config.json").is_file():
+    if not any((Path(request.checkpoint) / name).exists() for name in ("config.json", "adapter")):
         return _fail(f"{request.checkpoint} is no folder with a model")
     # Only now: what is wrong with the request is said without waiting seconds for torch.
     from trainq.ml import generation, model
@@ -37,7 +37,7 @@ def main() -> int:
     model.silence_libraries()
     try:
         answers = generation.answer(Path(request.checkpoint), request.prompts, request.max_new_tokens)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TrainqError) as error:
         return _fail(f"{request.checkpoint} cannot answer: {error}")
     _say({"answers": answers})
     return 0

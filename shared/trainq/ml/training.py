@@ -115,8 +115,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     determinism.set_threads(job.settings.threads)
     with _open_shard(job.shard) as shard:
         plan = _plan(line, job, home, shard)
-        # Weights and AdamW's two moments; else the steps until the first checkpoint would be done for nothing.
-        room.refuse_without(home.checkpoints, 3 * line.parameter_bytes, "the job's first checkpoint")
+        # Else the steps until the first checkpoint would be done for nothing.
+        room.refuse_without(home.checkpoints, line.checkpoint_bytes, "the job's first checkpoint")
         _tell_changed_fingerprint(line, job, observer)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
@@ -136,8 +136,7 @@ class _Run:
 
     def publish(self, reason: Reason) -> None:
         self.metrics.sync()
-        # Weights and AdamW's two moments.
-        self.observer.publishing(3 * self.line.parameter_bytes)
+        self.observer.publishing(self.line.checkpoint_bytes)
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
 
 

@@ -38,8 +38,8 @@ def read(home: Home, kept: Kept) -> list[Item]:
 def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     """{name: why} of the generations that training may need; ``head`` is the one that the journal knows.
 
-    The two newest; the head; what it was published after; and the state before the first step of the job in it, to
-    which that job is taken back.
+    The two newest; the head; what it was published after; the state before the first step of the job in it, to
+    which that job is taken back; and the weights under each adapter that is there.
     """
     names = [path.name for path in checkpoints.list_generations(folder)]
     reasons: dict[str, str] = {}
@@ -51,6 +51,10 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
             reasons.setdefault(facts.parent, f"the generation before {name}")
     for place, name in enumerate(names[:LEAST_CHECKPOINTS], start=1):
         reasons.setdefault(name, f"one of {LEAST_CHECKPOINTS} that always stay ({place})")
+    for name in names:
+        facts = read_facts(folder / name)
+        if facts is not None and not facts.has_weights:
+            reasons.setdefault(facts.adapter_of, f"the weights under the adapter in {name}")
     reasons.pop("", None)
     return reasons
 
@@ -78,8 +82,8 @@ def used_bytes(*folders: Path) -> int:
 
 def total_bytes(home: Home) -> int:
     """All that counts against the budget: everything stored, the trash too."""
-    return used_bytes(home.checkpoints, home.snapshots, home.data, home.cache, home.metrics, home.rejected, home.logs,
-                      home.trash)
+    return used_bytes(home.checkpoints, home.snapshots, home.merged, home.data, home.cache, home.metrics,
+                      home.rejected, home.logs, home.trash)
 
 
 def excess_bytes(home: Home, settings: RetentionSettings, *, with_trash: bool = False) -> int:
@@ -114,13 +118,13 @@ def _snapshots(home: Home) -> list[Item]:
             found[path] = None
     named = Counter(digest for each in found.values() if each for digest in _digests(each))
     newest = next((path for path, each in found.items() if each), None)
-    bases = snapshots.bases(each for each in found.values() if each)
+    needed = snapshots.needed(each for each in found.values() if each)
     items = []
     for path, each in found.items():
         name = checkpoints.parse_name(path.name)
         assert name is not None
         why = "" if each else _UNREADABLE
-        why = f"the state before the job in {bases[path.name]}" if path.name in bases else why
+        why = f"{needed[path.name]} needs it" if path.name in needed else why
         why = "the newest snapshot" if path == newest else why
         own = sum(size for digest, size in _digests(each).items() if named[digest] == 1) if each else 0
         items.append(Item(store=Store.SNAPSHOTS, name=path.name, generation=name.generation,

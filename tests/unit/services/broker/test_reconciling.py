@@ -128,7 +128,7 @@ def test_what_a_lost_restore_had_taken_out_is_trained_after_all() -> None:
 
 
 RESTORE = row(id="restore-1", kind=JobKind.RESTORE, state=JobState.RUNNING)
-RESTORED = hello(generation=9, name="g9", reason="restore", restored_by="restore-1", restored_from=4)
+RESTORED = hello(generation=9, name="g9", reason="restore", made_by="restore-1", restored_from=4)
 TASK = RestoreTask(name="g000004-s00000020")
 
 

@@ -389,7 +389,7 @@ def test_a_lease_lost_while_starting_waits_for_the_leaving_process(training: Ass
     assert training.ended("exit 0", own=True) == [StartProcess()]
 
 
-RESTORED = msgspec.structs.replace(READY, head="g9", generation=9, restored_by="restore-1", restored_from=4)
+RESTORED = msgspec.structs.replace(READY, head="g9", generation=9, made_by="restore-1", restored_from=4)
 LOST = wire.NoLine(reason="none of its checkpoints verifies")
 
 
@@ -481,7 +481,7 @@ def test_without_a_line_only_a_restore_is_wanted() -> None:
     assert made.leased_restore("restore-2") == [BeginRestore()]
     assert made.ended("signal 9", own=False) == [StartProcess()]
     assert made.heard(LOST) == [BeginRestore()]
-    restored = msgspec.structs.replace(RESTORED, restored_by="restore-2")
+    restored = msgspec.structs.replace(RESTORED, made_by="restore-2")
     assert made.heard(restored) == [Greet(ready=restored)]
     assert made.greeted(lost=False) == [DropLease()]
     assert made.wants_job

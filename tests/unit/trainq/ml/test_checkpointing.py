@@ -136,7 +136,7 @@ def test_a_job_restored_in_its_middle_can_be_taken_back_to_the_state_before_it(
     line, publication = checkpointing.take_back(checkpointing.restore(restored), home)
     assert publication is not None
     assert digests(head(home)) == before
-    assert (publication.facts.restored_by, publication.facts.parent) == ("", facts.name)
+    assert (publication.facts.made_by, publication.facts.parent) == ("", facts.name)
 
     shutil.rmtree(ground)
     shutil.rmtree(home.snapshots / ground.name)

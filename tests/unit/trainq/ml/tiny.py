@@ -10,7 +10,7 @@ from transformers import LlamaConfig
 
 from trainq import builtin
 from trainq.checkpoints import Cursor
-from trainq.config import Home, TrainSettings
+from trainq.config import Home, LoraSettings, TrainSettings
 from trainq.ml import checkpointing, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
@@ -73,9 +73,9 @@ def job_over(shard: Path, name: str = "job-1", settings: TrainSettings = SETTING
         return Job(id=name, token=1, shard=shard, shard_digest=opened.digest, settings=settings, journal_seq=40)
 
 
-def start(tiny_model: Path, home: Home) -> ModelLine:
+def start(tiny_model: Path, home: Home, lora: LoraSettings = line.NO_ADAPTER) -> ModelLine:
     """A line with its initial generation published."""
-    begun = line.begin(str(tiny_model), SEED)
+    begun = line.begin(str(tiny_model), SEED, lora)
     checkpointing.publish(begun, home, "initial")
     return begun
 
