@@ -12,7 +12,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import admission, endings, keeping, leasing, tasks
+from services.broker import admission, consolidating, endings, keeping, leasing, tasks
+from services.broker.choosing import Chooser
 from services.broker.copying import Copier
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
@@ -40,6 +41,7 @@ from trainq.jobs import (
     CheckpointPublished,
     FileRefused,
     FingerprintChanged,
+    InboxCounted,
     JobEvent,
     JobKind,
     JobState,
@@ -74,9 +76,9 @@ class Desk:
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
         guard = DiskGuard(configuration.home.root, configuration.settings.disk, clock.monotonic)
-        self._granter = Granter(journal, self._queries, self._recorder, configuration.settings, clock, guard,
-                                self._lose_worker)
-        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, self._granter.choose)
+        chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster)
+        self._granter = Granter(journal, self._queries, self._recorder, settings, chooser, self._lose_worker)
+        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         self.copier = Copier(journal, self._queries, configuration.home)
@@ -84,7 +86,7 @@ class Desk:
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), ((messages.CopyJournal,), self.copier.answer),
-            ((messages.Hello,), self._greeter.greet))
+            ((messages.Hello,), self._greeter.greet), ((messages.ReportInbox,), self._count_inbox))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())
@@ -293,7 +295,12 @@ class Desk:
 
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
-        self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
+        done = self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
+        if done.changed and isinstance(request.result, messages.TaskResult):
+            settings = self._configuration.settings
+            follows = consolidating.follow(row, request.result, number=self._queries.line().next_task,
+                                           lora=settings.lora, seed=settings.train.seed)
+            self._recorder.record(*([follows] if follows else []))
         if not request.next_kinds:
             return Leased(lease=None)
         return self._granter.lease(request.worker, request.session, request.next_kinds)
@@ -336,6 +343,10 @@ class Desk:
         if isinstance(request, messages.PauseQueue):
             return self._recorder.record(*([] if paused else [QueuePaused(reason=request.reason)]))
         return self._recorder.record(*([QueueResumed()] if paused else []))
+
+    def _count_inbox(self, request: messages.ReportInbox) -> Done:
+        changed = bool(request.waiting) != bool(self._queries.line().inbox_waiting)
+        return self._recorder.record(*([InboxCounted(waiting=request.waiting)] if changed else []))
 
     def _refuse_file(self, request: messages.ReportRefusedFile) -> Done:
         digest = digest_bytes(messages.encode(request))

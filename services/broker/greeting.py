@@ -14,8 +14,8 @@ from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import NotFoundError, UsageError
 from trainq.jobs import JobKind, Store
-from trainq.journal import JobRow, Journal, Queries
-from trainq.messages import MAX_PAGE, Greeted, HeldJob, HeldJobs, Hello, RestorePlan, RestoreTask
+from trainq.journal import JobRow, Journal, LineRow, Queries
+from trainq.messages import MAX_PAGE, Greeted, HeldJob, HeldJobs, Hello, RebaseTask, RestorePlan, RestoreTask
 
 
 class Greeter:
@@ -34,8 +34,16 @@ class Greeter:
             DamageError: they cannot belong together.
         """
         line, reported = self._queries.line(), self._queries.damaged()
-        if hello.made_by and not self._queries.is_fork(hello.generation):
-            return self._restored(hello)
+        rebased: tuple[JobRow, RebaseTask] | None = None
+        if hello.made_by and not self._is_known(hello, line):
+            by = self._queries.job(hello.made_by)
+            match tasks.task_of(self._queries.task(by)):
+                case RestoreTask() as task:
+                    return self._restored(hello, by, task)
+                case RebaseTask() as task:
+                    rebased = (by, task)
+                case task:
+                    raise UsageError(f"{by.id} is a {type(task).__name__}: it publishes no generation")
         uncovered = self._queries.uncovered(hello.generation)
         # Only a head that is older than the line's may hold what was taken out of the line.
         reinstatable = self._queries.reinstatable(hello.generation) if hello.generation < line.generation else []
@@ -46,15 +54,16 @@ class Greeter:
         held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
         self._recorder.record(*reconciling.reconcile(
             hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
-            uncovered=uncovered, reported=reported, reinstatable=reinstatable))
+            uncovered=uncovered, reported=reported, reinstatable=reinstatable,
+            rebased=rebased))
         lost = held is not None and (bool(uncovered) or any(row.id == held.id for row, _ in reinstatable))
         return Greeted(lost=lost, newest=self._queries.line().newest)
 
-    def _restored(self, hello: Hello) -> Greeted:
-        by = self._queries.job(hello.made_by)
-        task = tasks.task_of(self._queries.task(by))
-        if not isinstance(task, RestoreTask):
-            raise UsageError(f"{by.id} is no restore")
+    def _is_known(self, hello: Hello, line: LineRow) -> bool:
+        """Whether the journal has heard of this head before, as of what its task has made."""
+        return self._queries.is_fork(hello.generation) if hello.restored_from else hello.generation <= line.newest
+
+    def _restored(self, hello: Hello, by: JobRow, task: RestoreTask) -> Greeted:
         middle = self._queries.job(hello.job) if hello.job and not hello.done else None
         self._recorder.record(*reconciling.damaged(hello, self._queries.damaged()), *reconciling.restore(
             hello, by=by, task=task, middle=middle, uncovered=self._queries.uncovered(hello.restored_from),

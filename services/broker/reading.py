@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
 
-from services.broker import greeting, keeping, leasing, tasks, timetable, views
+from services.broker import greeting, keeping, tasks, timetable, views
+from services.broker.choosing import Chooser
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
 from trainq import messages
@@ -29,17 +29,17 @@ Entry = TypeVar("Entry", bound=msgspec.Struct)
 
 
 class Reader:
-    """Makes the replies to :data:`READS`; changes nothing. ``choose`` is the desk's: who would be granted now."""
+    """Makes the replies to :data:`READS`; changes nothing."""
 
     def __init__(self, journal: Journal, queries: Queries, roster: Roster, clock: Clock,
-                 configuration: Configuration, guard: DiskGuard, choose: Callable[[JobKind], leasing.Choice]) -> None:
+                 configuration: Configuration, guard: DiskGuard, chooser: Chooser) -> None:
         self._journal = journal
         self._queries = queries
         self._roster = roster
         self._clock = clock
         self._configuration = configuration
         self._guard = guard
-        self._choose = choose
+        self._chooser = chooser
 
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one request of :data:`READS`."""
@@ -88,7 +88,7 @@ class Reader:
             paused_reason=line.paused_reason, counts=self._queries.counts(),
             running=[self._view(row) for row in running],
             waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
-            waiting_reason="" if training else self._choose(JobKind.TRAIN).reason, generation=line.generation,
+            waiting_reason="" if training else self._chooser.choose(JobKind.TRAIN).reason, generation=line.generation,
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
             services=self._roster.views(self._clock.monotonic()), disk=self._guard.view())
 

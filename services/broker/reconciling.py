@@ -23,10 +23,11 @@ from trainq.jobs import (
     JobTakenOut,
     JobUncovered,
     LeaseEnded,
+    LineRebased,
     LineRestored,
 )
 from trainq.journal import JobRow, LineRow, Span
-from trainq.messages import Hello, RestoreTask, TaskResult
+from trainq.messages import Hello, RebaseTask, RestoreTask, TaskResult
 
 
 def refuse_if_unfit(hello: Hello, line: LineRow, head_seq: int, uncovered: list[JobRow], damaged: set[int], *,
@@ -113,6 +114,18 @@ def restore(hello: Hello, *, by: JobRow, task: RestoreTask, middle: JobRow | Non
     return events
 
 
+def rebase(hello: Hello, by: JobRow, task: RebaseTask) -> list[AnyEvent]:
+    """The events of a rebase of which the journal has not heard: the jobs in the line stay what they are."""
+    events: list[AnyEvent] = [LineRebased(
+        generation=hello.generation, name=hello.name, step=hello.step, source=task.source, by=by.id,
+        lora=msgspec.to_builtins(task.lora), seed=task.seed)]
+    if by.state in (JobState.QUEUED, JobState.RUNNING):
+        result = TaskResult(summary=f"{hello.name} goes on from the merged {task.source}",
+                            facts={"generation": hello.name})
+        events.append(JobSucceeded(job=by.id, result=msgspec.to_builtins(result)))
+    return events
+
+
 def damaged(hello: Hello, reported: set[tuple[int, str]]) -> list[AnyEvent]:
     """The damaged generations of which the journal has not heard."""
     return [CheckpointDamaged(generation=entry.generation, name=entry.name, reason=entry.reason)
@@ -129,7 +142,8 @@ def _reinstate(reinstatable: list[tuple[JobRow, int]], reason: str) -> list[AnyE
 
 
 def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: JobRow | None, uncovered: list[JobRow],
-              reinstatable: list[tuple[JobRow, int]], reported: set[tuple[int, str]]) -> list[AnyEvent]:
+              reinstatable: list[tuple[JobRow, int]], reported: set[tuple[int, str]],
+              rebased: tuple[JobRow, RebaseTask] | None = None) -> list[AnyEvent]:
     """The events that make the journal agree with the head; none when it does.
 
     Args:
@@ -141,11 +155,14 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
         reinstatable: the jobs that it holds and that do not count as trained in it, with where they were: a restore
             had taken them out, and what that published is lost.
         reported: (generation, name) of the damaged generations that are in the journal.
+        rebased: the rebase that has published the head, whatever became of it meanwhile.
     """
     events = damaged(hello, reported)
     back = {row.id for row, _ in reinstatable}
     waiting = (JobState.QUEUED, JobState.RUNNING)
-    if hello.generation > line.newest and head_job is not None and head_job.state in waiting:
+    if rebased is not None and hello.generation > line.newest:
+        events += rebase(hello, *rebased)
+    elif hello.generation > line.newest and head_job is not None and head_job.state in waiting:
         events.append(CheckpointPublished(
             job=head_job.id, generation=hello.generation, name=hello.name, step=hello.step, job_step=hello.job_step,
             done=hello.done, reason=hello.reason))

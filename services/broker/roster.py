@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainq.messages import Heartbeat, Progress, ServiceView
+from trainq.messages import Heartbeat, Lifecycle, Progress, ServiceView
 
 # More services than any installation has; a client that invents names fills no memory.
 MAX_SERVICES = 256
@@ -31,6 +31,11 @@ class Roster:
     def forget_progress(self, job: str) -> None:
         """The job runs no longer."""
         self._progress.pop(job, None)
+
+    def is_up(self, service: str, now: float, within_seconds: float) -> bool:
+        """Whether it has said lately that it runs."""
+        beat, at = self._beats.get(service, (None, 0.0))
+        return beat is not None and beat.state is Lifecycle.RUNNING and now - at <= within_seconds
 
     def views(self, now: float) -> list[ServiceView]:
         """Every service by name."""

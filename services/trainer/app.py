@@ -116,7 +116,7 @@ class Agent:
         if self._assignment.wants_restore and (self._refused or self._assignment.phase is Phase.LINELESS):
             kinds = [JobKind.RESTORE]
         elif self._assignment.wants_job and self._process.clock.monotonic() >= self._not_before:
-            kinds = [JobKind.RESTORE, JobKind.TRAIN]
+            kinds = [JobKind.RESTORE, JobKind.REBASE, JobKind.TRAIN]
         if not kinds or self._outbox:
             return
         held, reason = take_work(self._peer, tuple(kinds))
@@ -361,7 +361,7 @@ class Agent:
         now = self._process.clock.monotonic()
         if isinstance(lease, TaskLease):
             self._expected.expect_save(now, 2 * self._checkpoint_bytes)
-            self._child.send(orders.restore(lease, self._newest))
+            self._child.send(orders.line_task(lease, self._newest))
             return
         message = orders.train(self._process.home, lease, self._newest)
         # It may have to take back another job first: two checkpoints are read then, and one is written.

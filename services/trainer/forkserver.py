@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import array
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -27,19 +26,12 @@ from typing import NoReturn
 import msgspec
 
 from services.trainer.forking import Answer, Arguments, CannotFork, Exited, Forked, ForkServerReady
+from trainq.liveness import die_with_parent
 
 # Not imported above: the death signal comes before the seconds that it takes.
 _TRAINING_PROCESS = "services.trainer.training_process"
-_PR_SET_PDEATHSIG = 1
 _MAX_COMMAND_BYTES = 1 << 16
 _ONE_DESCRIPTOR = socket.CMSG_SPACE(array.array("i").itemsize)
-
-
-def die_with_parent(number: signal.Signals, parent: int) -> None:
-    """Be sent ``number`` when the process that forked this one dies; end at once if it has already."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def serve(control: socket.socket) -> None:

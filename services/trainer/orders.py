@@ -9,7 +9,7 @@ from pathlib import Path
 from services.trainer import wire
 from trainq.config import Home
 from trainq.errors import TrainqError
-from trainq.messages import Lease, RestoreTask, TaskLease
+from trainq.messages import Lease, RebaseTask, RestoreTask, TaskLease
 
 
 def train(home: Home, lease: Lease, newest: int) -> wire.Train:
@@ -18,16 +18,20 @@ def train(home: Home, lease: Lease, newest: int) -> wire.Train:
                       shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq, newest=newest)
 
 
-def restore(lease: TaskLease, newest: int) -> wire.Restore:
-    """Restore what the leased task names.
+def line_task(lease: TaskLease, newest: int) -> wire.Restore | wire.Rebase:
+    """Have another state of the line published, as the leased task says.
 
     Raises:
-        TrainqError: it is no restore.
+        TrainqError: it is neither a restore nor a rebase.
     """
-    task = lease.task
-    if not isinstance(task, RestoreTask):
-        raise TrainqError(f"{lease.job} is a {type(task).__name__}, no restore")
-    return wire.Restore(job=lease.job, store=task.store, name=task.name, journal_seq=lease.seq, newest=newest)
+    match lease.task:
+        case RestoreTask() as task:
+            return wire.Restore(job=lease.job, store=task.store, name=task.name, journal_seq=lease.seq, newest=newest)
+        case RebaseTask() as task:
+            return wire.Rebase(job=lease.job, source=task.source, lora=task.lora, seed=task.seed,
+                               journal_seq=lease.seq, newest=newest)
+        case task:
+            raise TrainqError(f"{lease.job} is a {type(task).__name__}: it publishes no generation")
 
 
 def size_bytes(folder: Path) -> int:

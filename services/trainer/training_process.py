@@ -22,6 +22,7 @@ import msgspec
 from services.trainer import surroundings, wire
 from services.trainer.failures import failure, is_accelerator_error
 from services.trainer.forking import Arguments
+from services.trainer.rebaser import rebase
 from services.trainer.restorer import restore
 from trainq import checkpoints, crashpoints, diskfaults, files
 from trainq.checkpoints import Cursor, WeightsMissingError
@@ -114,6 +115,9 @@ class TrainingProcess:
                     if self._restored(order):
                         self._line.release()
                         self._line = self._open_line()
+                case wire.Rebase():
+                    if rebase(self._line, self._home, order, self.wish, self.say):
+                        self._line = self._open_line()
                 case wire.Begin():
                     self._begin()
                 case wire.FingerprintRecorded():
@@ -135,6 +139,9 @@ class TrainingProcess:
                         restored = self._restored(order)
                     case wire.Cancel() as order:
                         self.say(wire.Cancelled(job=order.job, taken_back=0))
+                    case wire.Rebase() as order:
+                        self.say(wire.Failed(job=order.job, system=False, code=DamageError.code,
+                                             reason="there is no model line that could go on from it"))
                     case wire.Stop():
                         return None
                     case _:

@@ -12,7 +12,7 @@ from collections import deque
 
 import msgspec
 
-from trainq.config import TrainSettings
+from trainq.config import LoraSettings, TrainSettings
 from trainq.errors import ProtocolError
 from trainq.jobs import Store
 from trainq.messages import DamagedGeneration
@@ -57,6 +57,17 @@ class Restore(WireMessage, frozen=True, kw_only=True, tag=True):
     name: str
     journal_seq: int
     newest: int = 0
+
+
+class Rebase(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Go on from the merged model of ``source``, the head, with a fresh adapter; say Ready again from that."""
+
+    job: str
+    source: str
+    lora: LoraSettings
+    seed: int
+    journal_seq: int
+    newest: int
 
 
 class Begin(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -188,7 +199,7 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
     traceback: str = ""
 
 
-ToTraining = Train | Cancel | Restore | Begin | FingerprintRecorded | Stop
+ToTraining = Train | Cancel | Restore | Rebase | Begin | FingerprintRecorded | Stop
 FromTraining = (
     Ready | NoLine | Saving | OtherFingerprint | Progress | Restoring | Published | Finished | Cancelled | Failed
 )

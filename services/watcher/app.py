@@ -10,11 +10,14 @@ from services.watcher.notices import Notices
 from services.watcher.settling import Entry, Settling
 from services.watcher.triggers import Triggers
 from trainq import files
-from trainq.messages import Lifecycle
+from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError
+from trainq.ids import new_request_id
+from trainq.messages import Done, Lifecycle, ReportInbox
 from trainq.service import Peer, Process
 
 # What cannot be claimed is left alone this long, then tried again: somebody may have mended it.
 STUCK_SECONDS = 10.0
+_ASK_SECONDS = 2.0
 # Never a busy loop: a settled file with a writer is looked at a few times a second at most.
 _SHORTEST_WAIT_SECONDS = 0.2
 
@@ -34,6 +37,9 @@ class Watcher:
         self._triggers = Triggers(process, self._peer)
         # What could not be claimed: when to try again (monotonic seconds), and why.
         self._stuck: dict[Entry, tuple[float, str]] = {}
+        # Of the last sweep: those that can be claimed, once they are settled. And what the broker was told of it.
+        self._unclaimed = 0
+        self._reported: int | None = None
 
     def close(self) -> None:
         self._process.set_state(Lifecycle.STOPPED)
@@ -51,6 +57,7 @@ class Watcher:
             self._process.log.info("stopped_within_a_file")
             return  # it stays claimed for the next life
         self._triggers.carry()
+        self._report_inbox()
         self._process.set_state(Lifecycle.RUNNING, self._detail())
         at_once = is_more_settled or (has_progressed and self._carrier.is_busy)
         self._peer.wait(0.0 if at_once else self._seconds_to_wait())
@@ -62,6 +69,7 @@ class Watcher:
         self._stuck = {entry: self._stuck[entry] for entry in found if entry in self._stuck}
         settled = self._settling.observe(
             [entry for entry in found if entry not in self._stuck or self._stuck[entry][0] <= now], now)
+        self._unclaimed = self._settling.watched
         tried = 0
         for entry in settled:
             self._peer.beat()
@@ -73,6 +81,18 @@ class Watcher:
                 tried += 1
         return False
 
+    def _report_inbox(self) -> None:
+        """Tell the broker when there are files to come, and when there are none: maintenance waits for that."""
+        waiting = self._carrier.waiting + self._unclaimed
+        if self._reported is not None and bool(self._reported) == bool(waiting):
+            return
+        try:
+            self._peer.client.call(ReportInbox(request_id=new_request_id(), waiting=waiting), Done,
+                                   timeout_seconds=_ASK_SECONDS)
+        except (BrokerUnavailableError, StorageError, StorageFullError):
+            return  # the next turn says it
+        self._reported = waiting
+
     def _claim(self, entry: Entry) -> None:
         log = self._process.log
         try:
@@ -83,6 +103,7 @@ class Watcher:
             self._stuck[entry] = (self._process.clock.monotonic() + STUCK_SECONDS, str(error))
             return
         self._stuck.pop(entry, None)
+        self._unclaimed -= 1
         if claimed is not None:
             log.info("claimed", claim=claimed.id, name=claimed.shown_name, bytes=entry.size_bytes)
             self._carrier.add(claimed)

@@ -43,6 +43,11 @@ class Carrier:
         self._last_report_error = ""
 
     @property
+    def waiting(self) -> int:
+        """How many claimed files have not been submitted."""
+        return len(self._claims)
+
+    @property
     def is_busy(self) -> bool:
         """Whether anything is left to do."""
         return bool(self._claims or self._outbox)

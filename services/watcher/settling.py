@@ -70,6 +70,11 @@ class Settling:
         settled = [entry for entry, since in self._since.values() if now - since >= self.settle_seconds]
         return sorted(settled, key=lambda entry: (entry.mtime_ns, entry.name))
 
+    @property
+    def watched(self) -> int:
+        """How many entries the last sweep has seen that are to be taken, settled or not."""
+        return len(self._since)
+
     def seconds_to_next(self, now: float) -> float | None:
         """How long until the next of those seen could be settled; None if there are none."""
         return min((max(0.0, since + self.settle_seconds - now) for _, since in self._since.values()), default=None)

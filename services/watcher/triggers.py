@@ -1,4 +1,4 @@
-"""Triggers: an empty file ``control/.trigger_snapshot`` (or ``verify``, ``retention``) asks for that task once.
+"""Triggers: an empty file ``control/.trigger_snapshot`` (verify, retention, consolidation) asks for that task once.
 
 It is claimed by a rename that carries the request id, submitted, and removed after the answer: killed in between, the
 next life submits the same request again. Two of one name are two requests.
@@ -12,12 +12,13 @@ from pathlib import Path
 from trainq import files
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import is_id, new_request_id
-from trainq.messages import Accepted, RetentionTask, SnapshotTask, SubmitTask, Task, VerifyTask
+from trainq.messages import Accepted, ConsolidateTask, RetentionTask, SnapshotTask, SubmitTask, Task, VerifyTask
 from trainq.service import Peer, Process
 
 TRIGGER = ".trigger_"
 CLAIMED = ".claimed_"
-TASKS: Mapping[str, Task] = {"snapshot": SnapshotTask(), "verify": VerifyTask(), "retention": RetentionTask()}
+TASKS: Mapping[str, Task] = {"snapshot": SnapshotTask(), "verify": VerifyTask(), "retention": RetentionTask(),
+                               "consolidation": ConsolidateTask()}
 _ASK_SECONDS = 2.0
 
 

@@ -1,11 +1,14 @@
-"""Whether a process lives."""
+"""Whether a process lives, and who dies with whom."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 
 # pid_t is a signed 32 bit number on Linux; what does not fit in it is nobody's, and os.kill refuses to take it.
 _MAX_PID = 2**31 - 1
+_PR_SET_PDEATHSIG = 1
 
 
 def is_alive(pid: int) -> bool:
@@ -19,3 +22,10 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Be sent ``number`` when the thread that forked this process ends (prctl(2)); end at once if it has already."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)

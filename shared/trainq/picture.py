@@ -18,7 +18,8 @@ PICTURE_VERSION = 1
 STATUS_TOPIC = b"status"
 
 # The processes of the standard installation, in the order in which people look for them.
-SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "status")
+SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator",
+            "status")
 
 DEAD = "DEAD"
 SILENT = "SILENT"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import orjson
 
 from trainq import checkpoints, files, ids, manifests, objects
 from trainq.checkpoints import CheckpointFacts
@@ -25,6 +26,9 @@ from trainq.manifests import Manifest, OnChunk
 KIND = "snapshot"
 FORMAT = 1
 JOBS_NAME = "jobs.jsonl"
+_ADAPTER_CONFIG = "adapter_config.json"
+# Where an exported adapter has the weights under it.
+_WEIGHTS = "weights"
 # Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
 _PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
 _NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
@@ -182,11 +186,38 @@ def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk
 
 
 def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk) -> int:
-    """Make a plain Hugging Face folder of it at ``destination``, which must not exist; gives the bytes written."""
+    """Make a plain Hugging Face folder of it at ``destination``, which must not exist; gives the bytes written.
+
+    An adapter becomes a folder as ``peft`` has it, with the weights under it in ``weights/`` inside. It names them by
+    their whole path, as ``peft`` wants it: whoever moves the folder says the new one in ``adapter_config.json``.
+
+    Raises:
+        InputError: something is there already.
+        NotFoundError: there is no snapshot of the weights under the adapter.
+        DamageError: an object is not what the manifest says; nothing stays.
+    """
     if destination.exists():
         raise InputError("it exists already", file=str(destination), mend="give a folder that does not exist")
+    facts = checkpoint_facts(snapshot)
     with files.publish_directory(destination) as folder:
-        return materialize(store, snapshot, folder, on_chunk, plain=True)
+        written = materialize(store, snapshot, folder, on_chunk, plain=True)
+        if not facts.has_weights:
+            files.make_directory(folder / _WEIGHTS)
+            written += materialize(store, find(store, facts.adapter_of), folder / _WEIGHTS, on_chunk, plain=True)
+            written += _export_adapter(store, snapshot, folder, destination.absolute() / _WEIGHTS, on_chunk)
+    return written
+
+
+def _export_adapter(store: Path, snapshot: Snapshot, folder: Path, weights: Path, on_chunk: OnChunk) -> int:
+    prefix, written = f"{checkpoints.ADAPTER_FOLDER}/", 0
+    for name, record in snapshot.manifest.files.items():
+        if name.startswith(prefix):
+            objects.write_out(store, name.removeprefix(prefix), record, folder, on_chunk)
+            written += record.size_bytes
+    config = folder / _ADAPTER_CONFIG
+    told = orjson.loads(config.read_bytes()) | {"base_model_name_or_path": str(weights)}
+    files.write_file(config, orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    return written
 
 
 def needed(found: Iterable[Snapshot]) -> dict[str, str]:

@@ -263,15 +263,27 @@ def check_driver(evidence: Evidence) -> str:
     other = next((item for item in reading.list_generations(evidence.driver / "checkpoints") if not item.damaged), None)
     if newest is None or other is None:
         raise BrokenError(f"there is no generation {'here' if newest is None else 'of the driver'} to compare")
-    names = sorted({path.name for folder in (newest.path, other.path) for path in folder.iterdir()
-                    if path.suffix == ".safetensors" or path.name in ("state.json", "ledger.bin")})
-    differ = [f"{name} differs" for name in names if not _same(newest.path / name, other.path / name)]
+    own, others = _computed(newest.path), _computed(other.path)
+    names = sorted(own.keys() | others.keys())
+    differ = [f"{name} differs" for name in names
+              if name not in own or name not in others or not _same(own[name], others[name])]
     changes = evidence.history.fingerprint_changes
     if changes and differ:
         return (f"{', '.join(differ)}; bit identity is not claimed: the journal holds {changes} changes of what "
                 f"computes")
     return Tally(differ).settle(f"{len(names)} files of {newest.path.name} are those of the undisturbed "
                                 f"{other.path.name}: {', '.join(names)}")
+
+
+def _computed(generation: Path) -> dict[str, Path]:
+    """The files of a generation that are computed, and the weights under its adapter, by what they are."""
+    found = {path.relative_to(generation).as_posix(): path for path in generation.rglob("*")
+             if path.suffix == ".safetensors" or path.name in ("state.json", "ledger.bin")}
+    weights = reading.prove(generation, "checkpoint")["facts"].get("adapter_of", "")
+    if weights not in ("", generation.name):
+        under = generation.parent / weights
+        found |= {f"{path.name} under the adapter": path for path in under.glob("model*.safetensors")}
+    return found
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -7,63 +7,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import orjson
 import pytest
 
+from tests.drills import Drill
 from tests.installations import Installation, wait_for
-from trainq import checkpoints, crashpoints, manifests, objects, snapshots
+from trainq import checkpoints, crashpoints, objects, snapshots
 
 pytestmark = pytest.mark.slow
-
-FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "2",
-        "TRAINQ_TRAIN_CHECKPOINT_SECONDS": "3600"}
-
-
-class Drill:
-    """An installation with a model that learns, and what is asked of it again and again."""
-
-    def __init__(self, installation: Installation, **settings: str) -> None:
-        self.installation, self.home = installation, installation.home
-        installation.settings = {**FAST, **settings}
-        installation.start()
-        wait_for(lambda: installation.pid("broker"), "the broker runs")
-
-    def train(self, name: str, rows: int = 8) -> str:
-        return self.installation.submit_rows(name, rows)
-
-    def states(self) -> dict[str, str]:
-        return {job["id"]: job["state"] for job in self.installation.jobs()}
-
-    def until(self, states: dict[str, str]) -> None:
-        wait_for(lambda: self.states() == states, f"the jobs are {states}", 120)
-
-    def until_trained(self, *jobs: str) -> None:
-        wait_for(lambda: all(self.states()[job] == "succeeded" for job in jobs), f"{jobs} are trained", 120)
-
-    def snapshot(self) -> str:
-        job = self.installation.json("snapshot", "create", "--wait")["jobs"][0]
-        return str(job["result"]["facts"]["snapshot"])
-
-    def restore(self, name: str, *words: str, code: int = 0) -> dict[str, Any]:
-        done = self.installation.trainq("restore", name, *words, "--wait", "--json", expect=code)
-        document: dict[str, Any] = orjson.loads(done.stdout)["jobs"][0]
-        return document
-
-    def head(self) -> Path:
-        return checkpoints.list_generations(self.home.checkpoints)[0]
-
-    def bits(self) -> dict[str, str]:
-        """The digests of everything in the head that computing goes on from."""
-        return {name: record.blake3 for name, record in manifests.read(self.head(), checkpoints.KIND).files.items()}
-
-    def facts(self) -> checkpoints.CheckpointFacts:
-        return checkpoints.verify(self.head()).facts
-
-    def prove(self) -> None:
-        self.installation.prove("--allow-open")
-
 
 def flip(path: Path) -> None:
     """One bit of a file, in an inode of its own."""

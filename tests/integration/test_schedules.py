@@ -70,9 +70,30 @@ def test_a_trigger_asks_once_also_when_the_broker_comes_later(place: Place) -> N
     assert os.listdir(place.home.control) == [".trigger_dance"]
 
 
+def test_the_inbox_is_counted_when_the_first_file_comes_and_when_the_last_has_gone(place: Place) -> None:
+    place.environment["TRAINQ_WATCHER_SETTLE_SECONDS"] = "0.5"
+    place.start("watcher")
+    for name in ("a.jsonl", "b.jsonl"):
+        (place.home.inbox / name).write_text(json.dumps({"prompt": name, "completion": "b"}) + "\n")
+    wait_for(lambda: len(place.json("list")["jobs"]) == 2, "both are submitted")
+
+    def counted() -> list[int]:
+        out, _ = place.run("events", "--json")
+        events = [json.loads(line) for line in out.splitlines()]
+        return [event["body"]["waiting"] for event in events if event["type"] == "InboxCounted"]
+
+    wait_for(lambda: bool(counted()) and counted()[-1] == 0, "nothing waits in the inbox")
+    first, *_, last = counted()
+    assert (first > 0, last) == (True, 0)
+
+
 def test_the_scripts_of_cron_wait_and_say_what_they_did(place: Place) -> None:
     place.start("retention")
     done = subprocess.run([ROOT / "scripts" / "run_retention.sh"], env=place.environment, capture_output=True,
                           text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "deleted 0, freed 0.0 GB" in done.stdout
+    place.start("consolidator")
+    done = subprocess.run([ROOT / "scripts" / "weekly_consolidation.sh"], env=place.environment, capture_output=True,
+                          text=True, check=False, timeout=60)
+    assert (done.returncode, "consolidate-" in done.stdout) == (0, True), (done.stdout, done.stderr)

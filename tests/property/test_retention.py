@@ -91,6 +91,12 @@ def test_for_want_of_room_the_oldest_go_and_never_what_must_stay(items: list[Ite
         assert sum(freed) + sum(item.size_bytes for item in given_up) - sum(item.size_bytes for item in tied) < excess
 
 
+def _facts(path: Path) -> checkpoints.CheckpointFacts:
+    if path.parent.name == Store.SNAPSHOTS.value:
+        return snapshots.checkpoint_facts(snapshots.read(path))
+    return checkpoints.read_facts(path)
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: st.DataObject) -> None:
@@ -99,15 +105,18 @@ def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: s
     try:
         story = Story(folder)
         home = story.configuration.home
-        names: list[str] = []
+        names, weights = list[str](), list[str]()
         for generation in range(1, data.draw(st.integers(1, 7)) + 1):
+            adapter_of = data.draw(st.sampled_from(["", "self", *weights]))
             names.append(publish(
                 home.checkpoints, generation, {"w": bytes([generation])}, job=f"train-{generation}",
-                base=data.draw(st.sampled_from(["", *names])), parent=names[-1] if names else ""))
+                adapter_of=adapter_of, base=data.draw(st.sampled_from(["", *names])),
+                parent=names[-1] if names else ""))
+            weights += names[-1:] if adapter_of == "self" else []
             if data.draw(st.booleans()):
                 snapshots.create(home.snapshots, home.checkpoints / names[-1], jobs=b"", job_count=0, created_at=1.0,
                                  created_by="test", on_chunk=lambda _: None)
-        head = checkpoints.verify(home.checkpoints / names[-1]).facts
+        head = checkpoints.read_facts(home.checkpoints / names[-1])
         story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=head.generation,
                         name=head.name, step=head.step))
         copies = [(store, path.name) for store in Store for path in checkpoints.list_generations(home.root / store)]
@@ -130,6 +139,9 @@ def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: s
         left = {store: [path.name for path in checkpoints.list_generations(home.root / store)] for store in Store}
         assert set(names[-2:]) | ({head.base, head.parent} - {""}) <= set(left[Store.CHECKPOINTS])
         assert {(store, name) for store, name in pinned} <= {(store, name) for store in Store for name in left[store]}
+        for store, there in left.items():
+            needed = {name for each in there for name in _facts(home.root / store / each).needs}
+            assert needed & {name for other, name in copies if other is store} <= set(there)
         taken_snapshots = [name for store, name in copies if store is Store.SNAPSHOTS]
         assert taken_snapshots[:1] == left[Store.SNAPSHOTS][:1]
         for name in left[Store.SNAPSHOTS]:

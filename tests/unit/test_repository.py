@@ -93,7 +93,8 @@ _BESIDE_FILES = {
     # Inside the block of publish_directory, which syncs all that is in it before it gets its name.
     ("shared/trainq/preparing.py", "open xb"): 1, ("shared/trainq/preparing.py", "unlink"): 1,
     ("shared/trainq/shards.py", "open xb"): 1, ("shared/trainq/shards.py", "write_bytes"): 1,
-    ("shared/trainq/ml/model.py", "write_bytes"): 1, ("shared/trainq/ml/checkpointing.py", "write_bytes"): 4,
+    ("shared/trainq/ml/model.py", "write_bytes"): 1, ("shared/trainq/ml/adapter.py", "write_bytes"): 2,
+    ("shared/trainq/ml/checkpointing.py", "write_bytes"): 4,
     # The journal's fsyncs are SQLite's; this makes the name of its new file durable.
     ("shared/trainq/journal/store.py", "os.fsync"): 1,
     # Folders of the inbox in which nothing is left: one that is back after a power cut is removed again.
@@ -102,6 +103,7 @@ _BESIDE_FILES = {
     ("shared/trainq/cli/validating.py", "tempfile.TemporaryFile"): 1,
     # Output and stacks of a process: nobody reads them to go on.
     ("services/trainer/surroundings.py", "os.open to write"): 2,
+    ("services/consolidator/child.py", "os.open to write"): 1,
     # Standard output goes to /dev/null when its reader has gone.
     ("shared/trainq/cli/__init__.py", "os.open to write"): 1,
     # Whoever removes a plan is killed the next instant; the breaker removes those that nobody reached.

@@ -45,6 +45,7 @@ ENTRIES: Mapping[str, Entry] = {
     "logs": Entry("logreading", "log lines of a service or of a job"),
     "snapshot": Entry("snapshotting", "second copies of the model: take, list, prove, export"),
     "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
+    "consolidate": Entry("consolidating", "merge the adapter (LoRA) into the weights under it"),
     "schedule": Entry("scheduling", "what is done by itself, and when"),
     "restore": Entry("restoring", "go on from an earlier state of the model"),
     "backup": Entry("backing", "the whole of it elsewhere, and back from there"),

@@ -389,5 +389,6 @@ AnyEvent = (
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
-    | JobTakenOut | JobReinstated | LineRestored | ScheduleSet | ScheduleFired | ScheduleSkipped
+    | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | ScheduleSet | ScheduleFired
+    | ScheduleSkipped
 )

@@ -25,6 +25,7 @@ from trainq.jobs import (
     FileRefused,
     HeadAdopted,
     HoldPlaced,
+    InboxCounted,
     JobCancelled,
     JobEvent,
     JobFailed,
@@ -41,6 +42,7 @@ from trainq.jobs import (
     JobUncovered,
     LeaseEnded,
     LeaseGranted,
+    LineRebased,
     LineRestored,
     PreparationReopened,
     Priority,
@@ -88,6 +90,7 @@ class LineRow(msgspec.Struct, frozen=True, kw_only=True):
     failed_jobs: str
     ageing_jobs: int
     next_task: int
+    inbox_waiting: int
 
 
 _Mark = tuple[LineRow, LineRow, dict[tuple[str, str], int], set[tuple[str, str]]]
@@ -168,10 +171,8 @@ class Fold:
                 return self._change(seq, at, event)
             case FileRefused():
                 self._remember_request(seq, event, "")
-            case QueuePaused():
-                self._set_line(paused_reason=event.reason)
-            case QueueResumed():
-                self._set_line(paused_reason=None)
+            case QueuePaused() | QueueResumed():
+                self._set_line(paused_reason=event.reason if isinstance(event, QueuePaused) else None)
             case QueueHeld():
                 self._set_line(held_reason=event.reason,
                                hold_spent=max(self.line.hold_spent, int(event.failures_in_a_row)))
@@ -180,8 +181,10 @@ class Fold:
             case CheckpointDamaged():
                 self._connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
                                          (event.generation, event.name, event.reason))
-            case HeadAdopted() | LineRestored():
+            case HeadAdopted() | LineRestored() | LineRebased():
                 self._set_head(event)
+            case InboxCounted():
+                self._set_line(inbox_waiting=event.waiting)
             case AgeingSet():
                 self._set_line(ageing_jobs=event.ageing_jobs)
                 self._connection.execute("UPDATE jobs SET rank=priority*?+started_before "
@@ -339,7 +342,7 @@ class Fold:
         self.line = msgspec.structs.replace(self.line, **changes)
         self.changes += 1
 
-    def _set_head(self, head: CheckpointPublished | HeadAdopted | LineRestored) -> None:
+    def _set_head(self, head: CheckpointPublished | HeadAdopted | LineRestored | LineRebased) -> None:
         if isinstance(head, LineRestored):
             lineage.note_fork(self._connection, head.generation, head.source)
         elif head.generation > self.line.newest > self.line.generation:

@@ -158,6 +158,10 @@ class Queries:
         """Any queued job of this kind, also one that waits for another job or for its retry time."""
         return self._one("state='queued' AND kind=? ORDER BY key", (kind.value,))
 
+    def waiting_of_people(self) -> JobRow | None:
+        """The first train job that people wait for, whatever it waits for itself."""
+        return self._one("state='queued' AND kind='train' AND generated=0 ORDER BY key", ())
+
     def running(self, worker: str = "") -> list[JobRow]:
         """All running jobs, or those of one worker."""
         if worker:

@@ -10,8 +10,8 @@
 * ``requests``: request ids, kept for ever. ``dependencies``: who waits for whom.
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
 * ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number
-  and that of the next task, how many train jobs were started, how they age, and which have failed since the last one
-  that succeeded.
+  and that of the next task, how many train jobs were started, how they age, which have failed since the last one
+  that succeeded, and how many files wait in the inbox.
 * ``damaged``: generations that did not verify.
 * ``forks`` and ``trained``: which generation descends from which, and which job was trained to its end in which
   (:mod:`trainq.journal.lineage`).
@@ -67,9 +67,9 @@ CREATE TABLE line (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
     generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
     started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
-    ageing_jobs INTEGER NOT NULL, next_task INTEGER NOT NULL
+    ageing_jobs INTEGER NOT NULL, next_task INTEGER NOT NULL, inbox_waiting INTEGER NOT NULL
 ) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1);
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1, 0);
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
 CREATE TABLE forks (first INTEGER PRIMARY KEY, source INTEGER NOT NULL) STRICT;

@@ -249,12 +249,19 @@ class DamagedGeneration(msgspec.Struct, frozen=True, kw_only=True):
     reason: Text
 
 
+class ReportInbox(Request, frozen=True, kw_only=True, tag=True):
+    """So many files of the inbox wait to be submitted, as far as the watcher can take them."""
+
+    waiting: Natural
+
+
 class Hello(Request, frozen=True, kw_only=True, tag=True):
     """The trainer's training process has begun, from this verified head. Asked before any work is taken.
 
     ``begun``: there is no checkpoint at all, so it wants to begin a new line; ``generation`` is 0 then.
     ``journal_seq`` is how far the head had seen the journal. ``damaged`` are all that were ever set aside and are still
-    there. ``made_by`` is the task that has just published the head, with the content of ``restored_from``.
+    there. ``made_by`` is the task that has published the head: a rebase, or a restore with the content of
+    ``restored_from``.
     """
 
     worker: Id
@@ -335,7 +342,8 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
-    | ReportFingerprint | ReportLostShard | ReportRefusedFile | Hello | Retry | Cancel | PauseQueue | ResumeQueue
+    | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
+    | ResumeQueue
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
     | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

@@ -181,11 +181,28 @@ class BackupTask(Message, frozen=True, kw_only=True, tag=True):
     destination: Annotated[str, Meta(pattern=r"^/[^\x00]*\Z", max_length=4096)]
 
 
-Task = SnapshotTask | CopyTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask
+class ConsolidateTask(Message, frozen=True, kw_only=True, tag=True):
+    """Merge the line's adapter into the weights under it; at once with ``now``, else when no file waits."""
+
+    now: bool = False
+
+
+class RebaseTask(Message, frozen=True, kw_only=True, tag=True):
+    """Have the line go on from the merged model of ``source``, with a fresh adapter. Follows a consolidation."""
+
+    source: CopyName
+    lora: LoraSettings
+    seed: Natural
+
+
+Task = (
+    SnapshotTask | CopyTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask | ConsolidateTask
+    | RebaseTask
+)
 TASK_KINDS: dict[type[Task], JobKind] = {
     SnapshotTask: JobKind.SNAPSHOT, CopyTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY,
     RetentionTask: JobKind.RETENTION, UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
-    BackupTask: JobKind.BACKUP,
+    BackupTask: JobKind.BACKUP, ConsolidateTask: JobKind.CONSOLIDATE, RebaseTask: JobKind.REBASE,
 }
 
 
@@ -200,6 +217,8 @@ def scheduled_task(rule: ScheduleRule) -> Task:
             return VerifyTask()
         case "retention":
             return RetentionTask()
+        case "consolidation":
+            return ConsolidateTask()
         case _:
             return SnapshotTask()
 

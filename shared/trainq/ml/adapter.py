@@ -20,10 +20,10 @@ from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 from transformers import PreTrainedModel
 
+from trainq import files
 from trainq.checkpoints import ADAPTER_FOLDER
 from trainq.config import LoraSettings
 from trainq.errors import DamageError, InputError
-from trainq.files import is_machine_fault, storage_error
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -56,7 +56,7 @@ def save(model: Any, checkpoint: Path) -> None:
     from peft import get_peft_model_state_dict
 
     folder = checkpoint / ADAPTER_FOLDER
-    folder.mkdir()
+    files.make_directory(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     (folder / _TENSORS).write_bytes(tensors_to_bytes(tensors))
     config = model.peft_config["default"].to_dict()
@@ -81,8 +81,8 @@ def load(model: PreTrainedModel, checkpoint: Path) -> Any:
         tensors = tensors_from_bytes((folder / _TENSORS).read_bytes())
         adapted = _wrap(model, config)
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, InputError) as error:
-        if isinstance(error, OSError) and is_machine_fault(error):
-            raise storage_error(error, f"reading {folder}") from error
+        if isinstance(error, OSError) and files.is_machine_fault(error):
+            raise files.storage_error(error, f"reading {folder}") from error
         raise DamageError(str(folder), f"no adapter: {error}") from error
     own = get_peft_model_state_dict(adapted)
     if own.keys() != tensors.keys():

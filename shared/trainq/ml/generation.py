@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trainq import checkpoints
+from trainq import checkpoints, manifests
 from trainq.ml import adapter
 
 Prompt: TypeAlias = str | list[dict[str, str]]
@@ -45,9 +45,8 @@ def answer(folder: Path, prompts: Sequence[Prompt], max_new_tokens: int) -> list
 
 def _open(folder: Path) -> Any:
     """The model in the folder; the weights under an adapter may lie in the checkpoint beside it."""
-    weights = folder
-    if (folder / checkpoints.ADAPTER_FOLDER).is_dir():
-        weights = folder.with_name(checkpoints.read_facts(folder).adapter_of)
     automatic: Any = AutoModelForCausalLM
+    is_adapted = (folder / checkpoints.ADAPTER_FOLDER).is_dir() and (folder / manifests.MANIFEST_NAME).is_file()
+    weights = folder.with_name(checkpoints.read_facts(folder).adapter_of) if is_adapted else folder
     model = automatic.from_pretrained(weights, local_files_only=True, trust_remote_code=False, disable_mmap=True)
-    return adapter.load(model, folder) if (folder / checkpoints.ADAPTER_FOLDER).is_dir() else model
+    return adapter.load(model, folder) if is_adapted else model

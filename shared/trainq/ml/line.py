@@ -58,6 +58,11 @@ class ModelLine:
         return not self.facts.adapter_of
 
     @property
+    def model_bytes(self) -> int:
+        """What all of its parameters take in memory."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters())
+
+    @property
     def parameter_bytes(self) -> int:
         """What the parameters take that the next generation holds."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters()

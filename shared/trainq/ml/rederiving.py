@@ -23,14 +23,14 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from trainq import builtin, checkpoints, files, ingest, preparing
+from trainq import builtin, checkpoints, files, ingest, merged, preparing
 from trainq.checkpoints import Cursor
-from trainq.config import Home
+from trainq.config import ConsolidationSettings, Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
-from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered
-from trainq.journal import Journal
+from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered, LineRebased
+from trainq.journal import Journal, Queries
 from trainq.messages import TrainSpec
-from trainq.ml import checkpointing, determinism, line, model, training
+from trainq.ml import checkpointing, consolidating, determinism, line, model, rebasing, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
@@ -54,10 +54,19 @@ class Promised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promises:
-    """``jobs`` in the order of their training; ``first`` is the first job's frozen spec, if there is any job."""
+    """``jobs`` in the order of their training; ``first`` is the first job's frozen spec, if there is any job.
+
+    ``rebases`` are those that the line has gone through, by their events' numbers.
+    """
 
     jobs: list[Promised]
     first: TrainSpec | None
+    rebases: dict[int, LineRebased]
+
+    def in_order(self) -> list[Promised | LineRebased]:
+        """What has made the weights, one after the other."""
+        made: dict[int, Promised | LineRebased] = {**{job.succeeded_seq: job for job in self.jobs}, **self.rebases}
+        return [made[seq] for seq in sorted(made)]
 
 
 class _Told:
@@ -93,6 +102,7 @@ def read_promises(journal: Journal) -> Promises:
     digests: dict[str, str] = {}
     succeeded: dict[str, int] = {}
     seqs: dict[tuple[str, int], int] = {}
+    rebases: dict[int, LineRebased] = {}
     after = 0
     while page := journal.replay(after, _PAGE_EVENTS):
         after = page[-1].seq
@@ -107,6 +117,8 @@ def read_promises(journal: Journal) -> Promises:
                     succeeded[entry.event.job] = entry.seq
                 case JobReinstated():
                     succeeded[entry.event.job] = seqs[entry.event.job, entry.event.generation]
+                case LineRebased():
+                    rebases[entry.seq] = entry.event
                 case JobUncovered() | JobTakenOut():
                     succeeded.pop(entry.event.job, None)
                 case _:
@@ -115,7 +127,11 @@ def read_promises(journal: Journal) -> Promises:
     missing = sorted(succeeded.keys() - digests.keys())
     if missing:
         raise DamageError("the journal", f"{missing[:5]} succeeded and were never prepared")
+    queries = Queries(journal)
+    spans = queries.ancestry(queries.line().generation)
     return Promises(
+        rebases={seq: event for seq, event in rebases.items()
+                 if any(span.first <= event.generation <= span.last for span in spans)},
         first=next(iter(specs.values()), None),
         jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=seq)
               for job, seq in sorted(succeeded.items(), key=lambda item: item[1])])
@@ -148,10 +164,19 @@ def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None
         determinism.enforce()
         determinism.set_threads(first.train.threads if first else 1)
         begun = line.begin(model_path if model_path is not None else (first.model if first else ""),
-                           seed if seed is not None else (first.train.seed if first else 0))
+                           seed if seed is not None else (first.train.seed if first else 0),
+                           first.lora if first else line.NO_ADAPTER)
         checkpointing.publish(begun, into, "initial")
-        for promised in promises.jobs:
-            _train(begun, promised, home, into)
+        for made in promises.in_order():
+            if isinstance(made, Promised):
+                _train(begun, made, home, into)
+            else:
+                determinism.set_threads(first.train.threads if first else 1)
+                begun = _rebase(begun, made, into)
+            assert begun.head is not None
+            for old in checkpoints.list_generations(into.checkpoints)[1:]:
+                if old.name not in begun.head.needs:
+                    files.remove_tree(old)
     finally:
         lock.release()
     return {"jobs": len(promises.jobs), "steps": begun.facts.step, "checkpoint": begun.facts.name}
@@ -182,8 +207,20 @@ def _train(begun: ModelLine, promised: Promised, home: Home, into: Home) -> None
     job = training.Job(id=event.job, token=promised.succeeded_seq, shard=into.cache / prepared.shard,
                        shard_digest=prepared.digest, settings=settings, journal_seq=promised.succeeded_seq)
     training.train(begun, job, into, _Told(event.job))
-    for old in checkpoints.list_generations(into.checkpoints)[1:]:
-        files.remove_tree(old)
+
+
+def _rebase(begun: ModelLine, event: LineRebased, into: Home) -> ModelLine:
+    """Merge and go on from that, as the consolidator and the trainer did."""
+    assert begun.head is not None
+    settings = ConsolidationSettings()
+    if begun.head.adapter_of:
+        consolidating.consolidate(into, begun.head.name, rows=settings.check_rows,
+                                  max_logit_delta=settings.max_logit_delta)
+    again = rebasing.rebased(begun, into, begun.head.name, msgspec.convert(event.lora, LoraSettings), event.seed)
+    checkpointing.publish(again, into, "rebase", made_by=event.by)
+    merged.remove_all(into)
+    _tell(event="rebased", job=event.by, checkpoint=again.facts.name)
+    return again
 
 
 def _prepare(begun: ModelLine, promised: Promised, home: Home, into: Home) -> Prepared:

@@ -14,6 +14,9 @@ import msgspec
 
 from trainq.errors import InputError, TrainqError
 
+# What a model's folder has one of: the last are those of an adapter, as a checkpoint and as peft have it.
+_MODEL_NAMES = ("config.json", "adapter", "adapter_config.json")
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked."""
@@ -29,7 +32,7 @@ def main() -> int:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
     except msgspec.MsgspecError as error:
         return _fail(f"not a request: {error}")
-    if not any((Path(request.checkpoint) / name).exists() for name in ("config.json", "adapter")):
+    if not any((Path(request.checkpoint) / name).exists() for name in _MODEL_NAMES):
         return _fail(f"{request.checkpoint} is no folder with a model")
     # Only now: what is wrong with the request is said without waiting seconds for torch.
     from trainq.ml import generation, model

@@ -29,7 +29,7 @@ def row(base: JobRow = ROW, **changes: object) -> JobRow:
 
 
 LINE = LineRow(next_number=9, paused_reason=None, generation=1, checkpoint="g", step=0, newest=1, started=0,
-               held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20, next_task=1)
+               held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20, next_task=1, inbox_waiting=0)
 POLICY = endings.Policy(max_attempts=3, now_wall=1000.0, jitter=0.0, line=LINE)
 
 

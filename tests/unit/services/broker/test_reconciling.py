@@ -11,7 +11,7 @@ from trainq.journal import JobRow, LineRow, Span
 from trainq.messages import DamagedGeneration, Hello, RestoreTask
 
 LINE = LineRow(next_number=9, paused_reason=None, generation=7, checkpoint="g000007-s00000040", step=40, newest=7,
-               started=0, held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20, next_task=1)
+               started=0, held_reason=None, hold_spent=0, failed_jobs="", ageing_jobs=20, next_task=1, inbox_waiting=0)
 HELLO = Hello(request_id="r", worker="trainer", session="s", generation=7, name="g000007-s00000040", step=40,
               reason="job_end", journal_seq=50, job="train-3", job_step=10, steps_planned=10, done=True)
 TRAINED = JobRow(

@@ -1,0 +1,116 @@
+"""The consolidator's loop: lease a task, have a child merge and check, report. No torch here.
+
+The broker grants the task only while nothing is trained, and asks the trainer for a rebase in the transaction in which
+this reports. A kill at any instruction leaves the line as it was, and at most a merged model under ``merged/``, which
+is taken as it is or goes when no rebase waits for it.
+"""
+
+from __future__ import annotations
+
+from services.consolidator.child import Child, ChildKilledError
+from trainq import checkpoints, files, manifests, merged
+from trainq.checkpoints import CheckpointFacts
+from trainq.errors import BrokerUnavailableError, StorageError, UsageError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, JobState
+from trainq.merged import MergedFacts
+from trainq.messages import GetOverview, JobList, ListJobs, Overview, Progress, TaskLease, TaskResult
+from trainq.service import HeldTask, Process, Worker, take_task
+from trainq.service.politeness import be_polite
+
+_OPEN = (JobState.QUEUED, JobState.RUNNING)
+_LOOK_SECONDS = 0.2
+_TIDY_SECONDS = 5.0
+# A merge that is killed so often is no accident: it may take more memory than there is.
+_ATTEMPTS = 3
+
+
+class Consolidator(Worker[TaskLease]):
+    """Does one task at a time. Owned by the main thread."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, (JobKind.CONSOLIDATE,)))
+        self._home = process.home
+        self._tidy_at = 0.0
+        files.make_directory(self._home.merged)
+        files.sweep_temporaries(self._home.merged)
+        be_polite(process.settings.maintenance)
+
+    def turn(self) -> None:
+        self._tidy()
+        super().turn()
+
+    def work(self, held: HeldTask) -> TaskResult:
+        head = self._peer.call(GetOverview(request_id=new_request_id()), Overview, held.states).checkpoint
+        if not head:
+            return TaskResult(summary="there is no model yet")
+        facts = checkpoints.read_facts(self._home.checkpoints / head)
+        if facts.cursor.job and not facts.cursor.done:
+            raise UsageError(f"{head} is in the middle of {facts.cursor.job}", mend="ask again when it has ended")
+        if not facts.adapter_of:
+            return self._without_adapter(head)
+        if not self._has_learned(facts):
+            return TaskResult(summary=f"nothing was learned since {facts.adapter_of}")
+        try:
+            made = self._merge(held, head)
+        except ChildKilledError as error:
+            if held.lease.attempt < _ATTEMPTS:
+                raise StorageError(f"{error}; it is begun again") from error
+            raise
+        size_bytes = manifests.read(merged.path_of(self._home, head), merged.KIND).size_bytes
+        return TaskResult(
+            summary=f"{head} is merged: over {made.positions} tokens of {made.rows} rows no logit differs by more than "
+                    f"{made.max_logit_delta:.2g}",
+            size_bytes=size_bytes,
+            facts={"rebase": head, "rows": made.rows, "positions": made.positions,
+                   "max_logit_delta": made.max_logit_delta})
+
+    def _without_adapter(self, head: str) -> TaskResult:
+        if self._process.settings.lora.rank:
+            return TaskResult(summary=f"{head} has no adapter yet: one is put on its weights", facts={"rebase": head})
+        return TaskResult(summary="there is no adapter: all weights are trained")
+
+    def _has_learned(self, head: CheckpointFacts) -> bool:
+        """Whether the adapter has taken a step since it was fresh."""
+        return not head.has_weights and (
+            checkpoints.read_facts(self._home.checkpoints / head.adapter_of).step != head.step)
+
+    def _merge(self, held: HeldTask, head: str) -> MergedFacts:
+        try:
+            return self._merged_by_child(held, head)
+        finally:
+            files.sweep_temporaries(self._home.merged)  # of a child that was killed
+
+    def _merged_by_child(self, held: HeldTask, head: str) -> MergedFacts:
+        settings, clock = self._process.settings, self._process.clock
+        limit, began = settings.consolidation.limit_seconds, clock.monotonic()
+        with Child(self._home.logs / "consolidation.log", "trainq.ml.consolidating", {
+                "home": str(self._home.root), "source": head, "rows": settings.consolidation.check_rows,
+                "max_logit_delta": settings.consolidation.max_logit_delta, "threads": settings.train.threads}) as child:
+            while not child.has_ended:
+                elapsed = clock.monotonic() - began
+                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
+                if elapsed > limit:
+                    raise UsageError(f"it took longer than {limit:g} s ([consolidation] limit_seconds)",
+                                     mend="the adapter is kept, and training goes on with it")
+                self._peer.wait(_LOOK_SECONDS)
+            return child.result(MergedFacts)
+
+    def _tidy(self) -> None:
+        """Remove merged models that no rebase waits for."""
+        now = self._process.clock.monotonic()
+        if now < self._tidy_at or not checkpoints.list_generations(self._home.merged):
+            return
+        self._tidy_at = now + _TIDY_SECONDS
+        request = ListJobs(request_id=new_request_id(), kinds=(JobKind.CONSOLIDATE, JobKind.REBASE), states=_OPEN)
+        try:
+            waiting = self._peer.client.call(request, JobList, timeout_seconds=2.0).jobs
+        except BrokerUnavailableError:
+            return
+        if not waiting:
+            self._process.log.info("merged_removed", names=merged.remove_all(self._home))
+
+
+def serve(process: Process) -> None:
+    """Run the consolidator until it is told to stop."""
+    Consolidator(process).serve()

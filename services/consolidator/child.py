@@ -1,0 +1,98 @@
+"""A child that does what needs torch: asked once on stdin, it answers once on stdout, and never outlives its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from trainq import files
+from trainq.errors import StorageError, StorageFullError, TrainqError
+
+Answer = TypeVar("Answer")
+
+_ENVIRONMENT = {
+    # It works on the processor: what trains keeps the GPU.
+    "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+    "HF_DEACTIVATE_ASYNC_LOAD": "1", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+}
+
+
+class ChildKilledError(TrainqError):
+    """Somebody has ended the child: the kernel, for want of memory, or a person."""
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    """What a child says that could not do it."""
+
+    error: str
+    code: str
+
+
+class Child:
+    """``python -m module``, asked ``request``; ended with all that it has started when the block is left.
+
+    What it says besides its answer goes to ``log``. A request gets this process's pid as ``parent``, with which the
+    child ends.
+    """
+
+    def __init__(self, log: Path, module: str, request: dict[str, Any]) -> None:
+        self._log, self._module = log, module
+        self._request = msgspec.json.encode({**request, "parent": os.getpid()})
+
+    def __enter__(self) -> Self:
+        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                env={**os.environ, **_ENVIRONMENT}, start_new_session=True)
+        finally:
+            os.close(log)
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen next
+            self._process.stdin.write(self._request)
+            self._process.stdin.close()
+        return self
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def result(self, answer: type[Answer]) -> Answer:
+        """What it has answered, once it has ended.
+
+        Raises:
+            StorageError, StorageFullError: the disk, as it says; it may pass.
+            ChildKilledError: it was ended from outside.
+        TrainqError: why it could not do it; or that it ended without an answer.
+        """
+        assert self._process.stdout is not None
+        said, status = self._process.stdout.read(), self._process.returncode
+        try:
+            if status == 0:
+                return msgspec.json.decode(said, type=answer)
+            failure = msgspec.json.decode(said, type=_Failure)
+        except msgspec.MsgspecError:
+            if status < 0:
+                raise ChildKilledError(f"{self._module} was ended by signal {-status}") from None
+            raise TrainqError(f"{self._module} ended with exit code {status}",
+                              mend=f"its last words are in {self._log}") from None
+        for passing in (StorageError, StorageFullError):
+            if failure.code == passing.code:
+                raise passing(failure.error)
+        raise TrainqError(failure.error)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
