@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import admission, consolidating, endings, keeping, leasing, tasks
+from services.broker import admission, consolidating, dropping, endings, keeping, leasing, tasks
 from services.broker.choosing import Chooser
 from services.broker.copying import Copier
 from services.broker.granting import Granter
@@ -28,6 +28,7 @@ from trainq.config import Configuration
 from trainq.errors import (
     DamageError,
     NotFoundError,
+    SendAgainError,
     StaleLeaseError,
     StorageError,
     StorageFullError,
@@ -81,11 +82,13 @@ class Desk:
         self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
+        dropper = dropping.Dropper(journal, self._queries, self._recorder, configuration, clock)
         self.copier = Copier(journal, self._queries, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
-            (keeping.REQUESTS, self._keeper.answer), ((messages.CopyJournal,), self.copier.answer),
+            (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
+            ((messages.CopyJournal,), self.copier.answer),
             ((messages.Hello,), self._greeter.greet), ((messages.ReportInbox,), self._count_inbox))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
@@ -245,9 +248,10 @@ class Desk:
     def _admit(self, item: messages.SubmitItem) -> Receipt:
         digest = admission.request_digest(item)
         earlier = self._queries.request(item.request_id)
-        if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
-            raise UsageError(f"{item.name}: data/ holds no file with this digest and size",
-                             mend="store it first, then submit it")
+        if earlier is None and (not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes)
+                                or self._queries.is_dropping(item.digest)):
+            raise SendAgainError(f"{item.name}: data/ holds no file with this digest and size",
+                                 mend="send it again: store it first, then submit it")
         duplicate = None if item.force else self._queries.duplicate_of(item.digest)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
                                   number=self._queries.line().next_number, spec=self._freezer.freeze(item))

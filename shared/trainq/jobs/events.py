@@ -302,6 +302,21 @@ class InboxCounted(Event, frozen=True, kw_only=True, tag=True):
     waiting: int
 
 
+class DataDropped(Event, frozen=True, kw_only=True, tag=True):
+    """The content of these digests is about to be deleted from ``data/``: no job needs it. Until :class:`DataGone` a
+    submit that names one of them is told to send it again.
+    """
+
+    digests: tuple[str, ...]
+    reason: str
+
+
+class DataGone(Event, frozen=True, kw_only=True, tag=True):
+    """The content of these digests is deleted. It may come again like any other."""
+
+    digests: tuple[str, ...]
+
+
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     """A file in the inbox could not be accepted at all; it lies in ``rejected/`` with a report."""
 
@@ -389,6 +404,6 @@ AnyEvent = (
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
-    | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | ScheduleSet | ScheduleFired
-    | ScheduleSkipped
+    | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
+    | ScheduleFired | ScheduleSkipped
 )

@@ -1,0 +1,89 @@
+"""Dropping: which content no job needs, decided and journalled before any of it is deleted.
+
+Between the decision and the report that it is gone, a submit of the same content is told to send it again: what it has
+stored may be deleted under it. Afterwards it comes like any other.
+"""
+
+from __future__ import annotations
+
+from services.broker import endings
+from services.broker.blaming import not_the_journals
+from services.broker.recording import Recorder
+from trainq import checkpoints, messages
+from trainq.clock import Clock
+from trainq.config import Configuration
+from trainq.errors import UsageError
+from trainq.jobs import DataDropped, DataGone, JobKind, JobState
+from trainq.journal import JobRow, Journal, Queries, Span
+from trainq.messages import Done, ToDelete
+from trainq.retention.stock import LEAST_CHECKPOINTS
+
+REQUESTS = (messages.DropData, messages.ReportDataGone)
+_DAY_SECONDS = 86_400.0
+_UNNAMED, _TRAINED = "no job names it", "it is trained, and two proven generations hold it"
+
+
+class Dropper:
+    """Answers :data:`REQUESTS`. Runs inside the desk's transaction."""
+
+    def __init__(self, journal: Journal, queries: Queries, recorder: Recorder, configuration: Configuration,
+                 clock: Clock) -> None:
+        self._journal = journal
+        self._queries = queries
+        self._recorder = recorder
+        self._home = configuration.home
+        self._data_days = configuration.settings.retention.data_days
+        self._clock = clock
+
+    def answer(self, request: messages.LeaseRequest) -> ToDelete | Done:
+        """The reply to one of :data:`REQUESTS`."""
+        row = self._queries.job(request.job)
+        endings.check_lease(row, request.token)
+        if row.kind is not JobKind.RETENTION:
+            raise UsageError(f"{row.id} is no retention task: it deletes nothing")
+        match request:
+            case messages.DropData():
+                return self._drop(request)
+            case messages.ReportDataGone():
+                gone = tuple(digest for digest in request.digests if self._queries.is_dropping(digest))
+                return self._recorder.record(*([DataGone(digests=gone)] if gone else []))
+            case _:
+                raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _drop(self, request: messages.DropData) -> ToDelete:
+        """Decide over each; what was decided before, and its reply lost, is told again."""
+        decided = [digest for digest in request.digests if self._queries.is_dropping(digest)]
+        spans = self._held_for_good() if request.proven and self._data_days else []
+        for reason in (_UNNAMED, _TRAINED):
+            chosen = tuple(digest for digest in request.digests
+                           if digest not in decided and self._why_it_may_go(digest, spans) == reason)
+            if chosen:
+                self._recorder.append(DataDropped(digests=chosen, reason=reason))
+                decided += chosen
+        return ToDelete(digests=decided)
+
+    def _held_for_good(self) -> list[Span]:
+        """The generations whose jobs are held by both of the two newest."""
+        with not_the_journals("looking at checkpoints/"):
+            newest = checkpoints.list_generations(self._home.checkpoints)[:LEAST_CHECKPOINTS]
+        names = [name for path in newest if (name := checkpoints.parse_name(path.name))]
+        line = self._queries.line().generation
+        if len(names) < LEAST_CHECKPOINTS or names[0].generation != line:
+            return []
+        in_line = self._queries.ancestry(line)
+        older = names[-1].generation
+        if not any(span.first <= older <= span.last for span in in_line):
+            return []  # the line went back since: it holds another history
+        return self._queries.ancestry(older)
+
+    def _why_it_may_go(self, digest: str, spans: list[Span]) -> str:
+        """The reason for which it may be deleted; empty if somebody needs it."""
+        rows = self._queries.carrying(digest)
+        if not rows:
+            return _UNNAMED
+        return _TRAINED if all(self._is_trained_for_good(row, spans) for row in rows) else ""
+
+    def _is_trained_for_good(self, row: JobRow, spans: list[Span]) -> bool:
+        old = row.ended_at is not None and row.ended_at <= self._clock.wall() - self._data_days * _DAY_SECONDS
+        return row.state is JobState.SUCCEEDED and old and any(
+            span.first <= row.generation <= span.last for span in spans)
