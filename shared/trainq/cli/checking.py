@@ -98,7 +98,7 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
     for path in checkpoints.list_generations(home.checkpoints):
         try:
             facts: dict[str, Any] = (manifests.read(path, checkpoints.KIND) if fast
-                                     else checkpoints.verify(path).manifest).facts
+                                     else checkpoints.verify_alone(path).manifest).facts
         except DamageError as error:
             wrong.append(str(error))
             continue
@@ -109,6 +109,9 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
             newest = max(newest, named.generation if named is not None else 0)
             continue
         newest = max(newest, int(facts["generation"]))
+        weights = facts.get("adapter_of", "")
+        if weights and not (home.checkpoints / weights).is_dir():
+            wrong.append(f"{weights}, the weights under the adapter in {path.name}, is missing: bring it back")
         if int(facts["journal_seq"]) > journal.head_seq:
             wrong.append(f"{path.name} has seen the journal's event {facts['journal_seq']}, and it ends at "
                          f"{journal.head_seq}: it is older than the checkpoints")
