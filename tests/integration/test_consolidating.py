@@ -29,16 +29,15 @@ def consolidate(drill: Drill, *words: str) -> dict[str, object]:
     return dict(job)
 
 
-def rederived(drill: Drill) -> None:
-    """Stop all, train everything again elsewhere, and have the checker compare."""
+def rederived(drill: Drill) -> str:
+    """Stop all, train everything again elsewhere, and have the checker compare; what it says."""
     into = drill.installation.folder / "undisturbed"
     drill.installation.control("stop", "all")
     done = subprocess.run(
         [sys.executable, "-m", "trainq.ml.rederiving", "--home", str(drill.home.root), "--into", str(into)],
         env=drill.installation.environment, check=False, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
-    said = drill.installation.prove("--driver", str(into))
-    assert "under the adapter" in said
+    return drill.installation.prove("--driver", str(into))
 
 
 def test_merged_checked_and_gone_on_from(installation: Installation) -> None:
@@ -77,7 +76,7 @@ def test_merged_checked_and_gone_on_from(installation: Installation) -> None:
     installation.trainq("snapshot", "export", name, str(folder))
     assert installation.trainq("sample", "one.jsonl 1?", "--checkpoint", str(folder)).stdout == (
         installation.trainq("sample", "one.jsonl 1?").stdout)
-    rederived(drill)
+    assert "under the adapter" in rederived(drill)
 
 
 def test_it_waits_for_the_files_and_they_for_it(installation: Installation) -> None:
