@@ -248,10 +248,12 @@ class Desk:
     def _admit(self, item: messages.SubmitItem) -> Receipt:
         digest = admission.request_digest(item)
         earlier = self._queries.request(item.request_id)
-        if earlier is None and (not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes)
-                                or self._queries.is_dropping(item.digest)):
+        if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
             raise SendAgainError(f"{item.name}: data/ holds no file with this digest and size",
                                  mend="send it again: store it first, then submit it")
+        if earlier is None and self._queries.is_dropping(item.digest):
+            raise SendAgainError(f"{item.name}: retention is about to delete the same content, which no job had named",
+                                 mend="send it again when it has; trainq retention apply if that is broken off")
         duplicate = None if item.force else self._queries.duplicate_of(item.digest)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
                                   number=self._queries.line().next_number, spec=self._freezer.freeze(item))
@@ -299,12 +301,10 @@ class Desk:
 
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
-        done = self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
-        if done.changed and isinstance(request.result, messages.TaskResult):
-            settings = self._configuration.settings
-            follows = consolidating.follow(row, request.result, number=self._queries.line().next_task,
-                                           lora=settings.lora, seed=settings.train.seed)
-            self._recorder.record(*([follows] if follows else []))
+        events = endings.complete(row, self._train_of(row), request.token, request.result)
+        if events and isinstance(request.result, messages.TaskResult):
+            events += consolidating.follow(row, request.result, self._queries.line().next_task)
+        self._recorder.record(*events)
         if not request.next_kinds:
             return Leased(lease=None)
         return self._granter.lease(request.worker, request.session, request.next_kinds)
@@ -339,6 +339,8 @@ class Desk:
 
     def _retry(self, job: str) -> Done:
         row = self._queries.job(job)
+        if self._queries.is_dropped(row.digest):
+            raise UsageError(f"retention has deleted the content of {job}", mend="submit it again from where it came")
         duplicate = self._queries.duplicate_of(row.digest)
         return self._recorder.record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
 

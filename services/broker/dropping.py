@@ -7,7 +7,6 @@ stored may be deleted under it. Afterwards it comes like any other.
 from __future__ import annotations
 
 from services.broker import endings
-from services.broker.blaming import not_the_journals
 from services.broker.recording import Recorder
 from trainq import checkpoints, messages
 from trainq.clock import Clock
@@ -16,7 +15,6 @@ from trainq.errors import UsageError
 from trainq.jobs import DataDropped, DataGone, JobKind, JobState
 from trainq.journal import JobRow, Journal, Queries, Span
 from trainq.messages import Done, ToDelete
-from trainq.retention.stock import LEAST_CHECKPOINTS
 
 REQUESTS = (messages.DropData, messages.ReportDataGone)
 _DAY_SECONDS = 86_400.0
@@ -31,7 +29,6 @@ class Dropper:
         self._journal = journal
         self._queries = queries
         self._recorder = recorder
-        self._home = configuration.home
         self._data_days = configuration.settings.retention.data_days
         self._clock = clock
 
@@ -53,7 +50,7 @@ class Dropper:
     def _drop(self, request: messages.DropData) -> ToDelete:
         """Decide over each; what was decided before, and its reply lost, is told again."""
         decided = [digest for digest in request.digests if self._queries.is_dropping(digest)]
-        spans = self._held_for_good() if request.proven and self._data_days else []
+        spans = self._held_by(request.proven) if self._data_days else []
         for reason in (_UNNAMED, _TRAINED):
             chosen = tuple(digest for digest in request.digests
                            if digest not in decided and self._why_it_may_go(digest, spans) == reason)
@@ -62,19 +59,13 @@ class Dropper:
                 decided += chosen
         return ToDelete(digests=decided)
 
-    def _held_for_good(self) -> list[Span]:
-        """The generations whose jobs are held by both of the two newest."""
-        with not_the_journals("looking at checkpoints/"):
-            newest = checkpoints.list_generations(self._home.checkpoints)[:LEAST_CHECKPOINTS]
-        names = [name for path in newest if (name := checkpoints.parse_name(path.name))]
-        line = self._queries.line().generation
-        if len(names) < LEAST_CHECKPOINTS or names[0].generation != line:
+    def _held_by(self, name: str) -> list[Span]:
+        """The generations whose jobs that proven generation holds, and one after it; none if it is not in the line."""
+        proven, line = checkpoints.parse_name(name), self._queries.line().generation
+        if proven is None or proven.generation >= line:
             return []
-        in_line = self._queries.ancestry(line)
-        older = names[-1].generation
-        if not any(span.first <= older <= span.last for span in in_line):
-            return []  # the line went back since: it holds another history
-        return self._queries.ancestry(older)
+        in_line = any(span.first <= proven.generation <= span.last for span in self._queries.ancestry(line))
+        return self._queries.ancestry(proven.generation) if in_line else []  # else the line went back since
 
     def _why_it_may_go(self, digest: str, spans: list[Span]) -> str:
         """The reason for which it may be deleted; empty if somebody needs it."""

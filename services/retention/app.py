@@ -117,7 +117,14 @@ class Retention(Worker[TaskLease]):
 
     def _dropper(self, held: HeldTask) -> Dropper:
         return Dropper(self._peer, held, self._home, self._process.settings.retention,
-                       lambda: self._newest_are_proven(held))
+                       lambda: self._older_proven(held))
+
+    def _older_proven(self, held: HeldTask) -> str:
+        """The older of the generations that always stay, if all are there and whole; else nothing."""
+        newest = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
+        if len(newest) < stock.LEAST_CHECKPOINTS or not self._newest_are_proven(held):
+            return ""
+        return newest[-1].name
 
     def _newest_are_proven(self, held: HeldTask) -> bool:
         """Whether as many as must stay, the newest ones, are whole to the last byte; looked at once in a task.

@@ -40,10 +40,10 @@ class Dropped(NamedTuple):
 
 
 class Dropper:
-    """Lets go for one task. ``proven`` says, when it is asked, whether the newest generations are whole."""
+    """Lets go for one task. ``proven`` names, when it is asked, the older of the two newest if both are whole."""
 
     def __init__(self, peer: Peer, held: HeldTask, home: Home, settings: RetentionSettings,
-                 proven: Callable[[], bool]) -> None:
+                 proven: Callable[[], str]) -> None:
         self._peer = peer
         self._held = held
         self._home = home
@@ -58,7 +58,7 @@ class Dropper:
         """Let go of the content that no job needs."""
         # All of it is looked through only where what is trained may go, too: a clock that was set back makes none old.
         before = self._peer.process.clock.wall() - leftovers.UNNAMED_SECONDS
-        proven = bool(self._settings.data_days) and self._proven()
+        proven = self._proven() if self._settings.data_days else ""
         count = freed = 0
         for digests in _pages(leftovers.old_data(self._home, before)):
             self._held.keep_or_raise(Progress(step=count, unit="files"))

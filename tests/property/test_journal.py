@@ -40,7 +40,7 @@ EVENTS = st.one_of(
     st.builds(jobs.LineRestored, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9),
               source=st.integers(0, 9), by=st.just("restore-1")),
     st.builds(jobs.LineRebased, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9),
-              source=st.just("g"), by=st.just("rebase-1"), lora=st.just({}), seed=st.just(0)),
+              source=st.just("g"), by=st.just("rebase-1"), lora=st.just({}), seed=st.just(0), threads=st.just(1)),
     st.builds(jobs.DataDropped, digests=st.lists(st.sampled_from("ab")).map(tuple), reason=st.just("r")),
     st.builds(jobs.DataGone, digests=st.lists(st.sampled_from("ab")).map(tuple)),
     st.builds(jobs.InboxCounted, waiting=st.integers(0, 2)),

@@ -282,8 +282,8 @@ class LineRestored(Event, frozen=True, kw_only=True, tag=True):
 class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     """The new generation has the adapter of ``source`` merged into the weights, and a fresh adapter on them.
 
-    ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, so that the weights
-    can be derived from the journal.
+    ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, ``threads`` how many
+    have merged, so that the weights can be derived from the journal.
     """
 
     generation: int
@@ -293,6 +293,7 @@ class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     by: str
     lora: dict[str, Any]
     seed: int
+    threads: int
 
 
 class InboxCounted(Event, frozen=True, kw_only=True, tag=True):

@@ -235,11 +235,12 @@ class PurgeRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
 class DropData(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """May the holder of this retention task delete this content? The reply names what it must delete, and report.
 
-    ``proven``: the two newest generations were just proven, so that what they hold is trained for good.
+    ``proven`` names the older of the two newest generations, when both were just proven: what it holds is trained for
+    good.
     """
 
     digests: Annotated[tuple[Digest, ...], Meta(max_length=MAX_DIGESTS)]
-    proven: bool = False
+    proven: Annotated[str, Meta(max_length=64)] = ""
 
 
 class ReportDataGone(LeaseRequest, frozen=True, kw_only=True, tag=True):

@@ -30,6 +30,7 @@ from trainq.messages import (
 )
 
 DAY = 86_400.0
+SECOND = "g000002-s00000020"
 
 
 class Dropping(Story):
@@ -55,7 +56,7 @@ class Dropping(Story):
         """Of content that is stored, and not submitted."""
         return self.item(content).digest
 
-    def drop(self, *digests: str, proven: bool = False) -> list[str]:
+    def drop(self, *digests: str, proven: str = "") -> list[str]:
         reply = self.ask(DropData(request_id=self.id(), job=self.task.job, token=self.task.token, digests=digests,
                                   proven=proven))
         assert isinstance(reply, ToDelete), reply
@@ -124,10 +125,10 @@ def test_what_is_trained_goes_once_it_is_old_and_two_proven_generations_hold_it(
     first, second, third = (story.train(word, number) for number, word in enumerate("abc", start=1))
     everything = (first, second, third)
     story.clock.now += 1.9 * DAY
-    assert story.drop(*everything, proven=True) == []
+    assert story.drop(*everything, proven=SECOND) == []
     story.clock.now += 0.2 * DAY
     assert story.drop(*everything) == [], "nobody has proven the newest"
-    assert story.drop(*everything, proven=True) == [first, second], "the third is held by the head alone"
+    assert story.drop(*everything, proven=SECOND) == [first, second], "the third is held by the head alone"
 
 
 def test_what_the_line_went_back_from_stays(story: Dropping) -> None:
@@ -138,13 +139,13 @@ def test_what_the_line_went_back_from_stays(story: Dropping) -> None:
     damaged = messages.DamagedGeneration(generation=2, name="damaged-g000002-s00000020", reason="r")
     story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=1, name="g000001-s00000010",
                     step=10, damaged=(damaged,)))
-    assert story.drop(one, two, proven=True) == []
+    assert story.drop(one, two, proven=SECOND) == []
 
 
 def test_without_days_what_is_trained_is_kept_for_ever(story: Dropping) -> None:
     digests = [story.train(word, number) for number, word in enumerate("abc", start=1)]
     story.clock.now += 10_000 * DAY
-    assert story.drop(*digests, proven=True) == []
+    assert story.drop(*digests, proven=SECOND) == []
 
 
 def test_what_was_set_aside_stays_for_people(story: Dropping) -> None:
@@ -157,7 +158,7 @@ def test_what_was_set_aside_stays_for_people(story: Dropping) -> None:
     story.train("b", 1)
     story.train("c", 2)
     story.clock.now += 30 * DAY
-    assert story.drop(item.digest, proven=True) == []
+    assert story.drop(item.digest, proven=SECOND) == []
 
 
 def test_only_the_holder_of_a_retention_task_drops(story: Dropping) -> None:
