@@ -71,14 +71,20 @@ class Retention(Worker[TaskLease]):
 
     def _undelete(self, held: HeldTask, number: int) -> TaskResult:
         removal = next((each for each in self._kept(held).removals if each.removal == number), None)
-        if removal is None or removal.state != "trash":
-            state = removal.state if removal else "not known"
-            raise NotFoundError(f"removal {number} is {state}: it is not in the trash",
-                                mend="trainq retention trash shows what is")
-        self._undo(held, removal, "a person wants it back")
-        trash.put_back(self._home, removal)
+        # What an attempt before this one had decided and could not end, settling has just brought back.
+        if removal is None or not self._is_brought_back(held, removal):
+            if removal is None or removal.state != "trash":
+                state = removal.state if removal else "not known"
+                raise NotFoundError(f"removal {number} is {state}: it is not in the trash",
+                                    mend="trainq retention trash shows what is")
+            self._undo(held, removal, "a person wants it back")
+            trash.put_back(self._home, removal)
         return TaskResult(summary=f"{removal.name} is back in {removal.store.value}/", size_bytes=removal.size_bytes,
                           facts={"name": removal.name, "store": removal.store.value})
+
+    def _is_brought_back(self, held: HeldTask, removal: RemovalView) -> bool:
+        return (held.lease.attempt > 1 and removal.state == "undone"
+                and trash.place_of(self._home, removal.store, removal.name).is_dir())
 
     def _retain(self, held: HeldTask) -> TaskResult:
         settings = self._process.settings.retention
