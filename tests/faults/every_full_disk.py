@@ -15,7 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from unittest import mock
@@ -38,6 +38,13 @@ DISKS = ("home", "elsewhere")
 def used(disk: Disk) -> int:
     found = os.statvfs(disk.at)
     return (found.f_blocks - found.f_bfree) * found.f_frsize // PAGE
+
+
+def undisturbed_pages(disk: Disk, work: Callable[[], object]) -> int:
+    """How many pages more are taken after ``work``."""
+    before = used(disk)
+    work()
+    return used(disk) - before
 
 
 def undisturbed(act: Act) -> list[str]:
@@ -92,9 +99,7 @@ def campaign(folder: Path, writes: int, names: list[str]) -> dict[str, object]:
         warm_up(act, template)
         for where in DISKS if act.copies else DISKS[:1]:
             with on_a_disk(act, template, where) as disk:
-                before = used(disk)
-                in_a_fork(partial(undisturbed, act))
-                total = used(disk) - before
+                total = undisturbed_pages(disk, partial(in_a_fork, partial(undisturbed, act)))
             for pages in drawn(total, writes):
                 for is_looked_for in (True, False):
                     with on_a_disk(act, template, where) as disk:

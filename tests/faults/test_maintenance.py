@@ -66,3 +66,10 @@ def test_on_a_disk_that_is_full_it_says_so_and_is_done_when_there_is_room(folder
     full = run("every_full_disk.py", str(folder), str(WRITES))["full"]
     # A trigger is not read, and waits.
     assert all(number >= 5 for name, number in full.items() if name != "Trigger"), full
+
+
+@pytest.mark.skipif(not has_mounts(), reason="no file system can be mounted here (unshare -rm mount -t tmpfs fails)")
+def test_a_merge_is_whole_or_not_there_wherever_it_is_killed_and_wherever_the_disk_is_full(folder: Path) -> None:
+    found = run("every_merge_fault.py", str(folder), "8")
+    assert found["kills"] >= 15
+    assert found["full"] >= 4
