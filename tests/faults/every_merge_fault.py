@@ -1,9 +1,9 @@
-"""A merge killed at each crash point, and on a disk that is full after each page: ``every_merge_fault.py FOLDER [N]``.
+"""A merge killed at each crash point, and full after each page: ``every_merge_fault.py FOLDER [POINTS PAGES]``.
 
 It is what a consolidation's child does, on a tmpfs in a mount namespace of this program's own, which starts itself anew
 under ``unshare -rm``: so the libraries that write the weights meet the full disk, too (what :mod:`trainq.files` does
-fails in turn in ``every_io_fault.py``). Each ``N``-th page. One JSON object on stdout: ``kills``, ``full``,
-and ``wrong``, which must be empty.
+fails in turn in ``every_io_fault.py``). ``POINTS`` and ``PAGES`` are strides. One JSON object on stdout:
+``kills``, ``full``, and ``wrong``, which must be empty.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from unittest import mock
 
 from tests.faults.every_full_disk import NOTICED, PAGE, undisturbed_pages
 from tests.faults.every_io_fault import Merge, make_lines
+from tests.faults.every_maintenance_kill import numbered
 from tests.faults.sites import Disk
 from tests.faults.workshops import in_a_fork, left_over
 from trainq import builtin, crashpoints, room
@@ -79,21 +79,21 @@ def on_a_disk(folder: Path) -> Iterator[tuple[Disk, Merge]]:
         subprocess.run(["umount", str(at)], check=True)
 
 
-def campaign(folder: Path, stride: int) -> dict[str, object]:
+def campaign(folder: Path, of_points: int, of_pages: int) -> dict[str, object]:
     make_lines(folder)
     wrong: list[str] = []
     with on_a_disk(folder) as (disk, act):
         _, reached = in_a_fork(partial(reaches, act))
         pages = undisturbed_pages(disk, partial(shutil.copytree, act.home.merged, folder / "disk" / "again"))
-    for point, times in Counter(reached).items():
-        for hits in range(1, times + 1):
-            with on_a_disk(folder) as (_, act):
-                status, _ = in_a_fork(partial(killed, act, point, hits))
-                found = [] if status == -signal.SIGKILL else ["it was not killed there"]
-                found += in_a_fork(partial(next_life, act))[1]
-            wrong += [f"{point} {hits}: {each}" for each in found]
+    kills = numbered(reached)[::of_points]
+    for point, hits in kills:
+        with on_a_disk(folder) as (_, act):
+            status, _ = in_a_fork(partial(killed, act, point, hits))
+            found = [] if status == -signal.SIGKILL else ["it was not killed there"]
+            found += in_a_fork(partial(next_life, act))[1]
+        wrong += [f"{point} {hits}: {each}" for each in found]
     full = 0
-    for left in range(0, pages, stride):
+    for left in range(0, pages, of_pages):
         for is_looked_for in (True, False):
             with on_a_disk(folder) as (disk, act):
                 disk.fill("bytes", left * PAGE)
@@ -103,11 +103,12 @@ def campaign(folder: Path, stride: int) -> dict[str, object]:
                 found += in_a_fork(partial(next_life, act))[1]
             wrong += [f"{left} of {pages} pages left, looked for: {is_looked_for}: {each}" for each in found
                       if each != NOTICED]
-    return {"kills": len(reached), "full": full, "wrong": wrong}
+    return {"kills": len(kills), "full": full, "wrong": wrong}
 
 
 if __name__ == "__main__":
     if os.environ.get("TRAINQ_TEST_UNSHARED") != "1":
         os.environ["TRAINQ_TEST_UNSHARED"] = "1"
         os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
-    print(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1), indent=1))
+    strides = [int(word) for word in sys.argv[2:]] or [1, 1]
+    print(json.dumps(campaign(Path(sys.argv[1]), *strides), indent=1))

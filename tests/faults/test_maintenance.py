@@ -24,9 +24,9 @@ ROOT = config.project_root()
 NAMES = [each.__name__ for each in ACTS]
 # About half of the kills each, for two processors.
 HALVES = (NAMES[:4], NAMES[4:])
-# Prime to the four faults at each place. About a minute without.
-STRIDE = 13
-WRITES = 6
+# Samples, each some seconds: prime to the four faults at each place; how many pages.
+STRIDE = 17
+WRITES = 4
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def test_a_sample_of_all_faults(folder: Path) -> None:
 def test_on_a_disk_that_is_full_it_says_so_and_is_done_when_there_is_room(folder: Path) -> None:
     full = run("every_full_disk.py", str(folder), str(WRITES))["full"]
     # A trigger is not read, and waits.
-    assert all(number >= 5 for name, number in full.items() if name != "Trigger"), full
+    assert all(number >= 4 for name, number in full.items() if name != "Trigger"), full
 
 
 @pytest.mark.skipif(not has_mounts(), reason="no file system can be mounted here (unshare -rm mount -t tmpfs fails)")
 def test_a_merge_is_whole_or_not_there_wherever_it_is_killed_and_wherever_the_disk_is_full(folder: Path) -> None:
-    found = run("every_merge_fault.py", str(folder), "8")
-    assert found["kills"] >= 15
-    assert found["full"] >= 4
+    found = run("every_merge_fault.py", str(folder), "3", "12")
+    assert found["kills"] >= 5
+    assert found["full"] >= 2

@@ -1,9 +1,9 @@
-"""A broker's desk and a real maintenance worker in one process, so that a life of both is a fork and not a start.
+"""A broker's desk and a real maintenance worker, so that a life of theirs is a fork and not a start.
 
 The worker is the service's own; only its way to the broker is another one: each request goes through the codec to a
-real desk over a real journal, committed as the app does it. A kill takes both along, which is the harder case: what one
-of them alone leaves is what both leave at the same instant. Besides the crash points of the program there are three of
-these tests' own: :data:`POINTS`.
+real desk over a real journal, committed as the app does it. Both live in one process, and a kill takes both along; or
+the worker is a child (:meth:`Workshop.beside`), and is killed alone. Besides the crash points of the program there are
+three of these tests' own: :data:`POINTS`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -27,7 +28,17 @@ from trainq.errors import StorageFullError
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobState
 from trainq.logs import null_log
-from trainq.messages import AnyReply, AnyRequest, EventView, SubmitTask, Task
+from trainq.messages import (
+    AnyReply,
+    AnyRequest,
+    EventView,
+    JobDetail,
+    JobView,
+    ReplyEnvelope,
+    ShowJob,
+    SubmitTask,
+    Task,
+)
 from trainq.service import Peer, Process, Worker
 from trainq.service.work import AnyLease
 
@@ -59,8 +70,37 @@ class Workshop(Story):
     def answer(self, request: AnyRequest) -> AnyReply:
         reply = self.journal.write(lambda: self.desk.answer(request))
         self.desk.committed(self.desk.take_recorded())
-        self.desk.copier.step()
+        self.step()
         return reply
+
+    def step(self) -> None:
+        """What the app does between requests."""
+        self.desk.copier.step()
+
+    def beside(self, work: Callable[[], list[str]]) -> tuple[int, list[str]]:
+        """Do it in a child whose requests this process answers, as :func:`in_a_fork`."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+        def ask(request: AnyRequest) -> AnyReply:
+            theirs.send(messages.encode(request))
+            return messages.decode_reply(theirs.recv(messages.MAX_MESSAGE_BYTES)).reply
+
+        def in_the_child() -> list[str]:
+            ours.close()
+            # The journal is its parent's.
+            with mock.patch.multiple(self, answer=ask, step=lambda: None):
+                return work()
+
+        def serve() -> None:
+            theirs.close()
+            while payload := ours.recv(messages.MAX_MESSAGE_BYTES):
+                request = messages.decode_request(payload)
+                with contextlib.suppress(BrokenPipeError):  # it was killed while it waited
+                    ours.send(messages.encode(ReplyEnvelope(request_id=request.request_id,
+                                                            reply=self.answer(request))))
+            ours.close()
+
+        return in_a_fork(in_the_child, serve)
 
     def process(self, name: str) -> Process:
         return Process(name, self.configuration, null_log(), self.clock)
@@ -82,9 +122,15 @@ class Workshop(Story):
         """Let it work until that job has ended; what a turn raises is raised."""
         for _ in range(_MOST_TURNS):
             worker.turn()
-            if (state := self.state(job)) in ENDED:
-                return state
-        raise AssertionError(f"{job} does not end: it is {self.state(job)}, {self.queries.job(job).reason}")
+            if (seen := self.look_at(job)).state in ENDED:
+                return seen.state
+        raise AssertionError(f"{job} does not end: it is {seen.state}, {seen.reason}")
+
+    def look_at(self, job: str) -> JobView:
+        """A job as the broker shows it."""
+        reply = self.answer(ShowJob(request_id=self.id(), job=job))
+        assert isinstance(reply, JobDetail), reply
+        return reply.job
 
     def close(self) -> None:
         self.journal.close()
@@ -135,14 +181,14 @@ class _Peer(Peer):
         super().beat(leases)
 
     def wait(self, seconds: float) -> list[EventView]:  # noqa: ARG002
-        self._shop.desk.copier.step()
+        self._shop.step()
         return []
 
 
-def in_a_fork(work: Callable[[], list[str]]) -> tuple[int, list[str]]:
+def in_a_fork(work: Callable[[], list[str]], meanwhile: Callable[[], None] = lambda: None) -> tuple[int, list[str]]:
     """Do it in a child: its exit status (negative for a signal), and what it says is wrong.
 
-    What it raises is wrong, too, and is on stderr whole.
+    What it raises is wrong, too, and is on stderr whole. ``meanwhile`` is done here.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -158,6 +204,7 @@ def in_a_fork(work: Callable[[], list[str]]) -> tuple[int, list[str]]:
             os.write(writer, json.dumps(wrong).encode()[:60000])
             os._exit(0)
     os.close(writer)
+    meanwhile()
     with os.fdopen(reader, "rb") as stream:
         said = stream.read()
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
