@@ -47,8 +47,9 @@ def killed_alone(act: Act, point: str, hits: int, may_miss: bool) -> list[str]:
     with contextlib.closing(act.open()) as shop:
         status, _ = shop.beside(partial(killed, act, shop, point, hits))
         wrong = after_the_kill(act, status, may_miss)
-        _, said = shop.beside(lambda: [] if act.live(shop) is JobState.SUCCEEDED else ["it did not succeed"])
-        return [*wrong, *said, *act.wrong_at_the_end(shop)]
+        state = act.live(shop)
+        wrong += act.wrong_at_the_end(shop)
+        return wrong if state is JobState.SUCCEEDED else [*wrong, f"it ended {state}: {shop.look_at(act.job).reason}"]
 
 
 def killed_together(act: Act, point: str, hits: int, may_miss: bool) -> list[str]:
@@ -122,7 +123,10 @@ def campaign(folder: Path, names: list[str]) -> dict[str, object]:
         kills[kind.__name__] = len(places)
         for kill, point, hits in places:
             may_miss = hits > [*by_worker, *journals].count(point) - act.may_lack
-            found = in_place(act, template, partial(kill, act, point, hits, may_miss))
+            try:
+                found = in_place(act, template, partial(kill, act, point, hits, may_miss))
+            except Exception as error:
+                found = [f"{type(error).__name__}: {error}"]
             wrong += [f"{kind.__name__}, {kill.__name__}, {point} {hits}: {each}" for each in found]
     return {"kills": kills, "wrong": wrong}
 

@@ -103,7 +103,9 @@ class Workshop(Story):
         return in_a_fork(in_the_child, serve)
 
     def process(self, name: str) -> Process:
-        return Process(name, self.configuration, null_log(), self.clock)
+        """The signals stay those of whoever runs this."""
+        with mock.patch.object(Process, "_catch_signals"):
+            return Process(name, self.configuration, null_log(), self.clock)
 
     def peer(self, process: Process) -> Peer:
         return _Peer(process, self)
