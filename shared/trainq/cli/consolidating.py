@@ -7,7 +7,11 @@ from argparse import ArgumentParser, Namespace
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.tasking import add_wait, ask
-from trainq.messages import ConsolidateTask
+from trainq.cli.waiting import wait_for
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind, JobState
+from trainq.messages import ConsolidateTask, JobList, ListJobs
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -16,7 +20,15 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _run(arguments: Namespace, context: Context) -> int:
-    return ask(context, ConsolidateTask(now=arguments.now), wait=arguments.wait)
+    code = ask(context, ConsolidateTask(now=arguments.now), wait=arguments.wait)
+    if not arguments.wait or code or context.console.json:
+        return code
+    # The line goes on from it in a job of its own.
+    with BrokerClient(context.home) as broker:
+        request = ListJobs(request_id=new_request_id(), kinds=(JobKind.REBASE,), states=(JobState.QUEUED,
+                                                                                         JobState.RUNNING))
+        rebases = [job.id for job in broker.call(request, JobList).jobs]
+    return wait_for(rebases, context)[1] if rebases else code
 
 
 COMMANDS = {"consolidate": Command(_configure, _run)}
