@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from trainq import checkpoints, files, ids, manifests, objects
+from trainq import checkpoints, files, manifests, objects
 from trainq.checkpoints import CheckpointFacts
 from trainq.errors import InputError, NotFoundError
 from trainq.manifests import Manifest, OnChunk
@@ -235,10 +235,7 @@ def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:
     """
     named = {record.blake3 for path in (*list_snapshots(store), *others)
              for record in read(path).manifest.files.values()}
-    for fan in sorted((store / objects.FOLDER).glob("[0-9a-f][0-9a-f]")):
-        for entry in sorted(fan.iterdir()):
-            if ids.is_digest(entry.name) and entry.name not in named:
-                yield entry
+    yield from objects.unreferenced(store, named)
 
 
 def _newest_before(store: Path, name: str) -> str:
