@@ -10,8 +10,14 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from trainq import backups, snapshots
 from trainq.chaos.installation import Installation, NotInTimeError
+from trainq.config import Home
+from trainq.errors import TrainqError
 from trainq.files import TEMPORARY_PREFIX
+
+# Where the campaign's backups lie, in its folder.
+BACKUPS = "backups"
 
 _PROGRAM_SECONDS = 1800.0
 _CHECKER = "trainq_checker"
@@ -19,17 +25,34 @@ _CHECKER = "trainq_checker"
 
 def prove(installation: Installation, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Everything that is wrong with the stopped installation, in order; reports of the programs go to ``folder``."""
-    return [*_processes(installation), *_temporaries(installation), *_programs(installation, folder, say)]
+    return [*_processes(installation), *_temporaries(installation.home.root), *_temporaries(folder / BACKUPS),
+            *_programs(installation, folder, say), *_copies(installation.home, folder / BACKUPS, say)]
 
 
 def _processes(installation: Installation) -> list[str]:
     return [f"process {seen.pid} ({seen.role}) still lives" for seen in installation.processes()]
 
 
-def _temporaries(installation: Installation) -> list[str]:
-    return [f"{Path(folder, name).relative_to(installation.home.root)} was left behind"
-            for folder, folders, names in os.walk(installation.home.root) for name in [*folders, *names]
+def _temporaries(root: Path) -> list[str]:
+    return [f"{Path(folder, name).relative_to(root)} was left behind"
+            for folder, folders, names in os.walk(root) for name in [*folders, *names]
             if name.startswith(TEMPORARY_PREFIX)]
+
+
+def _copies(home: Home, backups_folder: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """What is wrong with the snapshots and the backups, and with what they lie beside. Changes nothing."""
+    say("snapshots and backups ...")
+    for path in snapshots.list_snapshots(home.snapshots):
+        yield from _faults(path, lambda name: snapshots.faults_of(home.snapshots, name, lambda _: None))
+    for path in backups.list_backups(backups_folder):
+        yield from _faults(path, lambda name: backups.faults_of(backups_folder, name, lambda _: None))
+
+
+def _faults(path: Path, faults_of: Callable[[str], list[str]]) -> list[str]:
+    try:
+        return [f"{path.parent.name}/{path.name}: {fault}" for fault in faults_of(path.name)]
+    except TrainqError as error:
+        return [f"{path.parent.name}/{path.name}: {error}"]
 
 
 def _programs(installation: Installation, folder: Path, say: Callable[[str], None]) -> Iterator[str]:
