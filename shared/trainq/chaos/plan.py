@@ -103,7 +103,7 @@ class UpkeepKind(StrEnum):
 
 
 _UPKEEP = {UpkeepKind.SNAPSHOT: 3.0, UpkeepKind.VERIFY: 1.0, UpkeepKind.RETENTION: 2.0, UpkeepKind.BACKUP: 2.0,
-           UpkeepKind.RESTORE: 1.5, UpkeepKind.CONSOLIDATION: 1.0}
+           UpkeepKind.RESTORE: 1.0, UpkeepKind.CONSOLIDATION: 1.0}
 # Of so many seeds the model line trains an adapter, which a consolidation merges.
 _LORA_SHARE = 0.4
 
@@ -187,7 +187,7 @@ def trains_an_adapter(seed: int) -> bool:
 
 
 def upkeep(seed: int) -> tuple[list[Upkeep], Iterator[Upkeep]]:
-    """What is asked for, about one thing in 3 s: a first round, with each kind once; and after it, for ever.
+    """What is asked for, more than one thing in 2 s: a first round, with each kind once; and after it, for ever.
 
     The round begins with a snapshot and ends with a restore: of nothing nothing can be restored.
     """
@@ -198,7 +198,7 @@ def upkeep(seed: int) -> tuple[list[Upkeep], Iterator[Upkeep]]:
     draw.shuffle(between)
 
     def steps(kinds: Iterable[UpkeepKind]) -> Iterator[Upkeep]:
-        return (Upkeep(kind, draw.uniform(1.0, 5.0), draw.random()) for kind in kinds)
+        return (Upkeep(kind, draw.uniform(0.5, 3.0), draw.random()) for kind in kinds)
 
     return list(steps([UpkeepKind.SNAPSHOT, *between, UpkeepKind.RESTORE])), steps(_picks(draw, weights))
 
