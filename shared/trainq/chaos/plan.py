@@ -189,18 +189,20 @@ def trains_an_adapter(seed: int) -> bool:
 def upkeep(seed: int) -> tuple[list[Upkeep], Iterator[Upkeep]]:
     """What is asked for, more than one thing in 2 s: a first round, with each kind once; and after it, for ever.
 
-    The round begins with a snapshot and ends with a restore: of nothing nothing can be restored.
+    The round begins with a snapshot, because of nothing nothing can be restored; and ends with the restore, after which
+    the adapter is merged, if there is one: a restore throws away what was merged before it.
     """
     draw = random.Random(f"upkeep {seed}")
+    last = [UpkeepKind.RESTORE, *([UpkeepKind.CONSOLIDATION] if trains_an_adapter(seed) else [])]
     weights = {kind: weight for kind, weight in _UPKEEP.items()
-               if kind is not UpkeepKind.CONSOLIDATION or trains_an_adapter(seed)}
-    between = [kind for kind in weights if kind not in (UpkeepKind.SNAPSHOT, UpkeepKind.RESTORE)]
+               if kind is not UpkeepKind.CONSOLIDATION or kind in last}
+    between = [kind for kind in weights if kind not in (UpkeepKind.SNAPSHOT, *last)]
     draw.shuffle(between)
 
     def steps(kinds: Iterable[UpkeepKind]) -> Iterator[Upkeep]:
         return (Upkeep(kind, draw.uniform(0.5, 3.0), draw.random()) for kind in kinds)
 
-    return list(steps([UpkeepKind.SNAPSHOT, *between, UpkeepKind.RESTORE])), steps(_picks(draw, weights))
+    return list(steps([UpkeepKind.SNAPSHOT, *between, *last])), steps(_picks(draw, weights))
 
 
 def content(seed: int, load: Load) -> bytes:
