@@ -12,7 +12,7 @@ from pathlib import Path
 
 from trainq import backups, snapshots
 from trainq.chaos.installation import Installation, NotInTimeError
-from trainq.config import Home
+from trainq.config import HOME_KEY, Home
 from trainq.errors import TrainqError
 from trainq.files import TEMPORARY_PREFIX
 
@@ -26,7 +26,8 @@ _CHECKER = "trainq_checker"
 def prove(installation: Installation, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Everything that is wrong with the stopped installation, in order; reports of the programs go to ``folder``."""
     return [*_processes(installation), *_temporaries(installation.home.root), *_temporaries(folder / BACKUPS),
-            *_programs(installation, folder, say), *_copies(installation.home, folder / BACKUPS, say)]
+            *_programs(installation, folder, say), *_copies(installation.home, folder / BACKUPS, say),
+            *_restored(installation, folder, say)]
 
 
 def _processes(installation: Installation) -> list[str]:
@@ -65,6 +66,22 @@ def _programs(installation: Installation, folder: Path, say: Callable[[str], Non
     compared = [] if wrong else ["--driver", str(driver)]
     yield from _run(installation, folder, say, "checker", "-m", _CHECKER, home, "--strict", "--receipts",
                     str(folder / "receipts.jsonl"), *compared)
+
+
+def _restored(installation: Installation, folder: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """What is wrong with the home that the last backup makes."""
+    store, root = folder / BACKUPS, folder / "restored"
+    if not backups.list_backups(store):
+        return
+    try:
+        backups.restore(store, backups.find(store), root, lambda _: None)
+    except TrainqError as error:
+        yield f"{BACKUPS}: {error}"
+        return
+    installation.settings[HOME_KEY] = str(root)
+    yield from _run(installation, folder, say, "restored-fsck", "-m", "trainq.cli", "fsck")
+    yield from _run(installation, folder, say, "restored-checker", "-m", _CHECKER, str(root), "--allow-open")
+    del installation.settings[HOME_KEY]
 
 
 def _run(installation: Installation, folder: Path, say: Callable[[str], None], name: str, *words: str) -> Iterator[str]:

@@ -41,4 +41,5 @@ def test_what_is_left_behind_and_a_home_without_a_journal_are_found(tmp_path: Pa
     assert [line.split(" exits with")[0] for line in wrong[3:6]] == ["fsck", "driver", "checker"]
     assert wrong[6].startswith("snapshots/g000001-s00000010: ")
     assert re.match(r"backups/b000000001-[0-9a-f]{8}: journal.db: ", wrong[7])
-    assert len(wrong) == 8
+    assert re.match(r"backups: .*journal", wrong[8])
+    assert len(wrong) == 9
