@@ -15,6 +15,7 @@ from trainq.chaos.installation import Installation, NotInTimeError
 from trainq.config import HOME_KEY, Home
 from trainq.errors import TrainqError
 from trainq.files import TEMPORARY_PREFIX
+from trainq.snapshots import Snapshot
 
 # Where the campaign's backups lie, in its folder.
 BACKUPS = "backups"
@@ -26,7 +27,7 @@ _CHECKER = "trainq_checker"
 def prove(installation: Installation, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Everything that is wrong with the stopped installation, in order; reports of the programs go to ``folder``."""
     return [*_processes(installation), *_temporaries(installation.home.root), *_temporaries(folder / BACKUPS),
-            *_programs(installation, folder, say), *_copies(installation.home, folder / BACKUPS, say),
+            *_programs(installation, folder, say), *copies(installation.home, folder / BACKUPS, say),
             *_restored(installation, folder, say)]
 
 
@@ -40,13 +41,19 @@ def _temporaries(root: Path) -> list[str]:
             if name.startswith(TEMPORARY_PREFIX)]
 
 
-def _copies(home: Home, backups_folder: Path, say: Callable[[str], None]) -> Iterator[str]:
-    """What is wrong with the snapshots and the backups, and with what they lie beside. Changes nothing."""
+def copies(home: Home, backups_folder: Path, say: Callable[[str], None]) -> Iterator[str]:
+    """What is wrong with the snapshots, and what they need, and with the backups. Changes nothing."""
     say("snapshots and backups ...")
     for path in snapshots.list_snapshots(home.snapshots):
-        yield from _faults(path, lambda name: snapshots.faults_of(home.snapshots, name, lambda _: None))
+        yield from _faults(path, lambda name: snapshots.faults_of(home.snapshots, name, lambda _: None)
+                           or _lacking(home, snapshots.find(home.snapshots, name)))
     for path in backups.list_backups(backups_folder):
         yield from _faults(path, lambda name: backups.faults_of(backups_folder, name, lambda _: None))
+
+
+def _lacking(home: Home, snapshot: Snapshot) -> list[str]:
+    return [f"{name}, without which it is worth nothing, is in no copy" for name in snapshots.needed([snapshot])
+            if not any((folder / name).is_dir() for folder in (home.snapshots, home.checkpoints))]
 
 
 def _faults(path: Path, faults_of: Callable[[str], list[str]]) -> list[str]:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.generations import publish
 from tests.made_backups import damage, make_backup
-from trainq import files
+from trainq import files, snapshots
 from trainq.chaos import proof
 from trainq.chaos.installation import Installation
+from trainq.config import Home
 
 
 @pytest.mark.slow
@@ -43,3 +45,15 @@ def test_what_is_left_behind_and_a_home_without_a_journal_are_found(tmp_path: Pa
     assert re.match(r"backups/b000000001-[0-9a-f]{8}: journal.db: ", wrong[7])
     assert re.match(r"backups: .*journal", wrong[8])
     assert len(wrong) == 9
+
+
+def test_a_snapshot_that_lost_its_weights_is_found(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    weights = publish(home.checkpoints, 1, {"w": b"weights"}, adapter_of="self")
+    adapter = publish(home.checkpoints, 2, {"a": b"adapter"}, adapter_of=weights)
+    snapshots.create(home.snapshots, home.checkpoints / adapter, jobs=b"", job_count=0, created_at=1.0,
+                     created_by="test", on_chunk=lambda _: None)
+    assert list(proof.copies(home, tmp_path / "backups", lambda _: None)) == []
+    files.remove_tree(home.checkpoints / weights)
+    assert list(proof.copies(home, tmp_path / "backups", lambda _: None)) == [
+        f"snapshots/{adapter}: {weights}, without which it is worth nothing, is in no copy"]
