@@ -153,10 +153,15 @@ class Snapshotter(Worker[TaskLease]):
             return [], 0, ""
         try:
             done = pruning.apply(store, Buckets(last=keep_last), paced(self._peer, held, 0), spare=made)
-        except (StorageError, StorageFullError) as error:
+        except (OSError, StorageError, StorageFullError) as error:
             self._process.log.warning("not_pruned", store=str(store), error=str(error))
             return [], 0, f"; not all old ones could go: {error}"
+        for verdict in done.verdicts:
+            if verdict.fault:
+                self._process.log.warning("backup_damaged", backup=verdict.backup, error=verdict.fault)
+        damaged = [verdict.backup for verdict in done.verdicts if verdict.fault]
         stay = f" ({done.objects_stay})" if done.objects_stay else ""
+        stay += f"; damaged: {', '.join(damaged)}, and the next backup copies that again" if damaged else ""
         return done.going, done.freed_bytes, f"; {len(done.going)} old ones went, {done.freed_bytes} bytes freed{stay}"
 
     def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:

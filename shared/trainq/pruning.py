@@ -31,7 +31,8 @@ Proof = Callable[[str], Sequence[str]]
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What is to become of a backup, and why. ``size_bytes`` is what it alone holds; ``at`` in seconds since 1970.
 
-    Of one that cannot be read, the facts are empty.
+    ``fault`` is damage that was found on the way; not every backup is proven. Of one that cannot be read, the facts are
+    empty.
     """
 
     backup: str
@@ -41,6 +42,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int = 0
     keep: bool
     reasons: tuple[str, ...]
+    fault: str = ""
 
 
 class Plan(NamedTuple):
@@ -123,9 +125,10 @@ def _decide(store: Path, rules: Buckets, faults_of: Proof, spare: str = "") -> _
     sound = {name: each for name, each in found.items() if isinstance(each, Backup)}
     holders = Counter(digest for each in sound.values() for digest in _sizes(each))
     reasons: dict[str, list[str]] = {}
+    faults: dict[str, str] = {}
     for journal_id in dict.fromkeys(each.facts.journal_id for each in sound.values()):
         own = [each for each in sound.values() if each.facts.journal_id == journal_id]
-        reasons |= _reasons(own, rules, faults_of, spare)
+        reasons |= _reasons(own, rules, faults_of, spare, faults)
     verdicts, named = list[Verdict](), set[str]()
     for name, each in found.items():
         if isinstance(each, str):
@@ -135,7 +138,7 @@ def _decide(store: Path, rules: Buckets, faults_of: Proof, spare: str = "") -> _
         verdicts.append(Verdict(
             backup=name, journal_id=each.facts.journal_id, seq=each.facts.seq, at=each.facts.created_at,
             size_bytes=sum(size for digest, size in sizes.items() if holders[digest] == 1), keep=bool(why),
-            reasons=tuple(why) or ("no rule keeps it",)))
+            reasons=tuple(why) or ("no rule keeps it",), fault=faults.get(name, "")))
         named |= sizes.keys() if why else set()
     unreadable = next((name for name in found if name not in sound), "")
     stay = f"nobody knows what {unreadable} needs, so all content stays" if unreadable else ""
@@ -154,8 +157,9 @@ def _sizes(backup: Backup) -> dict[str, int]:
     return {record.blake3: record.size_bytes for record in backup.manifest.files.values()}
 
 
-def _reasons(last_made_first: Sequence[Backup], rules: Buckets, faults_of: Proof, spare: str) -> dict[str, list[str]]:
-    """Why each of these, all of one journal, stays; nothing for those that go."""
+def _reasons(last_made_first: Sequence[Backup], rules: Buckets, faults_of: Proof, spare: str,
+             faults: dict[str, str]) -> dict[str, list[str]]:
+    """Why each of these, all of one journal, stays; nothing for those that go. ``faults`` gets those that it proves."""
     by_number = sorted(last_made_first, key=lambda each: (each.facts.seq, each.name), reverse=True)
     reasons: dict[str, list[str]] = {each.name: [] for each in last_made_first}
     if spare in reasons:
@@ -167,15 +171,11 @@ def _reasons(last_made_first: Sequence[Backup], rules: Buckets, faults_of: Proof
             reasons[name] += [f"{each}, by when it was made" for each in why]
     if all(reasons.values()):
         return reasons
-    faults: dict[str, str] = {}
     whole = [_newest_whole(order, faults, faults_of) for order in (by_number, last_made_first)]
     if "" in whole:
         return {name: why or ["none of this home is whole"] for name, why in reasons.items()}
     for name in dict.fromkeys(whole):
         reasons[name].insert(0, "the newest that is whole")
-    for name, fault in faults.items():
-        if fault and reasons[name]:
-            reasons[name].append(f"it is damaged: {fault}")
     return reasons
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import generations
+from tests.made_backups import damage
 from tests.places import Place, place_with_broker
 from trainq import backups, objects
 
@@ -40,6 +41,28 @@ def test_a_rule_keeps_the_last_ones_and_says_what_went(place: Place, tmp_path: P
         assert place.json("backup", "verify", str(store), "--name", name)["backup"] == name
     assert place.json("backup", "create", str(store), "--wait")["jobs"][0]["result"]["facts"]["pruned"] == []
     assert len(names(store)) == 3
+
+
+def test_damage_is_found_before_old_ones_go_and_is_mended_by_the_next(place: Place, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    place.environment["TRAINQ_SCHEDULE_RULES"] = RULES % store
+    place.start("snapshot")
+
+    def run() -> tuple[str, list[str]]:
+        result = place.json("schedule", "run", "often", "--wait")["jobs"][0]["result"]
+        return result["summary"], result["facts"]["pruned"]
+
+    for _ in range(2):
+        run()
+    damage(store, names(store)[0], "checkpoints/g000001-s00000010/model.safetensors")
+    summary, pruned = run()
+    assert f"damaged: {', '.join(names(store))}" in summary
+    assert pruned == []
+    assert len(names(store)) == 3
+    summary, pruned = run()
+    assert "damaged" not in summary
+    assert len(pruned) == 2
+    assert place.json("backup", "verify", str(store))["backup"] == names(store)[0]
 
 
 def test_the_command_plans_does_and_names_who_is_at_it(place: Place, tmp_path: Path) -> None:

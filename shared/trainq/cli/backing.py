@@ -18,6 +18,7 @@ from trainq.cli.rendering import Column, moment, size, table
 from trainq.cli.tasking import add_wait, ask
 from trainq.errors import DamageError, TrainqError
 from trainq.messages import BackupTask
+from trainq.pruning import Verdict
 from trainq.retention.rules import Buckets
 
 
@@ -122,13 +123,17 @@ def _prune(context: Context, store: Path, rules: Buckets, *, only_plan: bool) ->
     columns = [Column(""), Column("backup"), Column("made"), Column("only it holds", right=True),
                Column("why", flexible=True)]
     rows = [["keep" if verdict.keep else "remove", verdict.backup, moment(verdict.at) if verdict.at else "",
-             size(verdict.size_bytes), printable("; ".join(verdict.reasons))] for verdict in done.verdicts]
+             size(verdict.size_bytes), printable("; ".join(_reasons(verdict)))] for verdict in done.verdicts]
     for line in table(columns, rows, console.width):
         console.line(line)
     went = "would go" if only_plan else "went"
     console.say(f"{len(done.going)} of {len(done.verdicts)} {went}, {size(done.freed_bytes)}"
                 + (f"; {done.objects_stay}" if done.objects_stay else ""))
     return 0
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    return [*verdict.reasons, *([f"it is damaged: {verdict.fault}"] if verdict.fault else [])]
 
 
 COMMANDS = {"backup": Command(_configure, _run)}
