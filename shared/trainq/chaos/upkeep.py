@@ -19,7 +19,7 @@ from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import NotFoundError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import TASKS, JobKind, JobState
+from trainq.jobs import TASKS, JobState
 from trainq.messages import (
     Accepted,
     BackupTask,
@@ -38,11 +38,15 @@ _LOOK_SECONDS = 0.5
 _PATIENCE_LOOKS = 120
 # Up to so many backups stay, or all.
 _MOST_BACKUPS = 3
-# A task for which there is nothing, or nothing any more, says so and has failed.
-_NOTHING_THERE = f"{NotFoundError.__name__}: "
-# A restore goes before the rebase that was to follow a consolidation, which is for nothing then: the restored state has
-# another adapter, or none.
-_LEFT_BEHIND = re.compile(r"usage: the line stands at g\S+, and g\S+ was merged")
+# How a task may fail though everything is as it should be.
+_MAY_FAIL = re.compile("|".join((
+    # There is nothing to do it to, or nothing any more.
+    rf"{NotFoundError.__name__}: ",
+    # A restore goes before the rebase that was to follow a consolidation: the restored state has another adapter.
+    r"usage: the line stands at g\S+, and g\S+ was merged",
+    # Three kills in a row met it at the same place; who asked is told, and asks again.
+    r"its training process ended in the middle \(signal 9", r"\d+ of its workers in a row were lost with it",
+    r"ChildKilledError: ")))
 
 
 class Caretaker(Person):
@@ -105,12 +109,7 @@ class Caretaker(Person):
 
 
 def failed_wrongly(tasks: Sequence[JobView]) -> list[str]:
-    """What did not come to a good end though there was something to do it to."""
+    """What did not come to a good end, and had no good reason."""
     return [f"{job.id} ended {job.state.value}: {job.reason}" for job in tasks
             if job.kind in TASKS and job.state is not JobState.SUCCEEDED
-            and not (job.state is JobState.FAILED and _found_nothing(job))]
-
-
-def _found_nothing(job: JobView) -> bool:
-    reason = job.reason or ""
-    return reason.startswith(_NOTHING_THERE) or (job.kind is JobKind.REBASE and bool(_LEFT_BEHIND.match(reason)))
+            and not (job.state is JobState.FAILED and _MAY_FAIL.match(job.reason or ""))]

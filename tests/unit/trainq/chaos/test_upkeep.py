@@ -105,7 +105,7 @@ def test_its_first_round_is_asked_for_also_when_it_is_told_to_stop(
     assert broker.asked == [SnapshotTask()]
 
 
-def test_only_what_found_nothing_may_fail() -> None:
+def test_only_what_found_nothing_or_was_killed_again_and_again_may_fail() -> None:
     def task(state: JobState, reason: str, kind: JobKind = JobKind.SNAPSHOT) -> JobView:
         return msgspec.convert({
             "id": f"{kind.value}-1", "number": 1, "kind": kind.value, "state": state.value, "name": "n",
@@ -115,8 +115,10 @@ def test_only_what_found_nothing_may_fail() -> None:
 
     right = [task(JobState.SUCCEEDED, ""), task(JobState.FAILED, "NotFoundError: there is no generation yet"),
              task(JobState.FAILED, LEFT_BEHIND, JobKind.REBASE),
+             task(JobState.FAILED, "its training process ended in the middle (signal 9)", JobKind.RESTORE),
+             task(JobState.FAILED, "3 of its workers in a row were lost with it; snapshot was restarted"),
              task(JobState.QUARANTINED, "a file's job", JobKind.TRAIN)]
     assert failed_wrongly(right) == []
     for lie in (task(JobState.FAILED, "DamageError: x"), task(JobState.CANCELLED, ""),
-                task(JobState.FAILED, LEFT_BEHIND)):
+                task(JobState.FAILED, "its training process ended in the middle (exit 1)", JobKind.RESTORE)):
         assert len(failed_wrongly([*right, lie])) == 1
