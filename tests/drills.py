@@ -21,7 +21,7 @@ class Drill:
         self.installation, self.home = installation, installation.home
         installation.settings = {**FAST, **settings}
         installation.start()
-        wait_for(lambda: installation.pid("broker"), "the broker runs")
+        installation.wait_answers()
 
     def train(self, name: str, rows: int = 8) -> str:
         return self.installation.submit_rows(name, rows)

@@ -17,6 +17,9 @@ import pytest
 
 from trainq import config
 from trainq.chaos import installation as chaos
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.messages import GetOverview, Overview
 
 ROOT = config.project_root()
 
@@ -43,6 +46,11 @@ class Installation(chaos.Installation):
         """Stop everything in order, and start it with the settings of now."""
         self.stop()
         self.start()
+
+    def wait_answers(self) -> None:
+        """Until the broker answers, however busy the machine is with starting all the others."""
+        with BrokerClient(self.home) as client:
+            client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=60)
 
     def psutil_processes(self) -> list[psutil.Process]:
         """Every living process of this installation."""

@@ -62,6 +62,9 @@ class Place:
             with BrokerClient(self.home) as client:
                 client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=START_SECONDS)
 
+    def pid(self, name: str) -> int:
+        return self._services[name].pid
+
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
         process = self._services.pop(name)
         process.send_signal(number)

@@ -29,9 +29,9 @@ class HandClock:
 class Story:
     """Requests to a desk, each committed by itself as the app would."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environment: str) -> None:
         self.configuration = config.load({"TRAINQ_HOME": str(folder / "home"), "TRAINQ_SCHEDULE_ENABLED": "false",
-                                          "TRAINQ_DISK_HOLD_GIB": "0"},
+                                          "TRAINQ_DISK_HOLD_GIB": "0", **environment},
                                          folder)
         for made in self.configuration.home.folders():
             files.make_directory(made)

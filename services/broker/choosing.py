@@ -11,9 +11,9 @@ from trainq.jobs import LINE_TASKS, TASKS, JobKind, JobState
 from trainq.journal import JobRow, Queries
 from trainq.messages import ConsolidateTask
 
-# What writes much; retention makes room, a restore is a person's wish and looks for itself, a proof only reads.
-_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE,
-                         JobKind.REBASE})
+# What writes much. Retention makes room; what changes the line looks for itself, and would hold up the training for as
+# long as it was held; a proof only reads.
+_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE})
 _CONSOLIDATOR = "consolidator"
 
 
@@ -44,7 +44,7 @@ class Chooser:
         head = self._queries.head(kind, self._clock.wall())
         reason = tasks.why_not(kind, self._queries.running_tasks(), self._settings.maintenance.max_workers)
         if kind is JobKind.CONSOLIDATE and head is not None and not reason:
-            reason = self._why_not_consolidated(head)
+            reason = self._why_not_consolidated()
         return leasing.Choice(job=None if reason else head, reason=reason)
 
     def _choose_train(self, head: JobRow | None) -> leasing.Choice:
@@ -69,18 +69,20 @@ class Chooser:
         # Only for somebody who is there to do it: training must not wait for a worker that is not.
         up = self._roster.is_up(_CONSOLIDATOR, self._clock.monotonic(), self._settings.broker.lease_seconds)
         choice = self._choose_task(JobKind.CONSOLIDATE) if up else leasing.Choice()
-        if choice.job is not None and self._is_impatient(choice.job):
+        if choice.job is not None and self._is_impatient():
             return f"{choice.job.id} ({choice.job.name}) goes first"
         return ""
 
-    def _is_impatient(self, row: JobRow) -> bool:
-        task = tasks.task_of(self._queries.task(row))
-        assert isinstance(task, ConsolidateTask)
-        return consolidating.is_impatient(row, task, self._settings.consolidation.overdue_hours, self._clock.wall())
+    def _is_impatient(self) -> bool:
+        """Whether any of the consolidations that wait goes before the files: the first one is what it asks for."""
+        waiting = [(row, tasks.task_of(self._queries.task(row)))
+                   for row in self._queries.open_tasks(JobKind.CONSOLIDATE)]
+        return any(consolidating.is_impatient(row, task, self._settings.consolidation.overdue_hours, self._clock.wall())
+                   for row, task in waiting if isinstance(task, ConsolidateTask))
 
-    def _why_not_consolidated(self, row: JobRow) -> str:
+    def _why_not_consolidated(self) -> str:
         return consolidating.why_not(
             line=self._queries.line(), line_task=self._line_task(),
             training=next((each for each in self._queries.running() if each.kind is JobKind.TRAIN), None),
             head=self._queries.head(JobKind.TRAIN, self._clock.wall()), waiting=self._queries.waiting_of_people(),
-            impatient=self._is_impatient(row))
+            impatient=self._is_impatient())

@@ -9,12 +9,12 @@ from __future__ import annotations
 import msgspec
 
 from services.broker import tasks
-from trainq.config import LoraSettings
+from trainq.errors import UsageError
 from trainq.jobs import JobKind, TaskSubmitted
 from trainq.journal import JobRow, LineRow
 from trainq.messages import ConsolidateTask, RebaseTask, TaskResult
 
-# What the worker's result says when the line is to go on from a model, and from which.
+# In the worker's result: the rebase that it asks for.
 REBASE_FACT = "rebase"
 
 
@@ -45,23 +45,27 @@ def why_not(*, line: LineRow, line_task: JobRow | None, training: JobRow | None,
         return ""
     if waiting is not None:
         return f"{waiting.id} goes first: it waits until no file does"
-    return f"{line.inbox_waiting} files in the inbox go first" if line.inbox_waiting else ""
+    return "what lies in the inbox goes first" if line.inbox_waiting else ""
 
 
-def follow(row: JobRow, result: TaskResult, *, number: int, lora: LoraSettings, seed: int) -> TaskSubmitted | None:
-    """The rebase that follows a consolidation, in the transaction of its end; None if it has merged nothing.
+def follow(row: JobRow, result: TaskResult, number: int) -> list[TaskSubmitted]:
+    """The rebase that follows a consolidation, in the transaction of its end; none if there is nothing to go on from.
 
     Args:
         row: the task that has just succeeded.
-        result: what came of it.
+        result: what came of it; it says what the line is to go on from, and with what adapter.
         number: the next task's number.
-        lora: what the fresh adapter is to be.
-        seed: from which it is drawn.
+
+    Raises:
+        UsageError: that is no rebase.
     """
-    source = result.facts.get(REBASE_FACT)
-    if row.kind is not JobKind.CONSOLIDATE or not isinstance(source, str):
-        return None
-    task = RebaseTask(source=source, lora=lora, seed=seed)
-    return TaskSubmitted(job=f"rebase-{number}", kind=JobKind.REBASE, number=number, name=tasks.name_of(task),
-                         request_id=f"rebase-after-{row.id}", request_digest="", cause=row.id,
-                         task=msgspec.to_builtins(task))
+    asked = result.facts.get(REBASE_FACT)
+    if row.kind is not JobKind.CONSOLIDATE or asked is None:
+        return []
+    try:
+        task = msgspec.convert(asked, RebaseTask)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{row.id} asks for no rebase: {error}") from error
+    return [TaskSubmitted(job=f"rebase-{number}", kind=JobKind.REBASE, number=number, name=tasks.name_of(task),
+                          request_id=f"rebase-after-{row.id}", request_digest="", cause=row.id,
+                          task=msgspec.to_builtins(task))]

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import admission, consolidating, endings, keeping, leasing, tasks
+from services.broker import admission, consolidating, dropping, endings, keeping, leasing, tasks
 from services.broker.choosing import Chooser
 from services.broker.copying import Copier
 from services.broker.granting import Granter
@@ -28,6 +28,7 @@ from trainq.config import Configuration
 from trainq.errors import (
     DamageError,
     NotFoundError,
+    SendAgainError,
     StaleLeaseError,
     StorageError,
     StorageFullError,
@@ -81,11 +82,13 @@ class Desk:
         self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
+        dropper = dropping.Dropper(journal, self._queries, self._recorder, configuration, clock)
         self.copier = Copier(journal, self._queries, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
-            (keeping.REQUESTS, self._keeper.answer), ((messages.CopyJournal,), self.copier.answer),
+            (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
+            ((messages.CopyJournal,), self.copier.answer),
             ((messages.Hello,), self._greeter.greet), ((messages.ReportInbox,), self._count_inbox))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
@@ -246,8 +249,11 @@ class Desk:
         digest = admission.request_digest(item)
         earlier = self._queries.request(item.request_id)
         if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
-            raise UsageError(f"{item.name}: data/ holds no file with this digest and size",
-                             mend="store it first, then submit it")
+            raise SendAgainError(f"{item.name}: data/ holds no file with this digest and size",
+                                 mend="send it again: store it first, then submit it")
+        if earlier is None and self._queries.is_dropping(item.digest):
+            raise SendAgainError(f"{item.name}: retention is about to delete the same content, which no job had named",
+                                 mend="send it again when it has; trainq retention apply if that is broken off")
         duplicate = None if item.force else self._queries.duplicate_of(item.digest)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
                                   number=self._queries.line().next_number, spec=self._freezer.freeze(item))
@@ -295,12 +301,10 @@ class Desk:
 
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
-        done = self._recorder.record(*endings.complete(row, self._train_of(row), request.token, request.result))
-        if done.changed and isinstance(request.result, messages.TaskResult):
-            settings = self._configuration.settings
-            follows = consolidating.follow(row, request.result, number=self._queries.line().next_task,
-                                           lora=settings.lora, seed=settings.train.seed)
-            self._recorder.record(*([follows] if follows else []))
+        events = endings.complete(row, self._train_of(row), request.token, request.result)
+        if events and isinstance(request.result, messages.TaskResult):
+            events += consolidating.follow(row, request.result, self._queries.line().next_task)
+        self._recorder.record(*events)
         if not request.next_kinds:
             return Leased(lease=None)
         return self._granter.lease(request.worker, request.session, request.next_kinds)
@@ -335,6 +339,8 @@ class Desk:
 
     def _retry(self, job: str) -> Done:
         row = self._queries.job(job)
+        if self._queries.is_dropped(row.digest):
+            raise UsageError(f"retention has deleted the content of {job}", mend="submit it again from where it came")
         duplicate = self._queries.duplicate_of(row.digest)
         return self._recorder.record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
 

@@ -80,7 +80,7 @@ class Greeter:
         Raises:
             NotFoundError: the copy is not there, or the journal knows no such generation.
             DamageError, NewerFormatError: its manifest cannot be read, or is a newer trainq's.
-            UsageError: another restore has not ended.
+            UsageError: another restore has not ended, or what it is to train again is deleted.
         """
         facts = _facts(self._home, task.store, task.name)
         newest = self._queries.line().newest
@@ -88,6 +88,10 @@ class Greeter:
             raise NotFoundError(f"the journal knows of generation {newest} at most: {task.name} is another line's",
                                 mend="restore into the home that it came from, or a backup of it")
         _refuse_without_ground(self._home, facts, task.name)
+        gone = [row.id for row in self._queries.uncovered(facts.generation) if self._queries.is_dropped(row.digest)]
+        if task.retrain and gone:
+            raise UsageError(f"retention has deleted the content of {', '.join(gone[:5])} ({len(gone)} jobs): it "
+                             "cannot be trained again", mend="restore without --retrain, and submit it anew")
         others = [row for row in self._queries.open_tasks(JobKind.RESTORE) if row.id != job]
         if others:
             raise UsageError(f"{others[0].id} has not ended yet", mend=f"trainq wait {others[0].id}, or cancel it")

@@ -135,4 +135,5 @@ class Keeper:
 
 def kept(queries: Queries) -> Kept:
     """What the retention worker and the command line are told."""
-    return Kept(pins=queries.pins(), removals=queries.removals(REMOVALS_SHOWN), checkpoint=queries.line().checkpoint)
+    return Kept(pins=queries.pins(), removals=queries.removals(REMOVALS_SHOWN), checkpoint=queries.line().checkpoint,
+                dropping=queries.dropping(messages.MAX_DIGESTS))

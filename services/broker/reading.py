@@ -23,7 +23,7 @@ TASKS_SHOWN = 10
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept,
-         messages.GetHeldJobs, messages.PlanRestore, messages.GetSchedules)
+         messages.GetHeldJobs, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -67,6 +67,8 @@ class Reader:
                 return self._overview()
             case messages.GetKept():
                 return keeping.kept(self._queries)
+            case messages.GetUsedShards():
+                return messages.UsedShards(shards=sorted(self._queries.used_shards(request.shards)))
             case messages.GetHeldJobs():
                 return greeting.held_jobs(self._queries, request)
             case messages.GetSchedules():

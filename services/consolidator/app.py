@@ -7,22 +7,28 @@ is taken as it is or goes when no rebase waits for it.
 
 from __future__ import annotations
 
-from services.consolidator.child import Child, ChildKilledError
+from typing import Any
+
+import msgspec
+import orjson
+
+from services.consolidator.child import Child
 from trainq import checkpoints, files, manifests, merged
 from trainq.checkpoints import CheckpointFacts
-from trainq.errors import BrokerUnavailableError, StorageError, UsageError
+from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
 from trainq.merged import MergedFacts
-from trainq.messages import GetOverview, JobList, ListJobs, Overview, Progress, TaskLease, TaskResult
+from trainq.messages import GetOverview, JobList, ListJobs, Overview, Progress, RebaseTask, TaskLease, TaskResult
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)
 _LOOK_SECONDS = 0.2
 _TIDY_SECONDS = 5.0
-# A merge that is killed so often is no accident: it may take more memory than there is.
+# Each holds up the training: a merge that is killed, or meets the disk's end, so often is no accident.
 _ATTEMPTS = 3
+_ADAPTER_CONFIG = "adapter_config.json"
 
 
 class Consolidator(Worker[TaskLease]):
@@ -50,30 +56,42 @@ class Consolidator(Worker[TaskLease]):
         if not facts.adapter_of:
             return self._without_adapter(head)
         if not self._has_learned(facts):
-            return TaskResult(summary=f"nothing was learned since {facts.adapter_of}")
+            return TaskResult(summary=f"nothing was learned since {facts.adapter_of}, and [lora] is as it was")
         try:
             made = self._merge(held, head)
-        except ChildKilledError as error:
+        except (StorageError, StorageFullError) as error:
             if held.lease.attempt < _ATTEMPTS:
-                raise StorageError(f"{error}; it is begun again") from error
-            raise
+                raise
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
         size_bytes = manifests.read(merged.path_of(self._home, head), merged.KIND).size_bytes
         return TaskResult(
             summary=f"{head} is merged: over {made.positions} tokens of {made.rows} rows no logit differs by more than "
                     f"{made.max_logit_delta:.2g}",
             size_bytes=size_bytes,
-            facts={"rebase": head, "rows": made.rows, "positions": made.positions,
+            facts={"rebase": self._rebase(head), "rows": made.rows, "positions": made.positions,
                    "max_logit_delta": made.max_logit_delta})
+
+    def _rebase(self, head: str) -> dict[str, Any]:
+        """What the trainer is to do next, by the settings that this was merged with."""
+        settings = self._process.settings
+        task = RebaseTask(source=head, lora=settings.lora, seed=settings.train.seed, threads=settings.train.threads)
+        document: dict[str, Any] = msgspec.to_builtins(task)
+        return document
 
     def _without_adapter(self, head: str) -> TaskResult:
         if self._process.settings.lora.rank:
-            return TaskResult(summary=f"{head} has no adapter yet: one is put on its weights", facts={"rebase": head})
+            return TaskResult(summary=f"{head} has no adapter yet: one is put on its weights",
+                              facts={"rebase": self._rebase(head)})
         return TaskResult(summary="there is no adapter: all weights are trained")
 
     def _has_learned(self, head: CheckpointFacts) -> bool:
-        """Whether the adapter has taken a step since it was fresh."""
-        return not head.has_weights and (
-            checkpoints.read_facts(self._home.checkpoints / head.adapter_of).step != head.step)
+        """Whether the adapter has taken a step since it was fresh, or is to be another one."""
+        if not head.has_weights and checkpoints.read_facts(self._home.checkpoints / head.adapter_of).step != head.step:
+            return True
+        path = self._home.checkpoints / head.name / checkpoints.ADAPTER_FOLDER / _ADAPTER_CONFIG
+        has = orjson.loads(path.read_bytes())
+        wanted = self._process.settings.lora
+        return (has["r"], has["lora_alpha"], has["lora_dropout"]) != (wanted.rank, wanted.alpha, wanted.dropout)
 
     def _merge(self, held: HeldTask, head: str) -> MergedFacts:
         try:

@@ -25,8 +25,8 @@ _ENVIRONMENT = {
 }
 
 
-class ChildKilledError(TrainqError):
-    """Somebody has ended the child: the kernel, for want of memory, or a person."""
+class ChildKilledError(StorageError):
+    """Somebody has ended the child: the kernel, for want of memory, or a person. It may go well the next time."""
 
 
 class _Failure(msgspec.Struct, frozen=True):

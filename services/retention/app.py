@@ -7,6 +7,7 @@ copy lies in the trash until its time is over. Killed anywhere, the next task ma
 
 from __future__ import annotations
 
+from services.retention.dropping import Dropper
 from trainq import checkpoints, files, objects, snapshots
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
 from trainq.ids import new_request_id
@@ -37,12 +38,15 @@ class Retention(Worker[TaskLease]):
     def __init__(self, process: Process) -> None:
         super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, (JobKind.RETENTION,)))
         self._home = process.home
+        # Whether the newest generations were proven in this task; None: not looked at.
+        self._proven: bool | None = None
         files.make_directory(process.home.snapshots)
         files.make_directory(process.home.trash)
         files.sweep_temporaries(process.home.trash)
         be_polite(process.settings.maintenance)
 
     def work(self, held: HeldTask) -> TaskResult:
+        self._proven = None
         with objects.writing(self._home.snapshots):
             self._settle(held)
             task = held.lease.task
@@ -52,7 +56,9 @@ class Retention(Worker[TaskLease]):
         return self._peer.call(GetKept(request_id=new_request_id()), Kept, held.states)
 
     def _settle(self, held: HeldTask) -> None:
-        unsettled = trash.settle(self._home, self._kept(held).removals)
+        kept = self._kept(held)
+        self._dropper(held).settle(kept)
+        unsettled = trash.settle(self._home, kept.removals)
         for removal in unsettled.never_moved:
             gone = not trash.place_of(self._home, removal.store, removal.name).exists()
             self._undo(held, removal, "it is nowhere any more" if gone else "it was not moved before a kill")
@@ -65,19 +71,29 @@ class Retention(Worker[TaskLease]):
 
     def _undelete(self, held: HeldTask, number: int) -> TaskResult:
         removal = next((each for each in self._kept(held).removals if each.removal == number), None)
-        if removal is None or removal.state != "trash":
-            state = removal.state if removal else "not known"
-            raise NotFoundError(f"removal {number} is {state}: it is not in the trash",
-                                mend="trainq retention trash shows what is")
-        self._undo(held, removal, "a person wants it back")
-        trash.put_back(self._home, removal)
+        # What an attempt before this one had decided and could not end, settling has just brought back.
+        if removal is None or not self._is_brought_back(held, removal):
+            if removal is None or removal.state != "trash":
+                state = removal.state if removal else "not known"
+                raise NotFoundError(f"removal {number} is {state}: it is not in the trash",
+                                    mend="trainq retention trash shows what is")
+            self._undo(held, removal, "a person wants it back")
+            trash.put_back(self._home, removal)
         return TaskResult(summary=f"{removal.name} is back in {removal.store.value}/", size_bytes=removal.size_bytes,
                           facts={"name": removal.name, "store": removal.store.value})
+
+    def _is_brought_back(self, held: HeldTask, removal: RemovalView) -> bool:
+        return (held.lease.attempt > 1 and removal.state == "undone"
+                and trash.place_of(self._home, removal.store, removal.name).is_dir())
 
     def _retain(self, held: HeldTask) -> TaskResult:
         settings = self._process.settings.retention
         before = stock.total_bytes(self._home)
         purged, freed = self._empty_trash(held)
+        dropper = self._dropper(held)
+        data = dropper.drop_data()
+        shards = dropper.drop_shards(stock.excess_bytes(self._home, settings))
+        freed += data.freed_bytes + shards.freed_bytes
         planned = rules.plan(stock.read(self._home, self._kept(held)), settings)
         verdicts = rules.fit(planned, stock.excess_bytes(self._home, settings))
         going = [verdict for verdict in verdicts if not verdict.keep]
@@ -85,36 +101,54 @@ class Retention(Worker[TaskLease]):
         going.sort(key=lambda verdict: (verdict.item.store, verdict.item.generation))
         removed = self._remove_all(held, going)
         return TaskResult(
-            summary=f"deleted {purged}, freed {freed / 1e9:.1f} GB; {len(removed)} to the trash, "
-                    f"{len(verdicts) - len(removed)} kept",
+            summary=f"deleted {purged + data.files + shards.files}, freed {freed / 1e9:.1f} GB; {len(removed)} to the "
+                    f"trash, {len(verdicts) - len(removed)} kept",
             size_bytes=freed,
-            facts={"purged": purged, "freed_bytes": freed, "removed": removed[:1000], "used_bytes": before})
+            facts={"purged": purged, "dropped_files": data.files, "dropped_shards": shards.files, "freed_bytes": freed,
+                   "removed": removed[:1000], "used_bytes": before})
 
     def _remove_all(self, held: HeldTask, going: list[Verdict]) -> list[str]:
         removed = []
-        proven: bool | None = None
         for at, verdict in enumerate(going, start=1):
             held.keep_or_raise(Progress(step=at, steps=len(going), unit="copies"))
             item = verdict.item
-            if item.store is Store.CHECKPOINTS:
-                if proven is None:
-                    proven = self._newest_are_proven(held)
-                if not proven:
-                    continue
+            if item.store is Store.CHECKPOINTS and not self._newest_are_proven(held):
+                continue
             if self._remove(held, verdict):
                 removed.append(f"{item.store.value}/{item.name}")
-        if proven is False:
+        if self._proven is False:
             raise DamageError("checkpoints/", "the newest generations do not verify, so no older one is removed",
                               mend="trainq fsck names the damage; the trainer sets aside what it cannot go on from")
         return removed
 
-    def _newest_are_proven(self, held: HeldTask) -> bool:
-        """Whether as many as must stay, the newest ones, are whole to the last byte. Only then may an older one go."""
-        on_chunk = paced(self._peer, held)
+    def _dropper(self, held: HeldTask) -> Dropper:
+        return Dropper(self._peer, held, self._home, self._process.settings.retention,
+                       lambda: self._older_proven(held))
+
+    def _older_proven(self, held: HeldTask) -> str:
+        """The older of the generations that always stay, if all are there and whole; else nothing."""
         newest = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
-        for path in newest:
+        if len(newest) < stock.LEAST_CHECKPOINTS or not self._newest_are_proven(held):
+            return ""
+        return newest[-1].name
+
+    def _newest_are_proven(self, held: HeldTask) -> bool:
+        """Whether as many as must stay, the newest ones, are whole to the last byte; looked at once in a task.
+
+        Only then may an older one go, or the content that they hold.
+        """
+        if self._proven is None:
+            self._proven = self._prove_newest(held)
+        return self._proven
+
+    def _prove_newest(self, held: HeldTask) -> bool:
+        on_chunk = paced(self._peer, held)
+        wanted = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
+        for path in wanted:
             try:
-                checkpoints.verify(path, on_chunk)
+                found = checkpoints.verify_alone(path, on_chunk)
+                # Each once, however many adapters lie on it.
+                wanted += [found.weights_path] if found.weights_path not in wanted else []
             except (DamageError, NewerFormatError) as error:
                 self._process.log.error("not_proven", checkpoint=path.name, error=str(error))
                 return False

@@ -195,7 +195,9 @@ class Agent:
             case wire.Saving():
                 self._expected.expect_save(now, message.size_bytes)
             case wire.Published():
-                self._checkpoint_bytes, self._system_faults = message.size_bytes, 0
+                # An adapter is small; what is read to go back to it is not.
+                self._checkpoint_bytes = max(self._checkpoint_bytes, message.size_bytes)
+                self._system_faults = 0
                 if self._head is not None:
                     self._head = head.after(self._head, message)
                 self._expected.expect_step(now)

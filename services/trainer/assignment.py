@@ -284,8 +284,8 @@ class Assignment:
         self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
             return [StopProcess()]  # it was told before there was anybody to hear it
-        if self._restores and ready.made_by != self.job:  # the process ended before it had published anything
-            return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
+        if self._restores and ready.made_by != self.job:
+            return self._not_restored()
         self.phase = Phase.IDLE
         if ready.job == self.job:
             self._step = ready.job_step
@@ -298,9 +298,16 @@ class Assignment:
         if self.phase is Phase.LEAVING:
             return [StopProcess()]
         if self._restores:
-            return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
+            return self._not_restored()
         self.phase = Phase.LINELESS
         return [*self._given_back(message.reason), ShowTrouble(reason=message.reason)]
+
+    def _not_restored(self) -> list[Effect]:
+        """The process has another line than the one that it was to publish, or none."""
+        if self.phase is Phase.RESTORING and not self.failure:  # it has not ended since: it did publish
+            self.failure = "what it has published does not verify"
+        # Else the process ended before it had published anything.
+        return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
 
     def _begin_restore(self) -> list[Effect]:
         self.phase = Phase.RESTORING

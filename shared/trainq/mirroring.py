@@ -7,15 +7,16 @@ of ``snapshots/``. What fsspec can reach depends on what is installed beside it 
 
 from __future__ import annotations
 
-import os
+import contextlib
 import posixpath
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from trainq import files, manifests, objects, snapshots
-from trainq.errors import DamageError, InputError, TrainqError
+from trainq.errors import DamageError, InputError, StorageError, StorageFullError, TrainqError
 from trainq.manifests import FileRecord, OnChunk
 from trainq.snapshots import Snapshot
 
@@ -76,7 +77,8 @@ class Mirror:
                     copied += record.size_bytes
             self._put(snapshot.path / manifests.MANIFEST_NAME, self._path(snapshot.name, manifests.MANIFEST_NAME),
                       manifests.own_record(snapshot.path), manifests.MANIFEST_NAME)
-        except OSError as error:
+        except (OSError, StorageError, StorageFullError) as error:
+            # Of no place elsewhere may this worker's other tasks wait: who asks, or the next slot, tries again.
             raise TrainqError(f"{self._url} does not take {snapshot.name}: {error}",
                               mend="look at the place, its room and its rights; the next copy goes on") from error
         return Mirrored(copied, there)
@@ -89,21 +91,47 @@ class Mirror:
         return bool(self._system.exists(target)) and int(self._system.size(target)) == record.size_bytes
 
     def _put(self, source: Path, target: str, record: FileRecord, name: str) -> None:
-        """Under a name that nobody reads until it was read back and found right."""
+        """Under a name that nobody reads until it was read back and found right; nothing is left of what failed."""
         part = f"{target}.part"
-        self._system.makedirs(posixpath.dirname(target), exist_ok=True)
-        with self._system.open(part, "wb") as stream:
-            for chunk in manifests.proven_chunks(source, record, name, self._on_chunk):
-                stream.write(chunk)
-            if self._is_local:
-                stream.flush()
-                os.fsync(stream.fileno())
-        if self._digest(part) != record.blake3:
-            self._system.rm(part)
-            raise DamageError(f"{self._url}", f"{name} was written, and comes back otherwise")
-        self._system.mv(part, target)
+        self._make_folder(posixpath.dirname(target))
+        try:
+            self._write(part, manifests.proven_chunks(source, record, name, self._on_chunk))
+            if self._digest(part) != record.blake3:
+                raise DamageError(f"{self._url}", f"{name} was written, and comes back otherwise")
+            self._rename(part, target)
+        except BaseException:
+            # A place that fails may not let go of it either; then the next copy writes over it.
+            with contextlib.suppress(Exception):
+                self._system.rm(part)
+            raise
+
+    # A disk of this machine is written as everything here is: durably, and so that a fault is told in the same words.
+
+    def _make_folder(self, folder: str) -> None:
         if self._is_local:
-            files.sync_directory(Path(target).parent)
+            files.make_directory(Path(folder))
+        else:
+            self._system.makedirs(folder, exist_ok=True)
+
+    def _write(self, part: str, chunks: Iterable[bytes]) -> None:
+        if not self._is_local:
+            with self._system.open(part, "wb") as stream:
+                for chunk in chunks:
+                    stream.write(chunk)
+            return
+        growing = files.open_growing(Path(part), 0)
+        try:
+            for chunk in chunks:
+                growing.append(chunk)
+            growing.sync()
+        finally:
+            growing.close()
+
+    def _rename(self, part: str, target: str) -> None:
+        if self._is_local:
+            files.move(Path(part), Path(target))
+        else:
+            self._system.mv(part, target)
 
     def _digest(self, path: str) -> str:
         hasher = blake3()

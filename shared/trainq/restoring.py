@@ -17,9 +17,10 @@ import msgspec
 from trainq import checkpoints, crashpoints, files, manifests, objects, room, snapshots
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
-from trainq.errors import NotFoundError
+from trainq.errors import DamageError, NotFoundError
 from trainq.jobs import Store
 from trainq.manifests import FileRecord, OnChunk
+from trainq.snapshots import Snapshot
 
 
 class Source(NamedTuple):
@@ -74,9 +75,12 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
         DamageError: the copy is not what its manifest says; names the file. Nothing was published.
         StorageError, StorageFullError: the disk; nothing was published.
     """
-    room.refuse_without(home.checkpoints, source.size_bytes, f"another {source.name}")
     names = [path.name for path in checkpoints.list_generations(home.checkpoints)]
-    _bring_back(home, source.facts, on_chunk)
+    lacking = _lacking(home, source.facts, on_chunk)
+    room.refuse_without(home.checkpoints, source.size_bytes + sum(each.size_bytes for each in lacking),
+                        f"another {source.name}")
+    for snapshot in lacking:
+        _bring_back(home, snapshot, on_chunk)
     facts = msgspec.structs.replace(
         source.facts, generation=checkpoints.next_generation(home.checkpoints, above), journal_seq=journal_seq,
         reason="restore", parent=names[0] if names else "", made_by=by, restored_from=source.facts.generation)
@@ -91,18 +95,23 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
     return facts
 
 
-def _bring_back(home: Home, facts: CheckpointFacts, on_chunk: OnChunk) -> None:
-    """Put the generations that it needs back where they were, from their snapshots, as they were sealed.
-
-    Under their own numbers, which are below every newer one.
-    """
+def _lacking(home: Home, facts: CheckpointFacts, on_chunk: OnChunk) -> list[Snapshot]:
+    """The snapshots of what it needs and is not there, or not whole; what those need themselves comes first."""
+    found: list[Snapshot] = []
     for name in facts.needs:
-        path = home.checkpoints / name
-        if not path.is_dir():
-            snapshot = snapshots.find(home.snapshots, name)
-            # What it needs itself comes first: killed in between, whatever is there can be gone on from.
-            _bring_back(home, snapshots.checkpoint_facts(snapshot), on_chunk)
-            with files.publish_directory(path) as folder:
-                snapshots.materialize(home.snapshots, snapshot, folder, on_chunk)
-        else:
-            _bring_back(home, checkpoints.read_facts(path), on_chunk)
+        try:
+            needed = checkpoints.verify_alone(home.checkpoints / name, on_chunk).facts
+        except DamageError:  # which a missing one is, too
+            found.append(snapshots.find(home.snapshots, name))
+            needed = snapshots.checkpoint_facts(found[-1])
+        found = [*_lacking(home, needed, on_chunk), *found]
+    return list({snapshot.name: snapshot for snapshot in found}.values())
+
+
+def _bring_back(home: Home, snapshot: Snapshot, on_chunk: OnChunk) -> None:
+    """Put a generation back where it was, as it was sealed, under its own number, which is below every newer one."""
+    path = home.checkpoints / snapshot.name
+    if path.is_dir():
+        checkpoints.set_aside(path)
+    with files.publish_directory(path) as folder:
+        snapshots.materialize(home.snapshots, snapshot, folder, on_chunk)

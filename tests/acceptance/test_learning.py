@@ -62,8 +62,8 @@ def test_the_built_in_model_learns_the_example(installation: Installation) -> No
 def test_gsm8k_goes_in_by_both_ways(installation: Installation) -> None:
     lines = GSM8K.read_bytes().splitlines(keepends=True)
     first, rest = installation.folder / "first.jsonl", installation.folder / "rest.jsonl"
-    first.write_bytes(b"".join(lines[:500]))
-    rest.write_bytes(b"".join(lines[500:]))
+    first.write_bytes(b"".join(lines[:300]))
+    rest.write_bytes(b"".join(lines[300:600]))
     (installation.folder / "my.toml").write_text('[data]\nmap = { prompt = "question", completion = "answer" }\n')
     installation.settings = dict(ONE_THREAD)
     installation.start()
@@ -76,8 +76,8 @@ def test_gsm8k_goes_in_by_both_ways(installation: Installation) -> None:
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "both succeed", 400)
 
     reports = [report(installation, job) for job in ("train-1", "train-2")]
-    assert [one["read"] for one in reports] == [500, 500]
-    assert sum(one["trained"] for one in reports) > 900
+    assert [one["read"] for one in reports] == [300, 300]
+    assert sum(one["trained"] for one in reports) > 540
     jobs = {job["id"]: job for job in installation.jobs()}
     for job, one in zip(("train-1", "train-2"), reports, strict=True):
         assert jobs[job]["result"]["steps_done"] == jobs[job]["result"]["steps_planned"] == -(-one["trained"] // 16)

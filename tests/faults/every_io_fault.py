@@ -1,4 +1,4 @@
-"""Fail each durable operation of each act in turn: ``every_io_fault.py FOLDER [STRIDE]``.
+"""Fail each durable operation of each act in turn: ``every_io_fault.py FOLDER [STRIDE [ACT ...]]``.
 
 For each act one undisturbed fork counts its durable operations. Then, for each of them (each ``STRIDE``-th), each error
 and both once and for ever, a fork acts under the fault, and when the fault has ended acts again as its next life would.
@@ -21,12 +21,12 @@ import torch
 
 from services.watcher import inbox
 from tests.unit.trainq.ml.tiny import SETTINGS, job_over, save_model, start, train
-from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs
-from trainq.config import DataSettings, Home
+from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs, merged
+from trainq.config import DataSettings, Home, LoraSettings
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
 from trainq.journal.proving import prove
-from trainq.ml import checkpointing, determinism, model
+from trainq.ml import checkpointing, consolidating, determinism, model
 from trainq.ml.training import Job
 from trainq.preparing import Prepared, prepare
 from trainq.shards import Shard, ShardWriter
@@ -227,6 +227,31 @@ class Train(Act):
         return found is not None and not damaged
 
 
+class Merge(Act):
+    """A consolidation's child: weights and adapter read, merged, written, read back, compared and published."""
+
+    def begin(self) -> None:
+        shutil.copytree(self.home.root.parent / "adapted", self.home.root, symlinks=True)
+
+    def do(self) -> None:
+        files.make_directory(self.home.merged)
+        files.sweep_temporaries(self.home.merged)
+        consolidating.consolidate(self.home, self.source, rows=2, max_logit_delta=0.001)
+
+    @property
+    def source(self) -> str:
+        return checkpoints.list_generations(self.home.checkpoints)[0].name
+
+    def holds(self) -> bool:
+        return merged.verify(self.home, self.source).source == self.source
+
+    def is_acknowledged_kept(self) -> bool:
+        """The line is as it was, and in ``merged/`` is nothing, or something whole."""
+        found, damaged = checkpoints.newest_verified(self.home.checkpoints)
+        return (found is not None and not damaged and found.facts.name == self.source
+                and (not merged.path_of(self.home, self.source).exists() or self.holds()))
+
+
 def make_job(folder: Path) -> Job:
     """Four steps with a generation each, over a shard that is made once."""
     path = folder / "job-1"
@@ -239,20 +264,22 @@ def make_job(folder: Path) -> Job:
     return job_over(path, "job-1", msgspec.structs.replace(SETTINGS, checkpoint_steps=2))
 
 
-def make_trained(folder: Path) -> None:
-    """The home that each :class:`Train` begins with: its line has its first generation."""
+def make_lines(folder: Path) -> None:
+    """The homes that :class:`Train` and :class:`Merge` begin with: a first generation; an adapter that has learned."""
     torch.set_num_threads(1)
     model.silence_libraries()
     determinism.enforce()
     save_model(folder / "model")
-    home = Home(folder / "trained")
-    for each in home.folders():
+    trained, adapted = Home(folder / "trained"), Home(folder / "adapted")
+    for each in (*trained.folders(), *adapted.folders()):
         files.make_directory(each)
-    start(folder / "model", home)
-    make_job(folder)
+    start(folder / "model", trained)
+    job = make_job(folder)
+    shutil.copytree(job.shard, adapted.cache / job.shard.name)
+    train(start(folder / "model", adapted, LoraSettings(rank=2, alpha=4)), job, adapted)
 
 
-ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append, Write, Train)
+ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append, Write, Train, Merge)
 
 
 def in_a_fork(work: Callable[[], None]) -> bool:
@@ -301,13 +328,13 @@ def under_a_fault(act: Act, error: str, at: int, *, for_ever: bool) -> None:
     assert act.holds(), "the fault has ended, and it still fails"
 
 
-def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
+def campaign(folder: Path, stride: int, names: list[str]) -> dict[str, object]:
     codec = TextCodec.load(builtin.folder())
-    make_trained(folder)
+    make_lines(folder)
     faults: dict[str, int] = {}
     wrong: list[str] = []
     drawn = 0
-    for kind in ACTS:
+    for kind in (each for each in ACTS if not names or each.__name__ in names):
         counted = Home(folder / "count")
         reader, writer = os.pipe()
         assert in_a_fork(lambda: os.write(writer, b"%d" % count(kind(counted, codec))) and None)  # noqa: B023 - it is called at once
@@ -335,4 +362,4 @@ def campaign(folder: Path, stride: int = 1) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1), indent=1))
+    print(json.dumps(campaign(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1, sys.argv[3:]), indent=1))

@@ -189,10 +189,12 @@ class Disk:
         self.at = at
         mount("-t", "tmpfs", "-o", "size=2g,nr_inodes=50000,mode=700", "tmpfs", str(at))
 
-    def fill(self, what: str) -> None:
+    def fill(self, what: str, left_bytes: int = 0) -> None:
+        """Leave no room for anything more, or just so many bytes."""
         for _ in range(100):
             found = os.statvfs(self.at)
-            limit = {"bytes": f"size={(found.f_blocks - found.f_bfree) * found.f_frsize}",
+            # Of size 0 it would have no limit at all.
+            limit = {"bytes": f"size={max(1, found.f_blocks - found.f_bfree) * found.f_frsize + left_bytes}",
                      "inodes": f"nr_inodes={found.f_files - found.f_ffree}"}[what]
             with contextlib.suppress(subprocess.CalledProcessError):  # it has grown since
                 mount("-o", f"remount,{limit}", str(self.at))

@@ -103,7 +103,7 @@ def test_killed_again_and_again_it_ends_with_the_undisturbed_bits(gpu: str, inst
     started = time.monotonic()
     installation.settings = dict(SETTINGS)
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     submit(installation, "chat.jsonl", "prompt-completion.jsonl", epochs=EPOCHS)
     lost = []
     for role in KILLS:
@@ -135,7 +135,7 @@ def test_only_the_training_process_has_the_gpu_and_lets_it_go(installation: Inst
                                                               record_property: Record) -> None:
     installation.settings = dict(SETTINGS)
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     submit(installation, "chat.jsonl", epochs=100)
     training = wait_until_it_trains(installation)
     opened = {seen.role: opened_devices(seen.pid) for seen in installation.processes()}

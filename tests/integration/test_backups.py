@@ -9,6 +9,7 @@ import pytest
 from tests.installations import Installation, wait_for
 from trainq import backups, checkpoints, manifests, objects
 from trainq.config import Home
+from trainq.journal import Journal, Queries
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,7 @@ def test_a_backup_on_an_empty_folder_goes_on_bit_for_bit(installation: Installat
     store, restored = tmp_path / "store", installation.folder / "r"
     installation.settings = FAST
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     first = installation.submit_rows("first.jsonl", 12)
     wait_for(lambda: first in trained(installation), "one is trained", 120)
     one = installation.json("backup", "create", str(store), "--wait")["jobs"][0]
@@ -51,9 +52,11 @@ def test_a_backup_on_an_empty_folder_goes_on_bit_for_bit(installation: Installat
     installation.trainq("backup", "restore", str(store), str(restored))
     assert (restored / "journal.db").is_file()
     installation.home = Home(restored)
+    journal = Journal.open(restored / "journal.db")
+    assert Queries(journal).counts()["train"]["succeeded"] < 3, "it is as it was then"
+    journal.close()
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
-    assert len(trained(installation)) < 3, "it is as it was then"
+    installation.wait_answers()
     wait_for(lambda: len(trained(installation)) == 3, "it goes on to the end", 120)
     assert bits(installation.home) == undisturbed
     installation.prove()

@@ -38,7 +38,7 @@ def logged(installation: Installation, service: str, event: str) -> list[dict[st
 def test_what_a_damaged_generation_held_is_trained_again(installation: Installation) -> None:
     installation.settings = FAST
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     for name in ("a.jsonl", "b.jsonl"):
         installation.submit_rows(name, 12)
     wait_for(lambda: len(installation.jobs("succeeded")) == 2, "both are trained", 120)
@@ -63,7 +63,7 @@ def test_what_a_damaged_generation_held_is_trained_again(installation: Installat
 def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installation: Installation) -> None:
     installation.settings = {**FAST, "TRAINQ_TRAINER_HANG_SECONDS": "5", "TRAINQ_TRAINER_HANG_FACTOR": "2"}
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     installation.submit_rows("a.jsonl", 600)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     hung = training_process(installation)
@@ -81,7 +81,7 @@ def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installat
 def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Installation) -> None:
     installation.settings = {**FAST, "TRAINQ_BROKER_LEASE_SECONDS": "2", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "0.5"}
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     installation.submit_rows("a.jsonl", 600)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     broker = installation.pid("broker")
@@ -102,7 +102,7 @@ def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Install
 def test_checkpoints_that_are_not_there_are_waited_for_and_never_begun_anew(installation: Installation) -> None:
     installation.settings = FAST
     installation.start()
-    wait_for(lambda: installation.pid("broker"), "the broker runs")
+    installation.wait_answers()
     installation.submit_rows("a.jsonl", 12)
     wait_for(lambda: installation.jobs("succeeded"), "it is trained", 120)
     installation.control("stop", "trainer")

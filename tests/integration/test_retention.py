@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 
 from tests import generations
 from tests.installations import wait_for
 from tests.places import Place, place_with_broker
-from trainq import checkpoints, crashpoints, objects, snapshots
+from trainq import checkpoints, crashpoints, ingest, manifests, objects, snapshots
 
 
 @pytest.fixture
@@ -95,6 +97,42 @@ def test_nothing_older_goes_while_the_newest_do_not_verify(place: Place) -> None
     (job,) = place.json("retention", "apply", "--wait", code=1)["jobs"]
     assert (job["state"], "do not verify" in job["reason"]) == ("failed", True)
     assert left(place.home.checkpoints) == names
+
+
+def test_content_that_no_job_names_goes_after_a_day_and_old_shards_do(place: Place, tmp_path: Path) -> None:
+    """Killed between the decision and the deletion, the next life of the worker makes it true."""
+    publish(place, 1, 2)
+    place.environment |= {"TRAINQ_RETENTION_SHARD_DAYS": "1", crashpoints.PLANS_KEY: str(tmp_path)}
+    files = {}
+    for name in ("old", "new", "named"):
+        (tmp_path / name).write_text(orjson.dumps({"prompt": name, "completion": name}).decode() + "\n")
+        if name == "named":
+            place.run("submit", str(tmp_path / name))
+        files[name] = ingest.data_path(place.home, ingest.store_file(place.home, tmp_path / name).digest)
+    for name in ("old", "named"):
+        os.utime(files[name], (1.0, 1.0))
+    for number in range(10):
+        shard = place.home.cache / f"shard-{number}"
+        shard.mkdir()
+        (shard / manifests.MANIFEST_NAME).write_bytes(b"{}")
+        os.utime(shard / manifests.MANIFEST_NAME, (float(number + 1), float(number + 1)))
+
+    plan = tmp_path / "retention.files.remove"
+    plan.write_bytes(crashpoints.plan(1, 1))
+    place.start("retention")
+    job = place.json("retention", "apply")["job"]
+    place.wait_end("retention")
+    assert (plan.exists(), files["old"].exists()) == (False, True)
+    # In the middle of it a submit of the very content waits for the end, and is accepted.
+    with place.running("submit", str(tmp_path / "old"), "--json") as late:
+        place.start("retention")
+        assert place.json("wait", job)["jobs"][0]["state"] == "succeeded"
+        said, _ = late.communicate(timeout=60)
+    assert orjson.loads(said)["receipts"][0]["state"] == "queued", said
+    assert all(path.exists() for path in files.values())
+    assert sorted(path.name for path in place.home.cache.iterdir()) == [f"shard-{number}" for number in range(2, 10)]
+    events, _ = place.run("events", "--json")
+    assert [event for event in map(orjson.loads, events.splitlines()) if event["type"] == "DataGone"]
 
 
 def test_killed_at_every_instant_it_comes_to_the_same_end(place: Place, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
 TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "forks", "trained", "pins", "removals",
-          "schedules", "slots")
+          "dropped", "schedules", "slots")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -40,7 +40,9 @@ EVENTS = st.one_of(
     st.builds(jobs.LineRestored, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9),
               source=st.integers(0, 9), by=st.just("restore-1")),
     st.builds(jobs.LineRebased, generation=st.integers(1, 9), name=st.just("g"), step=st.integers(0, 9),
-              source=st.just("g"), by=st.just("rebase-1"), lora=st.just({}), seed=st.just(0)),
+              source=st.just("g"), by=st.just("rebase-1"), lora=st.just({}), seed=st.just(0), threads=st.just(1)),
+    st.builds(jobs.DataDropped, digests=st.lists(st.sampled_from("ab")).map(tuple), reason=st.just("r")),
+    st.builds(jobs.DataGone, digests=st.lists(st.sampled_from("ab")).map(tuple)),
     st.builds(jobs.InboxCounted, waiting=st.integers(0, 2)),
     st.builds(jobs.AgeingSet, ageing_jobs=st.integers(0, 3)),
     st.builds(jobs.QueueHeld, reason=st.just("r"), seconds=st.just(1.0), failures_in_a_row=st.booleans()),

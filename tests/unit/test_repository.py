@@ -115,8 +115,8 @@ _BESIDE_FILES = {
     ("shared/trainq/chaos/installation.py", "write_text"): 1, ("shared/trainq/chaos/installation.py", "open ab"): 1,
     # Receipts: the one who reads them is started by the one who wrote them, and no power is cut between.
     ("shared/trainq/chaos/load.py", "open ab"): 1,
-    # Another place, through fsspec; where that is a disk of this machine, it is synced.
-    ("shared/trainq/mirroring.py", "open wb"): 1, ("shared/trainq/mirroring.py", "os.fsync"): 1,
+    # Another place, through fsspec; what is a disk of this machine is written by trainq.files.
+    ("shared/trainq/mirroring.py", "open wb"): 1,
     # Journals are read in a copy, because SQLite changes what it opens. The checker imports nothing of trainq.
     ("shared/trainq/ml/rederiving.py", "tempfile.TemporaryDirectory"): 1,
     ("shared/trainq_checker/reading.py", "tempfile.TemporaryDirectory"): 1,

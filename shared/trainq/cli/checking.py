@@ -61,7 +61,7 @@ def _prove(home: Home, journal: Journal, *, fast: bool) -> tuple[list[str], list
 
     findings = [f"{finding.place}: {finding.what}" for finding in prove(journal)]
     queries = Queries(journal)
-    findings += _data(home, journal, fast=fast)
+    findings += _data(home, journal, queries, fast=fast)
     wrong, notes = _checkpoints(home, journal, queries, fast=fast)
     by_state = queries.counts().get("train", {})
     counts = {"accepted": queries.line().next_number - 1, **dict(sorted(by_state.items()))}
@@ -70,14 +70,17 @@ def _prove(home: Home, journal: Journal, *, fast: bool) -> tuple[list[str], list
     return [*findings, *wrong], notes, counts
 
 
-def _data(home: Home, journal: Journal, *, fast: bool) -> list[str]:
-    """What is missing or changed among the files of jobs that wait, run or are trained."""
+def _data(home: Home, journal: Journal, queries: Queries, *, fast: bool) -> list[str]:
+    """What is missing or changed among the files of jobs that wait, run or are trained; retention may have let it go.
+    """
     from trainq import ingest, manifests
 
     found = []
     states = ", ".join(f"'{state}'" for state in (*_WAITING, "succeeded"))
     for name, digest, size_bytes in journal.connection.execute(
             f"SELECT id, digest, size_bytes FROM jobs WHERE kind='train' AND state IN ({states}) ORDER BY key"):
+        if queries.is_dropped(digest):
+            continue
         if not ingest.is_stored(home, digest, size_bytes):
             found.append(f"{name}: its file {digest} is not in data/, or has another size")
         elif not fast and manifests.digest_file(ingest.data_path(home, digest)) != digest:
@@ -96,7 +99,7 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
     for path in checkpoints.list_generations(home.checkpoints):
         try:
             facts: dict[str, Any] = (manifests.read(path, checkpoints.KIND) if fast
-                                     else checkpoints.verify(path).manifest).facts
+                                     else checkpoints.verify_alone(path).manifest).facts
         except DamageError as error:
             wrong.append(str(error))
             continue
@@ -107,6 +110,9 @@ def _checkpoints(home: Home, journal: Journal, queries: Queries, *,
             newest = max(newest, named.generation if named is not None else 0)
             continue
         newest = max(newest, int(facts["generation"]))
+        weights = facts.get("adapter_of", "")
+        if weights and not (home.checkpoints / weights).is_dir():
+            wrong.append(f"{weights}, the weights under the adapter in {path.name}, is missing: bring it back")
         if int(facts["journal_seq"]) > journal.head_seq:
             wrong.append(f"{path.name} has seen the journal's event {facts['journal_seq']}, and it ends at "
                          f"{journal.head_seq}: it is older than the checkpoints")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +18,14 @@ from trainq.cli.parsing import CommandLineError
 from trainq.cli.registry import Command
 from trainq.client import BrokerClient
 from trainq.config import Home
-from trainq.errors import BrokerUnavailableError, InputError, StorageError, StorageFullError, TrainqError
+from trainq.errors import (
+    BrokerUnavailableError,
+    InputError,
+    SendAgainError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+)
 from trainq.ids import new_request_id
 from trainq.jobs import Priority
 from trainq.messages import MAX_MESSAGE_BYTES, Overrides, Receipt, Submit, SubmitItem, Submitted, encode
@@ -26,6 +34,8 @@ MAX_ITEMS = 1000
 MAX_AFTER = 100  # as the protocol has it
 # A full message of items is one transaction, in which the broker looks for each file's content.
 ANSWER_SECONDS = 15.0
+# Between two tries with content that retention is just letting go of, which takes it milliseconds.
+AGAIN_SECONDS = (0.2, 0.8, 2.0, 4.0, 8.0)
 _ALREADY = {"succeeded": "already trained", "running": "already training"}
 
 
@@ -54,7 +64,7 @@ class Submission:
         self._console = console
         self._home = home
         self._broker = broker
-        self._items: list[tuple[str, SubmitItem]] = []
+        self._items: list[tuple[Source, SubmitItem]] = []
         self._bytes = 0
         self.outcomes: list[dict[str, Any]] = []
         self.jobs: list[str] = []
@@ -69,12 +79,14 @@ class Submission:
         try:
             if isinstance(source, InputError):
                 raise source
-            self._show(source)
-            item = self._store(source)
         except InputError as error:
             self._failed(error.file or STDIN, error)
             return
-        self._items.append((str(source.path or STDIN), item))
+        self._show(source)
+        item = self._stored(source)
+        if item is None:
+            return
+        self._items.append((source, item))
         self._bytes += len(encode(item))
         if len(self._items) == MAX_ITEMS or self._bytes > MAX_MESSAGE_BYTES // 2:
             self.send()
@@ -92,15 +104,31 @@ class Submission:
             BrokerUnavailableError: with what to do then.
         """
         items, self._items, self._bytes = self._items, [], 0
-        if not items:
-            return
+        for pause in (*AGAIN_SECONDS, 0.0):
+            if not items:
+                return
+            try:
+                reply = self._broker.call(Submit(request_id=new_request_id(), items=[item for _, item in items]),
+                                          Submitted, timeout_seconds=ANSWER_SECONDS)
+            except BrokerUnavailableError as error:
+                raise BrokerUnavailableError(error.message, mend=self._advice()) from error
+            again = []
+            for (source, item), receipt in zip(items, reply.receipts, strict=True):
+                if receipt.error_code == SendAgainError.code and source.path is not None and pause:
+                    again.append(source)  # retention is just letting go of this content
+                else:
+                    self._received(str(source.path or STDIN), item.name, receipt)
+            if again:
+                time.sleep(pause)
+            items = [(source, stored) for source in again if (stored := self._stored(source)) is not None]
+
+    def _stored(self, source: Source) -> SubmitItem | None:
+        """Store it; None, once it is said, where the file is at fault."""
         try:
-            reply = self._broker.call(Submit(request_id=new_request_id(), items=[item for _, item in items]),
-                                      Submitted, timeout_seconds=ANSWER_SECONDS)
-        except BrokerUnavailableError as error:
-            raise BrokerUnavailableError(error.message, mend=self._advice()) from error
-        for (file, item), receipt in zip(items, reply.receipts, strict=True):
-            self._received(file, item.name, receipt)
+            return self._store(source)
+        except InputError as error:
+            self._failed(error.file or STDIN, error)
+            return None
 
     def _store(self, source: Source) -> SubmitItem:
         if source.path is None:

@@ -158,7 +158,9 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     the newest one of each of the last so many hours, days, weeks and months in which there were any. If all of the home
     takes more than ``budget_gib``, or less than ``min_free_gib`` are free on its disk (0: whatever it is), the trash is
     emptied early, and then goes what rules alone keep, the oldest first. What is removed lies in the trash for
-    ``trash_hours``. Whatever the rules say, what training needs to go on stays, and what is pinned.
+    ``trash_hours``. A shard that no job needs any more goes after ``shard_days``, or for want of room; a file's content
+    ``data_days`` after it was trained, once two proven generations hold it (0 days: never). Whatever the rules say,
+    what training needs to go on stays, and what is pinned.
     """
 
     checkpoints_last: Keep = 5
@@ -170,6 +172,8 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     budget_gib: Gibibytes = 0.0
     min_free_gib: Gibibytes = 0.0
     trash_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24.0
+    shard_days: Annotated[float, Meta(ge=0, le=36_500)] = 30.0
+    data_days: Annotated[float, Meta(ge=0, le=36_500)] = 0.0
 
 
 Percent = Annotated[float, Meta(ge=0, le=100)]

@@ -282,8 +282,8 @@ class LineRestored(Event, frozen=True, kw_only=True, tag=True):
 class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     """The new generation has the adapter of ``source`` merged into the weights, and a fresh adapter on them.
 
-    ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, so that the weights
-    can be derived from the journal.
+    ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, ``threads`` how many
+    have merged, so that the weights can be derived from the journal.
     """
 
     generation: int
@@ -293,6 +293,7 @@ class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     by: str
     lora: dict[str, Any]
     seed: int
+    threads: int
 
 
 class InboxCounted(Event, frozen=True, kw_only=True, tag=True):
@@ -300,6 +301,21 @@ class InboxCounted(Event, frozen=True, kw_only=True, tag=True):
     """
 
     waiting: int
+
+
+class DataDropped(Event, frozen=True, kw_only=True, tag=True):
+    """The content of these digests is about to be deleted from ``data/``: no job needs it. Until :class:`DataGone` a
+    submit that names one of them is told to send it again.
+    """
+
+    digests: tuple[str, ...]
+    reason: str
+
+
+class DataGone(Event, frozen=True, kw_only=True, tag=True):
+    """The content of these digests is deleted. It may come again like any other."""
+
+    digests: tuple[str, ...]
 
 
 class FileRefused(Event, frozen=True, kw_only=True, tag=True):
@@ -389,6 +405,6 @@ AnyEvent = (
     | JobFailed | JobQuarantined | JobCancelled | QueuePaused | QueueResumed | FileRefused | BrokerStarted
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
-    | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | ScheduleSet | ScheduleFired
-    | ScheduleSkipped
+    | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
+    | ScheduleFired | ScheduleSkipped
 )

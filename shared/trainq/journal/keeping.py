@@ -1,4 +1,4 @@
-"""The tables of what is kept and what was removed, and of the schedules: pins, removals, schedules, slots."""
+"""The tables of what is kept and what was removed, and of the schedules: pins, removals, dropped, schedules, slots."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from trainq.jobs import (
     AnyEvent,
     CopyPinned,
     CopyUnpinned,
+    DataDropped,
+    DataGone,
     RemovalDecided,
     RemovalPurged,
     RemovalUndone,
@@ -31,6 +33,9 @@ def fold(connection: apsw.Connection, seq: int, at: float, event: AnyEvent) -> N
         case RemovalUndone() | RemovalPurged():
             state = "undone" if isinstance(event, RemovalUndone) else "purged"
             connection.execute("UPDATE removals SET state=? WHERE removal=? AND state='trash'", (state, event.removal))
+        case DataDropped() | DataGone():
+            connection.executemany("INSERT OR REPLACE INTO dropped VALUES (?, ?)",
+                                   [(digest, int(isinstance(event, DataGone))) for digest in event.digests])
         case ScheduleSet():
             connection.execute("INSERT OR REPLACE INTO schedules VALUES (?, ?, ?, '', '', ?)",
                                (event.name, event.rule, event.slot, at))

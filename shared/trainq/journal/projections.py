@@ -208,6 +208,7 @@ class Fold:
         self._count(JobKind.TRAIN.value, JobState.QUEUED.value, 1)
         self._count(JobKind.PREPARE.value, JobState.QUEUED.value, 1)
         self._set_line(next_number=event.number + 1)
+        self._connection.execute("DELETE FROM dropped WHERE digest=?", (event.digest,))
         self._remember_request(seq, event, event.job)
 
     def _submit_task(self, seq: int, at: float, event: TaskSubmitted) -> None:

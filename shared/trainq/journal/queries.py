@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -216,13 +216,14 @@ class Queries:
         return [(self.job(keys.id_of(key)), trained) for key, trained in rows]
 
     def carried_files(self) -> Iterator[tuple[str, int, bool]]:
-        """Digest, size and whether it is still to be trained, of each file that a job carries.
+        """Digest, size and whether it is still to be trained, of each file that a job carries and that was not dropped.
 
         Reads all jobs: for a backup.
         """
         rows = self._connection.execute(
             "SELECT digest, size_bytes, max(state IN ('held', 'queued', 'running')) FROM jobs "
-            "WHERE kind='train' GROUP BY digest, size_bytes ORDER BY digest")
+            "WHERE kind='train' AND digest NOT IN (SELECT digest FROM dropped) "
+            "GROUP BY digest, size_bytes ORDER BY digest")
         for row in rows:
             yield msgspec.convert(row, tuple[str, int, bool], strict=False)
 
@@ -287,6 +288,32 @@ class Queries:
         row = self._connection.execute("SELECT removal FROM removals WHERE store=? AND name=? AND state='trash' "
                                        "ORDER BY removal DESC LIMIT 1", (store.value, name)).fetchone()
         return int(row[0]) if row else None
+
+    def dropping(self, limit: int) -> list[str]:
+        """Content that is about to be deleted: decided, and not reported to be gone."""
+        rows = self._connection.execute("SELECT digest FROM dropped WHERE gone=0 ORDER BY digest LIMIT ?", (limit,))
+        return [str(digest) for digest, in rows]
+
+    def is_dropping(self, digest: str) -> bool:
+        """Whether this content is about to be deleted."""
+        return self._connection.execute("SELECT 1 FROM dropped WHERE digest=? AND gone=0",
+                                        (digest,)).fetchone() is not None
+
+    def is_dropped(self, digest: str) -> bool:
+        """Whether retention has deleted this content, or is about to, and it has not come again."""
+        return self._connection.execute("SELECT 1 FROM dropped WHERE digest=?", (digest,)).fetchone() is not None
+
+    def carrying(self, digest: str) -> list[JobRow]:
+        """All train jobs that carry this content."""
+        return self._many("kind='train' AND content=? AND digest=? ORDER BY key", (keys.content_of(digest), digest))
+
+    def used_shards(self, names: Sequence[str]) -> set[str]:
+        """Those of these shards that a job has which has not ended."""
+        marks = ", ".join("?" * len(names))
+        rows = self._connection.execute(
+            f"SELECT DISTINCT shard FROM jobs INDEXED BY jobs_by_shard WHERE shard<>'' AND shard IN ({marks}) "
+            "AND state IN ('held', 'queued', 'running')", tuple(names))
+        return {str(name) for name, in rows}
 
     def cancelled_by_end_of(self, job: str) -> list[str]:
         """Those that waited for the success of ``job``, which has ended otherwise."""

@@ -17,6 +17,7 @@
   (:mod:`trainq.journal.lineage`).
 * ``pins``: the checkpoints and snapshots that somebody wants kept. ``removals``: what retention has decided to remove,
   by the number of that event; ``state`` is ``trash`` until it is ``undone`` or ``purged``.
+* ``dropped``: content that retention has deleted, or is about to (``gone`` 0), and that has not come again since.
 * ``schedules``: each rule with what came of its last slot. ``slots``: all slots that are done, for ever: a clock that
   is set back meets them again.
 """
@@ -51,6 +52,7 @@ CREATE INDEX jobs_ready ON jobs(front, generated, rank)
 CREATE INDEX jobs_by_state ON jobs(state, kind);
 CREATE INDEX jobs_failed ON jobs(kind) WHERE {FAILED_CONDITION};
 CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
+CREATE INDEX jobs_by_shard ON jobs(shard) WHERE shard<>'';
 CREATE INDEX jobs_by_content ON jobs(content) WHERE kind='train';
 CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
 CREATE INDEX tasks_by_end ON jobs(ended_at)
@@ -80,6 +82,7 @@ CREATE TABLE pins (store TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL
 CREATE TABLE removals (removal INTEGER PRIMARY KEY, store TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
     size_bytes INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE INDEX removals_in_trash ON removals(store, name) WHERE state='trash';
+CREATE TABLE dropped (digest TEXT PRIMARY KEY, gone INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE schedules (name TEXT PRIMARY KEY, rule TEXT NOT NULL, slot INTEGER NOT NULL, job TEXT NOT NULL,
     reason TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE slots (name TEXT NOT NULL, slot INTEGER NOT NULL, PRIMARY KEY (name, slot)) STRICT, WITHOUT ROWID;

@@ -133,6 +133,20 @@ class Kept(Message, frozen=True, kw_only=True, tag=True):
     pins: list[PinView]
     removals: list[RemovalView]
     checkpoint: str
+    # Content that is decided to be deleted, and not reported to be gone.
+    dropping: list[str]
+
+
+class ToDelete(Message, frozen=True, kw_only=True, tag=True):
+    """The content that retention must delete now."""
+
+    digests: list[str]
+
+
+class UsedShards(Message, frozen=True, kw_only=True, tag=True):
+    """Those of the shards asked for that are needed."""
+
+    shards: list[str]
 
 
 class HeldJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -280,7 +294,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | RestorePlan | Schedules | JournalCopied
+    | HeldJobs | ToDelete | UsedShards | RestorePlan | Schedules | JournalCopied
     | Refused
 )
 

@@ -27,6 +27,9 @@ from trainq.messages.work import (
     Token,
 )
 
+# Each is looked up in the transaction of its request, in which everybody else waits.
+MAX_DIGESTS = 200
+
 
 class Request(Message, frozen=True, kw_only=True):
     """Asked of the broker. The same ``request_id`` with the same content may be sent again and again."""
@@ -229,6 +232,29 @@ class PurgeRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
     removal: Token
 
 
+class DropData(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """May the holder of this retention task delete this content? The reply names what it must delete, and report.
+
+    ``proven`` names the older of the two newest generations, when both were just proven: what it holds is trained for
+    good.
+    """
+
+    digests: Annotated[tuple[Digest, ...], Meta(max_length=MAX_DIGESTS)]
+    proven: Annotated[str, Meta(max_length=64)] = ""
+
+
+class ReportDataGone(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """What was to be deleted is."""
+
+    digests: Annotated[tuple[Digest, ...], Meta(max_length=MAX_DIGESTS)]
+
+
+class GetUsedShards(Request, frozen=True, kw_only=True, tag=True):
+    """Which of these shards a job needs that has not ended."""
+
+    shards: Annotated[tuple[Name, ...], Meta(max_length=MAX_DIGESTS)]
+
+
 class CopyJournal(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """Make the copy of the journal that this backup needs, or say how far it is; asked again until it is done."""
 
@@ -345,5 +371,5 @@ AnyRequest = (
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
     | ResumeQueue
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
-    | CopyJournal | Remove | UndoRemoval | PurgeRemoval
+    | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

@@ -192,11 +192,15 @@ class ConsolidateTask(Message, frozen=True, kw_only=True, tag=True):
 
 
 class RebaseTask(Message, frozen=True, kw_only=True, tag=True):
-    """Have the line go on from the merged model of ``source``, with a fresh adapter. Follows a consolidation."""
+    """Have the line go on from the merged model of ``source``, with a fresh adapter. Follows a consolidation.
+
+    ``threads`` are those that it was merged with, on which its last bits may depend.
+    """
 
     source: CopyName
     lora: LoraSettings
     seed: Natural
+    threads: Natural = 0
 
 
 Task = (

@@ -30,9 +30,9 @@ from trainq.ml import adapter, determinism, model
 from trainq.shards import Shard
 from trainq.textcodec import TextCodec
 
-# Of each row the last positions are compared: enough to meet every layer, and 16 rows of a vocabulary of 256,000 fit
-# into a gigabyte.
-_POSITIONS = 64
+# Of each row so many tokens go through the model, and the logits of the last of them are compared: whether two models
+# compute one function does not need more, and 16 rows of a vocabulary of 256,000 fit into two gigabytes.
+_TOKENS, _POSITIONS = 512, 64
 _ROWS_OF_A_FILE = 4
 
 
@@ -67,6 +67,10 @@ def consolidate(home: Home, source: str, *, rows: int, max_logit_delta: float) -
         except DamageError:
             files.remove_tree(merged.path_of(home, source))
     found = checkpoints.verify(home.checkpoints / source)
+    files.make_directory(home.merged)
+    size_bytes = (found.weights or found.manifest).size_bytes
+    # Once here and once more as the generation that goes on from it; known before nothing is trained for long.
+    room.refuse_without(home.merged, 2 * size_bytes, f"the merged {source}, twice")
     rows_t = _rows(home, found, rows)
     if not rows_t:
         raise InputError("there is no prepared row in cache/ with which a merged model could be checked",
@@ -74,21 +78,19 @@ def consolidate(home: Home, source: str, *, rows: int, max_logit_delta: float) -
     adapted = adapter.load(model.load(found.weights_path), found.path)
     before = [_last_logits(adapted, row_t) for row_t in rows_t]
     plain = adapter.merge(adapted)
-    files.make_directory(home.merged)
-    room.refuse_without(home.merged, sum(tensor.numel() * tensor.element_size() for tensor in plain.parameters()),
-                        f"the merged {source}")
     with files.publish_directory(merged.path_of(home, source)) as folder:
         model.save(plain, model.read_companions(found.path), folder)
         del plain, adapted  # two at once may be more than the memory holds
         again = model.load(folder)
         deltas = [float((_last_logits(again, row_t) - was).abs().max())
                   for row_t, was in zip(rows_t, before, strict=True)]
-        if not max(deltas) <= max_logit_delta:  # not >: it may be no number
+        largest = float(torch.tensor(deltas).max())  # which is no number where one of them is none
+        if not largest <= max_logit_delta:
             raise InputError(
-                f"the merged model is not the same: a logit differs by {max(deltas):.3g}, {max_logit_delta:g} is "
+                f"the merged model is not the same: a logit differs by {largest:.3g}, {max_logit_delta:g} is "
                 f"allowed ([consolidation] max_logit_delta)", mend="the adapter is kept, and training goes on with it")
         facts = MergedFacts(source=source, adapter_of=found.facts.adapter_of, step=found.facts.step, rows=len(rows_t),
-                            positions=sum(map(len, before)), max_logit_delta=max(deltas),
+                            positions=sum(map(len, before)), max_logit_delta=largest,
                             created_by=f"trainq {__version__}")
         manifests.seal(folder, merged.KIND, msgspec.to_builtins(facts))
     return facts
@@ -105,7 +107,7 @@ def _rows(home: Home, found: Verified, count: int) -> list[torch.Tensor]:
             with Shard.open(path, verify=False) as shard:
                 if shard.facts.codec in ("", codec):
                     wanted = min(shard.rows, _ROWS_OF_A_FILE, count - len(rows))
-                    rows += [torch.tensor(shard.row(at).token_ids) for at in range(wanted)]
+                    rows += [torch.tensor(shard.row(at).token_ids[:_TOKENS]) for at in range(wanted)]
         except DamageError:
             continue  # it is made again for those who need it
     return rows

@@ -13,6 +13,7 @@ those of :mod:`trainq.errors`. Nothing may write the home meanwhile: stop it fir
 from __future__ import annotations
 
 import argparse
+import math
 import shutil
 import sys
 import tempfile
@@ -25,7 +26,7 @@ import msgspec
 
 from trainq import builtin, checkpoints, files, ingest, merged, preparing
 from trainq.checkpoints import Cursor
-from trainq.config import ConsolidationSettings, Home, LoraSettings
+from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
 from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered, LineRebased
 from trainq.journal import Journal, Queries
@@ -171,7 +172,6 @@ def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None
             if isinstance(made, Promised):
                 _train(begun, made, home, into)
             else:
-                determinism.set_threads(first.train.threads if first else 1)
                 begun = _rebase(begun, made, into)
             assert begun.head is not None
             for old in checkpoints.list_generations(into.checkpoints)[1:]:
@@ -212,10 +212,10 @@ def _train(begun: ModelLine, promised: Promised, home: Home, into: Home) -> None
 def _rebase(begun: ModelLine, event: LineRebased, into: Home) -> ModelLine:
     """Merge and go on from that, as the consolidator and the trainer did."""
     assert begun.head is not None
-    settings = ConsolidationSettings()
+    determinism.set_threads(event.threads)
     if begun.head.adapter_of:
-        consolidating.consolidate(into, begun.head.name, rows=settings.check_rows,
-                                  max_logit_delta=settings.max_logit_delta)
+        # Whatever was allowed when it was merged: the bits are compared in the end.
+        consolidating.consolidate(into, begun.head.name, rows=1, max_logit_delta=math.inf)
     again = rebasing.rebased(begun, into, begun.head.name, msgspec.convert(event.lora, LoraSettings), event.seed)
     checkpointing.publish(again, into, "rebase", made_by=event.by)
     merged.remove_all(into)

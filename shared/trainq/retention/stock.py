@@ -51,10 +51,13 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
             reasons.setdefault(facts.parent, f"the generation before {name}")
     for place, name in enumerate(names[:LEAST_CHECKPOINTS], start=1):
         reasons.setdefault(name, f"one of {LEAST_CHECKPOINTS} that always stay ({place})")
-    for name in names:
-        facts = read_facts(folder / name)
+    known = {name: read_facts(folder / name) for name in names}
+    unreadable = next((name for name, facts in known.items() if facts is None), "")
+    for name, facts in known.items():
         if facts is not None and not facts.has_weights:
             reasons.setdefault(facts.adapter_of, f"the weights under the adapter in {name}")
+        elif facts is not None and facts.adapter_of and unreadable:
+            reasons.setdefault(name, f"{unreadable} cannot be read, and may need the weights in it")
     reasons.pop("", None)
     return reasons
 

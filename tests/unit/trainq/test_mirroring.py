@@ -9,8 +9,8 @@ import fsspec
 import pytest
 
 from tests.generations import publish
-from trainq import mirroring, objects, snapshots
-from trainq.errors import DamageError, InputError, TrainqError
+from trainq import diskfaults, mirroring, objects, snapshots
+from trainq.errors import DamageError, InputError, StorageError, TrainqError
 from trainq.mirroring import Mirror
 
 
@@ -54,7 +54,7 @@ def test_what_is_damaged_here_is_not_listed_there(store: Path, tmp_path: Path) -
     with pytest.raises(DamageError, match="not that of w"):
         there.copy(store, snapshots.find(store, name))
     assert not there.has(name)
-    assert not list((tmp_path / "mirror").rglob(record.blake3))
+    assert not list((tmp_path / "mirror").rglob(f"{record.blake3}*"))
 
 
 def test_a_place_that_changes_what_it_keeps_is_found_out(store: Path, tmp_path: Path,
@@ -71,6 +71,24 @@ def test_a_place_that_refuses_is_named(store: Path, tmp_path: Path) -> None:
     (tmp_path / "mirror").touch()
     with pytest.raises(TrainqError, match="does not take g000001"):
         mirror(str(tmp_path / "mirror")).copy(store, snapshots.find(store, names(store)[0]))
+
+
+@pytest.mark.parametrize("at", range(1, 10))
+def test_a_place_that_fails_is_named_keeps_nothing_half_done_and_has_no_other_task_wait(store: Path, tmp_path: Path,
+                                                                                        at: int) -> None:
+    there, snapshot = mirror(str(tmp_path / "mirror")), snapshots.find(store, names(store)[0])
+    diskfaults.arm("EIO", at, for_ever=False)
+    try:
+        # Not StorageError, with which a task is given back and tried again at once.
+        with pytest.raises(TrainqError, match=r"does not take g000001.*look at the place") as caught:
+            there.copy(store, snapshot)
+    finally:
+        _, failed = diskfaults.disarm()
+    assert failed
+    assert not isinstance(caught.value, StorageError)
+    assert not list((tmp_path / "mirror").rglob("*.part"))
+    there.copy(store, snapshot)
+    assert snapshots.verify(tmp_path / "mirror", snapshot.name, lambda _: None) == []
 
 
 def test_a_url_that_fsspec_does_not_know_is_refused() -> None:

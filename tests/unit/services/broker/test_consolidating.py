@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.stories import TRAINED, Story
 from trainq import messages
+from trainq.config import LoraSettings
 from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import (
     Accepted,
@@ -32,7 +34,8 @@ from trainq.messages import (
 )
 
 SOURCE = "g000002-s00000002"
-MERGED = TaskResult(summary="merged", facts={"rebase": SOURCE})
+MERGED = TaskResult(summary="merged", facts={"rebase": msgspec.to_builtins(
+    RebaseTask(source=SOURCE, lora=LoraSettings(rank=4), seed=7, threads=2))})
 
 
 class Barrier(Story):
@@ -140,7 +143,7 @@ def test_it_waits_for_what_lies_in_the_inbox(story: Barrier) -> None:
     story.consolidate()
     assert story.ask(ReportInbox(request_id=story.id(), waiting=3)) == Done(changed=True, seq=2)
     assert story.ask(ReportInbox(request_id=story.id(), waiting=5)) == Done(changed=False, seq=2)
-    assert story.task(JobKind.CONSOLIDATE) == (None, "3 files in the inbox go first")
+    assert story.task(JobKind.CONSOLIDATE) == (None, "what lies in the inbox goes first")
     story.restart()
     assert story.task(JobKind.CONSOLIDATE)[0] is None
     story.ask(ReportInbox(request_id=story.id(), waiting=0))
@@ -188,6 +191,26 @@ def test_nothing_waits_for_one_that_other_maintenance_holds_up(story: Barrier) -
     story.ready("a")
     story.beat()
     assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_a_wish_for_now_is_heard_though_another_one_waits(story: Barrier) -> None:
+    story.consolidate()
+    story.ready("a")
+    story.beat()
+    assert story.task(JobKind.CONSOLIDATE)[0] is None
+    story.consolidate(now=True)
+    assert story.lease(JobKind.TRAIN) is None
+    lease, _ = story.task(JobKind.CONSOLIDATE)
+    assert lease is not None
+    assert lease.job == "consolidate-1"
+
+
+def test_a_result_that_asks_for_nonsense_is_refused(story: Barrier) -> None:
+    story.consolidate()
+    lease, _ = story.task(JobKind.CONSOLIDATE)
+    assert lease is not None
+    assert isinstance(story.end(lease, TaskResult(summary="merged", facts={"rebase": SOURCE})), Refused)
+    assert story.state("consolidate-1") is JobState.RUNNING
 
 
 def test_a_half_done_job_goes_on_first(story: Barrier) -> None:

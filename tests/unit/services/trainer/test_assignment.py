@@ -446,6 +446,14 @@ def test_a_restore_is_given_up_when_its_process_ends_by_itself_or_three_times(re
     assert isinstance(restoring.heard(READY)[0], FailJob)
 
 
+def test_a_restore_whose_outcome_does_not_verify_fails_and_is_not_begun_again_and_again(restoring: Assignment) -> None:
+    gave_up, greet = restoring.heard(READY)
+    assert gave_up == FailJob(reason="what it has published does not verify")
+    assert greet == Greet(ready=READY)
+    restoring.greeted(lost=False)
+    assert restoring.wants_job
+
+
 def test_a_restore_that_published_before_its_process_ended_is_done(restoring: Assignment) -> None:
     assert restoring.ended("exit 74", own=True) == [StartProcess()]
     assert restoring.heard(RESTORED) == [Greet(ready=RESTORED)]

@@ -15,7 +15,7 @@ from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, star
 from trainq import checkpoints, files, manifests, restoring, snapshots
 from trainq.checkpoints import Verified, WeightsMissingError
 from trainq.config import Home, LoraSettings
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, NotFoundError
 from trainq.jobs import Store
 from trainq.ml import adapter, checkpointing, generation, line
 from trainq.ml.training import Ending, Wish
@@ -164,6 +164,24 @@ def test_a_restore_brings_the_weights_back(tiny_model: Path, home: Home, make_sh
     back, _ = checkpointing.take_back(checkpointing.restore(head(home)), home)
     assert digests(head(home)) == digests(ground)
     train(back, job, home)
+
+
+def test_a_restore_brings_damaged_weights_back_too(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    train(start(tiny_model, home, LORA), job_over(make_shard(LENGTHS)), home)
+    last = head(home)
+    snapshot_of(home, INITIAL, last.facts.name)
+    weights = home.checkpoints / INITIAL / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    source = restoring.find(home, Store.SNAPSHOTS, last.facts.name)
+    restoring.publish_again(home, source, by="restore-1", above=7, journal_seq=9, on_chunk=lambda _: None)
+    assert digests(head(home)) == digests(last)
+    assert [str(name) for name, _ in checkpoints.list_set_aside(home.checkpoints)] == [INITIAL]
+    # Where there is no other copy the damaged one is left as it is.
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    shutil.rmtree(home.snapshots / INITIAL)
+    with pytest.raises(NotFoundError):
+        restoring.publish_again(home, source, by="restore-2", above=9, journal_seq=9, on_chunk=lambda _: None)
+    assert weights.exists()
 
 
 def test_restored_weights_are_the_new_generations_own(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:

@@ -93,6 +93,23 @@ def test_one_that_says_something_else_is_thrown_away(learned: ModelLine, home: H
     assert list(home.merged.iterdir()) == []
 
 
+def test_a_logit_that_is_no_number_is_no_small_difference(learned: ModelLine, home: Home,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    del learned
+    honest = consolidating._last_logits
+    seen: list[int] = []
+
+    def last_logits(any_model: torch.nn.Module, tokens_t: torch.Tensor) -> torch.Tensor:
+        seen.append(len(seen))
+        logits = honest(any_model, tokens_t)
+        return logits * float("nan") if seen[-1] == 5 else logits  # of the merged model's second row
+
+    monkeypatch.setattr(consolidating, "_last_logits", last_logits)
+    with pytest.raises(InputError, match="differs by nan"):
+        consolidate(home, rows=4)
+    assert list(home.merged.iterdir()) == []
+
+
 def test_what_is_on_the_disk_is_checked_and_not_what_was_in_memory(learned: ModelLine, home: Home,
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     del learned

@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 from tests.generations import publish
-from trainq import snapshots
+from trainq import manifests, snapshots
 from trainq.config import Home, RetentionSettings
 from trainq.jobs import PinView, Store
 from trainq.messages import Kept
 from trainq.retention import stock
 
-NOTHING = Kept(pins=[], removals=[], checkpoint="")
+NOTHING = Kept(pins=[], removals=[], checkpoint="", dropping=[])
 
 
 def take_snapshot(home: Home, name: str) -> None:
@@ -32,7 +32,7 @@ def test_each_has_its_reason(tmp_path: Path) -> None:
     for name in (names[2], names[3]):
         take_snapshot(home, name)
     pin = PinView(store=Store.CHECKPOINTS, name=names[0], reason="mine", at=0.0)
-    assert why(home, Kept(pins=[pin], removals=[], checkpoint=names[4])) == {
+    assert why(home, Kept(pins=[pin], removals=[], checkpoint=names[4], dropping=[])) == {
         "c1": "pinned: mine", "c2": f"the generation before the job in {names[4]}", "c900": "",
         "c2600": f"the generation before {names[4]}", "c2601": "the head: training goes on from it",
         "s2600": "the newest snapshot", "s900": ""}
@@ -41,7 +41,22 @@ def test_each_has_its_reason(tmp_path: Path) -> None:
 def test_the_head_of_the_journal_stays_also_where_a_newer_one_lies(tmp_path: Path) -> None:
     home = Home(tmp_path)
     names = [publish(home.checkpoints, number, {"w": b"1"}) for number in (1, 2, 3, 4)]
-    assert why(home, Kept(pins=[], removals=[], checkpoint=names[1]))["c2"].startswith("the head")
+    assert why(home, Kept(pins=[], removals=[], checkpoint=names[1], dropping=[]))["c2"].startswith("the head")
+
+
+def test_the_weights_under_an_adapter_stay_and_all_do_while_one_cannot_be_read(tmp_path: Path) -> None:
+    first = publish(tmp_path, 1, {"w": b"1"}, adapter_of="self")
+    other = publish(tmp_path, 2, {"w": b"2"}, adapter_of="self")
+    adapter = publish(tmp_path, 3, {"w": b"3"}, adapter_of=first)
+    publish(tmp_path, 4, {"w": b"4"}, adapter_of="self")
+    newest = publish(tmp_path, 5, {"w": b"5"})
+    kept = stock.protected_checkpoints(tmp_path, newest)
+    assert kept[first] == f"the weights under the adapter in {adapter}"
+    assert other not in kept
+    (tmp_path / adapter / manifests.MANIFEST_NAME).write_bytes(b"?")
+    kept = stock.protected_checkpoints(tmp_path, newest)
+    assert {first, other} <= kept.keys()
+    assert kept[first] == f"{adapter} cannot be read, and may need the weights in it"
 
 
 def test_what_cannot_be_read_stays(tmp_path: Path) -> None:

@@ -1,0 +1,104 @@
+"""What the retention worker lets go of besides copies of the model: content that no job needs, and shards.
+
+The broker decides over content and journals it; it is deleted in the same breath, with nothing in between that could
+interrupt, and reported. A shard is made again from its file whenever somebody needs it after all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from trainq import files, ingest
+from trainq.config import Home, RetentionSettings
+from trainq.ids import new_request_id
+from trainq.messages import (
+    MAX_DIGESTS,
+    Done,
+    DropData,
+    GetUsedShards,
+    Kept,
+    Progress,
+    ReportDataGone,
+    ToDelete,
+    UsedShards,
+)
+from trainq.retention import leftovers
+from trainq.service import HeldTask, Peer
+
+_DAY_SECONDS = 86_400.0
+
+Entry = TypeVar("Entry")
+
+
+class Dropped(NamedTuple):
+    """How many were let go of, and the bytes that it has freed."""
+
+    files: int = 0
+    freed_bytes: int = 0
+
+
+class Dropper:
+    """Lets go for one task. ``proven`` names, when it is asked, the older of the two newest if both are whole."""
+
+    def __init__(self, peer: Peer, held: HeldTask, home: Home, settings: RetentionSettings,
+                 proven: Callable[[], str]) -> None:
+        self._peer = peer
+        self._held = held
+        self._home = home
+        self._settings = settings
+        self._proven = proven
+
+    def settle(self, kept: Kept) -> None:
+        """Delete what was decided and, after a kill, may be there still."""
+        self._delete(tuple(kept.dropping))
+
+    def drop_data(self) -> Dropped:
+        """Let go of the content that no job needs."""
+        # All of it is looked through only where what is trained may go, too: a clock that was set back makes none old.
+        before = self._peer.process.clock.wall() - leftovers.UNNAMED_SECONDS
+        proven = self._proven() if self._settings.data_days else ""
+        count = freed = 0
+        for digests in _pages(leftovers.old_data(self._home, before)):
+            self._held.keep_or_raise(Progress(step=count, unit="files"))
+            reply = self._peer.call(DropData(
+                request_id=new_request_id(), job=self._held.lease.job, token=self._held.lease.token, digests=digests,
+                proven=proven), ToDelete, self._held.states)
+            freed += self._delete(tuple(reply.digests))
+            count += len(reply.digests)
+        return Dropped(count, freed)
+
+    def drop_shards(self, excess_bytes: int) -> Dropped:
+        """Let go of the shards that no job needs: the old ones, and for want of room the others, the oldest first."""
+        long_ago = self._peer.process.clock.wall() - self._settings.shard_days * _DAY_SECONDS
+        count = freed = 0
+        for shards in _pages(iter(leftovers.old_shards(self._home))):
+            asked = GetUsedShards(request_id=new_request_id(), shards=tuple(shard.path.name for shard in shards))
+            used = set(self._peer.call(asked, UsedShards, self._held.states).shards)
+            for shard in shards:
+                if shard.path.name in used or (shard.at > long_ago and freed >= excess_bytes):
+                    continue
+                self._held.keep_or_raise(Progress(step=count, unit="shards"))
+                files.remove_tree(shard.path)
+                count, freed = count + 1, freed + shard.size_bytes
+        return Dropped(count, freed)
+
+    def _delete(self, digests: Sequence[str]) -> int:
+        """Delete and report them; the bytes that it has freed."""
+        if not digests:
+            return 0
+        freed = 0
+        for digest in digests:
+            path = ingest.data_path(self._home, digest)
+            freed += path.stat().st_size if path.is_file() else 0
+            files.remove_file(path)
+        self._peer.call(ReportDataGone(
+            request_id=new_request_id(), job=self._held.lease.job, token=self._held.lease.token,
+            digests=tuple(digests)), Done, self._held.states)
+        return freed
+
+
+def _pages(entries: Iterator[Entry]) -> Iterator[tuple[Entry, ...]]:
+    while page := tuple(islice(entries, MAX_DIGESTS)):
+        yield page
