@@ -62,7 +62,7 @@ def name_of(task: Task) -> str:
         case UndeleteTask():
             return f"undelete removal {task.removal}"
         case BackupTask():
-            return f"backup to {task.destination}"
+            return f"backup to {task.destination}" + (f", of which {task.keep_last} stay" if task.keep_last else "")
         case RestoreTask():
             return f"restore {task.name} of {task.store}/{', and train again' if task.retrain else ''}"
         case ConsolidateTask():

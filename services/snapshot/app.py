@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from trainq import __version__, backups, checkpoints, files, mirroring, objects, room, snapshots
+from trainq import __version__, backups, checkpoints, files, mirroring, objects, pruning, room, snapshots
 from trainq.checkpoints import parse_name
 from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError, UsageError
 from trainq.ids import new_request_id
@@ -30,6 +30,7 @@ from trainq.messages import (
     TaskResult,
     VerifyTask,
 )
+from trainq.retention.rules import Buckets
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 from trainq.snapshots import Created
@@ -51,7 +52,7 @@ class Snapshotter(Worker[TaskLease]):
 
     def work(self, held: HeldTask) -> TaskResult:
         if isinstance(held.lease.task, BackupTask):
-            return self._backup(held, Path(held.lease.task.destination))
+            return self._backup(held, Path(held.lease.task.destination), held.lease.task.keep_last)
         with objects.writing(self._store):
             match held.lease.task:
                 case SnapshotTask() as task:
@@ -112,7 +113,7 @@ class Snapshotter(Worker[TaskLease]):
             f"{done.there_bytes} were there", size_bytes=done.copied_bytes,
             facts={"snapshots": names[:1000], "copied_bytes": done.copied_bytes, "there_bytes": done.there_bytes})
 
-    def _backup(self, held: HeldTask, store: Path) -> TaskResult:
+    def _backup(self, held: HeldTask, store: Path, keep_last: int) -> TaskResult:
         home, lease = self._process.home, held.lease
         if store.resolve().is_relative_to(home.root.resolve()):
             raise UsageError(f"{store} is in the home itself", mend="give a folder elsewhere, best on another disk")
@@ -129,6 +130,7 @@ class Snapshotter(Worker[TaskLease]):
                 made = backups.create(store, home, home.journal_copy, lease.job, created_at=self._process.clock.wall(),
                                       created_by=f"trainq {__version__}, {lease.job}",
                                       on_chunk=paced(self._peer, held, 0))
+                pruned, freed, said = self._prune(held, store, made.backup.name, keep_last)
         except (StorageError, StorageFullError) as error:
             # Trying again at once would copy the whole journal each time: who asks, or the next slot, does.
             raise TrainqError(f"the backup could not be made: {error}", mend=error.mend) from error
@@ -137,10 +139,30 @@ class Snapshotter(Worker[TaskLease]):
         facts = made.backup.facts
         lacking = f", {len(facts.lacking)} files were gone or damaged" if facts.lacking else ""
         return TaskResult(
-            summary=f"{made.backup.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared{lacking}",
+            summary=f"{made.backup.name}: {made.copied_bytes} bytes copied, {made.shared_bytes} shared{lacking}{said}",
             size_bytes=made.copied_bytes,
             facts={"backup": made.backup.name, "seq": facts.seq, "copied_bytes": made.copied_bytes,
-                   "shared_bytes": made.shared_bytes})
+                   "shared_bytes": made.shared_bytes, "pruned": pruned[:1000], "freed_bytes": freed})
+
+    def _prune(self, held: HeldTask, store: Path, made: str, keep_last: int) -> tuple[list[str], int, str]:
+        """Let old backups go, of which ``keep_last`` stay; which have gone, the bytes that frees, and words for it.
+
+        The backup is made: whatever keeps an old one there does not undo that.
+        """
+        if not keep_last:
+            return [], 0, ""
+        try:
+            done = pruning.apply(store, Buckets(last=keep_last), paced(self._peer, held, 0), spare=made)
+        except (OSError, StorageError, StorageFullError) as error:
+            self._process.log.warning("not_pruned", store=str(store), error=str(error))
+            return [], 0, f"; not all old ones could go: {error}"
+        for verdict in done.verdicts:
+            if verdict.fault:
+                self._process.log.warning("backup_damaged", backup=verdict.backup, error=verdict.fault)
+        damaged = [verdict.backup for verdict in done.verdicts if verdict.fault]
+        stay = f" ({done.objects_stay})" if done.objects_stay else ""
+        stay += f"; damaged: {', '.join(damaged)}, and the next backup copies that again" if damaged else ""
+        return done.going, done.freed_bytes, f"; {len(done.going)} old ones went, {done.freed_bytes} bytes freed{stay}"
 
     def _verify(self, held: HeldTask, task: VerifyTask) -> TaskResult:
         """Prove one snapshot, or all; those that are damaged are all named."""

@@ -91,9 +91,19 @@ def find(store: Path, name: str = "") -> Backup:
     """
     for path in list_backups(store):
         if path.name == name or not name:
-            manifest = manifests.read(path, KIND)
-            return Backup(path, manifest, manifests.facts_of(path, manifest, BackupFacts, FORMAT))
+            return read(path)
     raise NotFoundError(f"there is no backup {name or 'yet'} in {store}", mend="trainq backup list FOLDER shows them")
+
+
+def read(path: Path) -> Backup:
+    """Read and check a backup's manifest, not its content.
+
+    Raises:
+        DamageError, NewerFormatError: it is damaged, or a newer trainq's.
+        StorageError: it could not be read.
+    """
+    manifest = manifests.read(path, KIND)
+    return Backup(path, manifest, manifests.facts_of(path, manifest, BackupFacts, FORMAT))
 
 
 def create(store: Path, home: Home, journal_copy: Path, task: str, *, created_at: float, created_by: str,
@@ -142,6 +152,12 @@ def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
     """
     records = find(store, name).manifest.files
     return [wrong for file, record in records.items() if (wrong := objects.prove(store, file, record, on_chunk))]
+
+
+def faults_of(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
+    """What :func:`verify` finds, with nothing put aside; needs no lock."""
+    records = find(store, name).manifest.files
+    return [wrong for file, record in records.items() if (wrong := objects.fault_of(store, file, record, on_chunk))]
 
 
 def restore(store: Path, backup: Backup, root: Path, on_chunk: OnChunk) -> int:

@@ -7,13 +7,13 @@ have. One process at a time writes into a store; it holds ``<store>/.lock``.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from blake3 import blake3
 
-from trainq import files, manifests
+from trainq import files, ids, manifests
 from trainq.errors import DamageError
 from trainq.manifests import FileRecord, OnChunk
 
@@ -115,6 +115,20 @@ def write_out(store: Path, name: str, record: FileRecord, folder: Path, on_chunk
     manifests.write_proven(path_of(store, record.blake3), record, folder, name, on_chunk)
 
 
+def fault_of(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> str:
+    """What is wrong with kept content, byte for byte, or nothing. Changes nothing.
+
+    Raises:
+        StorageError: it could not be read at all, which proves nothing.
+    """
+    try:
+        for _ in manifests.proven_chunks(path_of(store, record.blake3), record, name, on_chunk):
+            pass
+    except DamageError as error:
+        return f"{name}: {error}"
+    return ""
+
+
 def prove(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> str:
     """Prove kept content; what is wrong with it, or nothing.
 
@@ -124,12 +138,15 @@ def prove(store: Path, name: str, record: FileRecord, on_chunk: OnChunk) -> str:
     Raises:
         StorageError: it could not be read at all, which proves nothing.
     """
-    path = path_of(store, record.blake3)
-    try:
-        for _ in manifests.proven_chunks(path, record, name, on_chunk):
-            pass
-    except DamageError as error:
-        if path.exists():
-            files.move(path, path.with_name(f"{path.name}.damaged"))
-        return f"{name}: {error}"
-    return ""
+    wrong, path = fault_of(store, name, record, on_chunk), path_of(store, record.blake3)
+    if wrong and path.exists():
+        files.move(path, path.with_name(f"{path.name}.damaged"))
+    return wrong
+
+
+def unreferenced(store: Path, named: Collection[str]) -> Iterator[Path]:
+    """The content whose digest is not among ``named``. The caller holds the store's lock, and nothing is being kept."""
+    for fan in sorted((store / FOLDER).glob("[0-9a-f][0-9a-f]")):
+        for entry in sorted(fan.iterdir()):
+            if ids.is_digest(entry.name) and entry.name not in named:
+                yield entry

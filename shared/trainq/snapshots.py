@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 import orjson
 
-from trainq import checkpoints, files, ids, manifests, objects
+from trainq import checkpoints, files, manifests, objects
 from trainq.checkpoints import CheckpointFacts
 from trainq.errors import InputError, NotFoundError
 from trainq.manifests import Manifest, OnChunk
@@ -167,6 +167,12 @@ def verify(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
     return [wrong for file, record in records.items() if (wrong := objects.prove(store, file, record, on_chunk))]
 
 
+def faults_of(store: Path, name: str, on_chunk: OnChunk) -> list[str]:
+    """What :func:`verify` finds, with nothing put aside; needs no lock."""
+    records = find(store, name).manifest.files
+    return [wrong for file, record in records.items() if (wrong := objects.fault_of(store, file, record, on_chunk))]
+
+
 def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk, *, plain: bool = False) -> int:
     """Write a snapshot's files into an existing ``folder``, each proven while it is copied; gives the bytes written.
 
@@ -235,10 +241,7 @@ def unreferenced(store: Path, others: Iterable[Path] = ()) -> Iterator[Path]:
     """
     named = {record.blake3 for path in (*list_snapshots(store), *others)
              for record in read(path).manifest.files.values()}
-    for fan in sorted((store / objects.FOLDER).glob("[0-9a-f][0-9a-f]")):
-        for entry in sorted(fan.iterdir()):
-            if ids.is_digest(entry.name) and entry.name not in named:
-                yield entry
+    yield from objects.unreferenced(store, named)
 
 
 def _newest_before(store: Path, name: str) -> str:

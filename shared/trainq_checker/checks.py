@@ -20,6 +20,8 @@ _ENDS = ("rejected", "cancelled", "quarantined", "failed")
 class Evidence:
     """Everything that the checks look at. ``proven`` has the facts of the generations that verify, newest first.
 
+    ``removed`` has the facts of those in the trash that verify, by their folders.
+
     ``strict``: nothing may be left unproven, and nothing have changed what computes.
     """
 
@@ -29,6 +31,7 @@ class Evidence:
     generations: list[Generation]
     proven: dict[str, dict[str, Any]]
     broken: list[str]
+    removed: dict[Path, dict[str, Any]] = field(default_factory=dict)
     driver: Path | None = None
     receipts: Path | None = None
     allow_open: bool = False
@@ -66,8 +69,15 @@ def gather(home: Path, *, driver: Path | None, receipts: Path | None, allow_open
             proven[generation.path.name] = reading.prove(generation.path, "checkpoint")["facts"]
         except BrokenError as error:
             broken.append(str(error))
+    removed: dict[Path, dict[str, Any]] = {}
+    for path in sorted((home / "trash").glob("*-checkpoints-g*"), reverse=True):
+        try:
+            removed[path] = reading.prove(path, "checkpoint")["facts"]
+        except BrokenError as error:
+            broken.append(str(error))
     return Evidence(home=home, journal=journal, history=fold(journal.events), generations=generations, proven=proven,
-                    broken=broken, driver=driver, receipts=receipts, allow_open=allow_open, strict=strict)
+                    broken=broken, removed=removed, driver=driver, receipts=receipts, allow_open=allow_open,
+                    strict=strict)
 
 
 def check_chain(evidence: Evidence) -> str:
@@ -166,26 +176,33 @@ def check_generations(evidence: Evidence) -> str:
 
 
 def check_rows(evidence: Evidence) -> str:
-    """Each row of each trained file entered exactly ``epochs`` times, in steps without a gap."""
-    tally, jobs, records, unprovable = Tally(), evidence.history.succeeded(), 0, []
+    """Each row of each trained file entered exactly ``epochs`` times, in steps without a gap.
+
+    Of a job whose checkpoint retention has deleted, as the journal says, only the driver can prove it.
+    """
+    tally, jobs, records, unprovable, purged = Tally(), evidence.history.succeeded(), 0, list[str](), list[str]()
+    there = {evidence.home / "checkpoints" / name: facts for name, facts in evidence.proven.items()} | evidence.removed
     for job in jobs:
-        name = next((name for name, facts in evidence.proven.items()
-                     if facts["cursor"]["job"] == job.id and facts["cursor"]["done"]), None)
+        checkpoint = next((path for path, facts in there.items()
+                           if facts["cursor"]["job"] == job.id and facts["cursor"]["done"]), None)
         shard = evidence.home / "cache" / job.prepared.get("shard", "missing")
-        if name is None or not shard.is_dir():
-            unprovable.append(f"{job.id} ({'its shard' if name else 'its checkpoint'} is gone)")
+        if checkpoint is None or not shard.is_dir():
+            was_purged = checkpoint is None and not evidence.history.purged.isdisjoint(job.successes)
+            (purged if was_purged else unprovable).append(
+                f"{job.id} ({'its shard' if checkpoint else 'its checkpoint'} is gone)")
             continue
-        if not reading.has_whole_ledger(evidence.home / "checkpoints" / name / "ledger.bin"):
+        if not reading.has_whole_ledger(checkpoint / "ledger.bin"):
             unprovable.append(f"{job.id} (it began before there were ledgers)")
             continue
         try:
-            records += _check_job(job, evidence.home / "checkpoints" / name, evidence.proven[name], shard)
+            records += _check_job(job, checkpoint, there[checkpoint], shard)
         except BrokenError as error:
             tally.wrong.append(f"{job.id}: {error}")
     if jobs and not evidence.proven:
         tally.wrong.append(f"{len(jobs)} jobs are trained, and there is no checkpoint")
     if evidence.strict:
         tally.wrong += [f"{job} cannot be proven" for job in unprovable]
+    unprovable += purged
     listed = f": {', '.join(unprovable[:_SHOWN])}" if unprovable else ""
     return tally.settle(f"{records} rows of {len(jobs) - len(unprovable)} jobs entered exactly as often as asked; "
                         f"{len(unprovable)} jobs not provable{listed}")

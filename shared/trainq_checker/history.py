@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainq_checker.reading import Event
+from trainq_checker.reading import Event, number_of
 
 _ENDS = {"JobSucceeded": "succeeded", "JobRejected": "rejected", "JobCancelled": "cancelled", "JobFailed": "failed",
          "JobQuarantined": "quarantined"}
@@ -46,13 +46,19 @@ class Job:
 
 @dataclass(slots=True)
 class History:
-    """``violations`` are of ends, ``lease_violations`` of leases; ``requests`` has each use of a request id."""
+    """``violations`` are of ends, ``lease_violations`` of leases; ``requests`` has each use of a request id.
+
+    ``removals`` has the generations that retention has removed, by the events' numbers; ``purged`` those that are
+    deleted for good.
+    """
 
     jobs: dict[str, Job] = field(default_factory=dict)
     violations: list[str] = field(default_factory=list)
     lease_violations: list[str] = field(default_factory=list)
     requests: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     published: dict[int, set[str]] = field(default_factory=dict)
+    removals: dict[int, int] = field(default_factory=dict)
+    purged: set[int] = field(default_factory=set)
     fingerprint_changes: int = 0
     leases: int = 0
 
@@ -82,6 +88,8 @@ def fold(events: Sequence[Event]) -> History:
             if fields["job"] in history.jobs:
                 history.violations.append(f"{fields['job']} was asked for again (event {event.seq})")
             history.jobs[fields["job"]] = Job(id=fields["job"], kind=fields["kind"], submitted=fields)
+        elif event.type in ("RemovalDecided", "RemovalPurged"):
+            _fold_removal(history, event, fields)
         elif event.type == "FingerprintChanged":
             history.fingerprint_changes += 1
         elif event.type in ("CheckpointPublished", "LineRestored"):
@@ -89,6 +97,13 @@ def fold(events: Sequence[Event]) -> History:
         elif "job" in fields:
             _fold_job(history, event, fields)
     return history
+
+
+def _fold_removal(history: History, event: Event, fields: dict[str, Any]) -> None:
+    if event.type == "RemovalDecided" and fields["store"] == "checkpoints":
+        history.removals[event.seq] = number_of(fields["name"])
+    elif event.type == "RemovalPurged" and fields["removal"] in history.removals:
+        history.purged.add(history.removals[fields["removal"]])
 
 
 def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:

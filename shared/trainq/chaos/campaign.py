@@ -15,15 +15,16 @@ from trainq import crashpoints, files
 from trainq.chaos import plan, processes, proof
 from trainq.chaos.faults import Breaker, Tally
 from trainq.chaos.installation import POLL_SECONDS, Installation, NotInTimeError, wait_until
-from trainq.chaos.load import User, ask_patiently
+from trainq.chaos.load import Person, User, ask_patiently
+from trainq.chaos.upkeep import Caretaker, failed_wrongly
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
-from trainq.jobs import ENDED, JobState
+from trainq.jobs import ENDED, TASKS, JobKind, JobState
 from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
 
 # Short leases and intervals, so that in a minute much begins and ends; accumulation and two epochs, so that a position
-# inside a file has as many parts as it can have.
+# inside a file has as many parts as it can have; few copies that stay, so that old ones really go.
 SETTINGS = """[broker]
 lease_seconds = 5
 heartbeat_seconds = 1
@@ -44,7 +45,20 @@ micro_batch_rows = 2
 threads = 1
 checkpoint_seconds = 1
 checkpoint_steps = 20
+
+[maintenance]
+max_workers = 2
+niceness = 0
+
+[retention]
+checkpoints_last = 3
+snapshots_last = 2
+snapshots_daily = 0
+snapshots_weekly = 0
+trash_hours = 0.002
 """
+# Of the seeds that have one.
+_ADAPTER = {"TRAINQ_LORA_RANK": "4"}
 
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
@@ -55,7 +69,7 @@ _SLACK_SECONDS = 120.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
 # Who reaches the crash points of a family. The others make folders at their first start and nothing else that lasts.
-_OWNERS = {"files": ("watcher", "preparer", processes.TRAINING), "journal": ("broker",),
+_OWNERS = {"files": ("watcher", "preparer", "snapshot", "retention", processes.TRAINING), "journal": ("broker",),
            "checkpoint": (processes.TRAINING,), "training": (processes.TRAINING,)}
 
 
@@ -92,6 +106,8 @@ class Outcome:
     submits: int = 0
     resent: int = 0
     jobs: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, dict[str, int]] = field(default_factory=dict)
+    adapter: bool = False
     steps: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -104,9 +120,10 @@ class Outcome:
     def verdict(self) -> str:
         """The last line."""
         counts = " ".join(f"{name}={number}" for name, number in sorted(self.jobs.items()))
+        tasks = sum(sum(states.values()) for states in self.tasks.values())
         said = (f"seed={self.seed} seconds={self.fault_seconds:.0f} kills={self.tally.killed} "
                 f"freezes={self.tally.freezes.total()} restarts={self.tally.restarts.total()} "
-                f"jobs={sum(self.jobs.values())} {counts} steps={self.steps}".replace("  ", " "))
+                f"jobs={sum(self.jobs.values())} {counts} tasks={tasks} steps={self.steps}".replace("  ", " "))
         return f"chaos: FAIL {said}: {self.wrong[0]}" if self.wrong else f"chaos: PASS {said}"
 
     def document(self) -> dict[str, Any]:
@@ -119,7 +136,7 @@ class Outcome:
                 "crash_points": dict(sorted(self.tally.points.items())), "not_reached": self.not_reached,
                 "freezes": dict(self.tally.freezes),
                 "restarts": dict(self.tally.restarts), "submits": self.submits, "resent": self.resent,
-                "jobs": self.jobs, "steps": self.steps}
+                "jobs": self.jobs, "tasks": self.tasks, "adapter": self.adapter, "steps": self.steps}
 
 
 def crash_pairs() -> list[tuple[str, str]]:
@@ -128,7 +145,7 @@ def crash_pairs() -> list[tuple[str, str]]:
 
 
 class UserFailedError(Exception):
-    """The user met an answer that it should never get."""
+    """The user, or the caretaker, met an answer that nobody should ever get."""
 
 
 class Campaign:
@@ -145,7 +162,11 @@ class Campaign:
         self._installation.settings[crashpoints.PLANS_KEY] = str(self._plans)
         self._breaker = Breaker(self._installation, self._plans, order.seed)
         self._user = User(self._installation.home, order.seed, folder)
-        self.outcome = Outcome(seed=order.seed, tally=self._breaker.tally)
+        self._caretaker = Caretaker(self._installation.home, order.seed, folder / proof.BACKUPS)
+        self._people: tuple[Person, ...] = (self._user, self._caretaker)
+        self.outcome = Outcome(seed=order.seed, tally=self._breaker.tally, adapter=plan.trains_an_adapter(order.seed))
+        if self.outcome.adapter:
+            self._installation.settings |= _ADAPTER
 
     def run(self) -> Outcome:
         """The whole campaign; what goes wrong is in the outcome."""
@@ -164,26 +185,28 @@ class Campaign:
         return self.outcome
 
     def end(self) -> None:
-        """End the user, every fault and every process. May be called at any time and again."""
-        self._user.give_up()
+        """End the people, every fault and every process. May be called at any time and again."""
+        for person in self._people:
+            person.give_up()
         self._breaker.thaw_all()
         self._breaker.end_commands()
         self._installation.end()
-        if self._user.is_alive():
-            self._user.join()
+        for person in self._people:
+            if person.is_alive():
+                person.join()
 
     def _break(self) -> None:
         self._installation.start()
         wait_until(self._installation.home.request_socket.exists, "the broker's socket", _START_SECONDS)
-        self._user.start()
+        for person in self._people:
+            person.start()
         order, tally, started = self._order, self._breaker.tally, time.monotonic()
         faults, talk_at = plan.faults(order.seed, crash_pairs()), started + _TALK_SECONDS
         fault = next(faults)
         due = started + fault.pause_seconds
         deadline = started + order.fault_seconds
         while tally.killed < (order.kills or math.inf) and time.monotonic() < deadline:
-            if not self._user.is_alive():
-                raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
+            self._refuse_without_people()
             now = time.monotonic()
             if due <= now:
                 self._breaker.do(fault)
@@ -198,16 +221,22 @@ class Campaign:
         self.outcome.fault_seconds = time.monotonic() - started
         self.outcome.wrong += too_few_kills(order, tally.killed)
 
+    def _refuse_without_people(self, *, may_have_ended: bool = False) -> None:
+        for person in self._people:
+            if person.fault is not None or not (may_have_ended or person.is_alive()):
+                raise UserFailedError(f"the {person.name} was stopped by {person.fault!r}")
+
     def _settle(self) -> None:
         self._say("no more faults; waiting until all work has ended ...")
-        self._user.stop()
+        for person in self._people:
+            person.stop()
         self._breaker.mend(_PATIENCE_SECONDS)
-        self._user.join(_PATIENCE_SECONDS)
-        self.outcome.submits, self.outcome.resent = self._user.submits, self._user.resent
-        if self._user.is_alive():
-            raise NotInTimeError(f"not within {_PATIENCE_SECONDS:g} s: a receipt for what the user sent last")
-        if self._user.fault is not None:
-            raise UserFailedError(f"the user was stopped by {self._user.fault!r}")
+        for person in self._people:
+            person.join(_PATIENCE_SECONDS)
+            if person.is_alive():
+                raise NotInTimeError(f"not within {_PATIENCE_SECONDS:g} s: an answer to the {person.name}")
+        self.outcome.submits, self.outcome.resent = self._user.submits, sum(person.resent for person in self._people)
+        self._refuse_without_people(may_have_ended=True)
         deadline, talk_at = time.monotonic() + self._order.settle_seconds, time.monotonic() + _TALK_SECONDS
         with BrokerClient(self._installation.home) as broker:
             while still := self._still_open(broker):
@@ -225,7 +254,7 @@ class Campaign:
         waiting = [str(path.relative_to(home.inbox)) for path in home.inbox.rglob("*") if path.is_file()]
         if waiting:
             return f"{len(waiting)} files in the inbox ({waiting[0]})"
-        jobs = [job for job in _all_jobs(broker) if job.state not in ENDED]
+        jobs = [job for job in (*_all_jobs(broker), *_all_jobs(broker, *TASKS)) if job.state not in ENDED]
         if not jobs:
             return ""
         overview = ask_patiently(broker, GetOverview(request_id=new_request_id()), Overview, _ANSWER_SECONDS)
@@ -238,7 +267,11 @@ class Campaign:
             self.outcome.jobs[job.state.value] = self.outcome.jobs.get(job.state.value, 0) + 1
         overview = ask_patiently(broker, GetOverview(request_id=new_request_id()), Overview, _ANSWER_SECONDS)
         self.outcome.steps = overview.step
-        self.outcome.wrong += set_aside_wrongly(jobs, self._user)
+        tasks = _all_jobs(broker, *TASKS)
+        for task in tasks:
+            states = self.outcome.tasks.setdefault(task.kind.value, {})
+            states[task.state.value] = states.get(task.state.value, 0) + 1
+        self.outcome.wrong += set_aside_wrongly(jobs, self._user) + failed_wrongly(tasks)
         lost = self._user.dropped - {job.digest for job in jobs}
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):
@@ -263,11 +296,13 @@ def set_aside_wrongly(jobs: Sequence[JobView], user: User) -> list[str]:
                     if job.state is JobState.SUCCEEDED and job.digest in user.bad]
 
 
-def _all_jobs(broker: BrokerClient) -> list[JobView]:
+def _all_jobs(broker: BrokerClient, *kinds: JobKind) -> list[JobView]:
+    """All jobs of these kinds, newest first; without any, those that a file is trained by."""
     found: list[JobView] = []
     while True:
         before = found[-1].number if found else None
-        page = ask_patiently(broker, ListJobs(request_id=new_request_id(), before_number=before), JobList,
+        page = ask_patiently(broker, ListJobs(request_id=new_request_id(), kinds=kinds or (JobKind.TRAIN,),
+                                                before_number=before), JobList,
                              _ANSWER_SECONDS).jobs
         if not page:
             return found

@@ -1,4 +1,4 @@
-"""A user in a thread of its own: submits by the client and by the inbox, says things twice, cancels.
+"""People in threads of their own. A user submits by the client and by the inbox, says things twice, cancels.
 
 What was acknowledged is written to ``receipts.jsonl``; what was not is sent again under the same id until it is.
 """
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 import orjson
@@ -39,26 +39,27 @@ class Sent(NamedTuple):
     job: str
 
 
-class User(threading.Thread):
-    """Does what the plan says until told to stop; what is begun then is still brought to its receipt.
+class _Step(Protocol):
+    @property
+    def pause_seconds(self) -> float: ...
 
-    ``wrong`` lists what a user would complain about; ``fault`` is an exception that ended the thread.
+
+Step = TypeVar("Step", bound=_Step)
+
+
+class Person(threading.Thread):
+    """Asks for things until told to stop; what is begun then is still brought to its answer.
+
+    ``wrong`` lists what a person would complain about; ``fault`` is an exception that ended the thread.
     """
 
-    def __init__(self, home: Home, seed: int, folder: Path) -> None:
-        super().__init__(name="user", daemon=True)
-        self._home = home
-        self._seed = seed
-        self._folder = folder
+    def __init__(self, name: str, home: Home) -> None:
+        super().__init__(name=name, daemon=True)
+        self.home = home
         self._stopping = threading.Event()
         self._giving_up = threading.Event()
-        self._sent: list[Sent] = []
-        self.dropped: set[str] = set()  # digests of what lay in the inbox
-        self.bad: set[str] = set()  # digests of files with too many bad rows
-        self.cancelled: set[str] = set()  # jobs whose cancel was asked for
         self.wrong: list[str] = []
         self.fault: BaseException | None = None
-        self.submits = 0
         self.resent = 0
 
     def stop(self) -> None:
@@ -66,26 +67,58 @@ class User(threading.Thread):
         self._stopping.set()
 
     def give_up(self) -> None:
-        """Do not even wait for the receipt of what is begun."""
+        """Do not even wait for the answer to what is begun."""
         self._stopping.set()
         self._giving_up.set()
 
     def run(self) -> None:
         try:
-            with BrokerClient(self._home) as broker, (self._folder / "receipts.jsonl").open("ab") as receipts:
-                for load in self._paced(plan.loads(self._seed)):
-                    for receipt, digest in self._do(broker, load):
-                        receipts.write(orjson.dumps({"request_id": receipt.request_id, "digest": digest,
-                                                     "job": receipt.job}) + b"\n")
-                        receipts.flush()
+            with BrokerClient(self.home) as broker:
+                self.act(broker)
         except BaseException as error:
             self.fault = error
 
-    def _paced(self, loads: Iterator[Load]) -> Iterator[Load]:
-        for load in loads:
-            if self._stopping.wait(load.pause_seconds):
+    def act(self, broker: BrokerClient) -> None:
+        """Everything that this person does."""
+        raise NotImplementedError
+
+    def paced(self, steps: Iterator[Step]) -> Iterator[Step]:
+        """Each step when its time has come, until told to stop."""
+        for step in steps:
+            if self._stopping.wait(step.pause_seconds):
                 return
-            yield load
+            yield step
+
+    def ask(self, broker: BrokerClient, request: AnyRequest, expect: type[Reply]) -> Reply | None:
+        """The reply, however often it must be asked for; None when there is no use in it any more."""
+        while not self._giving_up.is_set():
+            try:
+                return broker.call(request, expect, timeout_seconds=_TRY_SECONDS)
+            except BrokerUnavailableError:
+                self.resent += 1
+        return None
+
+
+class User(Person):
+    """Does what the plan says."""
+
+    def __init__(self, home: Home, seed: int, folder: Path) -> None:
+        super().__init__("user", home)
+        self._seed = seed
+        self._folder = folder
+        self._sent: list[Sent] = []
+        self.dropped: set[str] = set()  # digests of what lay in the inbox
+        self.bad: set[str] = set()  # digests of files with too many bad rows
+        self.cancelled: set[str] = set()  # jobs whose cancel was asked for
+        self.submits = 0
+
+    def act(self, broker: BrokerClient) -> None:
+        with (self._folder / "receipts.jsonl").open("ab") as receipts:
+            for load in self.paced(plan.loads(self._seed)):
+                for receipt, digest in self._do(broker, load):
+                    receipts.write(orjson.dumps({"request_id": receipt.request_id, "digest": digest,
+                                                 "job": receipt.job}) + b"\n")
+                    receipts.flush()
 
     def _do(self, broker: BrokerClient, load: Load) -> list[tuple[Receipt, str]]:
         match load.kind:
@@ -112,10 +145,10 @@ class User(threading.Thread):
     def _submit(self, broker: BrokerClient, name: str, content: bytes) -> list[tuple[Receipt, str]]:
         source = self._folder / "files" / name
         files.write_file(source, content)
-        stored = ingest.store_file(self._home, source)
+        stored = ingest.store_file(self.home, source)
         item = SubmitItem(request_id=new_request_id(), name=name, digest=stored.digest, size_bytes=stored.size_bytes)
         request = Submit(request_id=new_request_id(), items=[item])
-        reply = self._ask(broker, request, Submitted)
+        reply = self.ask(broker, request, Submitted)
         if reply is None:
             return []
         receipt = reply.receipts[0]
@@ -127,7 +160,7 @@ class User(threading.Thread):
         return [(receipt, stored.digest)]
 
     def _repeat(self, broker: BrokerClient, sent: Sent) -> list[tuple[Receipt, str]]:
-        reply = self._ask(broker, sent.request, Submitted)
+        reply = self.ask(broker, sent.request, Submitted)
         if reply is None:
             return []
         receipt = reply.receipts[0]
@@ -140,28 +173,19 @@ class User(threading.Thread):
         content = plan.content(self._seed, load)
         files.write_file(self._folder / "files" / load.name, content)
         self.dropped.add(blake3(content).hexdigest())
-        files.make_directory(self._home.inbox)
-        files.move(self._folder / "files" / load.name, self._home.inbox / load.name)
+        files.make_directory(self.home.inbox)
+        files.move(self._folder / "files" / load.name, self.home.inbox / load.name)
 
     def _cancel(self, broker: BrokerClient, job: str) -> None:
         self.cancelled.add(job)
         try:
-            self._ask(broker, Cancel(request_id=new_request_id(), job=job, reason="chaos"), Done)
+            self.ask(broker, Cancel(request_id=new_request_id(), job=job, reason="chaos"), Done)
         except NotFoundError as error:
             self.wrong.append(f"{job} was acknowledged, and a cancel says: {error}")
         except RefusedError as error:
             if error.refused_code != TransitionError.code:
                 raise
             # It has ended, and says so.
-
-    def _ask(self, broker: BrokerClient, request: AnyRequest, expect: type[Reply]) -> Reply | None:
-        """The reply, however often it must be asked for; None when there is no use in it any more."""
-        while not self._giving_up.is_set():
-            try:
-                return broker.call(request, expect, timeout_seconds=_TRY_SECONDS)
-            except BrokerUnavailableError:
-                self.resent += 1
-        return None
 
 
 def ask_patiently(broker: BrokerClient, request: AnyRequest, expect: type[Reply], seconds: float) -> Reply:

@@ -1,4 +1,4 @@
-"""What breaks and what is submitted, and when: two endless sequences that a seed decides. Pure.
+"""What breaks, what is submitted and what upkeep is asked for, and when: three endless sequences of a seed. Pure.
 
 The times are pauses: how long after the step before. What really happens then depends on the machine (a process that
 is to be killed may be dead already), so that a seed repeats the plan and not the run.
@@ -7,7 +7,7 @@ is to be killed may be dead already), so that a seed repeats the plan and not th
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import chain
 from typing import NamedTuple, TypeVar
@@ -18,8 +18,8 @@ from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
 
 # The heavier, the oftener. Each end of the fork server costs the seconds of importing torch, and the trainer's and
 # supervisord's end is the fork server's too: were they as often as the rest, nothing would ever be trained.
-WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "snapshot": 1.0, "trainer": 1.5,
-           TRAINING: 5.0, FORK_SERVER: 1.0, SUPERVISORD: 0.7}
+WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "snapshot": 2.0, "retention": 1.0,
+           "consolidator": 1.0, "trainer": 1.5, TRAINING: 5.0, FORK_SERVER: 1.0, SUPERVISORD: 0.7}
 # Most faults come in quick succession; the long pauses let work begin that the next fault can spoil.
 _QUICK_SECONDS = 0.4
 _CALM_SECONDS = (3.0, 8.0)
@@ -91,10 +91,39 @@ class Load(NamedTuple):
     which: float
 
 
+class UpkeepKind(StrEnum):
+    """What can be asked for that keeps copies of the model, or changes which state it goes on from."""
+
+    SNAPSHOT = "snapshot"
+    VERIFY = "verify"
+    RETENTION = "retention"
+    BACKUP = "backup"
+    RESTORE = "restore"
+    CONSOLIDATION = "consolidation"
+
+
+_UPKEEP = {UpkeepKind.SNAPSHOT: 3.0, UpkeepKind.VERIFY: 1.0, UpkeepKind.RETENTION: 2.0, UpkeepKind.BACKUP: 2.0,
+           UpkeepKind.RESTORE: 1.0, UpkeepKind.CONSOLIDATION: 1.0}
+# Of so many seeds the model line trains an adapter, which a consolidation merges.
+_LORA_SHARE = 0.4
+
+
+class Upkeep(NamedTuple):
+    """One thing to ask for, ``pause_seconds`` after the one before.
+
+    ``which``, from 0 to below 1, chooses among the snapshots for a restore, how many backups stay, and whether a
+    consolidation waits for the files.
+    """
+
+    kind: UpkeepKind
+    pause_seconds: float
+    which: float
+
+
 def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
     """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
 
-    The first thirteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
+    The first fifteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
     all have come: a short run is no lucky one.
     """
     draw = random.Random(f"faults {seed}")
@@ -150,6 +179,30 @@ def loads(seed: int) -> Iterator[Load]:
     for number, kind in enumerate(chain([LoadKind.SUBMIT], first, _picks(draw, _LOADS)), start=1):
         yield Load(kind, draw.uniform(0.0, 5.0) if number > 1 else 0.0, f"{seed}-{number}.jsonl",
                    draw.randint(MIN_ROWS, MAX_ROWS), draw.random())
+
+
+def trains_an_adapter(seed: int) -> bool:
+    """Whether the home of this seed has ``[lora]``."""
+    return random.Random(f"lora {seed}").random() < _LORA_SHARE
+
+
+def upkeep(seed: int) -> tuple[list[Upkeep], Iterator[Upkeep]]:
+    """What is asked for, more than one thing in 2 s: a first round, with each kind once; and after it, for ever.
+
+    The round begins with a snapshot, because of nothing nothing can be restored; and ends with the restore, after which
+    the adapter is merged, if there is one: a restore throws away what was merged before it.
+    """
+    draw = random.Random(f"upkeep {seed}")
+    last = [UpkeepKind.RESTORE, *([UpkeepKind.CONSOLIDATION] if trains_an_adapter(seed) else [])]
+    weights = {kind: weight for kind, weight in _UPKEEP.items()
+               if kind is not UpkeepKind.CONSOLIDATION or kind in last}
+    between = [kind for kind in weights if kind not in (UpkeepKind.SNAPSHOT, *last)]
+    draw.shuffle(between)
+
+    def steps(kinds: Iterable[UpkeepKind]) -> Iterator[Upkeep]:
+        return (Upkeep(kind, draw.uniform(0.5, 3.0), draw.random()) for kind in kinds)
+
+    return list(steps([UpkeepKind.SNAPSHOT, *between, *last])), steps(_picks(draw, weights))
 
 
 def content(seed: int, load: Load) -> bytes:

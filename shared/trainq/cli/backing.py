@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trainq import backups, objects
+from trainq import backups, objects, pruning
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -18,6 +18,8 @@ from trainq.cli.rendering import Column, moment, size, table
 from trainq.cli.tasking import add_wait, ask
 from trainq.errors import DamageError, TrainqError
 from trainq.messages import BackupTask
+from trainq.pruning import Verdict
+from trainq.retention.rules import Buckets
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -27,7 +29,12 @@ def _configure(parser: ArgumentParser) -> None:
     listed = commands.add_parser("list", help="those in this folder, newest first")
     verify = commands.add_parser("verify", help="prove every byte of the newest, or of one")
     restore = commands.add_parser("restore", help="make a home of the newest, or of one")
-    for action in (create, listed, verify, restore):
+    prune = commands.add_parser("prune", help="let old ones go, and what only they hold; what any rule keeps stays")
+    for rule, kept in (("last", "the newest ones"), ("daily", "the newest of each day, of so many days"),
+                       ("weekly", "... of each week"), ("monthly", "... of each month")):
+        prune.add_argument(f"--{rule}", type=types.natural, default=0, metavar="N", help=kept)
+    prune.add_argument("--plan", action="store_true", help="only say what would go, and why; changes nothing")
+    for action in (create, listed, verify, restore, prune):
         action.add_argument("folder", type=Path, metavar="FOLDER")
     restore.add_argument("home", type=Path, metavar="HOME", help="which must not exist")
     for action in (verify, restore):
@@ -45,6 +52,10 @@ def _run(arguments: Namespace, context: Context) -> int:
             return _list(context, store)
         case "verify":
             return _verify(context, store, arguments.name)
+        case "prune":
+            rules = Buckets(last=arguments.last, daily=arguments.daily, weekly=arguments.weekly,
+                            monthly=arguments.monthly)
+            return _prune(context, store, rules, only_plan=arguments.plan)
         case _:
             return _restore(context, store, arguments.name, arguments.home.absolute())
 
@@ -95,6 +106,34 @@ def _restore(context: Context, store: Path, name: str, root: Path) -> int:
         context.console.say("start trainq with TRAINQ_HOME set to it, and it goes on where it was; let no other home "
                             "of this line run")
     return 0
+
+
+def _prune(context: Context, store: Path, rules: Buckets, *, only_plan: bool) -> int:
+    console = context.console
+    if only_plan:
+        done = pruning.plan(store, rules, lambda _: None)
+    else:
+        pruning.refuse_without_folder(store)  # in which the lock lies
+        with objects.writing(store):
+            done = pruning.apply(store, rules, lambda _: None)
+    if console.json:
+        console.emit({"backups": msgspec.to_builtins(done.verdicts), "going": len(done.going),
+                      "freed_bytes": done.freed_bytes, "objects_stay": done.objects_stay})
+        return 0
+    columns = [Column(""), Column("backup"), Column("made"), Column("only it holds", right=True),
+               Column("why", flexible=True)]
+    rows = [["keep" if verdict.keep else "remove", verdict.backup, moment(verdict.at) if verdict.at else "",
+             size(verdict.size_bytes), printable("; ".join(_reasons(verdict)))] for verdict in done.verdicts]
+    for line in table(columns, rows, console.width):
+        console.line(line)
+    went = "would go" if only_plan else "went"
+    console.say(f"{len(done.going)} of {len(done.verdicts)} {went}, {size(done.freed_bytes)}"
+                + (f"; {done.objects_stay}" if done.objects_stay else ""))
+    return 0
+
+
+def _reasons(verdict: Verdict) -> list[str]:
+    return [*verdict.reasons, *([f"it is damaged: {verdict.fault}"] if verdict.fault else [])]
 
 
 COMMANDS = {"backup": Command(_configure, _run)}

@@ -28,6 +28,7 @@ def _run(arguments: Namespace, context: Context) -> int:
     if not home.journal.exists():
         raise NotFoundError(f"{home.root} has no journal", mend="is TRAINQ_HOME right?")
     try:
+        files.make_directory(home.run)  # a home that was made of a backup, and never started, has none yet
         lock = files.acquire_lock(home.run / "broker.lock", "broker")
     except AlreadyRunningError as error:
         error.mend = "stop it first: supervisorctl stop broker"

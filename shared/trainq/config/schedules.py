@@ -51,6 +51,10 @@ def validate(settings: ScheduleSettings, problems: list[ConfigurationProblem]) -
         elif rule.task == "backup" and not rule.destination.startswith("/"):
             problems.append(ConfigurationProblem(key=f"{key}.destination", problem="a backup goes into a folder",
                                                  mend="write an absolute path"))
+        if rule.keep_last and rule.task != "backup":
+            problems.append(ConfigurationProblem(
+                key=f"{key}.keep_last", problem=f"{rule.task or 'it'} lets nothing go",
+                mend="only backup has it; snapshots and checkpoints go by [retention]"))
         if 0 < rule.every_hours < _LEAST_HOURS:
             problems.append(ConfigurationProblem(key=f"{key}.every_hours", problem=f"{rule.every_hours:g} is too often",
                                                  mend=f"make it {_LEAST_HOURS} at least"))

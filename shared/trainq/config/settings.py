@@ -196,13 +196,15 @@ class DiskSettings(Section, frozen=True, kw_only=True):
 class ScheduleRule(Section, frozen=True, kw_only=True):
     """[schedule.rules.NAME]: when one task is asked for.
 
-    ``copy`` (of all snapshots that are not there yet) and ``backup`` have a ``destination``. One of three says when:
+    ``copy`` (of all snapshots that are not there yet) and ``backup`` have a ``destination``. After a ``backup`` all but
+    the ``keep_last`` newest go from there (0: none goes). One of three says when:
     ``cron`` is a line of crontab(5) in the schedule's time zone, ``every_hours`` counts from 1970-01-01
     UTC (every 6: at 0, 6, 12 and 18 o'clock UTC), ``after_jobs`` is after so many trained files.
     """
 
     task: Literal["", "snapshot", "verify", "retention", "copy", "backup", "consolidation"] = ""
     destination: str = ""
+    keep_last: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     cron: str = ""
     every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 0.0
     after_jobs: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0

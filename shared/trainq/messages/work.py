@@ -176,9 +176,13 @@ class RestoreTask(Message, frozen=True, kw_only=True, tag=True):
 
 
 class BackupTask(Message, frozen=True, kw_only=True, tag=True):
-    """Copy the journal and what it needs to ``destination``, a folder of this machine (an absolute path)."""
+    """Copy the journal and what it needs to ``destination``, a folder of this machine (an absolute path).
+
+    Then all but the ``keep_last`` newest backups of this home go there; none with 0.
+    """
 
     destination: Annotated[str, Meta(pattern=r"^/[^\x00]*\Z", max_length=4096)]
+    keep_last: Natural = 0
 
 
 class ConsolidateTask(Message, frozen=True, kw_only=True, tag=True):
@@ -216,7 +220,7 @@ def scheduled_task(rule: ScheduleRule) -> Task:
         case "copy":
             return CopyTask(destination=rule.destination)
         case "backup":
-            return BackupTask(destination=rule.destination)
+            return BackupTask(destination=rule.destination, keep_last=rule.keep_last)
         case "verify":
             return VerifyTask()
         case "retention":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 import msgspec
 
@@ -35,6 +36,16 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     item: Item
     keep: bool
     reasons: tuple[str, ...]
+
+
+class Dated(Protocol):
+    """What rules look at: the name of a copy, and when it was made, in wall seconds since 1970."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def at(self) -> float: ...
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,7 +78,7 @@ def plan(items: Sequence[Item], settings: RetentionSettings) -> list[Verdict]:
     verdicts: list[Verdict] = []
     for store, rules in buckets_of(settings).items():
         own = sorted((item for item in items if item.store is store), key=lambda item: -item.generation)
-        kept = _kept(own, rules)
+        kept = kept_by(rules, own)
         for item in own:
             reasons = ((item.must_stay,) if item.must_stay else ()) + tuple(kept.get(item.name, ()))
             verdicts.append(Verdict(item=item, keep=bool(reasons), reasons=reasons or ("no rule keeps it",)))
@@ -97,8 +108,8 @@ def _given_up(verdict: Verdict) -> Verdict:
     return msgspec.structs.replace(verdict, keep=False, reasons=(f"there is no room for it (kept by: {kept_by})",))
 
 
-def _kept(newest_first: Sequence[Item], rules: Buckets) -> dict[str, list[str]]:
-    """Which rules keep which items, by name."""
+def kept_by(rules: Buckets, newest_first: Sequence[Dated]) -> dict[str, list[str]]:
+    """Which rules keep which copies, by name."""
     kept: dict[str, list[str]] = {}
     for place, item in enumerate(newest_first[:rules.last], start=1):
         kept.setdefault(item.name, []).append(f"last {place} of {rules.last}")

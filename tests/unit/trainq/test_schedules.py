@@ -12,6 +12,7 @@ from trainq import config
 from trainq.config import ScheduleRule, ScheduleSettings
 from trainq.config.schedules import following, latest, zone
 from trainq.errors import ConfigurationError
+from trainq.messages import BackupTask, scheduled_task
 
 BERLIN = ZoneInfo("Europe/Berlin")
 DAILY = ScheduleRule(task="snapshot", cron="0 3 * * *")
@@ -97,6 +98,8 @@ def test_the_zone_may_be_the_machine_s_or_any_that_has_a_name() -> None:
      "takes no destination"),
     ('[schedule.rules.n]\ntask = "backup"\ndestination = "x"\nafter_jobs = 1', "schedule.rules.n.destination",
      "into a folder"),
+    ('[schedule.rules.n]\ntask = "copy"\ndestination = "/x"\nkeep_last = 3\nafter_jobs = 1',
+     "schedule.rules.n.keep_last", "lets nothing go"),
     ('[schedule.rules.n]\ntask = "dance"\ncron = "0 3 * * *"', "schedule.rules.n.task", "dance"),
 ])
 def test_every_mistake_is_named(tmp_path: Path, text: str, key: str, words: str) -> None:
@@ -104,6 +107,14 @@ def test_every_mistake_is_named(tmp_path: Path, text: str, key: str, words: str)
     with pytest.raises(ConfigurationError) as caught:
         config.load({"TRAINQ_HOME": str(tmp_path / "h")}, tmp_path)
     assert any(problem.key == key and words in problem.problem for problem in caught.value.problems)
+
+
+def test_a_backup_s_rule_says_how_many_stay(tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text('[schedule.rules.n]\ntask = "backup"\ndestination = "/x"\nkeep_last = 3\n'
+                                          'after_jobs = 1\n')
+    rules = config.load({"TRAINQ_HOME": str(tmp_path / "h")}, tmp_path).settings.schedule.all_rules
+    assert scheduled_task(rules["n"]) == BackupTask(destination="/x", keep_last=3)
+    assert scheduled_task(ScheduleRule(task="backup", destination="/x")) == BackupTask(destination="/x", keep_last=0)
 
 
 def test_a_default_rule_can_be_replaced_or_turned_off(tmp_path: Path) -> None:

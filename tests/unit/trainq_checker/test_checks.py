@@ -388,3 +388,41 @@ def test_strictly_a_change_of_what_computes_is_wrong_also_without_a_driver(root:
                             stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
                             ).returncode for options in ([], ["--strict"])]
     assert codes == [0, 1]
+
+
+def remove_oldest_trained(root: Path) -> tuple[str, Path]:
+    """Move to the trash, as retention does, the oldest generation with a job's end in it; the job, and where it is."""
+    home = root / "home"
+    opened = Journal.open(home / "journal.db")
+    for path in reversed(checkpoints.list_generations(home / "checkpoints")):
+        facts = checkpoints.read_facts(path)
+        if facts.cursor.job and facts.cursor.done:
+            break
+    with opened.transaction():
+        decided = opened.append(jobs.RemovalDecided(store=jobs.Store.CHECKPOINTS, name=path.name, size_bytes=1,
+                                                    reason="old"), 2.5)
+    opened.close()
+    (home / "trash").mkdir(exist_ok=True)
+    trashed = home / "trash" / f"{decided.seq}-checkpoints-{path.name}"
+    path.rename(trashed)
+    return facts.cursor.job, trashed
+
+
+def test_a_ledger_in_the_trash_proves_its_job(root: Path) -> None:
+    remove_oldest_trained(root)
+    assert check(root, "--strict")[0] == 0
+
+
+def test_a_checkpoint_in_the_trash_may_not_be_damaged_either(root: Path) -> None:
+    job, trashed = remove_oldest_trained(root)
+    (trashed / "ledger.bin").write_bytes(b"")
+    caught(root, "generations", r"ledger\.bin is not what the manifest says", also=("rows",))
+    caught(root, "rows", f"{job} .*its checkpoint is gone", "--strict", also=("generations",))
+
+
+def test_strictly_only_what_retention_has_deleted_may_be_gone(root: Path) -> None:
+    job, trashed = remove_oldest_trained(root)
+    shutil.rmtree(trashed)
+    caught(root, "rows", f"{job} .*its checkpoint is gone", "--strict")
+    append(root, jobs.RemovalPurged(removal=int(trashed.name.split("-")[0])))
+    assert check(root, "--strict")[0] == 0

@@ -15,7 +15,8 @@ from trainq.messages import JobView
 
 
 def outcome() -> Outcome:
-    made = Outcome(seed=3, fault_seconds=60.2, submits=4, jobs={"succeeded": 3, "rejected": 1}, steps=77)
+    made = Outcome(seed=3, fault_seconds=60.2, submits=4, jobs={"succeeded": 3, "rejected": 1}, steps=77,
+                   tasks={"backup": {"succeeded": 2}, "snapshot": {"succeeded": 2, "failed": 1}})
     made.tally.kills.update({("broker", "kill"): 2, ("training", "pair"): 1, ("broker", "crash point"): 1})
     made.tally.points["broker.journal.commit"] = 1
     made.tally.freezes["watcher"] = 2
@@ -24,7 +25,7 @@ def outcome() -> Outcome:
 
 def test_the_verdict_is_one_line_with_the_numbers() -> None:
     assert outcome().verdict == ("chaos: PASS seed=3 seconds=60 kills=4 freezes=2 restarts=0 jobs=4 rejected=1 "
-                                 "succeeded=3 steps=77")
+                                 "succeeded=3 tasks=5 steps=77")
 
 
 def test_a_failure_names_the_first_reason() -> None:
@@ -47,7 +48,7 @@ def test_the_document_counts_kills_by_process_kind_and_point() -> None:
 def test_each_point_is_its_owners() -> None:
     pairs = campaign.crash_pairs()
     assert {process for process, point in pairs if point == "files.fsync"} == {
-        "watcher", "preparer", processes.TRAINING}
+        "watcher", "preparer", "snapshot", "retention", processes.TRAINING}
     for family, owner in (("journal", "broker"), ("training", processes.TRAINING), ("checkpoint", processes.TRAINING)):
         assert {process for process, point in pairs if point.startswith(f"{family}.")} == {owner}
     assert len(set(pairs)) == len(pairs)

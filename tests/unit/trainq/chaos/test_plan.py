@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from trainq.chaos import plan
-from trainq.chaos.plan import FaultKind, LoadKind
+from trainq.chaos.plan import FaultKind, LoadKind, UpkeepKind
 from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
 
 POINTS = [("broker", "files.fsync"), (TRAINING, "training.stepped"), ("watcher", "files.rename")]
@@ -16,17 +16,18 @@ EVERYONE = {*SERVICES, TRAINING, FORK_SERVER, SUPERVISORD}
 
 
 def test_a_seed_always_plans_the_same_and_another_one_something_else() -> None:
-    def both(seed: int) -> tuple[list[plan.Fault], list[plan.Load]]:
-        return list(islice(plan.faults(seed, POINTS), 200)), list(islice(plan.loads(seed), 200))
+    def all_of(seed: int) -> tuple[list[plan.Fault], list[plan.Load], list[plan.Upkeep]]:
+        return (list(islice(plan.faults(seed, POINTS), 200)), list(islice(plan.loads(seed), 200)),
+                [*plan.upkeep(seed)[0], *islice(plan.upkeep(seed)[1], 200)])
 
-    assert both(7) == both(7)
-    assert both(7)[0] != both(8)[0]
-    assert both(7)[1] != both(8)[1]
+    assert all_of(7) == all_of(7)
+    for one, other in zip(all_of(7), all_of(8), strict=True):
+        assert one != other
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_first_thirteen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
-    first = list(islice(plan.faults(seed, POINTS), 13))
+def test_the_first_fifteen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
+    first = list(islice(plan.faults(seed, POINTS), 15))
     assert {fault.kind for fault in first} == set(FaultKind)
     assert {fault.processes[0] for fault in first if fault.kind is FaultKind.KILL} == EVERYONE
 
@@ -81,3 +82,22 @@ def test_bad_rows_are_more_than_a_home_allows() -> None:
     bad = next(load for load in plan.loads(4) if load.kind is LoadKind.BAD_ROWS)
     lines = plan.content(4, bad).splitlines()
     assert sum(not line.startswith(b"{") for line in lines) > 0.1 * len(lines)
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_upkeep_begins_with_a_snapshot_asks_for_everything_and_is_paced(seed: int) -> None:
+    first, more = plan.upkeep(seed)
+    steps = [*first, *islice(more, 1000)]
+    kinds = set(UpkeepKind) - (set() if plan.trains_an_adapter(seed) else {UpkeepKind.CONSOLIDATION})
+    last = [UpkeepKind.RESTORE, UpkeepKind.CONSOLIDATION][:len(first) - 4]
+    assert first[0].kind is UpkeepKind.SNAPSHOT
+    assert [step.kind for step in first[4:]] == last
+    assert sorted(step.kind for step in first) == sorted(kinds)
+    assert {step.kind for step in steps} == kinds
+    assert 1.5 < sum(step.pause_seconds for step in steps) / len(steps) < 2.0
+    assert all(0 <= step.which < 1 for step in steps)
+
+
+def test_some_seeds_train_an_adapter_and_most_do_not() -> None:
+    with_one = [seed for seed in range(100) if plan.trains_an_adapter(seed)]
+    assert 20 < len(with_one) < 50

@@ -47,6 +47,14 @@ def test_a_sound_home_is_clean(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert "clean" in capsys.readouterr().out
 
 
+def test_a_home_that_was_never_started_is_proven_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a backup makes it."""
+    publish(home)
+    files.remove_tree(home / "run")
+    assert main(["fsck"]) == 0
+    assert "clean" in capsys.readouterr().out
+
+
 def test_tables_of_an_older_format_are_not_folded_anew(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     connection = apsw.Connection(str(home / "journal.db"))
     connection.execute("UPDATE meta SET value='2' WHERE key='format'")

@@ -1,0 +1,115 @@
+"""A caretaker in a thread of its own: asks for snapshots, proofs, retention, backups, restores and consolidations.
+
+Also at the worst moments: what it asks for is done by processes that are killed meanwhile. Restores train again what
+they take out, so that each file is in the weights once at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainq import checkpoints, snapshots
+from trainq.chaos import plan
+from trainq.chaos.load import Person
+from trainq.chaos.plan import Upkeep, UpkeepKind
+from trainq.client import BrokerClient
+from trainq.config import Home
+from trainq.errors import NotFoundError, UsageError
+from trainq.ids import new_request_id
+from trainq.jobs import TASKS, JobState
+from trainq.messages import (
+    Accepted,
+    BackupTask,
+    ConsolidateTask,
+    JobView,
+    RestoreTask,
+    RetentionTask,
+    SnapshotTask,
+    SubmitTask,
+    Task,
+    VerifyTask,
+)
+
+# Before there is a model there is nothing to take care of.
+_LOOK_SECONDS = 0.5
+_PATIENCE_LOOKS = 120
+# Up to so many backups stay, or all.
+_MOST_BACKUPS = 3
+# How a task may fail though everything is as it should be.
+_MAY_FAIL = re.compile("|".join((
+    # There is nothing to do it to, or nothing any more.
+    rf"{NotFoundError.__name__}: ",
+    # A restore goes before the rebase that was to follow a consolidation: the restored state has another adapter.
+    r"usage: the line stands at g\S+, and g\S+ was merged",
+    # Three kills in a row met it at the same place; who asked is told, and asks again.
+    r"its training process ended in the middle \(signal 9", r"\d+ of its workers in a row were lost with it",
+    r"ChildKilledError: ")))
+
+
+class Caretaker(Person):
+    """Does what the plan says, its first round in any case.
+
+    ``refused`` counts what the broker would not have done, with a good reason.
+    """
+
+    def __init__(self, home: Home, seed: int, backups_folder: Path) -> None:
+        super().__init__("caretaker", home)
+        self._seed = seed
+        self._backups_folder = backups_folder
+        self.asked: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def act(self, broker: BrokerClient) -> None:
+        first, more = plan.upkeep(self._seed)
+        # Also when it is told to stop meanwhile: where all is slow, nothing would be proven of it.
+        patience = _PATIENCE_LOOKS
+        while not checkpoints.list_generations(self.home.checkpoints):
+            patience -= self._stopping.is_set()
+            if not patience or self._giving_up.wait(_LOOK_SECONDS):
+                return
+        for step in first:
+            if self._giving_up.wait(step.pause_seconds):
+                return
+            self._do(broker, step)
+        for step in self.paced(more):
+            self._do(broker, step)
+
+    def _do(self, broker: BrokerClient, step: Upkeep) -> None:
+        task = self._task(step)
+        if task is None:
+            return
+        try:
+            reply = self.ask(broker, SubmitTask(request_id=new_request_id(), task=task, cause="chaos"), Accepted)
+        except (NotFoundError, UsageError):
+            if step.kind is not UpkeepKind.RESTORE:
+                raise
+            self.refused[step.kind.value] += 1  # another one is open, or what it needs is not there any more
+        else:
+            self.asked[step.kind.value] += reply is not None
+
+    def _task(self, step: Upkeep) -> Task | None:
+        match step.kind:
+            case UpkeepKind.SNAPSHOT:
+                return SnapshotTask()
+            case UpkeepKind.VERIFY:
+                return VerifyTask()
+            case UpkeepKind.RETENTION:
+                return RetentionTask()
+            case UpkeepKind.BACKUP:
+                return BackupTask(destination=str(self._backups_folder),
+                                  keep_last=int(step.which * (_MOST_BACKUPS + 1)))
+            case UpkeepKind.CONSOLIDATION:
+                return ConsolidateTask(now=step.which < 0.5)
+            case UpkeepKind.RESTORE:
+                there = snapshots.list_snapshots(self.home.snapshots)
+                return RestoreTask(name=there[int(step.which * len(there))].name, retrain=True) if there else None
+
+
+def failed_wrongly(tasks: Sequence[JobView]) -> list[str]:
+    """What did not come to a good end, and had no good reason."""
+    return [f"{job.id} ended {job.state.value}: {job.reason}" for job in tasks
+            if job.kind in TASKS and job.state is not JobState.SUCCEEDED
+            and not (job.state is JobState.FAILED and _MAY_FAIL.match(job.reason or ""))]
