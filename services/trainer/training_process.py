@@ -22,14 +22,14 @@ import msgspec
 from services.trainer import surroundings, wire
 from services.trainer.failures import failure, is_accelerator_error
 from services.trainer.forking import Arguments
+from services.trainer.observing import Observer, published_message
 from services.trainer.rebaser import rebase
 from services.trainer.restorer import restore
 from trainq import checkpoints, crashpoints, diskfaults, files
-from trainq.checkpoints import Cursor, WeightsMissingError
+from trainq.checkpoints import WeightsMissingError
 from trainq.config import Home
 from trainq.errors import (
     DamageError,
-    OtherFingerprintError,
     StorageError,
     StorageFullError,
     TrainqError,
@@ -38,7 +38,6 @@ from trainq.messages import MAX_DAMAGED, DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
-from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Wish
 
 # How long the last words may take to be read at the end.
@@ -215,7 +214,7 @@ class TrainingProcess:
         self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)
-            outcome = training.train(self._line, job, self._home, _Observer(self, order.job))
+            outcome = training.train(self._line, job, self._home, Observer(self, order.job))
         except AgentGoneError:
             raise
         except Exception as error:
@@ -350,48 +349,6 @@ class TrainingProcess:
             self._orders.append(order)
         if self._channel.closed:
             raise AgentGoneError
-
-
-class _Observer:
-    """Between the training loop and the agent, for one job."""
-
-    def __init__(self, process: TrainingProcess, job: str) -> None:
-        self._process, self._job = process, job
-        self._started, self._steps, self._tokens = time.monotonic(), 0, 0
-
-    def wish(self) -> Wish:
-        return self._process.wish(self._job)
-
-    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
-        elapsed = time.monotonic() - self._started
-        self._steps += 1
-        self._tokens += metrics.tokens
-        self._process.say(wire.Progress(
-            job=self._job, job_step=cursor.job_step, steps_planned=cursor.steps_planned, global_step=metrics.step,
-            loss=metrics.loss, learning_rate=metrics.learning_rate,
-            tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
-            elapsed_seconds=round(elapsed, 3)))
-
-    def publishing(self, size_bytes: int) -> None:
-        self._process.say(wire.Saving(size_bytes=size_bytes))
-
-    def published(self, publication: Publication) -> None:
-        self._process.say(published_message(publication))
-
-    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
-        if self._process.holds_on_other_fingerprint:
-            raise OtherFingerprintError(before, after)
-        self._process.say(wire.OtherFingerprint(job=self._job, before=before, after=after))
-        self._process.wait_until_recorded(self._job)
-
-
-def published_message(publication: Publication) -> wire.Published:
-    """What the agent is told of a new generation."""
-    facts = publication.facts
-    return wire.Published(
-        generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
-        seconds=round(publication.seconds, 3), size_bytes=publication.size_bytes, job=facts.cursor.job,
-        job_step=facts.cursor.job_step, done=facts.cursor.done)
 
 
 def _verifies(path: Path) -> bool:

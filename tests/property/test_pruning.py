@@ -30,7 +30,7 @@ def whole(store: Path) -> set[str]:
             and backups.faults_of(store, path.name, lambda _: None) == []}
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(data=st.data(), rules=RULES, wanted=BACKUPS)
 def test_what_stays_is_as_whole_as_it_was_and_the_newest_readable_one_stays(
         data: st.DataObject, rules: Buckets, wanted: list[tuple[int, str, dict[str, bytes], float, int]]) -> None:
@@ -49,7 +49,9 @@ def test_what_stays_is_as_whole_as_it_was_and_the_newest_readable_one_stays(
         planned = pruning.plan(store, rules, lambda _: None)
         assert whole(store) == before
         done = pruning.apply(store, rules, lambda _: None)
-        assert (done.going, done.freed_bytes) == (planned.going, planned.freed_bytes)
+        assert done.going == planned.going
+        # Content that is found to be damaged is set aside, which a plan does not do.
+        assert done.freed_bytes <= planned.freed_bytes
         left = {path.name for path in backups.list_backups(store)}
         assert left == set(made) - set(done.going)
         assert whole(store) == before & left, "what stays is as whole as it was"

@@ -15,6 +15,7 @@ Rules:
 This module is pure: no I/O, no clock.
 """
 
+from trainq.jobs.base import Event, JobEvent
 from trainq.jobs.events import (
     AgeingSet,
     AnyEvent,
@@ -23,12 +24,7 @@ from trainq.jobs.events import (
     CancelRequested,
     CheckpointDamaged,
     CheckpointPublished,
-    CopyPinned,
-    CopyUnpinned,
-    DataDropped,
-    DataGone,
     DuplicateSubmitted,
-    Event,
     FileRefused,
     FingerprintChanged,
     HeadAdopted,
@@ -36,7 +32,6 @@ from trainq.jobs.events import (
     HoldPlaced,
     InboxCounted,
     JobCancelled,
-    JobEvent,
     JobFailed,
     JobOvertaken,
     JobPrepared,
@@ -57,13 +52,19 @@ from trainq.jobs.events import (
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
+    TaskSubmitted,
+)
+from trainq.jobs.keeping import (
+    CopyPinned,
+    CopyUnpinned,
+    DataDropped,
+    DataGone,
     RemovalDecided,
     RemovalPurged,
     RemovalUndone,
     ScheduleFired,
     ScheduleSet,
     ScheduleSkipped,
-    TaskSubmitted,
 )
 from trainq.jobs.states import (
     COUNTS_AS_DUPLICATE,

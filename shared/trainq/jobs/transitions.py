@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from trainq.errors import TransitionError
+from trainq.jobs.base import JobEvent
 from trainq.jobs.events import (
     AttemptFailed,
     CancelRequested,
@@ -15,7 +16,6 @@ from trainq.jobs.events import (
     HoldLifted,
     HoldPlaced,
     JobCancelled,
-    JobEvent,
     JobFailed,
     JobOvertaken,
     JobPrepared,

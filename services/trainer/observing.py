@@ -1,0 +1,76 @@
+"""Between the training loop and the agent: what the loop tells of a job, and what it is to do."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+from services.trainer import wire
+from trainq.checkpoints import Cursor
+from trainq.errors import OtherFingerprintError
+from trainq.ml.checkpointing import Publication
+from trainq.ml.metrics import StepMetrics
+from trainq.ml.training import Wish
+
+
+class Told(Protocol):
+    """The training process, as far as a job's observer has to do with it."""
+
+    @property
+    def holds_on_other_fingerprint(self) -> bool:
+        """Whether a person is to decide before anything is computed on other ground."""
+        ...
+
+    def wait_until_recorded(self, job: str) -> None:
+        """Wait until the change of fingerprint is in the journal, or the job is to be left."""
+        ...
+
+    def wish(self, job: str) -> Wish:
+        """What the waiting orders mean for the running job."""
+        ...
+
+    def say(self, message: wire.WireMessage) -> None:
+        """Tell the agent, without waiting."""
+        ...
+
+
+class Observer:
+    """Between the training loop and the agent, for one job."""
+
+    def __init__(self, process: Told, job: str) -> None:
+        self._process, self._job = process, job
+        self._started, self._steps, self._tokens = time.monotonic(), 0, 0
+
+    def wish(self) -> Wish:
+        return self._process.wish(self._job)
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        elapsed = time.monotonic() - self._started
+        self._steps += 1
+        self._tokens += metrics.tokens
+        self._process.say(wire.Progress(
+            job=self._job, job_step=cursor.job_step, steps_planned=cursor.steps_planned, global_step=metrics.step,
+            loss=metrics.loss, learning_rate=metrics.learning_rate,
+            tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
+            elapsed_seconds=round(elapsed, 3)))
+
+    def publishing(self, size_bytes: int) -> None:
+        self._process.say(wire.Saving(size_bytes=size_bytes))
+
+    def published(self, publication: Publication) -> None:
+        self._process.say(published_message(publication))
+
+    def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
+        if self._process.holds_on_other_fingerprint:
+            raise OtherFingerprintError(before, after)
+        self._process.say(wire.OtherFingerprint(job=self._job, before=before, after=after))
+        self._process.wait_until_recorded(self._job)
+
+
+def published_message(publication: Publication) -> wire.Published:
+    """What the agent is told of a new generation."""
+    facts = publication.facts
+    return wire.Published(
+        generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
+        seconds=round(publication.seconds, 3), size_bytes=publication.size_bytes, job=facts.cursor.job,
+        job_step=facts.cursor.job_step, done=facts.cursor.done)
