@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from trainq_checker import checks
@@ -13,7 +14,7 @@ from trainq_checker.reading import DAMAGE, BrokenError
 _DAMAGE = (BrokenError, *DAMAGE)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Check the home that the command line names; gives the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainq_checker")
     parser.add_argument("home", type=Path)
@@ -22,7 +23,7 @@ def main() -> int:
     parser.add_argument("--allow-open", action="store_true", help="jobs may still be waiting or running")
     parser.add_argument("--strict", action="store_true",
                         help="no job may be unprovable, and no change of what computes be in the journal")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if not (given.home / "journal.db").is_file():
         parser.error(f"{given.home} is no home: it has no journal.db")
     if given.receipts is not None and not given.receipts.is_file():

@@ -162,5 +162,5 @@ class JournalMachine(RuleBasedStateMachine):
         assert list(folded.execute(counted)) == list(folded.execute(kept))
 
 
-JournalMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 TestJournal = JournalMachine.TestCase

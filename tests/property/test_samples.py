@@ -47,7 +47,7 @@ def ignore(_: int) -> None:
     pass
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=_FILES, wrap=_WRAPPED, mapping=_MAPS, cut=st.integers(0, 30))
 def test_any_bytes_give_samples_and_bad_rows_or_one_error(
         tmp_path_factory: pytest.TempPathFactory, content: bytes, wrap: Callable[[bytes], bytes],

@@ -47,6 +47,7 @@ def test_every_text_is_its_bytes_and_comes_back(text: str) -> None:
     assert tokenizer.decode(ids) == text
 
 
+@pytest.mark.slow
 def test_every_character_of_unicode_is_its_bytes(tokenizer: Tokenizer) -> None:
     for start in range(0, 0x110000, 0x1000):
         text = "".join(chr(point) for point in range(start, start + 0x1000) if not 0xD800 <= point < 0xE000)

@@ -15,7 +15,7 @@ from trainq.duplicates import DigestSet
 _DIGESTS = st.lists(st.sampled_from([0, 1, 255]), min_size=16, max_size=32).map(bytes)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(_DIGESTS, max_size=60), st.integers(1, 10))
 def test_it_holds_exactly_what_was_added(digests: list[bytes], most_waiting: int) -> None:
     found, expected = DigestSet(most_waiting), set[bytes]()

@@ -129,9 +129,10 @@ def test_damage_near_the_end_costs_only_what_is_behind_it(tmp_path: Path, cut: C
     assert caught.value.line == found[-1] + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", [
-    gzip.compress(b"{}\n") + bytes(4 << 20), gzip.compress(b"{}\n") + gzip.compress(b"") * 150_000,
-    zstd(b"{}\n") + zstd(b"") * 350_000], ids=["padding", "empty members", "empty frames"])
+    gzip.compress(b"{}\n") + bytes(4 << 20), gzip.compress(b"{}\n") + gzip.compress(b"") * 110_000,
+    zstd(b"{}\n") + zstd(b"") * 250_000], ids=["padding", "empty members", "empty frames"])
 def test_what_gives_no_content_is_told_all_the_same_and_takes_no_memory(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "f"
     path.write_bytes(content)
@@ -144,7 +145,7 @@ def test_what_gives_no_content_is_told_all_the_same_and_takes_no_memory(tmp_path
         tracemalloc.stop()
     assert len(told) >= len(content) >> 20
     assert max(after - before for before, after in itertools.pairwise([0, *told])) < 2 << 20
-    assert peak_bytes < 3 << 20
+    assert peak_bytes < 2 << 20
 
 
 def test_blank_lines_of_any_sort_are_counted(tmp_path: Path) -> None:
@@ -167,6 +168,7 @@ def test_a_line_may_have_sixteen_mebibytes_and_no_more(tmp_path: Path) -> None:
     assert (last.number, last.size_bytes, last.content) == (4, MAX_LINE_BYTES + 5, b"c" * KEPT_BYTES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [gzip.compress, zstd])
 def test_a_file_that_grows_immensely_takes_little_memory(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "f"

@@ -158,7 +158,7 @@ def test_ids_and_mask_are_those_of_apply_chat_template(style: Style, chat: list[
         assert row.whole
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_special_text_in_rows_stays_text(style: Style, data: st.DataObject) -> None:
     piece = _CONTENT | st.sampled_from(style.specials) | st.sampled_from([text[:-1] for text in style.specials])

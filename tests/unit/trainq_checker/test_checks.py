@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import re
@@ -22,6 +24,7 @@ from trainq.config import Home, project_root
 from trainq.journal import Journal
 from trainq.journal.store import GENESIS, chain
 from trainq.ml import rederiving
+from trainq_checker.__main__ import main
 
 RECORD_BYTES = 20
 
@@ -43,13 +46,11 @@ def root(told: Path, tmp_path: Path) -> Path:
 
 def check(root: Path, *options: str) -> tuple[int, dict[str, str], str]:
     """(exit code, what each failed check said, the last line)."""
-    ended = subprocess.run(
-        [sys.executable, "-m", "trainq_checker", str(root / "home"), "--driver", str(root / "driver"), "--receipts",
-         str(root / "receipts.jsonl"), *options], check=False, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
-    assert ended.stderr == ""
-    failed = dict(re.findall(r"^FAIL (\w+): (.*)$", ended.stdout, re.MULTILINE))
-    return ended.returncode, failed, ended.stdout.splitlines()[-1]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        code = main([str(root / "home"), "--driver", str(root / "driver"), "--receipts", str(root / "receipts.jsonl"),
+                     *options])
+    failed = dict(re.findall(r"^FAIL (\w+): (.*)$", said.getvalue(), re.MULTILINE))
+    return code, failed, said.getvalue().splitlines()[-1]
 
 
 def caught(root: Path, name: str, words: str, *options: str, also: tuple[str, ...] = ()) -> None:
