@@ -252,7 +252,7 @@ class Desk:
             raise SendAgainError(f"{item.name}: data/ holds no file with this digest and size",
                                  mend="send it again: store it first, then submit it")
         if earlier is None and self._queries.is_dropping(item.digest):
-            raise SendAgainError(f"{item.name}: retention is about to delete the same content, which no job had named",
+            raise SendAgainError(f"{item.name}: retention is just deleting the same content, which no job needed",
                                  mend="send it again when it has; trainq retention apply if that is broken off")
         duplicate = None if item.force else self._queries.duplicate_of(item.digest)
         outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
@@ -269,9 +269,10 @@ class Desk:
                                number=self._queries.line().next_task)
         if isinstance(outcome, str):
             return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
+        if isinstance(request.task, messages.RestoreTask):
+            self._greeter.refuse_unfit(request.task)
         self._recorder.append(outcome)
         if isinstance(request.task, messages.RestoreTask):
-            self._greeter.refuse_unfit(request.task, outcome.job)
             # What it does now is to be undone anyway.
             for row in self._queries.running():
                 if row.kind is JobKind.TRAIN:

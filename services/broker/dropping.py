@@ -50,7 +50,9 @@ class Dropper:
     def _drop(self, request: messages.DropData) -> ToDelete:
         """Decide over each; what was decided before, and its reply lost, is told again."""
         decided = [digest for digest in request.digests if self._queries.is_dropping(digest)]
-        spans = self._held_by(request.proven) if self._data_days else []
+        # What a restore is about to take out may be trained again.
+        is_settled = self._data_days and not self._queries.open_tasks(JobKind.RESTORE)
+        spans = self._held_by(request.proven) if is_settled else []
         for reason in (_UNNAMED, _TRAINED):
             chosen = tuple(digest for digest in request.digests
                            if digest not in decided and self._why_it_may_go(digest, spans) == reason)

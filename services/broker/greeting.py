@@ -70,12 +70,8 @@ class Greeter:
             reinstatable=self._queries.reinstatable(hello.restored_from)))
         return Greeted(newest=self._queries.line().newest)
 
-    def refuse_unfit(self, task: RestoreTask, job: str) -> None:
-        """Raise if there is nothing that could be restored: before anything else waits for it.
-
-        Args:
-            task: what is asked for.
-            job: the id that it would have.
+    def refuse_unfit(self, task: RestoreTask) -> None:
+        """Raise if there is nothing that could be restored, before it is accepted and anything waits for it.
 
         Raises:
             NotFoundError: the copy is not there, or the journal knows no such generation.
@@ -89,10 +85,14 @@ class Greeter:
                                 mend="restore into the home that it came from, or a backup of it")
         _refuse_without_ground(self._home, facts, task.name)
         gone = [row.id for row in self._queries.uncovered(facts.generation) if self._queries.is_dropped(row.digest)]
+        middle = "" if facts.cursor.done else facts.cursor.job
+        if middle and self._queries.is_dropped(self._queries.job(middle).digest):
+            raise UsageError(f"{task.name} was taken in the middle of {middle}, whose content retention has deleted",
+                             mend="restore one that was taken between two jobs")
         if task.retrain and gone:
             raise UsageError(f"retention has deleted the content of {', '.join(gone[:5])} ({len(gone)} jobs): it "
                              "cannot be trained again", mend="restore without --retrain, and submit it anew")
-        others = [row for row in self._queries.open_tasks(JobKind.RESTORE) if row.id != job]
+        others = self._queries.open_tasks(JobKind.RESTORE)
         if others:
             raise UsageError(f"{others[0].id} has not ended yet", mend=f"trainq wait {others[0].id}, or cancel it")
 

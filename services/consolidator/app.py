@@ -91,7 +91,10 @@ class Consolidator(Worker[TaskLease]):
         path = self._home.checkpoints / head.name / checkpoints.ADAPTER_FOLDER / _ADAPTER_CONFIG
         has = orjson.loads(path.read_bytes())
         wanted = self._process.settings.lora
-        return (has["r"], has["lora_alpha"], has["lora_dropout"]) != (wanted.rank, wanted.alpha, wanted.dropout)
+        # None means all linear ones, which peft has written out.
+        targets = set(wanted.target_modules) or set(has["target_modules"])
+        return (has["r"], has["lora_alpha"], has["lora_dropout"], set(has["target_modules"])) != (
+            wanted.rank, wanted.alpha, wanted.dropout, targets)
 
     def _merge(self, held: HeldTask, head: str) -> MergedFacts:
         try:

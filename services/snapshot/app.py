@@ -5,6 +5,7 @@ A kill at any instruction leaves whole snapshots and whole objects; the task is 
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,15 @@ import orjson
 
 from trainq import __version__, backups, checkpoints, files, mirroring, objects, pruning, room, snapshots
 from trainq.checkpoints import parse_name
-from trainq.errors import DamageError, NotFoundError, StorageError, StorageFullError, TrainqError, UsageError
+from trainq.errors import (
+    AlreadyRunningError,
+    DamageError,
+    NotFoundError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+    UsageError,
+)
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
@@ -38,6 +47,8 @@ from trainq.snapshots import Created
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP)
 # Between two looks at a copy of the journal that the broker makes.
 _LOOK_SECONDS = 0.1
+# Who prunes by hand proves a whole backup under the lock.
+_LOCK_SECONDS = 600.0
 
 
 class Snapshotter(Worker[TaskLease]):
@@ -117,16 +128,12 @@ class Snapshotter(Worker[TaskLease]):
         home, lease = self._process.home, held.lease
         if store.resolve().is_relative_to(home.root.resolve()):
             raise UsageError(f"{store} is in the home itself", mend="give a folder elsewhere, best on another disk")
-        copied = JournalCopied(done=False, seq=0, copied_pages=0, pages=0)
         try:
-            while not copied.done:
-                held.keep_or_raise(Progress(step=copied.copied_pages, steps=copied.pages, unit="pages"))
-                copied = self._peer.call(CopyJournal(request_id=new_request_id(), job=lease.job, token=lease.token),
-                                         JournalCopied, held.states)
-                self._peer.wait(0.0 if copied.done else _LOOK_SECONDS)
             files.make_directory(store)
-            files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
-            with objects.writing(store):
+            with contextlib.ExitStack() as stack:
+                self._wait_for_lock(held, store, stack)
+                files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
+                self._copy_journal(held)
                 made = backups.create(store, home, home.journal_copy, lease.job, created_at=self._process.clock.wall(),
                                       created_by=f"trainq {__version__}, {lease.job}",
                                       on_chunk=paced(self._peer, held, 0))
@@ -143,6 +150,27 @@ class Snapshotter(Worker[TaskLease]):
             size_bytes=made.copied_bytes,
             facts={"backup": made.backup.name, "seq": facts.seq, "copied_bytes": made.copied_bytes,
                    "shared_bytes": made.shared_bytes, "pruned": pruned[:1000], "freed_bytes": freed})
+
+    def _wait_for_lock(self, held: HeldTask, store: Path, stack: contextlib.ExitStack) -> None:
+        """Hold the lock on the folder of backups until ``stack`` ends; somebody may just be pruning there."""
+        until = self._process.clock.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                stack.enter_context(objects.writing(store))
+                return
+            except AlreadyRunningError:
+                if self._process.clock.monotonic() > until:
+                    raise
+                held.keep_or_raise(held.progress)
+                self._peer.wait(_LOOK_SECONDS)
+
+    def _copy_journal(self, held: HeldTask) -> None:
+        copied = JournalCopied(done=False, seq=0, copied_pages=0, pages=0)
+        while not copied.done:
+            held.keep_or_raise(Progress(step=copied.copied_pages, steps=copied.pages, unit="pages"))
+            copied = self._peer.call(CopyJournal(request_id=new_request_id(), job=held.lease.job,
+                                                 token=held.lease.token), JournalCopied, held.states)
+            self._peer.wait(0.0 if copied.done else _LOOK_SECONDS)
 
     def _prune(self, held: HeldTask, store: Path, made: str, keep_last: int) -> tuple[list[str], int, str]:
         """Let old backups go, of which ``keep_last`` stay; which have gone, the bytes that frees, and words for it.

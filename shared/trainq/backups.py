@@ -10,6 +10,7 @@ copies only what is new.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,8 +79,12 @@ def list_backups(store: Path) -> list[Path]:
     By when each was made, as its file system has it: a line that was restored from an older one begins below numbers
     that were reached before.
     """
-    found = [path for path in store.iterdir() if _NAME.fullmatch(path.name)] if store.is_dir() else []
-    return sorted(found, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+    found = []
+    for path in store.iterdir() if store.is_dir() else ():
+        if _NAME.fullmatch(path.name):
+            with contextlib.suppress(FileNotFoundError):  # pruned just now
+                found.append((path.stat().st_mtime_ns, path.name, path))
+    return [path for _, _, path in sorted(found, reverse=True)]
 
 
 def find(store: Path, name: str = "") -> Backup:

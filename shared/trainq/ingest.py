@@ -146,8 +146,9 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         destination = data_path(home, digest)
         files.make_directory(destination.parent)
         if is_stored(home, digest, size_bytes):
-            with contextlib.suppress(FileNotFoundError):  # gone just now: the submit is told so
-                os.utime(destination)
+            # Gone just now, or somebody else's: the submit is told so if it goes.
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                files.touch(destination)
             # Whoever renamed it there may have been killed before its name was durable.
             files.sync_directory(destination.parent)
         else:

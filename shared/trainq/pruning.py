@@ -2,8 +2,8 @@
 
 The rules are those of :mod:`trainq.retention.rules`, joined by OR; only backups of one journal count against each
 other. The order is by the journal's number; and because a line that was restored from an old backup begins below
-numbers that were reached before, what the order of making keeps is kept, too. So a clock that jumped, like a line that
-was left, can only make more stay.
+numbers that were reached before, what the order of making keeps is kept, too, as the file system has it and as the
+backups say. So a clock that jumped, like a line that was left, only makes more stay; both together may not.
 
 The newest that is whole always stays: it is proven before anything goes. A backup goes by one rename of its manifest's
 folder; killed anywhere, what is listed is whole, and the next prune collects the content that is left over.
@@ -18,11 +18,13 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainq import backups, files, objects
+from trainq import backups, files, manifests, objects
 from trainq.backups import Backup
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, StorageError, UsageError
 from trainq.manifests import OnChunk
 from trainq.retention.rules import Buckets, kept_by
+
+_MEND = "name the folder that trainq backup create was given"
 
 Proof = Callable[[str], Sequence[str]]
 """Gives what is wrong with the backup of that name, byte for byte."""
@@ -89,7 +91,8 @@ def apply(store: Path, rules: Buckets, on_chunk: OnChunk, *, spare: str = "") ->
         UsageError, NotFoundError, StorageError: as :func:`plan`.
     """
     decided = _decide(store, rules, lambda name: backups.verify(store, name, on_chunk), spare)
-    files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
+    if not decided.objects_stay:
+        files.sweep_temporaries(store, *(store / objects.FOLDER).glob("*"))
     for verdict in reversed(decided.verdicts):
         if not verdict.keep:
             on_chunk(0)
@@ -106,7 +109,7 @@ def apply(store: Path, rules: Buckets, on_chunk: OnChunk, *, spare: str = "") ->
 def refuse_without_folder(store: Path) -> None:
     """Raise :class:`~trainq.errors.NotFoundError` if there is no such folder."""
     if not store.is_dir():
-        raise NotFoundError(f"there is no folder {store}", mend="name the one that trainq backup create was given")
+        raise NotFoundError(f"there is no folder {store}", mend=_MEND)
 
 
 class _Decided(NamedTuple):
@@ -122,6 +125,8 @@ def _decide(store: Path, rules: Buckets, faults_of: Proof, spare: str = "") -> _
         raise UsageError("these rules keep nothing", mend="give one of --last, --daily, --weekly and --monthly")
     refuse_without_folder(store)
     found = {path.name: _read(path) for path in backups.list_backups(store)}
+    if not found:
+        raise NotFoundError(f"there is no backup in {store}", mend=_MEND)
     sound = {name: each for name, each in found.items() if isinstance(each, Backup)}
     holders = Counter(digest for each in sound.values() for digest in _sizes(each))
     reasons: dict[str, list[str]] = {}
@@ -140,9 +145,21 @@ def _decide(store: Path, rules: Buckets, faults_of: Proof, spare: str = "") -> _
             size_bytes=sum(size for digest, size in sizes.items() if holders[digest] == 1), keep=bool(why),
             reasons=tuple(why) or ("no rule keeps it",), fault=faults.get(name, "")))
         named |= sizes.keys() if why else set()
+    return _Decided(verdicts, named, _why_content_stays(store, found, sound))
+
+
+def _why_content_stays(store: Path, found: Collection[str], sound: Collection[str]) -> str:
+    """Why no content may go whatever the backups name; empty if it may.
+
+    A folder of snapshots, and a place to which they are copied, have their content in a folder of the same name.
+    """
     unreadable = next((name for name in found if name not in sound), "")
-    stay = f"nobody knows what {unreadable} needs, so all content stays" if unreadable else ""
-    return _Decided(verdicts, named, stay)
+    if unreadable:
+        return f"nobody knows what {unreadable} needs, so all content stays"
+    foreign = next((path.name for path in sorted(store.iterdir()) if path.name not in found
+                    and not path.name.startswith(files.TEMPORARY_PREFIX)
+                    and (path / manifests.MANIFEST_NAME).exists()), "")
+    return f"{foreign} is no backup, and may need it, so all content stays" if foreign else ""
 
 
 def _read(path: Path) -> Backup | str:
@@ -161,17 +178,19 @@ def _reasons(last_made_first: Sequence[Backup], rules: Buckets, faults_of: Proof
              faults: dict[str, str]) -> dict[str, list[str]]:
     """Why each of these, all of one journal, stays; nothing for those that go. ``faults`` gets those that it proves."""
     by_number = sorted(last_made_first, key=lambda each: (each.facts.seq, each.name), reverse=True)
+    by_word = sorted(last_made_first, key=lambda each: (each.facts.created_at, each.name), reverse=True)
     reasons: dict[str, list[str]] = {each.name: [] for each in last_made_first}
     if spare in reasons:
         reasons[spare].append("it was made just now")
     for name, why in kept_by(rules, _dated(by_number)).items():
         reasons[name] += why
-    for name, why in kept_by(rules, _dated(last_made_first)).items():
-        if not reasons[name]:
-            reasons[name] += [f"{each}, by when it was made" for each in why]
+    for order in (last_made_first, by_word):
+        for name, why in kept_by(rules, _dated(order)).items():
+            if not reasons[name]:
+                reasons[name] += [f"{each}, by when it was made" for each in why]
     if all(reasons.values()):
         return reasons
-    whole = [_newest_whole(order, faults, faults_of) for order in (by_number, last_made_first)]
+    whole = [_newest_whole(order, faults, faults_of) for order in (by_number, last_made_first, by_word)]
     if "" in whole:
         return {name: why or ["none of this home is whole"] for name, why in reasons.items()}
     for name in dict.fromkeys(whole):

@@ -187,7 +187,8 @@ def check_rows(evidence: Evidence) -> str:
                            if facts["cursor"]["job"] == job.id and facts["cursor"]["done"]), None)
         shard = evidence.home / "cache" / job.prepared.get("shard", "missing")
         if checkpoint is None or not shard.is_dir():
-            was_purged = checkpoint is None and not evidence.history.purged.isdisjoint(job.successes)
+            trained_in = {generation for generation, seq in job.successes.items() if seq == job.trained_seq}
+            was_purged = checkpoint is None and not evidence.history.purged.isdisjoint(trained_in)
             (purged if was_purged else unprovable).append(
                 f"{job.id} ({'its shard' if checkpoint else 'its checkpoint'} is gone)")
             continue

@@ -111,10 +111,14 @@ def test_content_that_no_job_names_goes_after_a_day_and_old_shards_do(place: Pla
         files[name] = ingest.data_path(place.home, ingest.store_file(place.home, tmp_path / name).digest)
     for name in ("old", "named"):
         os.utime(files[name], (1.0, 1.0))
+    foreign = place.home.cache / "mine"
+    foreign.mkdir()
+    (foreign / manifests.MANIFEST_NAME).write_bytes(b"{}")
+    os.utime(foreign / manifests.MANIFEST_NAME, (0.0, 0.0))
     for number in range(10):
         shard = place.home.cache / f"shard-{number}"
         shard.mkdir()
-        (shard / manifests.MANIFEST_NAME).write_bytes(b"{}")
+        manifests.write(shard, "shard", {}, {})
         os.utime(shard / manifests.MANIFEST_NAME, (float(number + 1), float(number + 1)))
 
     plan = tmp_path / "retention.files.remove"
@@ -123,14 +127,15 @@ def test_content_that_no_job_names_goes_after_a_day_and_old_shards_do(place: Pla
     job = place.json("retention", "apply")["job"]
     place.wait_end("retention")
     assert (plan.exists(), files["old"].exists()) == (False, True)
-    # In the middle of it a submit of the very content waits for the end, and is accepted.
-    with place.running("submit", str(tmp_path / "old"), "--json") as late:
-        place.start("retention")
-        assert place.json("wait", job)["jobs"][0]["state"] == "succeeded"
-        said, _ = late.communicate(timeout=60)
-    assert orjson.loads(said)["receipts"][0]["state"] == "queued", said
+    # In the middle of it a submit of the very content is told to send it again, until that is over.
+    late = place.json("submit", str(tmp_path / "old"), code=75)["receipts"][0]
+    assert late["error"]["code"] == "send_again"
+    place.start("retention")
+    assert place.json("wait", job)["jobs"][0]["state"] == "succeeded"
+    assert place.json("submit", str(tmp_path / "old"))["receipts"][0]["state"] == "queued"
     assert all(path.exists() for path in files.values())
-    assert sorted(path.name for path in place.home.cache.iterdir()) == [f"shard-{number}" for number in range(2, 10)]
+    assert sorted(path.name for path in place.home.cache.iterdir()) == [
+        "mine", *(f"shard-{number}" for number in range(2, 10))]
     events, _ = place.run("events", "--json")
     assert [event for event in map(orjson.loads, events.splitlines()) if event["type"] == "DataGone"]
 

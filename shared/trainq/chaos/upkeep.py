@@ -17,7 +17,7 @@ from trainq.chaos.load import Person
 from trainq.chaos.plan import Upkeep, UpkeepKind
 from trainq.client import BrokerClient
 from trainq.config import Home
-from trainq.errors import NotFoundError, UsageError
+from trainq.errors import NotFoundError, TrainqError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import TASKS, JobState
 from trainq.messages import (
@@ -41,12 +41,12 @@ _MOST_BACKUPS = 3
 # How a task may fail though everything is as it should be.
 _MAY_FAIL = re.compile("|".join((
     # There is nothing to do it to, or nothing any more.
-    rf"{NotFoundError.__name__}: ",
+    rf"{NotFoundError.__name__}: there is no generation", r"not_found: ",
     # A restore goes before the rebase that was to follow a consolidation: the restored state has another adapter.
     r"usage: the line stands at g\S+, and g\S+ was merged",
     # Three kills in a row met it at the same place; who asked is told, and asks again.
     r"its training process ended in the middle \(signal 9", r"\d+ of its workers in a row were lost with it",
-    r"ChildKilledError: ")))
+    rf"{TrainqError.__name__}: after \d+ attempts: \S+ was ended by signal 9")))
 
 
 class Caretaker(Person):

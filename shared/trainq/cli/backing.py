@@ -16,7 +16,7 @@ from trainq.cli.parsing import add_json
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, moment, size, table
 from trainq.cli.tasking import add_wait, ask
-from trainq.errors import DamageError, TrainqError
+from trainq.errors import DamageError, NotFoundError, TrainqError, UsageError
 from trainq.messages import BackupTask
 from trainq.pruning import Verdict
 from trainq.retention.rules import Buckets
@@ -38,7 +38,7 @@ def _configure(parser: ArgumentParser) -> None:
         action.add_argument("folder", type=Path, metavar="FOLDER")
     restore.add_argument("home", type=Path, metavar="HOME", help="which must not exist")
     for action in (verify, restore):
-        action.add_argument("--name", type=types.text, default="", help="b000000123, as the list has it")
+        action.add_argument("--name", type=types.text, default="", help="b000000123-0a1b2c3d, as the list has it")
     for action in commands.choices.values():
         add_json(action)
 
@@ -98,7 +98,12 @@ def _verify(context: Context, store: Path, name: str) -> int:
 
 def _restore(context: Context, store: Path, name: str, root: Path) -> int:
     found = backups.find(store, name)
-    written = backups.restore(store, found, root, lambda _: None)
+    try:
+        written = backups.restore(store, found, root, lambda _: None)
+    except DamageError as error:
+        if found.path.is_dir():
+            raise
+        raise NotFoundError(f"{found.name} was pruned meanwhile", mend="restore a newer one") from error
     if context.console.json:
         context.console.emit({"backup": found.name, "home": str(root), "size_bytes": written})
     else:
@@ -110,6 +115,9 @@ def _restore(context: Context, store: Path, name: str, root: Path) -> int:
 
 def _prune(context: Context, store: Path, rules: Buckets, *, only_plan: bool) -> int:
     console = context.console
+    if store.resolve().is_relative_to(context.home.root.resolve()):
+        raise UsageError(f"{store} is in the home itself, where no backup is",
+                         mend="name the folder that trainq backup create was given")
     if only_plan:
         done = pruning.plan(store, rules, lambda _: None)
     else:

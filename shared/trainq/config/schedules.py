@@ -32,38 +32,46 @@ def validate(settings: ScheduleSettings, problems: list[ConfigurationProblem]) -
         problems.append(ConfigurationProblem(
             key="schedule.time_zone", problem=f"{settings.time_zone!r} is no time zone that this system knows",
             mend='write a name like "Europe/Berlin" or "UTC", or "local"'))
+    copied_to = {rule.destination for rule in settings.rules.values() if rule.task == "copy"}
     for name, rule in settings.rules.items():
-        key = f"schedule.rules.{name}"
-        if not _NAME.fullmatch(name):
-            problems.append(ConfigurationProblem(key=key, problem="no name for a rule",
-                                                 mend="use a-z, 0-9 and -, at most 32"))
-        if not rule.enabled and rule == ScheduleRule(enabled=False):
-            continue  # a default one is turned off
-        if not rule.task:
-            problems.append(ConfigurationProblem(key=f"{key}.task", problem="it is missing",
-                                                 mend='write "snapshot", "verify", "retention", "copy", "backup" or '
-                                                 '"consolidation"'))
-        if bool(rule.destination) != (rule.task in ("copy", "backup")):
-            verb = "takes no" if rule.destination else "needs a"
-            problems.append(ConfigurationProblem(
-                key=f"{key}.destination", problem=f"{rule.task or 'it'} {verb} destination",
-                mend="copy and backup have one, the others none"))
-        elif rule.task == "backup" and not rule.destination.startswith("/"):
-            problems.append(ConfigurationProblem(key=f"{key}.destination", problem="a backup goes into a folder",
-                                                 mend="write an absolute path"))
-        if rule.keep_last and rule.task != "backup":
-            problems.append(ConfigurationProblem(
-                key=f"{key}.keep_last", problem=f"{rule.task or 'it'} lets nothing go",
-                mend="only backup has it; snapshots and checkpoints go by [retention]"))
-        if 0 < rule.every_hours < _LEAST_HOURS:
-            problems.append(ConfigurationProblem(key=f"{key}.every_hours", problem=f"{rule.every_hours:g} is too often",
-                                                 mend=f"make it {_LEAST_HOURS} at least"))
-        if sum((bool(rule.cron), rule.every_hours > 0, rule.after_jobs > 0)) != 1:
-            problems.append(ConfigurationProblem(key=key, problem="it does not say when, or says it twice",
-                                                 mend="give one of cron, every_hours and after_jobs"))
-        elif rule.cron and (wrong := _fault_of(rule.cron)):
-            problems.append(ConfigurationProblem(key=f"{key}.cron", problem=f"{rule.cron[:100]!r}: {wrong}",
-                                                 mend='write minute hour day month weekday, like "0 3 * * *"'))
+        _validate_rule(name, rule, copied_to, problems)
+
+
+def _validate_rule(name: str, rule: ScheduleRule, copied_to: set[str], problems: list[ConfigurationProblem]) -> None:
+    key = f"schedule.rules.{name}"
+    if rule.task == "backup" and rule.destination in copied_to:
+        problems.append(ConfigurationProblem(key=f"{key}.destination", problem="snapshots are copied there, too",
+                                             mend="give each a folder of its own"))
+    if not _NAME.fullmatch(name):
+        problems.append(ConfigurationProblem(key=key, problem="no name for a rule",
+                                             mend="use a-z, 0-9 and -, at most 32"))
+    if not rule.enabled and rule == ScheduleRule(enabled=False):
+        return  # a default one is turned off
+    if not rule.task:
+        problems.append(ConfigurationProblem(key=f"{key}.task", problem="it is missing",
+                                             mend='write "snapshot", "verify", "retention", "copy", "backup" or '
+                                             '"consolidation"'))
+    if bool(rule.destination) != (rule.task in ("copy", "backup")):
+        verb = "takes no" if rule.destination else "needs a"
+        problems.append(ConfigurationProblem(
+            key=f"{key}.destination", problem=f"{rule.task or 'it'} {verb} destination",
+            mend="copy and backup have one, the others none"))
+    elif rule.task == "backup" and not rule.destination.startswith("/"):
+        problems.append(ConfigurationProblem(key=f"{key}.destination", problem="a backup goes into a folder",
+                                             mend="write an absolute path"))
+    if rule.keep_last and rule.task != "backup":
+        problems.append(ConfigurationProblem(
+            key=f"{key}.keep_last", problem=f"{rule.task or 'it'} lets nothing go",
+            mend="only backup has it; snapshots and checkpoints go by [retention]"))
+    if 0 < rule.every_hours < _LEAST_HOURS:
+        problems.append(ConfigurationProblem(key=f"{key}.every_hours", problem=f"{rule.every_hours:g} is too often",
+                                             mend=f"make it {_LEAST_HOURS} at least"))
+    if sum((bool(rule.cron), rule.every_hours > 0, rule.after_jobs > 0)) != 1:
+        problems.append(ConfigurationProblem(key=key, problem="it does not say when, or says it twice",
+                                             mend="give one of cron, every_hours and after_jobs"))
+    elif rule.cron and (wrong := _fault_of(rule.cron)):
+        problems.append(ConfigurationProblem(key=f"{key}.cron", problem=f"{rule.cron[:100]!r}: {wrong}",
+                                             mend='write minute hour day month weekday, like "0 3 * * *"'))
 
 
 def zone(settings: ScheduleSettings) -> tzinfo:

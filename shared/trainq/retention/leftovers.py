@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 from trainq import files, ids, manifests
 from trainq.config import Home
+from trainq.errors import DamageError, NewerFormatError, StorageError
 from trainq.retention.stock import used_bytes
+from trainq.shards import KIND as SHARD_KIND
 
 # A submit stores its content first; who was interrupted in between may come again within a day.
 UNNAMED_SECONDS = 86_400.0
@@ -42,9 +44,10 @@ def old_shards(home: Home) -> list[OldShard]:
     found = []
     for path in _entries(home.cache):
         try:
+            manifests.read(path, SHARD_KIND)
             at = (path / manifests.MANIFEST_NAME).stat().st_mtime
-        except OSError:
-            continue  # no shard, or one that is just being made or removed
+        except (OSError, DamageError, NewerFormatError, StorageError):
+            continue  # nothing that we have written, or one that is just being made or removed
         found.append((at, path))
     found.sort()
     return [OldShard(path, at, used_bytes(path)) for at, path in found[:-SHARDS_KEPT]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.made_backups import damage, make_backup
-from trainq import backups, files, objects, pruning
+from trainq import backups, files, manifests, objects, pruning
 from trainq.errors import NotFoundError, UsageError
 from trainq.retention.rules import Buckets
 
@@ -74,6 +74,38 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(NotFoundError):
         pruning.plan(tmp_path / "nowhere", Buckets(last=1), on_chunk)
     assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "checkpoint"])
+def test_content_stays_where_something_else_may_need_it(store: Path, kind: str) -> None:
+    """A folder to which snapshots are copied as well: their content lies among that of the backups."""
+    theirs = objects.Writer(store, on_chunk).keep_bytes(b"theirs")
+    (store / "g000001-s00000010").mkdir()
+    manifests.write(store / "g000001-s00000010", kind, {"model": theirs}, {})
+    (store / ".tmp-mine").mkdir()
+    done = pruning.apply(store, Buckets(last=1), on_chunk)
+    assert (len(done.going), done.freed_bytes) == (4, 0)
+    assert done.objects_stay.startswith("g000001-s00000010 is no backup")
+    assert theirs.blake3 in digests(store)
+    assert (store / ".tmp-mine").is_dir()
+
+
+def test_a_folder_without_a_backup_is_left_alone(tmp_path: Path) -> None:
+    objects.Writer(tmp_path, on_chunk).keep_bytes(b"theirs")
+    (tmp_path / ".tmp-mine").mkdir()
+    with pytest.raises(NotFoundError, match="no backup"):
+        pruning.apply(tmp_path, Buckets(last=1), on_chunk)
+    assert len(digests(tmp_path)) == 1
+    assert (tmp_path / ".tmp-mine").is_dir()
+
+
+def test_a_line_that_was_left_does_not_push_out_the_living_one_when_the_folder_was_copied(tmp_path: Path) -> None:
+    """Copied in the order of names, the folders' own times say nothing any more; what the backups say does."""
+    store = tmp_path / "store"
+    for at, seq in enumerate((100, 200, 300, 110, 120), start=1):
+        make_backup(store, seq, {"own": b"%d" % seq}, at=NOON + at * DAY, made=seq)
+    pruning.apply(store, Buckets(last=2), on_chunk)
+    assert {backups.read(store / name).facts.seq for name in names(store)} == {200, 300, 110, 120}
 
 
 def test_the_newest_that_is_whole_stays_though_no_rule_keeps_it(store: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.generations import publish
 from tests.stories import PREPARED, TRAINED, Story
 from trainq import ingest, messages
-from trainq.jobs import JobKind
+from trainq.jobs import JobKind, Store
 from trainq.messages import (
     Accepted,
     Done,
@@ -22,6 +22,7 @@ from trainq.messages import (
     Refused,
     ReportCheckpoint,
     ReportDataGone,
+    RestoreTask,
     RetentionTask,
     SubmitTask,
     TaskLease,
@@ -140,6 +141,24 @@ def test_what_the_line_went_back_from_stays(story: Dropping) -> None:
     story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=1, name="g000001-s00000010",
                     step=10, damaged=(damaged,)))
     assert story.drop(one, two, proven=SECOND) == []
+
+
+def test_what_a_restore_is_about_to_take_out_stays_and_what_is_gone_is_not_promised(story: Dropping) -> None:
+    story.keep_data_for(1)
+    one, two, three = (story.train(word, number) for number, word in enumerate("abc", start=1))
+    story.clock.now += 2 * DAY
+    back = RestoreTask(store=Store.CHECKPOINTS, name="g000001-s00000010", retrain=True)
+    open_one = story.ask(SubmitTask(request_id=story.id(), task=back))
+    assert isinstance(open_one, Accepted)
+    assert story.drop(one, two, three, proven=SECOND) == []
+    story.ask(messages.Cancel(request_id=story.id(), job=open_one.job))
+    assert story.drop(one, two, three, proven=SECOND) == [one, two]
+    refused = story.ask(SubmitTask(request_id=story.id(), task=back))
+    assert isinstance(refused, Refused)
+    assert "retention has deleted the content of train-2" in refused.message
+    assert isinstance(story.ask(messages.Retry(request_id=story.id(), job="train-2")), Refused)
+    accepted = story.ask(SubmitTask(request_id=story.id(), task=msgspec.structs.replace(back, retrain=False)))
+    assert isinstance(accepted, Accepted)
 
 
 def test_without_days_what_is_trained_is_kept_for_ever(story: Dropping) -> None:
