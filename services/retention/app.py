@@ -42,7 +42,7 @@ class Retention(Worker[TaskLease]):
         self._proven: bool | None = None
         files.make_directory(process.home.snapshots)
         files.make_directory(process.home.trash)
-        files.sweep_temporaries(process.home.trash)
+        files.sweep_temporaries(process.home.trash, process.home.cache)
         be_polite(process.settings.maintenance)
 
     def work(self, held: HeldTask) -> TaskResult:

@@ -20,9 +20,10 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
+from tests.faults.acts import Act
 from tests.faults.every_maintenance_fault import MENDS
 from tests.faults.every_maintenance_kill import warm_up
-from tests.faults.maintenance import ACTS, Act
+from tests.faults.maintenance import ACTS
 from tests.faults.sites import Disk
 from tests.faults.workshops import in_a_fork, left_over
 from trainq import room

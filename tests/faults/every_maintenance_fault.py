@@ -14,8 +14,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from tests.faults.acts import Act
 from tests.faults.every_maintenance_kill import warm_up
-from tests.faults.maintenance import ACTS, Act
+from tests.faults.maintenance import ACTS
 from tests.faults.workshops import in_a_fork
 from trainq import diskfaults
 from trainq.errors import StorageError, StorageFullError

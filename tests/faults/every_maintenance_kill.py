@@ -19,7 +19,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tests.faults.maintenance import ACTS, Act, Trigger
+from tests.faults.acts import Act
+from tests.faults.maintenance import ACTS, Trigger
 from tests.faults.workshops import Workshop, in_a_fork
 from trainq import crashpoints
 from trainq.jobs import JobState

@@ -6,126 +6,15 @@ It lies at the same path in each of its lives, because a task names its destinat
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
-from services.retention.app import Retention
-from services.snapshot.app import Snapshotter
 from services.watcher.triggers import Triggers
-from tests import generations
-from tests.faults.workshops import Workshop, left_over
-from tests.stories import TRAINED
+from tests.faults.acts import Act, take_snapshot, train_one
+from tests.faults.letting_go import Drop, Purge, Retain, Undelete, UndeleteSnapshot
+from tests.faults.workshops import Workshop
 from trainq import backups, checkpoints, files, manifests, objects, snapshots
-from trainq.config import Home
-from trainq.errors import DamageError
-from trainq.jobs import JobKind, JobState, Store
-from trainq.journal import proving
-from trainq.messages import BackupTask, CopyTask, Hello, RetentionTask, SnapshotTask, Task, TaskLease, UndeleteTask
-from trainq.service import Worker
-
-WORKERS = {"snapshot": Snapshotter, "retention": Retention}
-Digests = dict[str, str]
-
-
-class Act(ABC):
-    """A task of maintenance. ``place`` is where its home lies."""
-
-    service = "snapshot"
-    settings: Mapping[str, str] = MappingProxyType({})
-    # Whether it writes to a place elsewhere.
-    copies = False
-    # How many of its operations another life may lack.
-    may_lack = 0
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self.elsewhere = place / "elsewhere"
-        self.home = Home(place / "home")
-        self.job = ""
-        self._untouched: Digests = {}
-
-    def open(self) -> Workshop:
-        return Workshop(self.place, **self.settings)
-
-    def build(self) -> None:
-        """Make the place, with the task in the queue."""
-        shop = self.open()
-        self.furnish(shop)
-        self.job = self.ask(shop)
-        self._untouched = self.digests()
-        shop.close()
-
-    @abstractmethod
-    def furnish(self, shop: Workshop) -> None:
-        """What there is before the task is asked for."""
-
-    @abstractmethod
-    def task(self) -> Task:
-        """What is asked for."""
-
-    def ask(self, shop: Workshop) -> str:
-        return shop.submit_task(self.task())
-
-    def worker(self, shop: Workshop) -> Worker[TaskLease]:
-        return shop.worker(WORKERS[self.service], self.service)
-
-    def live(self, shop: Workshop) -> JobState:
-        """A life of the service, until the task has ended."""
-        return shop.work_until_ended(self.worker(shop), self.job)
-
-    def start_again(self, shop: Workshop) -> None:
-        """What the next start of the service does before it takes a task, which is to sweep."""
-        self.worker(shop)
-
-    def sources(self) -> tuple[Path, ...]:
-        """The folders that it only reads."""
-        return self.home.data, self.home.checkpoints
-
-    def digests(self) -> Digests:
-        return {str(path): manifests.digest_file(path) for folder in self.sources() for path in files.list_tree(folder)}
-
-    def wrong_now(self) -> list[str]:
-        """What may not be at any instant; without a journal, which somebody may have open."""
-        wrong = [] if self.digests() == self._untouched else ["what is only read was changed"]
-        for path in snapshots.list_snapshots(self.home.snapshots):
-            wrong += snapshots.verify(self.home.snapshots, path.name, lambda _: None)
-        for path in checkpoints.list_generations(self.home.checkpoints):
-            checkpoints.verify(path)
-        return wrong
-
-    def wrong_at_the_end(self, shop: Workshop) -> list[str]:
-        """What must be otherwise once the task has succeeded and its service was started once more."""
-        left = left_over(self.place)
-        left += [f"{path.name} is left" for path in self.home.run.iterdir() if path.name.startswith("journal-copy")]
-        return [*self.wrong_now(), *left, *(f"the journal: {each}" for each in proving.prove(shop.journal))]
-
-
-def train_one(shop: Workshop) -> None:
-    """A file that was trained, and one that waits."""
-    base = generations.publish(shop.home.checkpoints, 1, {"w": b"base" * 300})
-    head = generations.publish(shop.home.checkpoints, 2, {"w": b"head" * 300}, parent=base, base=base, job="train-1")
-    shop.submit("trained")
-    shop.prepare_next()
-    lease = shop.lease(JobKind.TRAIN)
-    assert lease is not None
-    shop.complete(lease, TRAINED)
-    hear_of(shop, head)
-    shop.submit("waiting")
-
-
-def hear_of(shop: Workshop, name: str) -> None:
-    """Have the broker hear of a generation, as the trainer tells it of its head."""
-    head = checkpoints.parse_name(name)
-    assert head is not None
-    shop.ask(Hello(request_id=shop.id(), worker="trainer", session="s", generation=head.generation, name=name,
-                   step=head.step))
-
-
-def take_snapshot(home: Home, name: str) -> None:
-    snapshots.create(home.snapshots, home.checkpoints / name, jobs=b"", job_count=0, created_at=1.0, created_by="test",
-                     on_chunk=lambda _: None)
+from trainq.jobs import JobKind, JobState
+from trainq.messages import BackupTask, CopyTask, SnapshotTask, Task
 
 
 class Snapshot(Act):
@@ -193,6 +82,31 @@ class SecondBackup(Backup):
         return super().wrong_now() + ([] if is_there else ["the first one is gone"])
 
 
+class PrunedBackup(Backup):
+    """The next one into the folder of the first, which goes then, with all that only it holds."""
+
+    # What is removed lies in other folders' order.
+    may_lack = 4
+
+    def furnish(self, shop: Workshop) -> None:
+        super().furnish(shop)
+        assert shop.work_until_ended(self.worker(shop), shop.submit_task(self.task())) is JobState.SUCCEEDED
+        shop.submit("one more")
+
+    def task(self) -> Task:
+        return BackupTask(destination=str(self.elsewhere), keep_last=1)
+
+    def wrong_now(self) -> list[str]:
+        return super().wrong_now() + ([] if backups.list_backups(self.elsewhere) else ["there is none"])
+
+    def wrong_at_the_end(self, shop: Workshop) -> list[str]:
+        found = backups.list_backups(self.elsewhere)
+        named = {record.blake3 for path in found for record in backups.read(path).manifest.files.values()}
+        exact = {path.name for path in (self.elsewhere / objects.FOLDER).glob("*/*")} == named
+        return super().wrong_at_the_end(shop) + ([] if exact and len(found) == 1 else [
+            f"there are {len(found)} backups" if exact else "objects are left that nothing names"])
+
+
 class Copy(Act):
     """Snapshots copied elsewhere."""
 
@@ -220,110 +134,6 @@ class Copy(Act):
                         if (path / manifests.MANIFEST_NAME).exists()]
                        for store in (self.home.snapshots, self.elsewhere))
         return super().wrong_at_the_end(shop) + ([] if here == there else [f"{there} are there, and {here} here"])
-
-
-class Retain(Act):
-    """What no rule keeps goes to the trash."""
-
-    service = "retention"
-    settings = MappingProxyType({
-        "TRAINQ_RETENTION_CHECKPOINTS_LAST": "2", "TRAINQ_RETENTION_SNAPSHOTS_LAST": "1",
-        "TRAINQ_RETENTION_SNAPSHOTS_DAILY": "0", "TRAINQ_RETENTION_SNAPSHOTS_WEEKLY": "0"})
-    generations = 4
-
-    def furnish(self, shop: Workshop) -> None:
-        names: list[str] = []
-        for number in range(1, self.generations + 1):
-            parent = names[-1] if names else ""
-            names.append(generations.publish(
-                self.home.checkpoints, number, {"model.safetensors": b"%d" % number, "same": b"same"}, base=parent,
-                parent=parent, job=f"train-{number}"))
-            take_snapshot(self.home, names[-1])
-        hear_of(shop, names[-1])
-        self._names = names
-
-    def task(self) -> Task:
-        return RetentionTask()
-
-    def sources(self) -> tuple[Path, ...]:
-        return (self.home.data,)
-
-    def stock(self) -> dict[str, int]:
-        """How many copies there are in each place."""
-        return {folder.name: len(checkpoints.list_generations(folder) if folder != self.home.trash
-                                 else list(folder.iterdir()))
-                for folder in (self.home.checkpoints, self.home.snapshots, self.home.trash)}
-
-    def wrong_now(self) -> list[str]:
-        """Whatever happens the newest are there, and everything in its place or in the trash is whole."""
-        wrong = super().wrong_now()
-        newest = self._names[-2:], self._names[-1:]
-        for store, names in zip((self.home.checkpoints, self.home.snapshots), newest, strict=True):
-            there = {path.name for path in checkpoints.list_generations(store)}
-            wrong += [f"{name} is not in {store.name}/" for name in names if name not in there]
-        for path in self.home.trash.glob(f"*-{Store.SNAPSHOTS.value}-*") if self.home.trash.is_dir() else ():
-            try:
-                wrong += [f"{path.name} lacks {record.blake3}"
-                          for record in snapshots.read(path).manifest.files.values()
-                          if not objects.is_kept(self.home.snapshots, record)]
-            except DamageError as error:
-                wrong.append(str(error))
-        return wrong
-
-    def wrong_at_the_end(self, shop: Workshop) -> list[str]:
-        wrong, stock = super().wrong_at_the_end(shop), self.stock()
-        if stock != self.expected():
-            wrong.append(f"there are {stock}")
-        named = {removal.removal for removal in shop.queries.removals(100) if removal.state == "trash"}
-        there = {int(path.name.partition("-")[0]) for path in self.home.trash.iterdir()}
-        return wrong if named == there else [*wrong, f"the trash holds {there}, and the journal says {named}"]
-
-    def expected(self) -> dict[str, int]:
-        return {"checkpoints": 2, "snapshots": 1, "trash": 5}
-
-
-class Purge(Retain):
-    """The trash is emptied, and the objects that nothing names any more go."""
-
-    settings = MappingProxyType({**Retain.settings, "TRAINQ_RETENTION_TRASH_HOURS": "0"})
-
-    def furnish(self, shop: Workshop) -> None:
-        super().furnish(shop)
-        assert shop.work_until_ended(self.worker(shop), shop.submit_task(self.task())) is JobState.SUCCEEDED
-
-    def expected(self) -> dict[str, int]:
-        return {"checkpoints": 2, "snapshots": 1, "trash": 0}
-
-    def wrong_at_the_end(self, shop: Workshop) -> list[str]:
-        kept = snapshots.read(self.home.snapshots / self._names[-1]).manifest.files.values()
-        there = sorted(path.name for path in (self.home.snapshots / objects.FOLDER).glob("*/*"))
-        exact = there == sorted({record.blake3 for record in kept})
-        return super().wrong_at_the_end(shop) + ([] if exact else ["objects are left that nothing names"])
-
-
-class Undelete(Retain):
-    """A copy is brought back from the trash."""
-
-    store = Store.CHECKPOINTS
-    generations = 3
-
-    def furnish(self, shop: Workshop) -> None:
-        super().furnish(shop)
-        assert shop.work_until_ended(self.worker(shop), shop.submit_task(RetentionTask())) is JobState.SUCCEEDED
-        self._removal = next(each for each in shop.queries.removals(100) if each.store is self.store)
-
-    def task(self) -> Task:
-        return UndeleteTask(removal=self._removal.removal)
-
-    def expected(self) -> dict[str, int]:
-        return {"checkpoints": 3, "snapshots": 1, "trash": 2}
-
-
-class UndeleteSnapshot(Undelete):
-    store = Store.SNAPSHOTS
-
-    def expected(self) -> dict[str, int]:
-        return {"checkpoints": 2, "snapshots": 2, "trash": 2}
 
 
 class Trigger(Act):
@@ -364,4 +174,5 @@ class Trigger(Act):
                 *([f"{left} are left in control/"] if left else [])]
 
 
-ACTS: tuple[type[Act], ...] = (Snapshot, Backup, SecondBackup, Copy, Retain, Purge, Undelete, UndeleteSnapshot, Trigger)
+ACTS: tuple[type[Act], ...] = (
+    Snapshot, Backup, SecondBackup, PrunedBackup, Copy, Retain, Purge, Drop, Undelete, UndeleteSnapshot, Trigger)
