@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from trainq import files, ingest
 from trainq.config import Home, RetentionSettings
@@ -26,10 +26,6 @@ from trainq.messages import (
 )
 from trainq.retention import leftovers
 from trainq.service import HeldTask, Peer
-
-_DAY_SECONDS = 86_400.0
-
-Entry = TypeVar("Entry")
 
 
 class Dropped(NamedTuple):
@@ -71,18 +67,16 @@ class Dropper:
 
     def drop_shards(self, excess_bytes: int) -> Dropped:
         """Let go of the shards that no job needs: the old ones, and for want of room the others, the oldest first."""
-        long_ago = self._peer.process.clock.wall() - self._settings.shard_days * _DAY_SECONDS
-        count = freed = 0
-        for shards in _pages(iter(leftovers.old_shards(self._home))):
-            asked = GetUsedShards(request_id=new_request_id(), shards=tuple(shard.path.name for shard in shards))
-            used = set(self._peer.call(asked, UsedShards, self._held.states).shards)
-            for shard in shards:
-                if shard.path.name in used or (shard.at > long_ago and freed >= excess_bytes):
-                    continue
-                self._held.keep_or_raise(Progress(step=count, unit="shards"))
-                files.remove_tree(shard.path)
-                count, freed = count + 1, freed + shard.size_bytes
-        return Dropped(count, freed)
+        going = leftovers.spare_shards(self._home, self._settings, self._peer.process.clock.wall(), excess_bytes,
+                                       self._used_among)
+        for done, shard in enumerate(going):
+            self._held.keep_or_raise(Progress(step=done, steps=len(going), unit="shards"))
+            files.remove_tree(shard.path)
+        return Dropped(len(going), sum(shard.size_bytes for shard in going))
+
+    def _used_among(self, shards: tuple[str, ...]) -> set[str]:
+        asked = GetUsedShards(request_id=new_request_id(), shards=shards)
+        return set(self._peer.call(asked, UsedShards, self._held.states).shards)
 
     def _delete(self, digests: Sequence[str]) -> int:
         """Delete and report them; the bytes that it has freed."""
@@ -99,6 +93,6 @@ class Dropper:
         return freed
 
 
-def _pages(entries: Iterator[Entry]) -> Iterator[tuple[Entry, ...]]:
+def _pages(entries: Iterator[str]) -> Iterator[tuple[str, ...]]:
     while page := tuple(islice(entries, MAX_DIGESTS)):
         yield page

@@ -16,7 +16,7 @@ from trainq.chaos import plan, processes, proof
 from trainq.chaos.faults import Breaker, Tally
 from trainq.chaos.installation import POLL_SECONDS, Installation, NotInTimeError, wait_until
 from trainq.chaos.load import Person, User, ask_patiently
-from trainq.chaos.upkeep import Caretaker, failed_wrongly
+from trainq.chaos.upkeep import LAST_COPIES, Caretaker, failed_wrongly
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
@@ -237,16 +237,23 @@ class Campaign:
                 raise NotInTimeError(f"not within {_PATIENCE_SECONDS:g} s: an answer to the {person.name}")
         self.outcome.submits, self.outcome.resent = self._user.submits, sum(person.resent for person in self._people)
         self._refuse_without_people(may_have_ended=True)
-        deadline, talk_at = time.monotonic() + self._order.settle_seconds, time.monotonic() + _TALK_SECONDS
+        deadline = time.monotonic() + self._order.settle_seconds
         with BrokerClient(self._installation.home) as broker:
-            while still := self._still_open(broker):
-                if time.monotonic() >= deadline:
-                    raise NotInTimeError(f"not within {self._order.settle_seconds:g} s: the end of {still}")
-                if time.monotonic() >= talk_at:
-                    talk_at = time.monotonic() + _TALK_SECONDS
-                    self._say(f"still open: {still}")
-                time.sleep(0.3)
+            self._wait_until_all_has_ended(broker, deadline)
+            # One that was killed too often failed, and what it left is swept by the next one.
+            self._caretaker.ask_for_last_copies(broker)
+            self._wait_until_all_has_ended(broker, deadline)
             self._count(broker)
+
+    def _wait_until_all_has_ended(self, broker: BrokerClient, deadline: float) -> None:
+        talk_at = time.monotonic() + _TALK_SECONDS
+        while still := self._still_open(broker):
+            if time.monotonic() >= deadline:
+                raise NotInTimeError(f"not within {self._order.settle_seconds:g} s: the end of {still}")
+            if time.monotonic() >= talk_at:
+                talk_at = time.monotonic() + _TALK_SECONDS
+                self._say(f"still open: {still}")
+            time.sleep(0.3)
 
     def _still_open(self, broker: BrokerClient) -> str:
         """What is not done yet, for people; empty when all is."""
@@ -276,6 +283,8 @@ class Campaign:
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):
             self.outcome.wrong.append("no job succeeded: nothing was proven")
+        self.outcome.wrong += [f"no {kind} succeeded: nothing was proven of it" for kind in LAST_COPIES
+                               if not self.outcome.tasks.get(kind, {}).get("succeeded")]
 
 
 def too_few_kills(order: Order, killed: int) -> list[str]:

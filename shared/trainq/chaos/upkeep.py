@@ -7,19 +7,18 @@ they take out, so that each file is in the weights once at the end.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from trainq import checkpoints, snapshots
 from trainq.chaos import plan
-from trainq.chaos.load import Person
+from trainq.chaos.load import Person, ask_patiently
 from trainq.chaos.plan import Upkeep, UpkeepKind
 from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import NotFoundError, TrainqError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import TASKS, JobState
+from trainq.jobs import TASKS, JobKind, JobState
 from trainq.messages import (
     Accepted,
     BackupTask,
@@ -38,6 +37,8 @@ _LOOK_SECONDS = 0.5
 _PATIENCE_LOOKS = 120
 # Up to so many backups stay, or all.
 _MOST_BACKUPS = 3
+LAST_COPIES = (JobKind.SNAPSHOT.value, JobKind.BACKUP.value)
+_ANSWER_SECONDS = 60.0
 # How a task may fail though everything is as it should be.
 _MAY_FAIL = re.compile("|".join((
     # There is nothing to do it to, or nothing any more.
@@ -50,17 +51,12 @@ _MAY_FAIL = re.compile("|".join((
 
 
 class Caretaker(Person):
-    """Does what the plan says, its first round in any case.
-
-    ``refused`` counts what the broker would not have done, with a good reason.
-    """
+    """Does what the plan says, its first round in any case."""
 
     def __init__(self, home: Home, seed: int, backups_folder: Path) -> None:
         super().__init__("caretaker", home)
         self._seed = seed
         self._backups_folder = backups_folder
-        self.asked: Counter[str] = Counter()
-        self.refused: Counter[str] = Counter()
 
     def act(self, broker: BrokerClient) -> None:
         first, more = plan.upkeep(self._seed)
@@ -77,18 +73,22 @@ class Caretaker(Person):
         for step in self.paced(more):
             self._do(broker, step)
 
+    def ask_for_last_copies(self, broker: BrokerClient) -> None:
+        """A snapshot and a backup of all that is there, when nobody breaks anything any more."""
+        for task in (SnapshotTask(), BackupTask(destination=str(self._backups_folder))):
+            ask_patiently(broker, SubmitTask(request_id=new_request_id(), task=task, cause="chaos"), Accepted,
+                          _ANSWER_SECONDS)
+
     def _do(self, broker: BrokerClient, step: Upkeep) -> None:
         task = self._task(step)
         if task is None:
             return
         try:
-            reply = self.ask(broker, SubmitTask(request_id=new_request_id(), task=task, cause="chaos"), Accepted)
+            self.ask(broker, SubmitTask(request_id=new_request_id(), task=task, cause="chaos"), Accepted)
         except (NotFoundError, UsageError):
             if step.kind is not UpkeepKind.RESTORE:
                 raise
-            self.refused[step.kind.value] += 1  # another one is open, or what it needs is not there any more
-        else:
-            self.asked[step.kind.value] += reply is not None
+            # Another one is open, or what it needs is not there any more.
 
     def _task(self, step: Upkeep) -> Task | None:
         match step.kind:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -16,8 +17,8 @@ from trainq.cli.tasking import add_pins, add_wait, ask, change_pin
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import Store
-from trainq.messages import GetKept, Kept, RetentionTask, UndeleteTask
-from trainq.retention import rules, stock
+from trainq.messages import GetKept, GetUsedShards, Kept, RetentionTask, UndeleteTask, UsedShards
+from trainq.retention import leftovers, rules, stock
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -53,15 +54,22 @@ def _kept(context: Context) -> Kept:
         return broker.call(GetKept(request_id=new_request_id()), Kept)
 
 
+def _used(context: Context, names: tuple[str, ...]) -> set[str]:
+    with BrokerClient(context.home) as broker:
+        return set(broker.call(GetUsedShards(request_id=new_request_id(), shards=names), UsedShards).shards)
+
+
 def _plan(context: Context) -> int:
     console, settings = context.console, context.configuration.settings.retention
     excess = stock.excess_bytes(context.home, settings)
-    verdicts = rules.fit(rules.plan(stock.read(context.home, _kept(context)), settings), excess)
+    shards = leftovers.spare_shards(context.home, settings, time.time(), excess, lambda names: _used(context, names))
+    shard_bytes = sum(shard.size_bytes for shard in shards)
+    verdicts = rules.fit(rules.plan(stock.read(context.home, _kept(context)), settings), max(0, excess - shard_bytes))
     freed = sum(verdict.item.size_bytes for verdict in verdicts if not verdict.keep)
     going = sum(not verdict.keep for verdict in verdicts)
     if console.json:
         console.emit({"copies": msgspec.to_builtins(verdicts), "going": going, "freed_bytes": freed,
-                      "excess_bytes": excess})
+                      "excess_bytes": excess, "shards": len(shards), "shard_bytes": shard_bytes})
         return 0
     columns = [Column(""), Column("store"), Column("name"), Column("made"), Column("frees", right=True),
                Column("why", flexible=True)]
@@ -70,7 +78,8 @@ def _plan(context: Context) -> int:
             for verdict in verdicts]
     for line in table(columns, rows, console.width):
         console.line(line)
-    console.say(f"{going} of {len(verdicts)} would go, {size(freed)}")
+    console.say(f"{going} of {len(verdicts)} would go, {size(freed)}"
+                + (f"; and {len(shards)} shards that no job needs, {size(shard_bytes)}" if shards else ""))
     return 0
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from trainq import files, ids, manifests
-from trainq.config import Home
+from trainq.config import Home, RetentionSettings
 from trainq.errors import DamageError, NewerFormatError, StorageError
+from trainq.messages import MAX_DIGESTS
 from trainq.retention.stock import used_bytes
 from trainq.shards import KIND as SHARD_KIND
 
@@ -16,6 +18,7 @@ from trainq.shards import KIND as SHARD_KIND
 UNNAMED_SECONDS = 86_400.0
 # With some rows of the newest ones a merged model is checked.
 SHARDS_KEPT = 8
+_DAY_SECONDS = 86_400.0
 
 
 class OldShard(NamedTuple):
@@ -51,6 +54,29 @@ def old_shards(home: Home) -> list[OldShard]:
         found.append((at, path))
     found.sort()
     return [OldShard(path, at, used_bytes(path)) for at, path in found[:-SHARDS_KEPT]]
+
+
+def spare_shards(home: Home, settings: RetentionSettings, now: float, excess_bytes: int,
+                 used_among: Callable[[tuple[str, ...]], set[str]]) -> list[OldShard]:
+    """The shards that go: the old ones that no job needs, and for want of room the others, the oldest first.
+
+    Args:
+        home: whose.
+        settings: say what is old.
+        now: wall seconds since 1970.
+        excess_bytes: how much too much there is.
+        used_among: says which of so many names a job needs that has not ended; asked for at most
+            :data:`~trainq.messages.MAX_DIGESTS` at once.
+    """
+    long_ago = now - settings.shard_days * _DAY_SECONDS
+    going, freed, found = list[OldShard](), 0, iter(old_shards(home))
+    while page := tuple(islice(found, MAX_DIGESTS)):
+        used = used_among(tuple(shard.path.name for shard in page))
+        for shard in page:
+            if shard.path.name not in used and (shard.at <= long_ago or freed < excess_bytes):
+                going.append(shard)
+                freed += shard.size_bytes
+    return going
 
 
 def _entries(folder: Path) -> list[Path]:
