@@ -94,7 +94,7 @@ class Retention(Worker[TaskLease]):
         data = dropper.drop_data()
         shards = dropper.drop_shards(stock.excess_bytes(self._home, settings))
         freed += data.freed_bytes + shards.freed_bytes
-        planned = rules.plan(stock.read(self._home, self._kept(held)), settings)
+        planned = rules.plan(stock.read(self._home, self._kept(held), settings.best_metric), settings)
         verdicts = rules.fit(planned, stock.excess_bytes(self._home, settings))
         going = [verdict for verdict in verdicts if not verdict.keep]
         # The oldest first: whatever ends this in the middle, the newest are there.

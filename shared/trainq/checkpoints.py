@@ -80,6 +80,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``made_by`` is the task, a restore or a rebase, that published this very generation, ``restored_from`` the one whose
     content a restore has given it.
 
+    ``metrics`` say how the cursor's job went: ``loss`` of its last step, ``loss_mean`` of all of them until here.
+
     A line that trains an adapter keeps the weights under it in one generation, and names that in all that follow:
     ``adapter_of`` is that generation (itself, where they lie in this one); empty for a line that trains all weights.
     """
@@ -99,6 +101,7 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     made_by: str = ""
     restored_from: int = 0
     adapter_of: str = ""
+    metrics: dict[str, float] = {}
     format: int = FORMAT
 
     @property

@@ -31,14 +31,15 @@ from trainq.retention.rules import Item
 
 COUNTS = st.integers(0, 4)
 SETTINGS = st.builds(
-    RetentionSettings, checkpoints_last=COUNTS, snapshots_last=COUNTS, snapshots_hourly=COUNTS, snapshots_daily=COUNTS,
+    RetentionSettings, checkpoints_last=COUNTS, checkpoints_best=COUNTS, snapshots_last=COUNTS,
+    snapshots_best=COUNTS, snapshots_hourly=COUNTS, snapshots_daily=COUNTS,
     snapshots_weekly=COUNTS, snapshots_monthly=COUNTS)
 # Also what no clock should ever say.
 TIMES = st.floats(-1e12, 1e12) | st.floats(1.7e9, 1.7e9 + 40 * 86_400)
 ITEMS = st.lists(
     st.builds(lambda store, generation, at, size_bytes, must_stay: Item(
         store=store, name=f"g{generation:06d}-s{generation:08d}", generation=generation, at=at, size_bytes=size_bytes,
-        must_stay=must_stay),
+        must_stay=must_stay, metric=generation % 7 / 7 if generation % 3 else None),
         store=st.sampled_from(Store), generation=st.integers(1, 40), at=TIMES, size_bytes=st.integers(0, 100),
         must_stay=st.sampled_from(["", "", "it is needed"])),
     unique_by=lambda item: (item.store, item.generation), max_size=30)

@@ -64,7 +64,8 @@ def _plan(context: Context) -> int:
     excess = stock.excess_bytes(context.home, settings)
     shards = leftovers.spare_shards(context.home, settings, time.time(), excess, lambda names: _used(context, names))
     shard_bytes = sum(shard.size_bytes for shard in shards)
-    verdicts = rules.fit(rules.plan(stock.read(context.home, _kept(context)), settings), max(0, excess - shard_bytes))
+    planned = rules.plan(stock.read(context.home, _kept(context), settings.best_metric), settings)
+    verdicts = rules.fit(planned, max(0, excess - shard_bytes))
     freed = sum(verdict.item.size_bytes for verdict in verdicts if not verdict.keep)
     going = sum(not verdict.keep for verdict in verdicts)
     if console.json:

@@ -154,8 +154,10 @@ Gibibytes = Annotated[float, Meta(ge=0, le=1_000_000_000)]
 class RetentionSettings(Section, frozen=True, kw_only=True):
     """[retention]: what is kept of the copies of the model. The rules are joined by OR; what none keeps may go.
 
-    Of checkpoints the ``checkpoints_last`` newest generations stay. Of snapshots the ``snapshots_last`` newest, and
-    the newest one of each of the last so many hours, days, weeks and months in which there were any. If all of the home
+    Of checkpoints the ``checkpoints_last`` newest generations stay, and the ``checkpoints_best`` with the smallest
+    ``best_metric``, which is that of the files that they end with, and tells something where those are alike. Of
+    snapshots the ``snapshots_best``, the ``snapshots_last`` newest, and the newest one of each of the last so many
+    hours, days, weeks and months in which there were any. If all of the home
     takes more than ``budget_gib``, or less than ``min_free_gib`` are free on its disk (0: whatever it is), the trash is
     emptied early, and then goes what rules alone keep, the oldest first. What is removed lies in the trash for
     ``trash_hours``. A shard that no job needs any more goes after ``shard_days``, or for want of room; a file's content
@@ -164,11 +166,14 @@ class RetentionSettings(Section, frozen=True, kw_only=True):
     """
 
     checkpoints_last: Keep = 5
+    checkpoints_best: Keep = 0
     snapshots_last: Keep = 3
+    snapshots_best: Keep = 0
     snapshots_hourly: Keep = 0
     snapshots_daily: Keep = 7
     snapshots_weekly: Keep = 4
     snapshots_monthly: Keep = 0
+    best_metric: Literal["loss", "loss_mean"] = "loss_mean"
     budget_gib: Gibibytes = 0.0
     min_free_gib: Gibibytes = 0.0
     trash_hours: Annotated[float, Meta(ge=0, le=87_600)] = 24.0

@@ -22,7 +22,7 @@ import msgspec
 from torch.nn.functional import cross_entropy
 
 from trainq import crashpoints, room
-from trainq.checkpoints import Cursor, Reason
+from trainq.checkpoints import CheckpointFacts, Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
 from trainq.ml import batches, checkpointing, determinism, ledger, model, optimizer
@@ -185,7 +185,7 @@ def _step(run: _Run) -> StepMetrics:
     line.ledger += ledger.records(job_step, entered)
     line.facts = msgspec.structs.replace(
         facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
-        cursor=_advanced(facts.cursor, run.plan))
+        cursor=_advanced(facts.cursor, run.plan), metrics=_measured(facts, loss))
     return StepMetrics(step=line.facts.step, job_step=job_step + 1, loss=loss, learning_rate=rate, grad_norm=grad_norm,
                        tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
 
@@ -264,6 +264,13 @@ def _tell_changed_fingerprint(line: ModelLine, job: Job, observer: Observer) -> 
     if changed:
         observer.fingerprint_changed({key: before.get(key, "") for key in changed},
                                      {key: after.get(key, "") for key in changed})
+
+
+def _measured(facts: CheckpointFacts, loss: float) -> dict[str, float]:
+    """The metrics of a line after one more step of its job."""
+    done = facts.cursor.job_step
+    mean = facts.metrics.get("loss_mean", loss) if done else loss
+    return {"loss": loss, "loss_mean": mean + (loss - mean) / (done + 1)}
 
 
 def _advanced(cursor: Cursor, plan: batches.Plan) -> Cursor:

@@ -19,7 +19,8 @@ from trainq.jobs import Store
 class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A copy of the model. ``must_stay`` says why no rule may take it; empty if none forbids it.
 
-    ``at`` is when it was made, in wall seconds since 1970; ``size_bytes`` what its removal would free.
+    ``at`` is when it was made, in wall seconds since 1970; ``size_bytes`` what its removal would free; ``metric`` what
+    the rule of the best goes by, the smaller the better, where there is one.
     """
 
     store: Store
@@ -28,6 +29,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     size_bytes: int
     must_stay: str = ""
+    metric: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,9 +51,12 @@ class Dated(Protocol):
 
 
 class Buckets(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the newest are kept, and of how many different hours, days, weeks and months the newest one."""
+    """How many of the newest are kept, how many of those whose metric is the smallest, and of how many different hours,
+    days, weeks and months the newest one.
+    """
 
     last: int = 0
+    best: int = 0
     hourly: int = 0
     daily: int = 0
     weekly: int = 0
@@ -67,9 +72,9 @@ _PERIODS: dict[str, Callable[[datetime], str]] = {
 def buckets_of(settings: RetentionSettings) -> dict[Store, Buckets]:
     """The rules of each store. That they keep something is seen to when the configuration is read."""
     return {
-        Store.CHECKPOINTS: Buckets(last=settings.checkpoints_last),
-        Store.SNAPSHOTS: Buckets(last=settings.snapshots_last, hourly=settings.snapshots_hourly,
-                                 daily=settings.snapshots_daily, weekly=settings.snapshots_weekly,
+        Store.CHECKPOINTS: Buckets(last=settings.checkpoints_last, best=settings.checkpoints_best),
+        Store.SNAPSHOTS: Buckets(last=settings.snapshots_last, best=settings.snapshots_best,
+                                 hourly=settings.snapshots_hourly, daily=settings.snapshots_daily, weekly=settings.snapshots_weekly,
                                  monthly=settings.snapshots_monthly)}
 
 
@@ -113,6 +118,11 @@ def kept_by(rules: Buckets, newest_first: Sequence[Dated]) -> dict[str, list[str
     kept: dict[str, list[str]] = {}
     for place, item in enumerate(newest_first[:rules.last], start=1):
         kept.setdefault(item.name, []).append(f"last {place} of {rules.last}")
+    # Of two that are equally good the newer one.
+    measured = sorted(((metric, place) for place, item in enumerate(newest_first)
+                       if (metric := getattr(item, "metric", None)) is not None))
+    for rank, (metric, place) in enumerate(measured[:rules.best], start=1):
+        kept.setdefault(newest_first[place].name, []).append(f"best {rank} of {rules.best}: {metric:.4g}")
     for rule, period_of in _PERIODS.items():
         limit, seen = getattr(rules, rule), set[str]()
         for item in newest_first:

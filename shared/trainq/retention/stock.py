@@ -20,18 +20,19 @@ _GIB = 1 << 30
 _UNREADABLE = "its manifest cannot be read: nobody knows what depends on it"
 
 
-def read(home: Home, kept: Kept) -> list[Item]:
+def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
     """Every checkpoint and snapshot, with why it must stay if it must.
 
     Args:
         home: whose.
         kept: what the broker knows.
+        metric: by which the best are told, where a rule asks for them.
     """
     pinned = {(pin.store, pin.name): pin.reason for pin in kept.pins}
     return [
         msgspec.structs.replace(item, must_stay=f"pinned: {pinned[item.store, item.name]}")
         if (item.store, item.name) in pinned else item
-        for item in (*_checkpoints(home, kept.checkpoint), *_snapshots(home))
+        for item in (*_checkpoints(home, kept.checkpoint, metric), *_snapshots(home, metric))
     ]
 
 
@@ -100,19 +101,21 @@ def excess_bytes(home: Home, settings: RetentionSettings, *, with_trash: bool = 
     return max(over, lacking, 0)
 
 
-def _checkpoints(home: Home, head: str) -> list[Item]:
+def _checkpoints(home: Home, head: str, metric: str) -> list[Item]:
     protected = protected_checkpoints(home.checkpoints, head)
     items = []
     for path in checkpoints.list_generations(home.checkpoints):
         name = checkpoints.parse_name(path.name)
         assert name is not None
-        why = protected.get(path.name, "") or ("" if read_facts(path) is not None else _UNREADABLE)
+        facts = read_facts(path)
+        why = protected.get(path.name, "") or ("" if facts is not None else _UNREADABLE)
         items.append(Item(store=Store.CHECKPOINTS, name=path.name, generation=name.generation, at=_made_at(path),
-                          size_bytes=used_bytes(path), must_stay=why))
+                          size_bytes=used_bytes(path), must_stay=why,
+                          metric=facts.metrics.get(metric) if facts is not None else None))
     return items
 
 
-def _snapshots(home: Home) -> list[Item]:
+def _snapshots(home: Home, metric: str) -> list[Item]:
     found: dict[Path, snapshots.Snapshot | None] = {}
     for path in snapshots.list_snapshots(home.snapshots):
         try:
@@ -131,7 +134,8 @@ def _snapshots(home: Home) -> list[Item]:
         why = "the newest snapshot" if path == newest else why
         own = sum(size for digest, size in _digests(each).items() if named[digest] == 1) if each else 0
         items.append(Item(store=Store.SNAPSHOTS, name=path.name, generation=name.generation,
-                          at=each.facts.created_at if each else 0.0, size_bytes=own, must_stay=why))
+                          at=each.facts.created_at if each else 0.0, size_bytes=own, must_stay=why,
+                          metric=snapshots.checkpoint_facts(each).metrics.get(metric) if each else None))
     return items
 
 

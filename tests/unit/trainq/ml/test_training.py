@@ -50,6 +50,8 @@ def test_a_job_trains_to_its_end(tiny_model: Path, home: Home, make_shard: MakeS
     assert (facts.step, facts.rows_seen, facts.tokens_seen) == (STEPS, 14, 2 * sum(LENGTHS))
     assert (facts.cursor.job_step, facts.cursor.steps_planned, facts.cursor.done) == (STEPS, STEPS, True)
     assert (facts.reason, facts.journal_seq, facts.base) == ("job_end", 40, "g000001-s00000000")
+    assert facts.metrics == {"loss": script.losses[-1],
+                             "loss_mean": pytest.approx(sum(script.losses) / STEPS)}
     assert [metrics.learning_rate for metrics in script.steps] == [0.0025, 0.005, 0.0075, 0.01, 0.01, 0.01]
     assert script.losses[-1] < script.losses[0]
 
@@ -71,7 +73,11 @@ def undisturbed(tiny_model: Path, tmp_path: Path, shard: Path) -> dict[str, obje
     for folder in elsewhere.folders():
         folder.mkdir(parents=True, exist_ok=True)
     train(start(tiny_model, elsewhere), job_over(shard), elsewhere)
-    return {"digests": digests(elsewhere), "metrics": metric_lines(elsewhere)}
+    return everything(elsewhere)
+
+
+def everything(home: Home) -> dict[str, object]:
+    return {"digests": digests(home), "metrics": metric_lines(home), "in_facts": head(home).facts.metrics}
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
@@ -86,6 +92,7 @@ def test_stopped_and_resumed_is_undisturbed(tiny_model: Path, home: Home, shard:
     assert outcome.ending is Ending.FINISHED
     assert (len(first.steps), len(second.steps)) == (stop_at, STEPS - stop_at)
     assert digests(home) == undisturbed["digests"]
+    assert head(home).facts.metrics == undisturbed["in_facts"]
     assert metric_lines(home) == undisturbed["metrics"]
 
 
@@ -99,7 +106,7 @@ def test_steps_after_the_last_checkpoint_are_done_again_and_counted_once(
         stream.write(b'{"step":5,"job_')
     train(checkpointing.restore(head(home)), job, home)
     assert [line["job_step"] for line in metric_lines(home)] == [1, 2, 3, 4, 5, 6]
-    assert {"digests": digests(home), "metrics": metric_lines(home)} == undisturbed
+    assert everything(home) == undisturbed
 
 
 def test_two_files_are_one_line(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:

@@ -26,6 +26,14 @@ def test_the_reasons_name_rule_place_and_period() -> None:
         "g900": (True, ("daily 2 of 2: 2026-01-01",))}, "by number, never by string"
 
 
+def test_the_best_stay_by_their_metric_and_of_equals_the_newer() -> None:
+    items = [item(number, f"2026-01-0{number} 10:00", metric=metric)
+             for number, metric in ((1, 0.5), (2, 0.25), (3, None), (4, 0.25), (5, 0.75))]
+    settings = RetentionSettings(snapshots_last=0, snapshots_best=2, snapshots_daily=0, snapshots_weekly=0)
+    kept = {each.item.name: each.reasons for each in rules.plan(items, settings) if each.keep}
+    assert kept == {"g4": ("best 1 of 2: 0.25",), "g2": ("best 2 of 2: 0.25",)}
+
+
 def test_what_must_stay_says_why_and_there_is_no_room_for_the_rest() -> None:
     items = [item(1, "2026-01-01 10:00", must_stay="pinned: mine"), item(2, "2026-01-02 10:00"),
              item(3, "2026-01-03 10:00")]
