@@ -74,8 +74,8 @@ def buckets_of(settings: RetentionSettings) -> dict[Store, Buckets]:
     return {
         Store.CHECKPOINTS: Buckets(last=settings.checkpoints_last, best=settings.checkpoints_best),
         Store.SNAPSHOTS: Buckets(last=settings.snapshots_last, best=settings.snapshots_best,
-                                 hourly=settings.snapshots_hourly, daily=settings.snapshots_daily, weekly=settings.snapshots_weekly,
-                                 monthly=settings.snapshots_monthly)}
+                                 hourly=settings.snapshots_hourly, daily=settings.snapshots_daily,
+                                 weekly=settings.snapshots_weekly, monthly=settings.snapshots_monthly)}
 
 
 def plan(items: Sequence[Item], settings: RetentionSettings) -> list[Verdict]:
