@@ -9,7 +9,7 @@ from services.broker.choosing import Chooser
 from services.broker.reading import spec_of
 from services.broker.recording import Recorder
 from trainq.config import BrokerSettings
-from trainq.jobs import TASKS, JobKind, JobOvertaken, JobState, LeaseGranted
+from trainq.jobs import ENDED, TASKS, JobFailed, JobKind, JobOvertaken, JobQuarantined, JobState, LeaseGranted
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import Lease, Leased, TaskLease
 
@@ -40,12 +40,24 @@ class Granter:
         reason = "nothing to do"
         for kind in kinds:
             choice = self._chooser.choose(kind)
+            while choice.job is not None and kind is JobKind.PREPARE and self._queries.is_dropped(choice.job.digest):
+                self._give_up(choice.job, worker, session)
+                choice = self._chooser.choose(kind)
             if choice.job is not None:
                 if choice.overtaken is not None:
                     self._recorder.append(JobOvertaken(job=choice.overtaken.id, by=choice.job.id))
                 return self._grant(choice.job, worker, session)
             reason = choice.reason
         return Leased(lease=None, reason=reason)
+
+    def _give_up(self, row: JobRow, worker: str, session: str) -> None:
+        """It was trained, then its content was let go of, and now the generations that held it are lost."""
+        self._recorder.append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))
+        reason = "retention had deleted its content ([retention] data_days): submit it again"
+        self._recorder.append(JobFailed(job=row.id, reason=reason))
+        train = self._queries.job(f"train-{row.number}")
+        if train.state not in ENDED:
+            self._recorder.append(JobQuarantined(job=train.id, reason=reason))
 
     def _grant(self, row: JobRow, worker: str, session: str) -> Leased:
         self._recorder.append(LeaseGranted(job=row.id, worker=worker, session=session, attempt=row.attempts + 1))

@@ -11,7 +11,7 @@ import pytest
 from tests.generations import publish
 from tests.stories import PREPARED, TRAINED, Story
 from trainq import ingest, messages
-from trainq.jobs import JobKind, Store
+from trainq.jobs import JobKind, JobState, Store
 from trainq.messages import (
     Accepted,
     Done,
@@ -159,6 +159,31 @@ def test_what_a_restore_is_about_to_take_out_stays_and_what_is_gone_is_not_promi
     assert isinstance(story.ask(messages.Retry(request_id=story.id(), job="train-2")), Refused)
     accepted = story.ask(SubmitTask(request_id=story.id(), task=msgspec.structs.replace(back, retrain=False)))
     assert isinstance(accepted, Accepted)
+
+
+def test_what_is_lost_with_its_content_gone_is_set_aside_and_holds_nobody_up(story: Dropping) -> None:
+    story.keep_data_for(1)
+    digests = [story.train(word, number) for number, word in enumerate("abc", start=1)]
+    story.clock.now += 2 * DAY
+    story.delete(*story.drop(*digests, proven=SECOND))
+    damaged = tuple(messages.DamagedGeneration(
+        generation=number, name=f"damaged-g{number:06d}-s{number:07d}0", reason="r") for number in (2, 3))
+    story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=1, name="g000001-s00000010",
+                    step=10, damaged=damaged))
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert lease.job == "train-2", "the first one is still held"
+    story.ask(messages.ReportLostShard(request_id=story.id(), job=lease.job, token=lease.token, reason="gone"))
+    story.submit("new")
+    preparation = story.lease(JobKind.PREPARE)
+    assert preparation is not None
+    assert preparation.job == "prepare-4"
+    assert story.state("train-2") is JobState.QUARANTINED
+    assert "data_days" in story.queries.job("train-2").reason
+    # The third has its content still.
+    third = story.lease(JobKind.TRAIN)
+    assert third is not None
+    assert third.job == "train-3"
 
 
 def test_without_days_what_is_trained_is_kept_for_ever(story: Dropping) -> None:
