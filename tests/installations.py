@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import orjson
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from trainq import config
 from trainq.chaos import installation as chaos
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.messages import GetOverview, Overview
+from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
 
 ROOT = config.project_root()
 
@@ -104,8 +105,20 @@ class Installation(chaos.Installation):
         return int(pid)
 
     def jobs(self, *states: str) -> list[dict[str, Any]]:
-        listed: list[dict[str, Any]] = self.json("list", "--all")["jobs"]
-        return [job for job in listed if not states or job["state"] in states]
+        """All train jobs, newest first. Asked of the broker itself: whoever waits for something asks very often."""
+        found: list[JobView] = []
+        with BrokerClient(self.home) as client:
+            while page := client.call(ListJobs(
+                    request_id=new_request_id(), limit=1000,
+                    before_number=found[-1].number if found else None), JobList).jobs:
+                found += page
+        return [msgspec.to_builtins(job) for job in found if not states or job.state in states]
+
+    def tasks_waiting(self) -> int:
+        """How many tasks wait or are being done."""
+        with BrokerClient(self.home) as client:
+            tasks = client.call(GetOverview(request_id=new_request_id()), Overview).background_tasks
+        return tasks.queue_size + len(tasks.running)
 
     def events(self, job: str = "") -> list[dict[str, Any]]:
         lines = self.trainq("events", "--json", *(["--job", job] if job else [])).stdout.splitlines()

@@ -18,7 +18,7 @@ from trainq import config
 from trainq.chaos import processes
 
 SEED = 1
-FAULT_SECONDS = 45
+FAULT_SECONDS = 30
 
 
 pytestmark = pytest.mark.slow
@@ -49,7 +49,7 @@ def test_a_slice_of_chaos_loses_nothing() -> None:
     shutil.rmtree(folder.parent)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whoever_ends_it_ends_everything_that_it_started(number: signal.Signals) -> None:
     folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp")) / "c"
     chaos = subprocess.Popen(

@@ -15,7 +15,7 @@ from trainq import config
 pytestmark = pytest.mark.slow
 
 # Prime to the ten faults at each place, so that all of them are drawn at changing places. About 15 s otherwise.
-STRIDE = 17
+STRIDE = 29
 
 
 def test_a_sample_of_all_faults(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ def rebases(drill: Drill) -> list[str]:
 def consolidate(drill: Drill, *words: str) -> dict[str, object]:
     """Ask for it and wait; how it ended. The rebase that follows it has ended, too."""
     job = drill.installation.json("consolidate", *words, "--wait")["jobs"][0]
-    wait_for(lambda: drill.installation.json("status")["background_tasks"]["queue_size"] == 0
-             and not drill.installation.json("status")["background_tasks"]["running"], "all tasks have ended", 120)
+    wait_for(lambda: not drill.installation.tasks_waiting(), "all tasks have ended", 120)
     return dict(job)
 
 
@@ -79,7 +78,7 @@ def test_merged_checked_and_gone_on_from(installation: Installation) -> None:
     assert "under the adapter" in rederived(drill)
 
 
-KILLS = (("consolidation", "files.rename", 1), ("training", "files.fsync", 2), ("training", "checkpoint.published", 1))
+KILLS = (("consolidation", "files.rename", 1), ("training", "checkpoint.published", 1))
 
 
 def test_files_wait_for_it_and_killed_in_the_middle_it_is_done_all_the_same(installation: Installation) -> None:
@@ -92,7 +91,7 @@ def test_files_wait_for_it_and_killed_in_the_middle_it_is_done_all_the_same(inst
     installation.trainq("pause")
     jobs.append(drill.train("two.jsonl"))
     installation.json("consolidate")
-    wait_for(lambda: installation.json("status")["background_tasks"]["queue_size"] == 1, "it waits")
+    wait_for(lambda: installation.tasks_waiting() == 1, "it waits")
     installation.json("consolidate", "--now")
     installation.trainq("resume")
     drill.until_trained(*jobs)

@@ -12,12 +12,13 @@ from trainq.config import Home, RetentionSettings
 from trainq.errors import DamageError, NewerFormatError, StorageError
 from trainq.messages import MAX_DIGESTS
 from trainq.retention.stock import used_bytes
-from trainq.shards import KIND as SHARD_KIND
 
 # A submit stores its content first; who was interrupted in between may come again within a day.
 UNNAMED_SECONDS = 86_400.0
 # With some rows of the newest ones a merged model is checked.
 SHARDS_KEPT = 8
+# That of trainq.shards, which needs numpy.
+SHARD_KIND = "shard"
 _DAY_SECONDS = 86_400.0
 
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 from tests.generations import publish
-from trainq import manifests, snapshots
+from trainq import manifests, shards, snapshots
 from trainq.config import Home, RetentionSettings
 from trainq.jobs import PinView, Store
 from trainq.messages import Kept
-from trainq.retention import stock
+from trainq.retention import leftovers, stock
 
 NOTHING = Kept(pins=[], removals=[], checkpoint="", dropping=[])
 
@@ -77,6 +77,10 @@ def test_a_snapshot_frees_only_what_no_other_has(tmp_path: Path) -> None:
         take_snapshot(home, publish(home.checkpoints, number, {"same": bytes(1000), "own": bytes([number]) * 300}))
     (first,) = [item for item in stock.read(home, NOTHING) if (item.store, item.generation) == (Store.SNAPSHOTS, 1)]
     assert 300 <= first.size_bytes < 1300
+
+
+def test_a_shard_is_known_by_its_kind() -> None:
+    assert leftovers.SHARD_KIND == shards.KIND
 
 
 def test_an_inode_counts_once(tmp_path: Path) -> None:
