@@ -6,7 +6,7 @@ from services.broker import endings
 from services.broker.blaming import not_the_journals
 from trainq import files, room
 from trainq.config import Home
-from trainq.errors import TrainqError, UsageError
+from trainq.errors import TrainqError
 from trainq.jobs import JobKind
 from trainq.journal import Journal, Queries
 from trainq.journal.copying import JournalCopy
@@ -36,10 +36,7 @@ class Copier:
             StaleLeaseError, UsageError: it is not the lease of a backup.
             TrainqError: the copy could not be made; the next request begins anew.
         """
-        row = self._queries.job(request.job)
-        endings.check_lease(row, request.token)
-        if row.kind is not JobKind.BACKUP:
-            raise UsageError(f"{row.id} is no backup")
+        endings.check_task_lease(self._queries.job(request.job), request.token, JobKind.BACKUP, "no backup")
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure

@@ -13,7 +13,7 @@ from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import UsageError
 from trainq.jobs import DataDropped, DataGone, JobKind, JobState
-from trainq.journal import JobRow, Journal, Queries, Span
+from trainq.journal import JobRow, Journal, Queries, Span, covers
 from trainq.messages import Done, ToDelete
 
 REQUESTS = (messages.DropData, messages.ReportDataGone)
@@ -34,10 +34,8 @@ class Dropper:
 
     def answer(self, request: messages.LeaseRequest) -> ToDelete | Done:
         """The reply to one of :data:`REQUESTS`."""
-        row = self._queries.job(request.job)
-        endings.check_lease(row, request.token)
-        if row.kind is not JobKind.RETENTION:
-            raise UsageError(f"{row.id} is no retention task: it deletes nothing")
+        endings.check_task_lease(self._queries.job(request.job), request.token, JobKind.RETENTION,
+                                 "no retention task: it deletes nothing")
         match request:
             case messages.DropData():
                 return self._drop(request)
@@ -66,7 +64,7 @@ class Dropper:
         proven, line = checkpoints.parse_name(name), self._queries.line().generation
         if proven is None or proven.generation >= line:
             return []
-        in_line = any(span.first <= proven.generation <= span.last for span in self._queries.ancestry(line))
+        in_line = covers(self._queries.ancestry(line), proven.generation)
         return self._queries.ancestry(proven.generation) if in_line else []  # else the line went back since
 
     def _why_it_may_go(self, digest: str, spans: list[Span]) -> str:
@@ -78,5 +76,4 @@ class Dropper:
 
     def _is_trained_for_good(self, row: JobRow, spans: list[Span]) -> bool:
         old = row.ended_at is not None and row.ended_at <= self._clock.wall() - self._data_days * _DAY_SECONDS
-        return row.state is JobState.SUCCEEDED and old and any(
-            span.first <= row.generation <= span.last for span in spans)
+        return row.state is JobState.SUCCEEDED and old and covers(spans, row.generation)

@@ -50,6 +50,13 @@ def check_lease(row: JobRow, token: int) -> None:
         raise StaleLeaseError(row.id, token, row.token if row.state is JobState.RUNNING else None)
 
 
+def check_task_lease(row: JobRow, token: int, kind: JobKind, otherwise: str) -> None:
+    """As :func:`check_lease`; and raise :class:`UsageError` with ``otherwise`` if the job is not of this kind."""
+    check_lease(row, token)
+    if row.kind is not kind:
+        raise UsageError(f"{row.id} is {otherwise}")
+
+
 def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[AnyEvent]:
     """The events of a completion; none when this very completion was recorded before.
 

@@ -60,10 +60,8 @@ class Keeper:
         return self._recorder.record(CopyPinned(store=request.store, name=request.name, reason=request.reason))
 
     def _check_lease(self, request: messages.LeaseRequest) -> None:
-        row = self._queries.job(request.job)
-        endings.check_lease(row, request.token)
-        if row.kind is not JobKind.RETENTION:
-            raise UsageError(f"{row.id} is no retention task: it removes nothing")
+        endings.check_task_lease(self._queries.job(request.job), request.token, JobKind.RETENTION,
+                                 "no retention task: it removes nothing")
 
     def _remove(self, request: messages.Remove) -> Done:
         self._check_lease(request)

@@ -172,16 +172,6 @@ def move(source: Path, destination: Path) -> None:
             _sync_directory(source.parent)
 
 
-def touch(path: Path) -> None:
-    """Have it changed now, as its times say. Not durably."""
-    try:
-        os.utime(path)
-    except OSError as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise storage_error(error, f"touching {path}") from error
-
-
 def remove_file(path: Path) -> None:
     """Unlink ``path`` durably; that it is gone already is no error."""
     with _reported(f"removing {path}"):

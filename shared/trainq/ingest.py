@@ -146,9 +146,7 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         destination = data_path(home, digest)
         files.make_directory(destination.parent)
         if is_stored(home, digest, size_bytes):
-            # Gone just now, or somebody else's: the submit is told so if it goes.
-            with contextlib.suppress(FileNotFoundError, PermissionError):
-                files.touch(destination)
+            _count_as_new(destination)
             # Whoever renamed it there may have been killed before its name was durable.
             files.sync_directory(destination.parent)
         else:
@@ -157,6 +155,15 @@ def store_stream(home: Home, stream: BinaryIO, name: str, before_publishing: Cal
         return Stored(digest, size_bytes)
     finally:
         files.remove_file(spooled)
+
+
+def _count_as_new(path: Path) -> None:
+    try:
+        os.utime(path)
+    except (FileNotFoundError, PermissionError):
+        pass  # gone just now, or somebody else's: the submit is told so if it goes
+    except OSError as error:
+        raise files.storage_error(error, f"touching {path}") from error
 
 
 def empty_error(name: str) -> InputError:

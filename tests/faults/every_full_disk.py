@@ -22,8 +22,7 @@ from unittest import mock
 
 from tests.faults.acts import Act
 from tests.faults.every_maintenance_fault import MENDS
-from tests.faults.every_maintenance_kill import warm_up
-from tests.faults.maintenance import ACTS
+from tests.faults.maintenance import built
 from tests.faults.sites import Disk
 from tests.faults.workshops import in_a_fork, left_over
 from trainq import room
@@ -93,11 +92,8 @@ def drawn(total: int, writes: int) -> list[int]:
 def campaign(folder: Path, writes: int, names: list[str]) -> dict[str, object]:
     full: dict[str, int] = {}
     wrong: list[str] = []
-    for kind in (each for each in ACTS if not names or each.__name__ in names):
-        act = kind(folder / "place")
-        act.build()
-        template = act.place.rename(folder / kind.__name__)
-        warm_up(act, template)
+    for act, template in built(folder, names):
+        kind = type(act)
         for where in DISKS if act.copies else DISKS[:1]:
             with on_a_disk(act, template, where) as disk:
                 total = undisturbed_pages(disk, partial(in_a_fork, partial(undisturbed, act)))

@@ -15,8 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.acts import Act
-from tests.faults.every_maintenance_kill import warm_up
-from tests.faults.maintenance import ACTS
+from tests.faults.maintenance import built
 from tests.faults.workshops import in_a_fork
 from trainq import diskfaults
 from trainq.errors import StorageError, StorageFullError
@@ -69,11 +68,8 @@ def campaign(folder: Path, stride: int, names: list[str]) -> dict[str, object]:
     faults: dict[str, int] = {}
     wrong: list[str] = []
     drawn = 0
-    for kind in (each for each in ACTS if not names or each.__name__ in names):
-        act = kind(folder / "place")
-        act.build()
-        template = act.place.rename(folder / kind.__name__)
-        warm_up(act, template)
+    for act, template in built(folder, names):
+        kind = type(act)
         shutil.copytree(template, act.place)
         _, (counted,) = in_a_fork(partial(count, act))
         total = int(counted)

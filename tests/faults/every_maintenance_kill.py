@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.faults.acts import Act
-from tests.faults.maintenance import ACTS, Trigger
+from tests.faults.maintenance import Trigger, built
 from tests.faults.workshops import Workshop, in_a_fork
 from trainq import crashpoints
 from trainq.jobs import JobState
@@ -75,15 +75,6 @@ def next_life(act: Act) -> list[str]:
     return wrong if state is JobState.SUCCEEDED else [f"it ended {state}: {shop.queries.job(act.job).reason}", *wrong]
 
 
-def warm_up(act: Act, template: Path) -> None:
-    """A life in this very process: what is made at its first use, each fork would make again."""
-    shutil.copytree(template, act.place)
-    shop = act.open()
-    act.live(shop)
-    shop.close()
-    shutil.rmtree(act.place)
-
-
 def in_place(act: Act, template: Path, work: Callable[[], list[str]]) -> list[str]:
     """What it says where the act's place is as it was built."""
     shutil.copytree(template, act.place)
@@ -110,11 +101,8 @@ def numbered(reached: list[str]) -> list[tuple[str, int]]:
 def campaign(folder: Path, names: list[str]) -> dict[str, object]:
     kills: dict[str, int] = {}
     wrong: list[str] = []
-    for kind in (each for each in ACTS if not names or each.__name__ in names):
-        act = kind(folder / "place")
-        act.build()
-        template = act.place.rename(folder / kind.__name__)
-        warm_up(act, template)
+    for act, template in built(folder, names):
+        kind = type(act)
         # At the journal's points there is only the broker: those are counted where both are one process.
         by_worker = in_place(act, template, partial(reached_alone, act))
         journals = [point for point in in_place(act, template, partial(reached_together, act))

@@ -6,6 +6,8 @@ It lies at the same path in each of its lives, because a task names its destinat
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from services.watcher.triggers import Triggers
@@ -176,3 +178,22 @@ class Trigger(Act):
 
 ACTS: tuple[type[Act], ...] = (
     Snapshot, Backup, SecondBackup, PrunedBackup, Copy, Retain, Purge, Drop, Undelete, UndeleteSnapshot, Trigger)
+
+
+def built(folder: Path, names: Sequence[str]) -> Iterator[tuple[Act, Path]]:
+    """Each act of these names (of all without any), and the template of its place, from which each life is copied."""
+    for kind in (each for each in ACTS if not names or each.__name__ in names):
+        act = kind(folder / "place")
+        act.build()
+        template = act.place.rename(folder / kind.__name__)
+        _warm_up(act, template)
+        yield act, template
+
+
+def _warm_up(act: Act, template: Path) -> None:
+    """A life in this very process: what is made at its first use, each fork would make again."""
+    shutil.copytree(template, act.place)
+    shop = act.open()
+    act.live(shop)
+    shop.close()
+    shutil.rmtree(act.place)

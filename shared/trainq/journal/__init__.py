@@ -5,7 +5,7 @@ tables of ``schema``; ``queries`` reads them. Exactly one process has a journal 
 same lock).
 """
 
-from trainq.journal.lineage import Span
+from trainq.journal.lineage import Span, covers
 from trainq.journal.projections import LineRow
 from trainq.journal.queries import JobRow, Queries, ScheduleRow
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
@@ -20,4 +20,5 @@ __all__ = [
     "Recorded",
     "ScheduleRow",
     "Span",
+    "covers",
 ]

@@ -23,6 +23,11 @@ class Span(NamedTuple):
     last: int
 
 
+def covers(spans: Iterable[Span], generation: int) -> bool:
+    """Whether the generation is in one of ``spans``."""
+    return any(span.first <= generation <= span.last for span in spans)
+
+
 def note_fork(connection: apsw.Connection, first: int, source: int) -> None:
     """Generation ``first`` descends from ``source``, and not from the one before it."""
     connection.execute("INSERT OR REPLACE INTO forks VALUES (?, ?)", (first, source))

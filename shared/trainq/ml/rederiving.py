@@ -29,7 +29,7 @@ from trainq.checkpoints import Cursor
 from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
 from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered, LineRebased
-from trainq.journal import Journal, Queries
+from trainq.journal import Journal, Queries, covers
 from trainq.messages import TrainSpec
 from trainq.ml import checkpointing, consolidating, determinism, line, model, rebasing, training
 from trainq.ml.checkpointing import Publication
@@ -132,7 +132,7 @@ def read_promises(journal: Journal) -> Promises:
     spans = queries.ancestry(queries.line().generation)
     return Promises(
         rebases={seq: event for seq, event in rebases.items()
-                 if any(span.first <= event.generation <= span.last for span in spans)},
+                 if covers(spans, event.generation)},
         first=next(iter(specs.values()), None),
         jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=seq)
               for job, seq in sorted(succeeded.items(), key=lambda item: item[1])])
