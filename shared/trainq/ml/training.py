@@ -1,17 +1,13 @@
 """Training one job on the model line, step by step, until it is done or somebody wants it otherwise.
 
-A step: rows of the plan, forward and backward in micro-batches with the loss divided by the trained tokens of the whole
-step (so that uneven micro-batches count as one batch), clip, AdamW. The line's optimizer, schedule and global step go
-on from file to file. Between steps, and only there, the observer is asked what it wants. A job is done exactly when
-``job_step == steps_planned > 0`` is published.
-
-Shape suffixes: b rows of a micro-batch, t tokens of its longest row, v vocabulary.
+A step is :mod:`trainq.ml.stepping`'s. The line's optimizer, schedule and global step go on from file to file. Between
+steps, and only there, the observer is asked what it wants. A job is done exactly when ``job_step == steps_planned > 0``
+is published.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -19,17 +15,16 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
-from torch.nn.functional import cross_entropy
 
 from trainq import crashpoints, room
-from trainq.checkpoints import CheckpointFacts, Cursor, Reason
+from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
-from trainq.ml import batches, checkpointing, determinism, ledger, model, optimizer
+from trainq.ml import batches, checkpointing, determinism, model, stepping
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
-from trainq.shards import Shard, ShardRow
+from trainq.shards import Shard
 from trainq.textcodec import TextCodec
 
 
@@ -151,7 +146,7 @@ def _run(run: _Run) -> Ending:
             if line.has_unpublished_steps:
                 run.publish("stop")
             return Ending.STOPPED
-        metrics = _step(run)
+        metrics = stepping.step(line, run.shard, run.plan, settings)
         run.metrics.append(metrics)
         run.observer.stepped(metrics, line.facts.cursor)
         crashpoints.reach("training.stepped")
@@ -162,46 +157,6 @@ def _run(run: _Run) -> Ending:
             run.publish("interval")
             published_at = time.monotonic()
     return Ending.FINISHED
-
-
-def _step(run: _Run) -> StepMetrics:
-    """One optimizer step; the line's facts count it when it is done."""
-    started = time.monotonic()
-    line, settings, facts = run.line, run.job.settings, run.line.facts
-    job_step = facts.cursor.job_step
-    micro_batches = [[run.shard.row(row) for row in rows] for rows in run.plan.micro_batches_of_step(job_step)]
-    rows = [row for micro_batch in micro_batches for row in micro_batch]
-    tokens, trained_tokens = sum(len(row.token_ids) for row in rows), sum(batches.targets(row) for row in rows)
-    rate = optimizer.adopt(line.optimizer, settings, facts.step)
-    entered: list[bytes] = []
-    loss = sum(_backward(line, micro_batch, trained_tokens, entered) for micro_batch in micro_batches)
-    grad_norm = float(line.accelerator.clip_grad_norm_(line.model.parameters(), settings.max_grad_norm))
-    if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-        lines = sorted(row.line for row in rows)
-        raise InputError(f"loss {loss} and gradient norm {grad_norm} at step {job_step + 1}: not finite numbers",
-                         mend=f"lower the learning rate, or look at the lines {lines[:32]} of the file")
-    line.optimizer.step()
-    line.optimizer.zero_grad(set_to_none=True)
-    line.ledger += ledger.records(job_step, entered)
-    line.facts = msgspec.structs.replace(
-        facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
-        cursor=_advanced(facts.cursor, run.plan), metrics=_measured(facts, loss))
-    return StepMetrics(step=line.facts.step, job_step=job_step + 1, loss=loss, learning_rate=rate, grad_norm=grad_norm,
-                       tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
-
-
-def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int, entered: list[bytes]) -> float:
-    """Add the gradients of one micro-batch, and its rows' digests to ``entered``; gives its share of the mean loss."""
-    batch = batches.collate(rows, model.pad_token_id(line.model))
-    entered += ledger.row_digests(batch, rows)
-    device = line.accelerator.device
-    tokens_bt, labels_bt = batch.tokens_bt.to(device), batch.labels_bt.to(device)
-    logits_btv = line.model(input_ids=tokens_bt, use_cache=False).logits
-    # What stands at t predicts t + 1.
-    loss = cross_entropy(logits_btv[:, :-1].flatten(0, 1).float(), labels_bt[:, 1:].flatten(),
-                         ignore_index=batches.NOT_TRAINED, reduction="sum") / max(1, trained_tokens_of_step)
-    line.accelerator.backward(loss)
-    return float(loss.detach())
 
 
 @functools.lru_cache(maxsize=1)
@@ -264,17 +219,3 @@ def _tell_changed_fingerprint(line: ModelLine, job: Job, observer: Observer) -> 
     if changed:
         observer.fingerprint_changed({key: before.get(key, "") for key in changed},
                                      {key: after.get(key, "") for key in changed})
-
-
-def _measured(facts: CheckpointFacts, loss: float) -> dict[str, float]:
-    """The metrics of a line after one more step of its job."""
-    done = facts.cursor.job_step
-    mean = facts.metrics.get("loss_mean", loss) if done else loss
-    return {"loss": loss, "loss_mean": mean + (loss - mean) / (done + 1)}
-
-
-def _advanced(cursor: Cursor, plan: batches.Plan) -> Cursor:
-    job_step = cursor.job_step + 1
-    done = job_step == plan.steps
-    return msgspec.structs.replace(cursor, job_step=job_step, done=done,
-                                   epoch=plan.epoch_of_step(min(job_step, plan.steps - 1)))
