@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.broker import consolidating, leasing, tasks
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
+from services.broker.standing import StandingOrders
 from trainq.clock import Clock
 from trainq.config import Settings
 from trainq.jobs import LINE_TASKS, TASKS, JobKind, JobState
@@ -20,12 +21,14 @@ _CONSOLIDATOR = "consolidator"
 class Chooser:
     """Runs inside the desk's transaction, and for those who only look."""
 
-    def __init__(self, queries: Queries, settings: Settings, clock: Clock, guard: DiskGuard, roster: Roster) -> None:
+    def __init__(self, queries: Queries, settings: Settings, clock: Clock, guard: DiskGuard, roster: Roster,
+                 orders: StandingOrders) -> None:
         self._queries = queries
         self._settings = settings
         self._clock = clock
         self._guard = guard
         self._roster = roster
+        self._orders = orders
         self._head_wait = leasing.HeadWait()
 
     def choose(self, kind: JobKind) -> leasing.Choice:
@@ -50,7 +53,7 @@ class Chooser:
     def _choose_train(self, head: JobRow | None) -> leasing.Choice:
         now_wall, line = self._clock.wall(), self._queries.line()
         return leasing.choose_train(
-            paused_reason=line.paused_reason, held_reason=line.held_reason, head=head,
+            standing_reason=self._orders.why_nothing_new(), held_reason=line.held_reason, head=head,
             prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(JobKind.TRAIN),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
             prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall)

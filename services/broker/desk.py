@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import admission, consolidating, dropping, endings, keeping, leasing, tasks
+from services.broker import admission, consolidating, dropping, endings, keeping, leasing, standing, tasks
 from services.broker.choosing import Chooser
 from services.broker.copying import Copier
 from services.broker.granting import Granter
@@ -49,8 +49,6 @@ from trainq.jobs import (
     LeaseGranted,
     QueueHeld,
     QueueHoldLifted,
-    QueuePaused,
-    QueueResumed,
 )
 from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
@@ -77,9 +75,10 @@ class Desk:
         self.unfit: DamageError | None = None
         self._recorder = Recorder(journal, self._queries, clock)
         guard = DiskGuard(configuration.home.root, configuration.settings.disk, clock.monotonic)
-        chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster)
+        self.orders = standing.StandingOrders(self._queries, self._recorder, self.roster, configuration.settings, clock)
+        chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster, self.orders)
         self._granter = Granter(journal, self._queries, self._recorder, settings, chooser, self._lose_worker)
-        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser)
+        self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser, self.orders)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         dropper = dropping.Dropper(journal, self._queries, self._recorder, configuration, clock)
@@ -88,7 +87,7 @@ class Desk:
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
-            ((messages.CopyJournal,), self.copier.answer),
+            (standing.REQUESTS, self.orders.answer), ((messages.CopyJournal,), self.copier.answer),
             ((messages.Hello,), self._greeter.greet), ((messages.ReportInbox,), self._count_inbox))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
@@ -113,6 +112,7 @@ class Desk:
         now = self._clock.monotonic()
         for entry in recorded:
             self.timetable.committed(entry)
+            self.orders.committed(entry.event)
             event = entry.event
             if isinstance(event, LeaseGranted):
                 self.deadlines.start(event.job, entry.seq, now)
@@ -160,7 +160,8 @@ class Desk:
     @property
     def next_due(self) -> float | None:
         """When :meth:`expire_leases` or :meth:`lift_hold` has something to do, in monotonic seconds."""
-        return min((at for at in (self.deadlines.next_expiry(), self._hold_until) if at is not None), default=None)
+        known = (self.deadlines.next_expiry(), self._hold_until, self.orders.due)
+        return min((at for at in known if at is not None), default=None)
 
     @property
     def is_due(self) -> bool:
@@ -168,15 +169,17 @@ class Desk:
         return self.timetable.is_due or ((due := self.next_due) is not None and self._clock.monotonic() >= due)
 
     def lift_hold(self) -> None:
-        """Let the queue go when the time of its hold is over. Not by the wall clock, which may be set."""
+        """Let the queue go when the time of its hold or of a yield is over. Not by the wall clock, which may be set."""
         if self._hold_until is not None and self._clock.monotonic() >= self._hold_until:
             self._recorder.append(QueueHoldLifted())
+        self.orders.tick()
 
     def postpone(self) -> None:
         """What is due could not be recorded (no room): every lease and the hold get some more time."""
         now = self._clock.monotonic()
         self.deadlines.forgive(now)
         self.timetable.postpone()
+        self.orders.postpone(now + self.deadlines.lease_seconds)
         if self._hold_until is not None:
             self._hold_until = max(self._hold_until, now + self.deadlines.lease_seconds)
 
@@ -222,11 +225,10 @@ class Desk:
             case messages.LeaseRequest():
                 return self._end_lease(request)
             case messages.Cancel():
-                return self._recorder.record(*endings.cancel_by_request(self._queries.job(request.job), request.reason))
+                row = self._queries.job(request.job)
+                return self._recorder.record(*endings.cancel_by_request(row, request.reason, keep=request.keep))
             case messages.Retry():
                 return self._retry(request.job)
-            case messages.PauseQueue() | messages.ResumeQueue():
-                return self._pause(request)
             case messages.ReportRefusedFile():
                 return self._refuse_file(request)
             case _:
@@ -284,7 +286,7 @@ class Desk:
     def _heartbeat(self, beat: messages.Heartbeat) -> messages.HeartbeatReply:
         now = self._clock.monotonic()
         self.roster.heard(beat, now)
-        lost, cancel = [], []
+        lost, cancel, keep = [], [], []
         for lease in beat.leases:
             try:
                 row = self._queries.job(lease.job)
@@ -296,7 +298,10 @@ class Desk:
             self.deadlines.renew(lease.job, lease.token, now)
             if row.cancel_reason is not None:
                 cancel.append(lease.job)
-        return messages.HeartbeatReply(lost=tuple(lost), cancel=tuple(cancel))
+                keep += [lease.job] if row.keep else []
+        pause, stop, checkpoint = self.orders.reply(beat)
+        return messages.HeartbeatReply(lost=tuple(lost), cancel=tuple(cancel), keep=tuple(keep), pause=pause, stop=stop,
+                                       checkpoint=checkpoint)
 
     # ----------------------------------------------------------------------------------------------------------- ending
 
@@ -321,6 +326,10 @@ class Desk:
             case messages.ReportFingerprint():
                 endings.check_lease(row, request.token)
                 return self._recorder.record(FingerprintChanged(job=row.id, before=request.before, after=request.after))
+            case messages.ReportEffects():
+                known = [effect for effect, _ in self._queries.effects(row)]
+                return self._recorder.record(*endings.decide_effects(row, request.token, request.effects, known,
+                                                                     request.reason))
             case messages.AcknowledgeCancel():
                 return self._recorder.record(*endings.acknowledge_cancel(row, request.token))
             case messages.ReportLostShard():
@@ -344,12 +353,6 @@ class Desk:
             raise UsageError(f"retention has deleted the content of {job}", mend="submit it again from where it came")
         duplicate = self._queries.duplicate_of(row.digest)
         return self._recorder.record(*endings.retry(row, self._queries.job(f"prepare-{row.number}"), duplicate))
-
-    def _pause(self, request: messages.PauseQueue | messages.ResumeQueue) -> Done:
-        paused = self._queries.line().paused_reason is not None
-        if isinstance(request, messages.PauseQueue):
-            return self._recorder.record(*([] if paused else [QueuePaused(reason=request.reason)]))
-        return self._recorder.record(*([QueueResumed()] if paused else []))
 
     def _count_inbox(self, request: messages.ReportInbox) -> Done:
         changed = bool(request.waiting) != bool(self._queries.line().inbox_waiting)

@@ -5,6 +5,7 @@ The lease's token decides who may speak: a request with an old one is refused, w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -16,6 +17,8 @@ from trainq.jobs import (
     AnyEvent,
     AttemptFailed,
     CancelRequested,
+    Effect,
+    EffectDecided,
     JobCancelled,
     JobFailed,
     JobKind,
@@ -232,7 +235,17 @@ def acknowledge_cancel(row: JobRow, token: int) -> list[AnyEvent]:
     return [JobCancelled(job=row.id, reason=row.cancel_reason)]
 
 
-def cancel_by_request(row: JobRow, reason: str) -> list[AnyEvent]:
+def decide_effects(row: JobRow, token: int, effects: Sequence[Effect], known: Sequence[Effect],
+                   reason: str) -> list[AnyEvent]:
+    """From these steps on a running train job is done otherwise; what is ``known`` already is not said again."""
+    check_lease(row, token)
+    if row.kind is not JobKind.TRAIN:
+        raise UsageError(f"{row.id} is no train job: it has no steps")
+    return [EffectDecided(job=row.id, kind=effect.kind, effective_step=effect.step, value=effect.value, reason=reason)
+            for effect in effects if effect not in known]
+
+
+def cancel_by_request(row: JobRow, reason: str, *, keep: bool) -> list[AnyEvent]:
     """Somebody asks for ``row`` to be ended; as :func:`cancel`.
 
     Raises:
@@ -242,11 +255,13 @@ def cancel_by_request(row: JobRow, reason: str) -> list[AnyEvent]:
     if row.kind is JobKind.PREPARE:
         raise UsageError(f"{row.id} is a part of train-{row.number} and is not cancelled by itself",
                          mend=f"cancel train-{row.number}")
-    return cancel(row, reason)
+    return cancel(row, reason, keep=keep)
 
 
-def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
-    """Somebody wants ``row`` ended; a second wish changes nothing.
+def cancel(row: JobRow, reason: str, *, keep: bool = False) -> list[AnyEvent]:
+    """Somebody wants ``row`` ended; the same wish again changes nothing.
+
+    ``keep``: with the steps that are done. Of one that was never begun there are none.
 
     Raises:
         TransitionError: it has ended otherwise.
@@ -257,7 +272,10 @@ def cancel(row: JobRow, reason: str) -> list[AnyEvent]:
         raise TransitionError(row.id, row.state.value, "cancelling")
     # One that was given back (front below 1) may have steps in the weights, like one that runs; a task has none.
     if row.state is JobState.RUNNING or (row.front < 1 and row.kind not in TASKS):
-        return [] if row.cancel_reason is not None else [CancelRequested(job=row.id, reason=reason)]
+        keep = keep and row.kind is JobKind.TRAIN
+        if row.cancel_reason is not None and bool(row.keep) is keep:
+            return []
+        return [CancelRequested(job=row.id, reason=reason, keep=keep)]
     return [JobCancelled(job=row.id, reason=reason)]
 
 

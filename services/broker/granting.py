@@ -37,6 +37,8 @@ class Granter:
             returned = self._queries.job(row.id)
             if returned.state is JobState.QUEUED and returned.front < 1:
                 return self._grant(returned, worker, session)
+        if session == self._queries.line().stopped_session:
+            return Leased(lease=None, reason="this life of the trainer is stopped")
         reason = "nothing to do"
         for kind in kinds:
             choice = self._chooser.choose(kind)
@@ -75,6 +77,7 @@ class Granter:
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,
             size_bytes=row.size_bytes, spec=spec_of(self._queries.submission(row)), shard=row.shard,
             shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().newest,
-            best_step=row.best_step, cancel=row.cancel_reason is not None, failure=endings.failure_of(row),
+            best_step=row.best_step, cancel=row.cancel_reason is not None, keep=bool(row.keep),
+            effects=tuple(effect for effect, _ in self._queries.effects(row)), failure=endings.failure_of(row),
             lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds)

@@ -20,13 +20,13 @@ class Choice:
     overtaken: JobRow | None = None
 
 
-def choose_train(*, paused_reason: str | None, held_reason: str | None, head: JobRow | None, prepared: JobRow | None,
+def choose_train(*, standing_reason: str, held_reason: str | None, head: JobRow | None, prepared: JobRow | None,
                  waiting: JobRow | None, head_waited_seconds: float, prepare_wait_seconds: float,
                  now_wall: float) -> Choice:
     """Which train job goes next.
 
     Args:
-        paused_reason: why the queue is paused, if it is.
+        standing_reason: why nothing new is begun, by a standing order; empty if there is none.
         held_reason: what is wrong with the machine, for as long as the queue is held for it.
         head: the first job of the line that waits for nobody and for no retry time.
         prepared: the first such job that is prepared.
@@ -37,8 +37,8 @@ def choose_train(*, paused_reason: str | None, held_reason: str | None, head: Jo
     """
     if head is not None and head.cancel_reason is not None:
         return Choice(job=head)  # to be taken back, which neither a pause nor a preparation holds up
-    if paused_reason is not None:
-        return Choice(reason=f"the queue is paused: {paused_reason}")
+    if standing_reason:
+        return Choice(reason=standing_reason)
     if held_reason is not None:
         return Choice(reason=f"the queue is held: {held_reason}")
     if head is None:

@@ -10,6 +10,7 @@ from services.broker import greeting, keeping, tasks, timetable, views
 from services.broker.choosing import Chooser
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
+from services.broker.standing import StandingOrders
 from trainq import messages
 from trainq.clock import Clock
 from trainq.config import Configuration
@@ -32,7 +33,8 @@ class Reader:
     """Makes the replies to :data:`READS`; changes nothing."""
 
     def __init__(self, journal: Journal, queries: Queries, roster: Roster, clock: Clock,
-                 configuration: Configuration, guard: DiskGuard, chooser: Chooser) -> None:
+                 configuration: Configuration, guard: DiskGuard, chooser: Chooser,
+                 orders: StandingOrders) -> None:
         self._journal = journal
         self._queries = queries
         self._roster = roster
@@ -40,6 +42,7 @@ class Reader:
         self._configuration = configuration
         self._guard = guard
         self._chooser = chooser
+        self._orders = orders
 
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one request of :data:`READS`."""
@@ -58,7 +61,9 @@ class Reader:
                 submission = self._queries.submission(row)
                 return messages.JobDetail(
                     job=self._view(row), waits_for=self._queries.waits_for(row.id), after_any=submission.after_any,
-                    report=views.unpack(row.report), spec=spec_of(submission))
+                    report=views.unpack(row.report), spec=spec_of(submission),
+                    effects=tuple(messages.EffectView(kind=effect.kind, step=effect.step, value=effect.value,
+                                                      reason=reason) for effect, reason in self._queries.effects(row)))
             case messages.Replay():
                 found = self._journal.replay(request.after_seq, request.limit, request.job)
                 return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
@@ -92,7 +97,9 @@ class Reader:
             waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
             waiting_reason="" if training else self._chooser.choose(JobKind.TRAIN).reason, generation=line.generation,
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
-            services=self._roster.views(self._clock.monotonic()), disk=self._guard.view())
+            services=self._roster.views(self._clock.monotonic()), disk=self._guard.view(),
+            pause=self._orders.why_paused(), drain=line.drained_reason or "",
+            stop=self._orders.why_stopped())
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -94,7 +94,8 @@ def restore(hello: Hello, *, by: JobRow, task: RestoreTask, middle: JobRow | Non
     taken_out = 0
     if middle is not None and (middle.state, JobUncovered) in TRANSITIONS:
         # It goes on from there, before anything else, whatever became of it since.
-        events.append(JobUncovered(job=middle.id, generation=0, reason=f"{reason}, in the middle of it"))
+        events.append(JobUncovered(job=middle.id, generation=0, reason=f"{reason}, in the middle of it",
+                                   effects=hello.effects))
     for row in uncovered:
         if row.id in back or (middle is not None and row.id == middle.id):
             continue

@@ -32,6 +32,11 @@ class Roster:
         """The job runs no longer."""
         self._progress.pop(job, None)
 
+    def session_of(self, service: str) -> str:
+        """The life of the service that was last heard of; empty if none was, or that has said goodbye."""
+        beat, _ = self._beats.get(service, (None, 0.0))
+        return beat.session if beat is not None and beat.state is not Lifecycle.STOPPED else ""
+
     def is_up(self, service: str, now: float, within_seconds: float) -> bool:
         """Whether it has said lately that it runs."""
         beat, at = self._beats.get(service, (None, 0.0))

@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from services.trainer import effects, head, orders, wire
+from services.trainer import controls, effects, head, orders, wire
 from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
-from services.trainer.effects import Effect
+from services.trainer.effects import AgentEffect
 from services.trainer.forking import Arguments
 from services.trainer.watch import Watch
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
@@ -27,6 +27,7 @@ from trainq.messages import (
     Lease,
     Lifecycle,
     ReportCheckpoint,
+    ReportEffects,
     ReportFingerprint,
     TaskLease,
 )
@@ -40,6 +41,9 @@ SAVE_SECONDS = 150.0
 SYSTEM_FAULT_SECONDS = 30.0
 MAX_SYSTEM_FAULT_SECONDS = 900.0
 GREET_AGAIN_SECONDS = 10.0
+# What makes an answer to a heartbeat worth having at once.
+_ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
+                     "CancelRequested"})
 
 
 class Agent:
@@ -74,6 +78,8 @@ class Agent:
         self._not_before = 0.0
         self._start_at: float | None = None
         self._next_show = 0.0
+        self._idle_since = process.clock.monotonic()
+        self._checkpoint_asked = 0
 
     def close(self) -> None:
         """Save, hand back, say goodbye; within the time that supervisord gives."""
@@ -81,9 +87,6 @@ class Agent:
         process.set_state(Lifecycle.SHUTTING_DOWN, "saving")
         deadline = process.clock.monotonic() + SAVE_SECONDS
         self._perform(self._assignment.stop())
-        if self._start_at is not None:  # a start that waits for its time is none
-            self._start_at = None
-            self._perform(self._assignment.ended("it was not started", own=False))
         while self._assignment.phase not in (Phase.ABSENT, Phase.PAUSED) and process.clock.monotonic() < deadline:
             self._listen()
             self._keep()
@@ -98,6 +101,7 @@ class Agent:
 
     def turn(self) -> None:
         """One round: hear the training process, tell the broker, ask for work, wait."""
+        self._control()
         if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping:
             self._perform(self._assignment.begin())
         self._start_if_due()
@@ -108,7 +112,32 @@ class Agent:
         self._keep()
         self._ask_for_work()
         self._watch()
-        self._peer.wait(IDLE_SECONDS)
+        for event in self._peer.wait(IDLE_SECONDS):
+            if event.type in _ORDERS:
+                self._peer.beat_soon()  # the answer says what is ordered
+
+    def _control(self) -> None:
+        """Have what is ordered done."""
+        told, now = self._peer.told, self._process.clock.monotonic()
+        orders = controls.read(self._process.home, told)
+        self._perform(self._assignment.controlled(pause=orders.pause, stop=orders.stop, asks=not orders.by_file))
+        if told.checkpoint > self._checkpoint_asked:
+            self._checkpoint_asked = told.checkpoint
+            if self._held is not None and told.checkpoint > self._held.lease.seq:
+                self._perform(self._assignment.checkpoint_asked())
+        idle_minutes = self._process.settings.trainer.idle_minutes
+        if self._held is not None or not idle_minutes:
+            self._idle_since = now
+        elif now - self._idle_since >= idle_minutes * 60:
+            self._perform(self._assignment.idle_for_long())
+        self._show_rest(orders.stop or orders.pause)
+
+    def _show_rest(self, why: str) -> None:
+        """Say why the training process is gone on purpose."""
+        if self._assignment.phase is Phase.DORMANT and why:
+            self._process.set_state(Lifecycle.PAUSED, why)
+        elif self._process.state is Lifecycle.PAUSED and self._assignment.phase is not Phase.PAUSED:
+            self._process.set_state(Lifecycle.RUNNING)
 
     def _ask_for_work(self) -> None:
         """Ask for a job, if one could be done now; while no training can be, for a restore alone."""
@@ -120,7 +149,7 @@ class Agent:
         if not kinds or self._outbox:
             return
         held, reason = take_work(self._peer, tuple(kinds))
-        if self._assignment.wants_job:
+        if self._assignment.wants_job and self._process.state is not Lifecycle.PAUSED:
             self._process.set_state(Lifecycle.RUNNING, reason)
         if held is None:
             return
@@ -129,8 +158,8 @@ class Agent:
         if isinstance(lease, TaskLease):
             self._perform(self._assignment.leased_restore(lease.job))
         else:
-            self._perform(self._assignment.leased(lease.job, cancel=lease.cancel, failure=lease.failure,
-                                                  best_step=lease.best_step))
+            self._perform(self._assignment.leased(lease.job, cancel=lease.cancel, keep=lease.keep,
+                                                  failure=lease.failure, best_step=lease.best_step))
 
     def _greet_if_due(self) -> None:
         """Have the broker and the head agree; until they do, no job is asked for."""
@@ -207,8 +236,8 @@ class Agent:
             case wire.NoLine():
                 self._head = None
                 self._expected.expect_nothing()
-            # A step comes only after the broker has recorded the fingerprint, whenever it is there.
-            case wire.Finished() | wire.Cancelled() | wire.Failed() | wire.OtherFingerprint():
+            # A step comes only after the broker has recorded what is waited for, whenever it is there.
+            case wire.Finished() | wire.Cancelled() | wire.Failed() | wire.OtherFingerprint() | wire.Deciding():
                 self._expected.expect_nothing()
 
     def _end_if_hung(self) -> None:
@@ -231,11 +260,11 @@ class Agent:
         if why is not None and not self._process.stopping:
             self._perform(self._assignment.interrupted(why))
 
-    def _perform(self, wanted: list[Effect]) -> None:
+    def _perform(self, wanted: list[AgentEffect]) -> None:
         for effect in wanted:
             self._perform_one(effect)
 
-    def _perform_one(self, effect: Effect) -> None:
+    def _perform_one(self, effect: AgentEffect) -> None:
         match effect:
             case effects.StartProcess():
                 self._start_at = self._process.clock.monotonic() + effect.after_seconds
@@ -250,9 +279,16 @@ class Agent:
             case effects.BeginLine():
                 self._expect_saves(1)
                 self._child.send(wire.Begin())
+            case effects.StopProcess() if self._start_at is not None:
+                self._start_at = None  # a start that waits for its time is none
+                self._perform(self._assignment.ended("it was not started", own=False))
             case effects.StopProcess():
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
+            case effects.KeepSteps():
+                self._child.send(wire.Keep(job=effect.job))
+            case effects.PublishNow():
+                self._child.send(wire.Checkpoint(job=effect.job))
             case effects.TakeBack():
                 self._expect_saves(2)  # two are read and one is written, at most
                 self._child.send(wire.Cancel(job=effect.job, newest=self._newest))
@@ -261,12 +297,14 @@ class Agent:
             case _:
                 raise TrainqError(f"{effect} without a job")
 
-    def _perform_on_job(self, effect: Effect, held: HeldLease | HeldTask) -> None:
+    def _perform_on_job(self, effect: AgentEffect, held: HeldLease | HeldTask) -> None:
         match effect:
             case effects.BeginRestore() | effects.BeginTraining():
                 self._begin(held.lease)
             case effects.ReportFingerprint():
                 self._outbox.append(lambda: self._report_fingerprint(held, effect))
+            case effects.ReportEffects():
+                self._outbox.append(lambda: self._report_effects(held, effect))
             case effects.ShowProgress():
                 held.progress = effect.progress
                 self._show_soon()
@@ -287,7 +325,7 @@ class Agent:
             case _:
                 self._end_job(effect, held)
 
-    def _end_job(self, effect: Effect, held: HeldLease | HeldTask) -> None:
+    def _end_job(self, effect: AgentEffect, held: HeldLease | HeldTask) -> None:
         match effect:
             case effects.CompleteJob():
                 self._end(lambda: held.complete(effect.result))
@@ -340,15 +378,24 @@ class Agent:
 
     def _report_fingerprint(self, held: HeldLease | HeldTask, changed: effects.ReportFingerprint) -> None:
         lease = held.lease
-        recorded = self._tell(ReportFingerprint(request_id=new_request_id(), job=lease.job, token=lease.token,
-                                                before=changed.before, after=changed.after))
+        self._report_what_is_waited_for(ReportFingerprint(
+            request_id=new_request_id(), job=lease.job, token=lease.token, before=changed.before, after=changed.after))
+
+    def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects) -> None:
+        lease = held.lease
+        self._report_what_is_waited_for(ReportEffects(
+            request_id=new_request_id(), job=lease.job, token=lease.token, effects=decided.effects,
+            reason=decided.reason))
+
+    def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects) -> None:
+        recorded = self._tell(report)
         if self._assignment.phase is Phase.TRAINING:
             # Also after a no, which means that the lease is lost: the process is told to stop, and if not, it hangs.
             self._expected.expect_step(self._process.clock.monotonic())
             if recorded:
-                self._child.send(wire.FingerprintRecorded(job=lease.job))
+                self._child.send(wire.Recorded(job=report.job))
 
-    def _tell(self, report: ReportCheckpoint | ReportFingerprint) -> bool:
+    def _tell(self, report: ReportCheckpoint | ReportFingerprint | ReportEffects) -> bool:
         """Say it to the broker; false for a definite no. What was not heard is raised and said again."""
         try:
             self._peer.client.call(report, Done, timeout_seconds=2.0)

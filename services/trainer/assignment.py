@@ -14,6 +14,9 @@ Rules:
 * A job is left in one of four ways: completed, failed, cancelled (each after the training process has said so), or
   released because the agent stops. A lease that was lost is simply forgotten: the process is stopped, which saves.
 * ``Finished`` wins over a cancel that was asked for too late.
+* Under a standing order (pause, stop, quiet hours) the process saves and ends, so that its memory is free; the job that
+  is held stays held, or is given back for a stop. What ends a job, or changes the line by a person's wish, is done all
+  the same: the process is started for that alone. With nothing to do for long it ends, too, until a job comes.
 * A restore is a job like those, but for its end: the training process publishes the copy and says ``Ready`` from it,
   and the broker, greeted with that head, ends the job. It is taken also while no training can be: when the broker
   refuses the head, or when nothing verifies (``NoLine``). If it fails, the line is what it was.
@@ -21,23 +24,26 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
-from services.trainer import wire
+from services.trainer import reporting, wire
 from services.trainer.effects import (
     AcknowledgeCancel,
+    AgentEffect,
     BeginLine,
     BeginRestore,
     BeginTraining,
     CompleteJob,
     DropLease,
-    Effect,
     FailJob,
     ForgetJob,
     Greet,
+    KeepSteps,
     PauseTrainer,
+    PublishNow,
     ReleaseJob,
+    ReportEffects,
     ReportFingerprint,
     ReportLostShard,
     ReportPublished,
@@ -47,16 +53,9 @@ from services.trainer.effects import (
     StopProcess,
     TakeBack,
 )
+from services.trainer.ends import Ends
 from trainq.errors import ShardLostError
-from trainq.messages import Progress, TrainResult
 from trainq.service.work import Interruption
-
-# So many in a row, in the same step, are no accident.
-MAX_OUTSIDE_ENDS_IN_ONE_STEP = 3
-# After so many starts that failed the job that waits is given back, so that people see what holds the queue.
-MAX_FAILED_STARTS = 3
-MAX_OWN_ENDS = 5
-MAX_START_PAUSE_SECONDS = 60.0
 
 
 class Phase(StrEnum):
@@ -70,7 +69,18 @@ class Phase(StrEnum):
     TRAINING = "training"
     RESTORING = "restoring"
     LEAVING = "leaving"
+    # It ended on purpose, and is started when there is something to do.
+    DORMANT = "dormant"
     PAUSED = "paused"
+
+
+class Wanted(StrEnum):
+    """What is wanted of the job that is held, if it is to end."""
+
+    NOTHING = ""
+    # With the steps that are done.
+    KEEP = "keep"
+    TAKE_BACK = "take_back"
 
 
 @dataclass(slots=True)
@@ -88,59 +98,100 @@ class Assignment:
     # The last trouble that the process has named since it was ready, and whether it was the machine's.
     _trouble: str = ""
     _machine_fault: bool = False
-    _own_ends: int = 0
-    # Ends after a fault of the machine, since anything was last got done.
-    _excused_ends: int = 0
-    _failed_starts: int = 0
-    _cancelling: bool = False
+    _ends: Ends = field(default_factory=Ends)
+    _wanted: Wanted = Wanted.NOTHING
+    # Why nothing may be trained, and why nothing more in this life; whether the broker may be asked all the same.
+    _pause: str = ""
+    _stop: str = ""
+    _asks: bool = True
+    # The process ends, or has ended, because there was nothing to do.
+    _dozes: bool = False
     # The job is a restore.
     _restores: bool = False
     _lineless: bool = False
     _ready_from: wire.Ready | None = None
-    # Of the job: its highest published step, that step when the attempt began, and the last step done.
-    _best_step: int = 0
-    _best_step_before: int = 0
-    _step: int = 0
-    # Ends from outside: how many in a row fell in the step.
-    _outside_ends: int = 0
-    _outside_step: int = -1
 
     @property
     def wants_job(self) -> bool:
         """Whether the agent should ask for a lease."""
-        return not self.job and not self.stopping and self.phase is Phase.IDLE and self._greeted
+        if self.job or self.stopping or self._stop:
+            return False
+        # While it is paused, the broker grants what is to be ended, and no other job.
+        return self._asks if self.phase is Phase.DORMANT else (self.phase is Phase.IDLE and self._greeted
+                                                               and not self._pause)
 
     @property
     def wants_restore(self) -> bool:
         """Whether a restore could be done, whether or not the broker agrees with the head."""
-        return not self.job and not self.stopping and self.phase in (Phase.IDLE, Phase.LINELESS)
+        return (not self.job and not self.stopping and not self._stop
+                and self.phase in (Phase.IDLE, Phase.LINELESS, Phase.DORMANT))
 
-    def begin(self) -> list[Effect]:
-        """The agent is up: have a warm process before the first job comes."""
-        self.phase = Phase.STARTING
-        return [StartProcess()]
+    @property
+    def _rests(self) -> bool:
+        """Whether the process is to be gone: a standing order says so, and nothing has to be done all the same."""
+        has_to = self.job and (self._wanted or self.failure or self._restores)
+        return bool(self._pause or self._stop) and not has_to
 
-    def leased(self, job: str, *, cancel: bool = False, failure: str = "", best_step: int = 0) -> list[Effect]:
-        """A job was leased while the process was idle.
+    def begin(self) -> list[AgentEffect]:
+        """The agent is up: have a warm process before the first job comes, if there may be one."""
+        if self._rests:
+            self.phase = Phase.DORMANT
+            return []
+        return self._start()
+
+    def controlled(self, *, pause: str, stop: str, asks: bool = True) -> list[AgentEffect]:
+        """The standing orders as they are now; said again and again.
+
+        Args:
+            pause: why nothing may be trained; empty if it may be.
+            stop: why nothing more is to be done in this life; empty if it may be.
+            asks: whether the broker knows of them, so that it may be asked for what is to be done all the same.
+        """
+        self._pause, self._stop, self._asks = pause, stop, asks
+        if self.stopping:
+            return []
+        if self._rests:
+            if self.phase is Phase.DORMANT:
+                return self._given_up(self._stop) if self._stop else []
+            return self._stop_process() if self.phase is not Phase.RESTORING else []
+        return self._start() if self.phase is Phase.DORMANT and (self.job or not self._dozes) else []
+
+    def idle_for_long(self) -> list[AgentEffect]:
+        """There was nothing to do for long: give the memory of the model back."""
+        if self.job or self.phase is not Phase.IDLE or not self._greeted:
+            return []
+        self._dozes = True
+        return self._stop_process()
+
+    def checkpoint_asked(self) -> list[AgentEffect]:
+        """Somebody wants what there is of the job published; if none is being trained, all of it is."""
+        return [PublishNow(job=self.job)] if self.job and self.phase is Phase.TRAINING else []
+
+    def leased(self, job: str, *, cancel: bool = False, keep: bool = False, failure: str = "",
+               best_step: int = 0) -> list[AgentEffect]:
+        """A job was leased while the process was idle, or gone on purpose.
 
         Args:
             job: its id.
-            cancel: it is to be left with none of its steps in the weights.
+            cancel: it is to be left with none of its steps in the weights,
+            keep: or with those that are done.
             failure: it is to be left in the same way, and failed for this reason.
             best_step: its highest published step, of all attempts.
         """
-        self.job, self._cancelling, self.failure = job, cancel, failure
-        self._best_step = self._best_step_before = best_step
-        self._step, self._outside_ends, self._outside_step = 0, 0, -1
+        self.job, self.failure = job, failure
+        self._wanted = Wanted.NOTHING if not cancel else Wanted.KEEP if keep else Wanted.TAKE_BACK
+        self._ends.begin_job(best_step)
+        if self.phase is Phase.DORMANT:
+            return [] if self._rests else self._start()
         return self._go()
 
-    def leased_restore(self, job: str) -> list[Effect]:
+    def leased_restore(self, job: str) -> list[AgentEffect]:
         """A restore was leased while the process was idle, or had no line."""
-        self.job, self._restores, self._cancelling, self.failure = job, True, False, ""
-        self._outside_ends = 0
-        return self._begin_restore()
+        self.job, self._restores, self._wanted, self.failure = job, True, Wanted.NOTHING, ""
+        self._ends.begin_job()
+        return self._start() if self.phase is Phase.DORMANT else self._begin_restore()
 
-    def greeted(self, *, lost: bool) -> list[Effect]:
+    def greeted(self, *, lost: bool) -> list[AgentEffect]:
         """The broker and the head agree. ``lost``: the job that was held is in the line again."""
         if self._begun:
             self._begun = False
@@ -153,13 +204,13 @@ class Assignment:
             training, self.phase = self.phase is Phase.TRAINING, Phase.IDLE
             self._forget_job()
             return [ForgetJob(), *(self._stop_process() if training else [])]
-        return self._go() if self.job and self.phase is Phase.IDLE else []
+        return self._go() if self.job and self.phase is Phase.IDLE and not self._rests else []
 
     def doubted(self) -> None:
         """The broker has decided otherwise over a job that is all in the head: no other one before they agree again."""
         self._greeted = False
 
-    def interrupted(self, why: Interruption) -> list[Effect]:
+    def interrupted(self, why: Interruption) -> list[AgentEffect]:
         """The broker or a signal wants the work ended; said again and again until it is."""
         if why is Interruption.STOPPING:
             return self.stop()
@@ -168,22 +219,31 @@ class Assignment:
         if why is Interruption.LOST:
             self._forget_job()
             return [ForgetJob(), *self._stop_process()]
-        if self._cancelling or self.phase not in (Phase.TRAINING, Phase.RESTORING):
+        wanted = Wanted.KEEP if why is Interruption.KEEP and not self._restores else Wanted.TAKE_BACK
+        if self._wanted in (wanted, Wanted.TAKE_BACK):
+            return []  # what is on its way out cannot be kept
+        if self.phase is Phase.DORMANT:
+            self._wanted = wanted
+            return self._start()
+        if self.phase not in (Phase.TRAINING, Phase.RESTORING):
             return []
-        self._cancelling = True
-        return [TakeBack(job=self.job)]
+        self._wanted = wanted
+        return [KeepSteps(job=self.job) if wanted is Wanted.KEEP else TakeBack(job=self.job)]
 
-    def stop(self) -> list[Effect]:
+    def stop(self) -> list[AgentEffect]:
         """The agent is to end: save first."""
         if self.stopping:
             return []
         self.stopping = True
+        if self.phase is Phase.DORMANT:
+            self.phase = Phase.ABSENT
+            return self._given_up("the trainer stops")
         return self._stop_process()
 
-    def heard(self, message: wire.FromTraining) -> list[Effect]:
+    def heard(self, message: wire.FromTraining) -> list[AgentEffect]:
         """The training process said something."""
         if isinstance(message, wire.Progress | wire.Published | wire.Finished | wire.Cancelled):
-            self._excused_ends = 0
+            self._ends.got_done()
         match message:
             case wire.Ready():
                 return self._ready(message)
@@ -191,18 +251,17 @@ class Assignment:
                 return self._no_line(message)
             case wire.OtherFingerprint() if message.job == self.job:
                 return [ReportFingerprint(before=message.before, after=message.after)]
+            case wire.Deciding() if message.job == self.job:
+                return [ReportEffects(effects=message.effects, reason=message.reason)]
             case wire.Progress() | wire.Restoring() if message.job == self.job:
-                self._step = message.job_step if isinstance(message, wire.Progress) else 0
-                return [ShowProgress(progress=_shown(message))]
+                self._ends.step = message.job_step if isinstance(message, wire.Progress) else 0
+                return [ShowProgress(progress=reporting.progress(message))]
             case wire.Published():
                 self._published(message)
                 # A generation that takes an earlier job back is published under the lease of the present one.
                 return [ReportPublished(published=message)] if self.job else []
             case wire.Finished() if message.job == self.job:
-                return self._left(CompleteJob(result=TrainResult(
-                    steps_done=message.steps_done, steps_planned=message.steps_planned,
-                    global_step=message.global_step, generation=message.generation, checkpoint=message.checkpoint,
-                    first_loss=message.first_loss, last_loss=message.last_loss)))
+                return self._left(CompleteJob(result=reporting.result(message)))
             case wire.Cancelled() if message.job == self.job:
                 return self._taken_back()
             case wire.Failed() if not message.job:
@@ -213,73 +272,62 @@ class Assignment:
             case _:
                 return []  # about a job that is no longer held
 
-    def ended(self, how: str, *, own: bool) -> list[Effect]:
+    def ended(self, how: str, *, own: bool) -> list[AgentEffect]:
         """The training process ended: by its ``own`` doing (exit, exception, crash, hang), or from outside."""
         before, self.phase = self.phase, Phase.ABSENT
         self._greeted = False
         if self.stopping:
-            job = self.job
-            self._forget_job()
-            return [ReleaseJob(reason="the trainer stops")] if job else []
+            return self._given_up("the trainer stops")
         how = f"{how}; {self._trouble}" if self._trouble else how
         excused, self._machine_fault, self._trouble = own and self._machine_fault, False, ""
-        self._own_ends += own and not excused and before is not Phase.LEAVING
-        self._excused_ends += excused
-        self._failed_starts = self._failed_starts + own if before is Phase.STARTING else 0
+        self._ends.note(own=own, excused=excused, starting=before is Phase.STARTING, leaving=before is Phase.LEAVING)
         if self.job and before is Phase.RESTORING:
-            self._note_end_of_restore(how, own=own)
+            # It may have published before: that is known when the next process says from where it goes on.
+            self.failure = self._ends.failure_in_restore(how, own=own)
         if self.job and before is Phase.TRAINING and not self.failure and not excused:
-            self.failure = self._own_failure(how) if own else self._outside_failure(how)
-        if self._own_ends >= MAX_OWN_ENDS:
-            reason = f"the training process ended {self._own_ends} times by itself without a new step (last: {how})"
+            self.failure = self._ends.failure_in_training(how, own=own)
+        if self._ends.too_many:
+            reason = f"{self._ends.too_many} (last: {how})"
             self.phase = Phase.PAUSED
             return [*self._given_back(reason), PauseTrainer(reason=reason)]
+        if before is Phase.LEAVING and (self._rests or self._dozes):
+            self.phase = Phase.DORMANT
+            return self._given_up(self._stop) if self._stop else []
         self.phase = Phase.STARTING
         given_back = []
-        if self._failed_starts >= MAX_FAILED_STARTS:
+        if self._ends.starts_fail:
             given_back = self._given_back(f"the training process ends before it is ready ({how})")
-        pause = min(MAX_START_PAUSE_SECONDS, 2.0**min(max(self._failed_starts, self._excused_ends), 10) - 1)
+        pause = self._ends.pause_seconds
         trouble = ShowTrouble(reason=f"the training process ended, and is started again in {pause:.0f} s ({how})")
         return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
 
-    def _taken_back(self) -> list[Effect]:
+    def _start(self) -> list[AgentEffect]:
+        self.phase, self._dozes = Phase.STARTING, False
+        return [StartProcess()]
+
+    def _given_up(self, reason: str) -> list[AgentEffect]:
+        """The job that is held is given back, with all that is done of it saved."""
+        if not self.job:
+            return []
+        self._forget_job()
+        return [ReleaseJob(reason=reason)]
+
+    def _taken_back(self) -> list[AgentEffect]:
         if self._restores and self.phase is Phase.IDLE:
             return []  # too late: it is published, and the broker is about to hear of it
         if not self.failure:
             return self._left(AcknowledgeCancel())
-        return self._left(FailJob(reason=self.failure, counts=self._best_step <= self._best_step_before))
+        return self._left(FailJob(reason=self.failure, counts=not self._ends.has_progressed))
 
-    def _note_end_of_restore(self, how: str, *, own: bool) -> None:
-        """The process ended in a restore. By its own doing, it would so again; from outside, it is begun again.
-
-        It may have published before: that is known when the next process says from where it goes on.
-        """
-        self._outside_ends += 1
-        if own or self._outside_ends >= MAX_OUTSIDE_ENDS_IN_ONE_STEP:
-            self.failure = f"its training process ended in the middle ({how})"
-
-    def _own_failure(self, how: str) -> str:
-        if self._best_step > self._best_step_before:
-            self._best_step_before = self._best_step  # it got further; from here on it must again
-            return ""
-        return f"its training process ended by itself in step {self._step + 1} ({how})"
-
-    def _outside_failure(self, how: str) -> str:
-        same = self._step == self._outside_step
-        self._outside_ends, self._outside_step = self._outside_ends + 1 if same else 1, self._step
-        if self._outside_ends < MAX_OUTSIDE_ENDS_IN_ONE_STEP:
-            return ""
-        return f"its training process was ended {self._outside_ends} times in a row in step {self._step + 1} ({how})"
-
-    def _given_back(self, reason: str) -> list[Effect]:
+    def _given_back(self, reason: str) -> list[AgentEffect]:
         if not self.job:
             return []
         self._forget_job()
         return [ReleaseJob(reason=reason, system_fault=True)]
 
-    def _ready(self, ready: wire.Ready) -> list[Effect]:
+    def _ready(self, ready: wire.Ready) -> list[AgentEffect]:
         before, self.generation = self.generation, ready.generation
-        self._failed_starts = 0
+        self._ends.is_up()
         self._begun, self._lineless, self._ready_from, self._greeted = ready.begun, False, ready, False
         self._machine_fault, self._trouble = False, ""
         if self.phase is Phase.LEAVING:
@@ -288,13 +336,14 @@ class Assignment:
             return self._not_restored()
         self.phase = Phase.IDLE
         if ready.job == self.job:
-            self._step = ready.job_step
+            self._ends.step = ready.job_step
         # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
         goes_on = self.job and not self._restores and ready.generation >= before and not ready.begun
         return [Greet(ready=ready), *(self._go() if goes_on else [])]
 
-    def _no_line(self, message: wire.NoLine) -> list[Effect]:
-        self._failed_starts, self._lineless, self._ready_from = 0, True, None
+    def _no_line(self, message: wire.NoLine) -> list[AgentEffect]:
+        self._ends.is_up()
+        self._lineless, self._ready_from = True, None
         if self.phase is Phase.LEAVING:
             return [StopProcess()]
         if self._restores:
@@ -302,29 +351,31 @@ class Assignment:
         self.phase = Phase.LINELESS
         return [*self._given_back(message.reason), ShowTrouble(reason=message.reason)]
 
-    def _not_restored(self) -> list[Effect]:
+    def _not_restored(self) -> list[AgentEffect]:
         """The process has another line than the one that it was to publish, or none."""
         if self.phase is Phase.RESTORING and not self.failure:  # it has not ended since: it did publish
             self.failure = "what it has published does not verify"
         # Else the process ended before it had published anything.
         return self._left(FailJob(reason=self.failure)) if self.failure else self._begin_restore()
 
-    def _begin_restore(self) -> list[Effect]:
+    def _begin_restore(self) -> list[AgentEffect]:
         self.phase = Phase.RESTORING
         return [BeginRestore()]
 
     def _published(self, message: wire.Published) -> None:
         self.generation = message.generation
-        if message.job == self.job and (message.job_step > self._best_step or message.done):
-            self._best_step, self._own_ends = max(self._best_step, message.job_step), 0
+        if message.job == self.job:
+            self._ends.published(message.job_step, done=message.done)
 
-    def _go(self) -> list[Effect]:
+    def _go(self) -> list[AgentEffect]:
         self.phase = Phase.TRAINING
         self._machine_fault, self._trouble = False, ""
         # A failed or cancelled job may have steps in a published generation: they are taken back first.
-        return [TakeBack(job=self.job)] if self.failure or self._cancelling else [BeginTraining()]
+        if self.failure or self._wanted is Wanted.TAKE_BACK:
+            return [TakeBack(job=self.job)]
+        return [BeginTraining(), *([KeepSteps(job=self.job)] if self._wanted is Wanted.KEEP else [])]
 
-    def _failed(self, message: wire.Failed) -> list[Effect]:
+    def _failed(self, message: wire.Failed) -> list[AgentEffect]:
         if self._restores:
             self._note_trouble(message)
             return self._left(FailJob(reason=self._trouble))
@@ -339,7 +390,7 @@ class Assignment:
     def _note_trouble(self, message: wire.Failed) -> None:
         self._trouble, self._machine_fault = f"{message.code}: {message.reason}", message.system
 
-    def _left(self, effect: Effect) -> list[Effect]:
+    def _left(self, effect: AgentEffect) -> list[AgentEffect]:
         restored = self._restores
         self._forget_job()
         if restored or self.phase in (Phase.TRAINING, Phase.RESTORING):
@@ -349,21 +400,10 @@ class Assignment:
         return [effect]
 
     def _forget_job(self) -> None:
-        self.job, self.failure, self._cancelling, self._restores = "", "", False, False
+        self.job, self.failure, self._wanted, self._restores = "", "", Wanted.NOTHING, False
 
-    def _stop_process(self) -> list[Effect]:
-        if self.phase in (Phase.ABSENT, Phase.LEAVING, Phase.PAUSED):
+    def _stop_process(self) -> list[AgentEffect]:
+        if self.phase in (Phase.ABSENT, Phase.LEAVING, Phase.DORMANT, Phase.PAUSED):
             return []
         self.phase = Phase.LEAVING
         return [StopProcess()]
-
-
-def _shown(message: wire.Progress | wire.Restoring) -> Progress:
-    if isinstance(message, wire.Restoring):
-        return Progress(step=message.done_bytes, steps=message.total_bytes, unit="bytes")
-    left = message.steps_planned - message.job_step
-    per_step = message.elapsed_seconds / message.steps_this_run if message.steps_this_run else None
-    return Progress(
-        step=message.job_step, steps=message.steps_planned, unit="steps", global_step=message.global_step,
-        loss=message.loss, learning_rate=message.learning_rate, tokens_per_second=message.tokens_per_second,
-        seconds_left=None if per_step is None else round(left * per_step, 1))

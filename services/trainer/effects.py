@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from services.trainer import wire
+from trainq.jobs import Effect
 from trainq.messages import Progress, TrainResult
 
 
@@ -65,6 +66,28 @@ class TakeBack:
     """Tell the training process to leave the job with its steps out of the weights."""
 
     job: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KeepSteps:
+    """Tell the training process to end the job with the steps that are done."""
+
+    job: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishNow:
+    """Tell the training process to publish what it has of the job."""
+
+    job: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportEffects:
+    """Tell the broker that the job's steps are others from these on."""
+
+    effects: tuple[Effect, ...]
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,8 +154,8 @@ class DropLease:
     """The broker has ended the job itself, when it heard of the head."""
 
 
-Effect: TypeAlias = (
+AgentEffect: TypeAlias = (
     StartProcess | PauseTrainer | Greet | BeginLine | ReportFingerprint | ShowTrouble | BeginTraining | BeginRestore
     | TakeBack | StopProcess | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob
-    | AcknowledgeCancel | ForgetJob | DropLease
+    | AcknowledgeCancel | ForgetJob | DropLease | KeepSteps | PublishNow | ReportEffects
 )

@@ -16,7 +16,7 @@ def hello(process: Process, ready: wire.Ready) -> Hello:
         request_id=new_request_id(), worker=process.name, session=process.session, generation=ready.generation,
         name=ready.head, step=ready.step, reason=ready.reason, begun=ready.begun, journal_seq=ready.journal_seq,
         job=ready.job, job_step=ready.job_step, steps_planned=ready.steps_planned, done=ready.job_done,
-        made_by=ready.made_by, restored_from=ready.restored_from, damaged=tuple(ready.damaged))
+        made_by=ready.made_by, restored_from=ready.restored_from, damaged=tuple(ready.damaged), effects=ready.effects)
 
 
 def after(head: wire.Ready, published: wire.Published) -> wire.Ready:

@@ -8,6 +8,7 @@ from typing import Protocol
 from services.trainer import wire
 from trainq.checkpoints import Cursor
 from trainq.errors import OtherFingerprintError
+from trainq.jobs import Effect
 from trainq.ml.checkpointing import Publication
 from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Wish
@@ -21,8 +22,8 @@ class Told(Protocol):
         """Whether a person is to decide before anything is computed on other ground."""
         ...
 
-    def wait_until_recorded(self, job: str) -> None:
-        """Wait until the change of fingerprint is in the journal, or the job is to be left."""
+    def wait_until_recorded(self, job: str) -> bool:
+        """Wait until what was said last is in the journal; false if the job is to be left before."""
         ...
 
     def wish(self, job: str) -> Wish:
@@ -59,6 +60,10 @@ class Observer:
 
     def published(self, publication: Publication) -> None:
         self._process.say(published_message(publication))
+
+    def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+        self._process.say(wire.Deciding(job=self._job, effects=effects, reason=reason))
+        return self._process.wait_until_recorded(self._job)
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         if self._process.holds_on_other_fingerprint:

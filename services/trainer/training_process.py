@@ -34,6 +34,7 @@ from trainq.errors import (
     StorageFullError,
     TrainqError,
 )
+from trainq.jobs import EffectKind
 from trainq.messages import MAX_DAMAGED, DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, training
 from trainq.ml.checkpointing import Publication
@@ -119,8 +120,10 @@ class TrainingProcess:
                         self._line = self._open_line()
                 case wire.Begin():
                     self._begin()
-                case wire.FingerprintRecorded():
-                    pass  # the job that waited for it was left meanwhile
+                case wire.Keep():
+                    self._keep(order)
+                case wire.Recorded() | wire.Checkpoint():
+                    pass  # the job that it was for was left meanwhile, or has published all
         lock.release()
 
     def _open_line_or_wait(self) -> ModelLine | None:
@@ -190,7 +193,8 @@ class TrainingProcess:
             step=head.step, journal_seq=head.journal_seq, reason=head.reason, begun=opened.head is None,
             job=head.cursor.job, job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned,
             job_done=head.cursor.done, damaged=damaged, seconds=round(time.monotonic() - started, 3),
-            size_bytes=size_bytes, made_by=head.made_by, restored_from=head.restored_from))
+            size_bytes=size_bytes, made_by=head.made_by, restored_from=head.restored_from,
+            effects=head.cursor.effects))
 
     def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
         """Put away what is newer than the head and does not verify; gives everything that was ever put away.
@@ -210,7 +214,7 @@ class TrainingProcess:
 
     def _train(self, order: wire.Train) -> None:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
-                           settings=order.settings, journal_seq=order.journal_seq)
+                           settings=order.settings, journal_seq=order.journal_seq, effects=order.effects)
         self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)
@@ -273,6 +277,13 @@ class TrainingProcess:
         self._line = checkpointing.restore_instead(
             self._line, checkpoints.verify(self._home.checkpoints / self._line.head.name))
 
+    def _keep(self, order: wire.Keep) -> None:
+        """The job has ended, or was left with nothing of it to keep; else it has answered this itself."""
+        cursor = self._line.facts.cursor
+        if cursor.job == order.job and cursor.done:
+            return  # which was said
+        self._cancel(wire.Cancel(job=order.job))
+
     def _cancel(self, order: wire.Cancel) -> None:
         job, cursor = order.job, self._line.facts.cursor
         self._line.generation_floor = max(self._line.generation_floor, order.newest)
@@ -298,23 +309,34 @@ class TrainingProcess:
         """Whether a person is to decide before anything is computed on other ground."""
         return self._arguments.on_fingerprint_change == "hold"
 
-    def wait_until_recorded(self, job: str) -> None:
-        """Wait until the change of fingerprint is in the journal, or the job is to be left."""
-        recorded = wire.FingerprintRecorded(job=job)
-        while recorded not in self._orders and self.wish(job) is Wish.GO_ON:
+    def wait_until_recorded(self, job: str) -> bool:
+        """Wait until what was said last is in the journal; false if the job is to be left before."""
+        recorded = wire.Recorded(job=job)
+        while recorded not in self._orders:
+            if self.wish(job) in (Wish.STOP, Wish.CANCEL):
+                return False
             self._wait_for_orders()
-        if recorded in self._orders:
-            self._orders.remove(recorded)
+        self._orders.remove(recorded)
+        return True
 
     def wish(self, job: str) -> Wish:
-        """What the waiting orders mean for the running job."""
+        """What the waiting orders mean for the running job; the strongest of them."""
         self._hear()
+        wishes = {Wish.GO_ON}
         for order in self._orders:
-            if isinstance(order, wire.Stop):
-                return Wish.STOP
-            if isinstance(order, wire.Cancel) and order.job == job:
-                return Wish.CANCEL
-        return Wish.GO_ON
+            match order:
+                case wire.Stop():
+                    wishes.add(Wish.STOP)
+                case wire.Cancel() if order.job == job:
+                    wishes.add(Wish.CANCEL)
+                case wire.Keep() if order.job == job:
+                    wishes.add(Wish.KEEP)
+                case wire.Checkpoint() if order.job == job:
+                    wishes.add(Wish.CHECKPOINT)
+        wish = max(wishes, key=list(Wish).index)
+        if wish is Wish.CHECKPOINT:
+            self._orders.remove(wire.Checkpoint(job=job))
+        return wish
 
     def say(self, message: wire.WireMessage) -> None:
         """Tell the agent, without waiting."""
@@ -328,7 +350,8 @@ class TrainingProcess:
         self.say(wire.Finished(
             job=facts.cursor.job, steps_done=facts.cursor.job_step, steps_planned=facts.cursor.steps_planned,
             global_step=facts.step, generation=facts.generation, checkpoint=facts.name, first_loss=first_loss,
-            last_loss=last_loss))
+            last_loss=last_loss,
+            cut_from=next((effect.value for effect in facts.cursor.effects if effect.kind is EffectKind.CUT), 0)))
 
     def _next_order(self) -> wire.ToTraining:
         """Wait for an order."""

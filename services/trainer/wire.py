@@ -14,7 +14,7 @@ import msgspec
 
 from trainq.config import LoraSettings, TrainSettings
 from trainq.errors import ProtocolError
-from trainq.jobs import Store
+from trainq.jobs import Effect, Store
 from trainq.messages import DamagedGeneration
 from trainq.messages.codec import UNDECODABLE
 
@@ -40,6 +40,7 @@ class Train(WireMessage, frozen=True, kw_only=True, tag=True):
     journal_seq: int
     # The highest generation that the journal knows of; the next one is above it.
     newest: int = 0
+    effects: tuple[Effect, ...] = ()
 
 
 class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -47,6 +48,18 @@ class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
 
     job: str
     newest: int = 0
+
+
+class Keep(WireMessage, frozen=True, kw_only=True, tag=True):
+    """End ``job``, which is running, at the next step boundary: the steps that are done are all of it."""
+
+    job: str
+
+
+class Checkpoint(WireMessage, frozen=True, kw_only=True, tag=True):
+    """Publish the state of ``job``, which is running, at the next step boundary, and go on."""
+
+    job: str
 
 
 class Restore(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -74,8 +87,8 @@ class Begin(WireMessage, frozen=True, kw_only=True, tag=True):
     """The broker knows of no checkpoint either: publish the new line as its first generation, and say Ready again."""
 
 
-class FingerprintRecorded(WireMessage, frozen=True, kw_only=True, tag=True):
-    """It is in the journal that ``job`` goes on under another fingerprint: now it may."""
+class Recorded(WireMessage, frozen=True, kw_only=True, tag=True):
+    """What ``job`` waits for is in the journal, the other fingerprint or the effects: now it may go on."""
 
     job: str
 
@@ -108,6 +121,7 @@ class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     size_bytes: int = 0
     made_by: str = ""
     restored_from: int = 0
+    effects: tuple[Effect, ...] = ()
 
 
 class NoLine(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -133,12 +147,20 @@ class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
 class OtherFingerprint(WireMessage, frozen=True, kw_only=True, tag=True):
     """The job is computed on something else than the head was: the bits do not repeat across this point.
 
-    No step is done before :class:`FingerprintRecorded` comes, or the job is to be left.
+    No step is done before :class:`Recorded` comes, or the job is to be left.
     """
 
     job: str
     before: dict[str, str]
     after: dict[str, str]
+
+
+class Deciding(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The job's steps are to be others from these on. None is done before :class:`Recorded` comes."""
+
+    job: str
+    effects: tuple[Effect, ...]
+    reason: str
 
 
 class Progress(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -180,6 +202,8 @@ class Finished(WireMessage, frozen=True, kw_only=True, tag=True):
     checkpoint: str
     first_loss: float | None
     last_loss: float | None
+    # So many steps it was to have, and was cut short; 0 if it was not.
+    cut_from: int = 0
 
 
 class Cancelled(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -199,9 +223,10 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
     traceback: str = ""
 
 
-ToTraining = Train | Cancel | Restore | Rebase | Begin | FingerprintRecorded | Stop
+ToTraining = Train | Cancel | Keep | Checkpoint | Restore | Rebase | Begin | Recorded | Stop
 FromTraining = (
-    Ready | NoLine | Saving | OtherFingerprint | Progress | Restoring | Published | Finished | Cancelled | Failed
+    Ready | NoLine | Saving | OtherFingerprint | Deciding | Progress | Restoring | Published | Finished | Cancelled
+    | Failed
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -21,6 +21,7 @@ import msgspec
 
 from trainq import files, manifests
 from trainq.errors import DamageError, StorageError
+from trainq.jobs import Effect, EffectKind
 from trainq.manifests import Manifest
 
 KIND = "checkpoint"
@@ -29,7 +30,7 @@ FORMAT = 2
 LOCK_NAME = ".lock"
 ADAPTER_FOLDER = "adapter"
 
-Reason: TypeAlias = Literal["initial", "job_end", "interval", "stop", "take_back", "restore", "rebase"]
+Reason: TypeAlias = Literal["initial", "job_end", "interval", "asked", "stop", "take_back", "restore", "rebase"]
 
 # Written with at least this many digits and read with any number of them: order is by number, never by string.
 _NAME = re.compile(r"^g(\d{6,})-s(\d{8,})$")
@@ -60,6 +61,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
 
     ``job_step`` counts the optimizer steps done in the job; the next one to do has that index. ``token`` is the lease's
     fencing token, ``shard`` the digest of the job's shard. ``done`` means ``job_step == steps_planned > 0``.
+    ``effects`` are those under which its steps until here were done (:mod:`trainq.jobs.control`).
     """
 
     job: str = ""
@@ -69,6 +71,16 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     job_step: int = 0
     steps_planned: int = 0
     done: bool = False
+    effects: tuple[Effect, ...] = ()
+
+    @property
+    def last_trained_step(self) -> int:
+        """How many steps are done when those at the end do not count whose batches were left out."""
+        skipped = {effect.step for effect in self.effects if effect.kind is EffectKind.SKIP_BATCH}
+        step = self.job_step
+        while step - 1 in skipped:
+            step -= 1
+        return step
 
 
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -66,6 +66,9 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     services: tuple[ServiceStatus, ...]
     background_tasks: BackgroundTasks = BackgroundTasks()
     disk: DiskView | None = None
+    pause: str = ""
+    drain: str = ""
+    stop: str = ""
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -107,7 +110,8 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
         checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services,
         background_tasks=overview.background_tasks if overview else BackgroundTasks(),
-        disk=overview.disk if overview else None)
+        disk=overview.disk if overview else None, pause=overview.pause if overview else "",
+        drain=overview.drain if overview else "", stop=overview.stop if overview else "")
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,
@@ -124,13 +128,17 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
         return "the trainer is not running: supervisorctl start trainer"
     if trainer.state == SILENT:
         return f"the trainer {_unheard(trainer)}: supervisorctl restart trainer"
+    if trainer.state == Lifecycle.PAUSED and (ordered := overview.stop or overview.pause):
+        waiting = next((f"; {job.id} ({job.name}){_at_step(job)}, goes on then" for job in overview.running
+                        if job.kind is JobKind.TRAIN), "")
+        return ordered + waiting
     if trainer.state != Lifecycle.RUNNING:
         return f"the trainer is {trainer.state}: {trainer.detail or 'it says no more'}"
     for job in overview.running:
         if job.kind is JobKind.TRAIN:
             return f"training {job.id} ({job.name}){_at_step(job)}"
     head = overview.waiting[0] if overview.waiting else None
-    if head is not None and not head.prepared and preparer.state != Lifecycle.RUNNING and not overview.paused_reason:
+    if head is not None and not head.prepared and preparer.state != Lifecycle.RUNNING and not overview.pause:
         waits = f"{head.id} waits to be prepared and the preparer"
         if preparer.state == SILENT:
             return f"{waits} {_unheard(preparer)}: supervisorctl restart preparer"

@@ -178,6 +178,8 @@ def check_generations(evidence: Evidence) -> str:
 def check_rows(evidence: Evidence) -> str:
     """Each row of each trained file entered exactly ``epochs`` times, in steps without a gap.
 
+    Where the journal says that batches were left out or the job was cut short, exactly the others have entered.
+
     Of a job whose checkpoint retention has deleted, as the journal says, only the driver can prove it.
     """
     tally, jobs, records, unprovable, purged = Tally(), evidence.history.succeeded(), 0, list[str](), list[str]()
@@ -218,22 +220,41 @@ def _check_job(job: Job, checkpoint: Path, facts: dict[str, Any], shard: Path) -
     lines: dict[bytes, int] = {}
     for digest, line in rows:
         lines.setdefault(digest, line)
-    expected = Counter(digest for digest, _ in rows)
-    tally = Tally([f"line {lines[digest]} entered {found[digest]} times instead of {times * settings['epochs']}"
-                   for digest, times in expected.items() if found[digest] != times * settings["epochs"]])
-    tally.wrong += [f"a row {digest.hex()} entered {times} times that is none of the file's"
-                    for digest, times in found.items() if digest not in expected]
     planned = -(-len(rows) // settings["batch_rows"]) * settings["epochs"]
-    if sorted(set(steps)) != list(range(planned)) or steps != sorted(steps):
-        tally.wrong.append(f"its steps are not 0 to {planned - 1} in order ({_odd_steps(steps, planned)})")
-    if (facts["cursor"]["job_step"], facts["cursor"]["steps_planned"]) != (planned, planned):
-        tally.wrong.append(f"{checkpoint.name} stands at step {facts['cursor']['job_step']} of {planned}")
+    effects = job.effects_of.get(job.trained_seq, frozenset())
+    skipped = {step for kind, step in effects if kind == "skip_batch"}
+    done = min([planned, *(step for kind, step in effects if kind == "cut")])
+    wanted = [step for step in range(done) if step not in skipped]
+    expected = Counter(digest for digest, _ in rows)
+    tally = Tally([f"a row {digest.hex()} entered {times} times that is none of the file's"
+                   for digest, times in found.items() if digest not in expected])
+    for digest, times in expected.items():
+        most = times * settings["epochs"]
+        # Where steps were left out, by what the journal says, so were their rows.
+        if found[digest] > most or (found[digest] < most and len(wanted) == planned):
+            tally.wrong.append(f"line {lines[digest]} entered {found[digest]} times instead of {most}")
+    if sorted(set(steps)) != wanted or steps != sorted(steps):
+        tally.wrong.append(f"its steps are not those that it was to do, {len(wanted)} of {planned}, in order "
+                           f"({_odd_steps(steps, wanted)})")
+    if len(wanted) < planned:  # else what was said of the rows says it all
+        sizes = Counter(steps)
+        tally.wrong += [f"step {step} had {sizes[step]} rows instead of {_rows_of_step(step, len(rows), settings)}"
+                        for step in wanted if sizes[step] != _rows_of_step(step, len(rows), settings)]
+    if (facts["cursor"]["job_step"], facts["cursor"]["steps_planned"]) != (done, done):
+        tally.wrong.append(f"{checkpoint.name} stands at step {facts['cursor']['job_step']} of {done}")
     tally.settle("")
     return len(steps)
 
 
-def _odd_steps(steps: Sequence[int], planned: int) -> str:
-    odd = sorted(set(steps) ^ set(range(planned)))
+def _rows_of_step(step: int, rows: int, settings: dict[str, Any]) -> int:
+    """How many rows a step has: the last one of each epoch what is left."""
+    size = int(settings["batch_rows"])
+    per_epoch = -(-rows // size)
+    return rows - (per_epoch - 1) * size if step % per_epoch == per_epoch - 1 else size
+
+
+def _odd_steps(steps: Sequence[int], wanted: Sequence[int]) -> str:
+    odd = sorted(set(steps) ^ set(wanted))
     return f"missing or too many: {odd[:_SHOWN]}" if odd else "out of order"
 
 

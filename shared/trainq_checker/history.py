@@ -23,6 +23,8 @@ _WAITS = {"HoldPlaced": "held", "HoldLifted": "queued"}
 class Job:
     """One job. ``end`` and ``end_seq`` are of its last end, empty while it is open; ``lease_seq`` of an open lease.
 
+    ``effects`` have what makes its steps others than planned, (kind, step) each; those of a success are kept with it.
+
     ``trained_seq`` is of the success that brought it into the weights as they are, ``successes`` has the number of each
     by its generation.
     """
@@ -35,6 +37,8 @@ class Job:
     end_seq: int = 0
     trained_seq: int = 0
     successes: dict[int, int] = field(default_factory=dict)
+    effects: set[tuple[str, int]] = field(default_factory=set)
+    effects_of: dict[int, frozenset[tuple[str, int]]] = field(default_factory=dict)
     lease_seq: int = 0
     waits: str = "queued"
 
@@ -111,6 +115,7 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
     if job is None:
         history.violations.append(f"{event.type} of {fields['job']}, which was never submitted (event {event.seq})")
         return
+    _fold_effects(job, event, fields)
     if event.type in _ENDS:
         _end(history, job, event, fields)
     elif event.type in _REWRITES:
@@ -130,6 +135,17 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
         job.lease_seq = event.seq
     if event.type in _ENDS_A_LEASE:
         job.lease_seq = 0
+
+
+def _fold_effects(job: Job, event: Event, fields: dict[str, Any]) -> None:
+    if event.type == "EffectDecided":
+        job.effects.add((fields["kind"], fields["effective_step"]))
+    elif event.type in ("AttemptFailed", "JobRetried"):
+        job.effects.clear()
+    elif event.type == "JobUncovered" and not fields["generation"]:
+        job.effects = {(effect["kind"], effect["step"]) for effect in fields.get("effects", ())}
+    elif event.type == "JobSucceeded":
+        job.effects_of[event.seq] = frozenset(job.effects)
 
 
 def _end(history: History, job: Job, event: Event, fields: dict[str, Any]) -> None:

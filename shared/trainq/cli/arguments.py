@@ -51,6 +51,19 @@ def positive(word: str) -> int:
     return number
 
 
+_SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+MAX_DURATION_SECONDS = 30 * 86_400  # as the protocol has it
+
+
+def duration(word: str) -> float:
+    """``90s``, ``30m``, ``2h`` or ``1d``, in seconds."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", word, re.ASCII)
+    seconds = float(found[1]) * _SECONDS_OF[found[2]] if found else 0.0
+    if not 0 < seconds <= MAX_DURATION_SECONDS:
+        raise ArgumentTypeError(f"{word!r} is no time up to 30 days; they look like 90s, 30m, 2h or 1d")
+    return seconds
+
+
 def epochs(word: str) -> int:
     """How many times a file is gone through."""
     number = positive(word)

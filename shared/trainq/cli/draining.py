@@ -16,7 +16,7 @@ from trainq.cli.steering import MAX_REASON
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Done, GetOverview, JobView, Overview, PauseQueue
+from trainq.messages import Done, DrainQueue, GetOverview, JobView, Overview
 
 POLL_SECONDS = 0.3
 
@@ -30,7 +30,7 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     console = context.console
     with BrokerClient(context.home) as broker:
-        done = broker.call(PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), Done)
+        done = broker.call(DrainQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), Done)
     try:
         last = _wait(context, once=arguments.no_wait)
     except KeyboardInterrupt:

@@ -65,7 +65,9 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("model", f"generation {picture.generation}, step {picture.step}, {picture.checkpoint}"
          if picture.generation else "none yet"),
         ("speed", f"{count(speed)} tokens/s" if speed else ""),
-        ("paused", picture.paused_reason or ""),
+        ("stopped", picture.stop),
+        ("paused", picture.pause),
+        ("drained", picture.drain),
         ("disk", _disk(picture.disk) if picture.disk else ""),
         ("journal", f"event {picture.seq}" if picture.seq else ""),
     ]

@@ -47,7 +47,8 @@ def outcome(job: JobView) -> str:
         return ""
     first, last = result.get("first_loss"), result.get("last_loss")
     losses = f", loss {first:.3f} to {last:.3f}" if isinstance(first, float) and isinstance(last, float) else ""
-    return f"{steps} step{'' if steps == 1 else 's'}{losses}"
+    cut = f" of {result['cut_from']}, then skipped" if result.get("cut_from") else ""
+    return f"{steps} step{'' if steps == 1 else 's'}{cut}{losses}"
 
 
 def took(job: JobView) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from trainq.config import quiet
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.settings import (
     KNOWN_FIELDS,
@@ -137,6 +138,12 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             f"lost heartbeat in a lease of {settings.broker.lease_seconds:g} s",
             mend="make it at most half of lease_seconds"))
     _validate_retention(settings.retention, problems)
+    for hours in settings.trainer.quiet_hours:
+        try:
+            quiet.parse(hours)
+        except ValueError as error:
+            problems.append(ConfigurationProblem(key="trainer.quiet_hours", problem=str(error),
+                                                 mend='write "22:00-07:00", with two different times'))
     if settings.schedule.rules or settings.schedule.time_zone != "local":
         from trainq.config import schedules  # time zones and cron lines, for those alone who have set some
 

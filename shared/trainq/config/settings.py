@@ -120,13 +120,17 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
     A step may take ``hang_factor`` times the slowest recent one, at least ``hang_seconds``; loading the model
     ``start_seconds``. After that the process counts as hung: its stacks are logged and it is started again.
     ``on_fingerprint_change``: bits repeat only under the same torch build, device, instruction set and threads; where
-    one of them has changed, ``continue`` records it and trains on, ``hold`` waits for a person.
+    one of them has changed, ``continue`` records it and trains on, ``hold`` waits for a person. In ``quiet_hours``,
+    like ``"22:00-07:00"`` in the time zone of the schedule, nothing is trained: what runs is saved, and goes on after
+    them. With no job for ``idle_minutes`` the memory of the model is given back (0: never).
     """
 
     hang_factor: Annotated[float, Meta(ge=2, le=1000)] = 10.0
     hang_seconds: Seconds = 120.0
     start_seconds: Seconds = 600.0
     on_fingerprint_change: Literal["continue", "hold"] = "continue"
+    quiet_hours: tuple[str, ...] = ()
+    idle_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 30.0
 
 
 class StatusSettings(Section, frozen=True, kw_only=True):

@@ -16,6 +16,16 @@ This module is pure: no I/O, no clock.
 """
 
 from trainq.jobs.base import Event, JobEvent
+from trainq.jobs.control import (
+    CheckpointRequested,
+    Effect,
+    EffectDecided,
+    EffectKind,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    TrainerStopped,
+)
 from trainq.jobs.events import (
     AgeingSet,
     AnyEvent,
@@ -50,8 +60,6 @@ from trainq.jobs.events import (
     PreparationReopened,
     QueueHeld,
     QueueHoldLifted,
-    QueuePaused,
-    QueueResumed,
     TaskSubmitted,
 )
 from trainq.jobs.keeping import (
@@ -98,11 +106,15 @@ __all__ = [
     "CancelRequested",
     "CheckpointDamaged",
     "CheckpointPublished",
+    "CheckpointRequested",
     "CopyPinned",
     "CopyUnpinned",
     "DataDropped",
     "DataGone",
     "DuplicateSubmitted",
+    "Effect",
+    "EffectDecided",
+    "EffectKind",
     "Event",
     "FileRefused",
     "FingerprintChanged",
@@ -133,6 +145,7 @@ __all__ = [
     "PinView",
     "PreparationReopened",
     "Priority",
+    "QueueDrained",
     "QueueHeld",
     "QueueHoldLifted",
     "QueuePaused",
@@ -146,6 +159,7 @@ __all__ = [
     "ScheduleSkipped",
     "Store",
     "TaskSubmitted",
+    "TrainerStopped",
     "class_jobs",
     "rank",
     "transition",

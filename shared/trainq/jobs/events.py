@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from trainq.jobs.base import Event, JobEvent
+from trainq.jobs.control import (
+    CheckpointRequested,
+    Effect,
+    EffectDecided,
+    QueueDrained,
+    QueuePaused,
+    QueueResumed,
+    TrainerStopped,
+)
 from trainq.jobs.keeping import (
     CopyPinned,
     CopyUnpinned,
@@ -159,11 +168,12 @@ class JobUncovered(JobEvent, frozen=True, kw_only=True, tag=True):
     """No generation that verifies holds the job's steps any more: it is trained again, ahead of everything.
 
     ``generation`` is the lost one, by which uncovered jobs keep their old order. 0: a restore has put the line into the
-    middle of the job, which goes on there.
+    middle of the job, which goes on there; ``effects`` are those that its steps until there were done with.
     """
 
     generation: int
     reason: str
+    effects: tuple[Effect, ...] = ()
 
 
 class JobTakenOut(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -191,9 +201,13 @@ class JobRetried(JobEvent, frozen=True, kw_only=True, tag=True):
 
 
 class CancelRequested(JobEvent, frozen=True, kw_only=True, tag=True):
-    """Somebody wants the running job ended; its worker does it at the next step boundary."""
+    """Somebody wants the running job ended; its worker does it at the next step boundary.
+
+    Its steps go out of the weights; with ``keep`` those that are done stay, and the job is done with them.
+    """
 
     reason: str
+    keep: bool = False
 
 
 class JobSucceeded(JobEvent, frozen=True, kw_only=True, tag=True):
@@ -218,16 +232,6 @@ class JobCancelled(JobEvent, frozen=True, kw_only=True, tag=True):
     """The job ended by somebody's wish, or because what it waited for did not succeed."""
 
     reason: str
-
-
-class QueuePaused(Event, frozen=True, kw_only=True, tag=True):
-    """No new train job is granted until the queue is resumed."""
-
-    reason: str
-
-
-class QueueResumed(Event, frozen=True, kw_only=True, tag=True):
-    """Train jobs are granted again."""
 
 
 class QueueHeld(Event, frozen=True, kw_only=True, tag=True):
@@ -328,5 +332,5 @@ AnyEvent = (
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
     | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
-    | ScheduleFired | ScheduleSkipped
+    | ScheduleFired | ScheduleSkipped | EffectDecided | QueueDrained | TrainerStopped | CheckpointRequested
 )

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from trainq.errors import TransitionError
 from trainq.jobs.base import JobEvent
+from trainq.jobs.control import EffectDecided
 from trainq.jobs.events import (
     AttemptFailed,
     CancelRequested,
@@ -51,6 +52,7 @@ TRANSITIONS: Mapping[tuple[JobState, type[JobEvent]], JobState] = MappingProxyTy
     # The trainer and its report were lost, the generation was not: it is reported when the trainer returns.
     (_Q, CheckpointPublished): _Q,
     (_R, FingerprintChanged): _R,
+    (_R, EffectDecided): _R,
     (_R, CancelRequested): _R,
     # It was given back half done; the trainer takes it once more, to take its steps back.
     (_Q, CancelRequested): _Q,

@@ -25,7 +25,6 @@ from trainq.jobs import (
     FileRefused,
     HeadAdopted,
     HoldPlaced,
-    InboxCounted,
     JobCancelled,
     JobEvent,
     JobFailed,
@@ -46,16 +45,12 @@ from trainq.jobs import (
     LineRestored,
     PreparationReopened,
     Priority,
-    QueueHeld,
-    QueueHoldLifted,
-    QueuePaused,
-    QueueResumed,
     TaskSubmitted,
     class_jobs,
     rank,
     transition,
 )
-from trainq.journal import keeping, keys, lineage
+from trainq.journal import control, keeping, keys, lineage
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
 _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
@@ -91,6 +86,11 @@ class LineRow(msgspec.Struct, frozen=True, kw_only=True):
     ageing_jobs: int
     next_task: int
     inbox_waiting: int
+    paused_until: float = 0.0
+    drained_reason: str | None = None
+    stopped_session: str = ""
+    stopped_reason: str = ""
+    checkpoint_asked: int = 0
 
 
 _Mark = tuple[LineRow, LineRow, dict[tuple[str, str], int], set[tuple[str, str]]]
@@ -171,25 +171,18 @@ class Fold:
                 return self._change(seq, at, event)
             case FileRefused():
                 self._remember_request(seq, event, "")
-            case QueuePaused() | QueueResumed():
-                self._set_line(paused_reason=event.reason if isinstance(event, QueuePaused) else None)
-            case QueueHeld():
-                self._set_line(held_reason=event.reason,
-                               hold_spent=max(self.line.hold_spent, int(event.failures_in_a_row)))
-            case QueueHoldLifted():
-                self._set_line(held_reason=None)
             case CheckpointDamaged():
                 self._connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
                                          (event.generation, event.name, event.reason))
             case HeadAdopted() | LineRestored() | LineRebased():
                 self._set_head(event)
-            case InboxCounted():
-                self._set_line(inbox_waiting=event.waiting)
             case AgeingSet():
                 self._set_line(ageing_jobs=event.ageing_jobs)
                 self._connection.execute("UPDATE jobs SET rank=priority*?+started_before "
                                          "WHERE state IN ('held', 'queued', 'running')",
                                          (class_jobs(event.ageing_jobs),))
+            case _ if (changes := control.line_changes(event, seq, at, self.line.hold_spent)) is not None:
+                self._set_line(**changes)
             case _:
                 keeping.fold(self._connection, seq, at, event)
         return None
@@ -246,6 +239,7 @@ class Fold:
         columns: _Changes = self._columns(seq, at, event, key, row)
         if row.kind == JobKind.TRAIN:
             self._note_outcome(event)
+            control.note_effects(self._connection, key, event)
         if after in ENDED:
             # It waits for nobody any more (see below), also if it is tried again.
             columns |= {"ended_at=?": at, "worker=?": "", "session=?": "", **_if_changed(row, front=1, blockers=0)}
@@ -283,12 +277,12 @@ class Fold:
                 self._set_head(event)
                 return {"best_step=max(best_step, ?)": event.job_step}
             case CancelRequested():
-                return {"cancel_reason=?": event.reason}
+                return {"cancel_reason=?": event.reason, "keep=?": int(event.keep)}
             case JobSucceeded():
                 generation = int(event.result.get("generation", 0))
                 if row.kind == JobKind.TRAIN:
                     lineage.note_trained(self._connection, generation, key)
-                return {"result=?": _pack(event.result), "reason=?": "", "cancel_reason=?": None,
+                return {"result=?": _pack(event.result), "reason=?": "", "cancel_reason=?": None, "keep=?": 0,
                         **_if_changed(row, generation=generation)}
             case JobFailed() | JobQuarantined():
                 # Of one that runs, the attempt that sets it aside has failed, too.
@@ -327,16 +321,16 @@ class Fold:
             case JobUncovered():
                 # Before every job that was given back, and among themselves in the order of what was lost.
                 return {**_CLEAN_SLATE, "front=?": event.generation - _BEFORE_ALL, "reason=?": event.reason,
-                        "generation=?": 0, "retry_at=?": 0.0, "cancel_reason=?": None}
+                        "generation=?": 0, "retry_at=?": 0.0, "cancel_reason=?": None, "keep=?": 0}
             case JobTakenOut():
                 return {**_CLEAN_SLATE, "reason=?": event.reason, "generation=?": 0, "result=?": None}
             case JobReinstated():
-                return {"reason=?": event.reason, "cancel_reason=?": None,
+                return {"reason=?": event.reason, "cancel_reason=?": None, "keep=?": 0,
                         **_if_changed(row, generation=event.generation)}
             case JobRetried():
                 # What is prepared again may come out otherwise now: the retry begins from the first row.
                 anew: _Changes = {} if row.prepared else {"shard_digest=?": ""}
-                return {**_CLEAN_SLATE, **anew, "retry_at=?": 0.0, "cancel_reason=?": None, "reason=?": "",
+                return {**_CLEAN_SLATE, **anew, "retry_at=?": 0.0, "cancel_reason=?": None, "keep=?": 0, "reason=?": "",
                         **self._behind(Priority(row.priority))}
 
     def _set_line(self, **changes: Any) -> None:

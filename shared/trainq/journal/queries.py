@@ -11,6 +11,7 @@ from trainq.errors import DamageError, NotFoundError
 from trainq.jobs import (
     COUNTS_AS_DUPLICATE,
     TASKS,
+    Effect,
     JobKind,
     JobState,
     JobSubmitted,
@@ -19,7 +20,7 @@ from trainq.jobs import (
     Store,
     TaskSubmitted,
 )
-from trainq.journal import keys, lineage
+from trainq.journal import control, keys, lineage
 from trainq.journal.events import decode_event
 from trainq.journal.projections import LineRow
 from trainq.journal.schema import FAILED_CONDITION
@@ -62,6 +63,7 @@ class JobRow(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     session: str
     token: int
     cancel_reason: str | None
+    keep: int
     started_at: float | None
     ended_at: float | None
     retry_at: float
@@ -90,7 +92,8 @@ _LINE_ORDER = "front, generated, rank, key"
 _PIN_FIELDS = PinView.__struct_fields__
 _REMOVAL_FIELDS = RemovalView.__struct_fields__
 _REMOVAL_COLUMNS = ", ".join(_REMOVAL_FIELDS)
-_DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kind='train' AND cancel_reason IS NULL "
+_DUPLICATE = (f"SELECT key, state FROM jobs WHERE content=? AND digest=? AND kind='train' "
+              "AND (cancel_reason IS NULL OR keep=1) "
               f"AND +state IN ({', '.join(repr(state.value) for state in sorted(COUNTS_AS_DUPLICATE))}) "
               "ORDER BY key LIMIT 1")
 
@@ -354,6 +357,10 @@ class Queries:
     def counts(self) -> dict[str, dict[str, int]]:
         """{kind: {state: how many}}, only those that are not zero."""
         return self._fold.counts()
+
+    def effects(self, row: JobRow) -> tuple[tuple[Effect, str], ...]:
+        """What makes the steps of the job others than its settings say, with the reasons, by step."""
+        return control.effects_of(self._connection, keys.key_of(row.id))
 
     def line(self) -> LineRow:
         """The model line and the queue's pause."""

@@ -11,7 +11,10 @@
 * ``counts``: how many jobs of each kind and state, so that counting costs the same with ten or ten million.
 * ``line``: one row: the head's generation, the ``newest`` that ever was, the queue's pause and hold, the next number
   and that of the next task, how many train jobs were started, how they age, which have failed since the last one
-  that succeeded, and how many files wait in the inbox.
+  that succeeded, how many files wait in the inbox, until when the pause is (0: until it is resumed), which life of the
+  trainer is to do no more, and the event that last asked for a checkpoint.
+* ``effects``: what makes the steps of a job others than its settings say (:mod:`trainq.jobs.control`); they go when
+  the job begins anew. ``keep`` in ``jobs``: of one that is to be ended, the steps that are done stay.
 * ``damaged``: generations that did not verify.
 * ``forks`` and ``trained``: which generation descends from which, and which job was trained to its end in which
   (:mod:`trainq.journal.lineage`).
@@ -43,8 +46,8 @@ CREATE TABLE jobs (
     prepared INTEGER NOT NULL, shard TEXT NOT NULL, shard_digest TEXT NOT NULL, rows INTEGER NOT NULL,
     tokens INTEGER NOT NULL, attempts INTEGER NOT NULL, failures INTEGER NOT NULL, best_step INTEGER NOT NULL,
     generation INTEGER NOT NULL, deaths INTEGER NOT NULL, death_step INTEGER, worker TEXT NOT NULL,
-    session TEXT NOT NULL, token INTEGER NOT NULL, cancel_reason TEXT, started_at REAL, ended_at REAL,
-    retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
+    session TEXT NOT NULL, token INTEGER NOT NULL, cancel_reason TEXT, keep INTEGER NOT NULL DEFAULT 0,
+    started_at REAL, ended_at REAL, retry_at REAL NOT NULL, reason TEXT NOT NULL, report BLOB, result BLOB
 ) STRICT;
 CREATE INDEX jobs_line ON jobs(kind, front, generated, rank) WHERE state='queued' AND blockers=0;
 CREATE INDEX jobs_ready ON jobs(front, generated, rank)
@@ -69,9 +72,13 @@ CREATE TABLE line (
     one INTEGER PRIMARY KEY CHECK (one = 1), next_number INTEGER NOT NULL, paused_reason TEXT,
     generation INTEGER NOT NULL, checkpoint TEXT NOT NULL, step INTEGER NOT NULL, newest INTEGER NOT NULL,
     started INTEGER NOT NULL, held_reason TEXT, hold_spent INTEGER NOT NULL, failed_jobs TEXT NOT NULL,
-    ageing_jobs INTEGER NOT NULL, next_task INTEGER NOT NULL, inbox_waiting INTEGER NOT NULL
+    ageing_jobs INTEGER NOT NULL, next_task INTEGER NOT NULL, inbox_waiting INTEGER NOT NULL,
+    paused_until REAL NOT NULL, drained_reason TEXT, stopped_session TEXT NOT NULL,
+    stopped_reason TEXT NOT NULL, checkpoint_asked INTEGER NOT NULL
 ) STRICT;
-INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1, 0);
+INSERT INTO line VALUES (1, 1, NULL, 0, '', 0, 0, 0, NULL, 0, '', 20, 1, 0, 0.0, NULL, '', '', 0);
+CREATE TABLE effects (job INTEGER NOT NULL, step INTEGER NOT NULL, kind TEXT NOT NULL, value INTEGER NOT NULL,
+    reason TEXT NOT NULL, PRIMARY KEY (job, step, kind)) STRICT, WITHOUT ROWID;
 CREATE TABLE damaged (generation INTEGER NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (generation, name)) STRICT, WITHOUT ROWID;
 CREATE TABLE forks (first INTEGER PRIMARY KEY, source INTEGER NOT NULL) STRICT;

@@ -35,7 +35,7 @@ JournalFailure = apsw.Error
 # 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
 # jobs have an index. 4: jobs age by a setting that is in the journal. 5: jobs lie under numbers. 6: tasks. 7: pins and
 # removals. 8: lineage and schedules. The events of older formats are read as they are.
-FORMAT = 9
+FORMAT = 10
 GENESIS = bytes(32)
 
 _EVENTS = """

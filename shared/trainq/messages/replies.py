@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import JobKind, JobState, PinView, RemovalView
+from trainq.jobs import EffectKind, JobKind, JobState, PinView, RemovalView
 from trainq.messages.requests import Heartbeat
 from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 
@@ -82,10 +82,18 @@ class Leased(Message, frozen=True, kw_only=True, tag=True):
 
 
 class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
-    """What the worker must know: leases that it lost, and jobs that it is to end."""
+    """What the worker must know: leases that it lost, jobs that it is to end, and those of them to ``keep`` in part.
+
+    To the trainer: why it is to pause, and why to do no more in this life (empty: it is not); and the number of the
+    event that last asked for a checkpoint.
+    """
 
     lost: tuple[str, ...] = ()
     cancel: tuple[str, ...] = ()
+    keep: tuple[str, ...] = ()
+    pause: str = ""
+    stop: str = ""
+    checkpoint: int = 0
 
 
 class Greeted(Message, frozen=True, kw_only=True, tag=True):
@@ -105,8 +113,21 @@ class JobList(Message, frozen=True, kw_only=True, tag=True):
     jobs: list[JobView]
 
 
+class EffectView(msgspec.Struct, frozen=True, kw_only=True):
+    """From its ``step`` on (counted from 0) the job was done otherwise, and why: see
+    :class:`~trainq.jobs.EffectKind`.
+    """
+
+    kind: EffectKind
+    step: int
+    value: int
+    reason: str
+
+
 class JobDetail(Message, frozen=True, kw_only=True, tag=True):
     """One job, what it waits for, its report, and the settings that were frozen with it.
+
+    ``effects`` are what has made its steps others than its settings say.
 
     Of a task: what is to be done, and why (``cause``), in place of the settings.
     """
@@ -118,6 +139,7 @@ class JobDetail(Message, frozen=True, kw_only=True, tag=True):
     spec: TrainSpec | None = None
     task: Task | None = None
     cause: str = ""
+    effects: tuple[EffectView, ...] = ()
 
 
 class Accepted(Message, frozen=True, kw_only=True, tag=True):
@@ -236,7 +258,11 @@ class DiskView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Overview(Message, frozen=True, kw_only=True, tag=True):
-    """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now."""
+    """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now.
+
+    ``pause`` says why nothing is trained (a pause, a yield, quiet hours), ``drain`` why nothing new is begun, ``stop``
+    why the trainer that lives now does nothing more; each is empty if it is not so.
+    """
 
     journal_id: str
     seq: int
@@ -252,6 +278,9 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     services: list[ServiceView]
     background_tasks: BackgroundTasks = BackgroundTasks()
     disk: DiskView | None = None
+    pause: str = ""
+    drain: str = ""
+    stop: str = ""
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,12 @@ import msgspec
 from msgspec import Meta
 
 from trainq.config import Epochs
-from trainq.jobs import JobKind, JobState, Origin, Priority, Store
+from trainq.jobs import Effect, JobKind, JobState, Origin, Priority, Store
 from trainq.messages.work import (
+    MAX_EFFECTS,
     MAX_PAGE,
     MAX_SUBMITS,
+    MAX_YIELD_SECONDS,
     CopyName,
     Digest,
     Id,
@@ -201,6 +203,13 @@ class ReportFingerprint(LeaseRequest, frozen=True, kw_only=True, tag=True):
     after: FingerprintMap
 
 
+class ReportEffects(LeaseRequest, frozen=True, kw_only=True, tag=True):
+    """The train job's steps are others from these on: to be on disk before the first of them is done."""
+
+    effects: Annotated[tuple[Effect, ...], Meta(min_length=1, max_length=MAX_EFFECTS)]
+    reason: Text
+
+
 class ReportLostShard(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """The train job cannot begin, because its shard is not in the cache any more, or is damaged: make it again."""
 
@@ -287,7 +296,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
     ``begun``: there is no checkpoint at all, so it wants to begin a new line; ``generation`` is 0 then.
     ``journal_seq`` is how far the head had seen the journal. ``damaged`` are all that were ever set aside and are still
     there. ``made_by`` is the task that has published the head: a rebase, or a restore with the content of
-    ``restored_from``.
+    ``restored_from``. ``effects`` are those that the steps of ``job`` were done with.
     """
 
     worker: Id
@@ -304,6 +313,7 @@ class Hello(Request, frozen=True, kw_only=True, tag=True):
     done: bool = False
     made_by: Annotated[str, Meta(max_length=64)] = ""
     restored_from: Natural = 0
+    effects: Annotated[tuple[Effect, ...], Meta(max_length=MAX_EFFECTS)] = ()
     damaged: Annotated[tuple[DamagedGeneration, ...], Meta(max_length=MAX_DAMAGED)] = ()
 
 
@@ -314,20 +324,44 @@ class Retry(Request, frozen=True, kw_only=True, tag=True):
 
 
 class Cancel(Request, frozen=True, kw_only=True, tag=True):
-    """End this job: at once if it waits, at the next step boundary if it runs."""
+    """End this job: at once if it waits, at the next step boundary if it runs.
+
+    Its steps go out of the weights. With ``keep`` those that are done stay, and the job succeeds with them.
+    """
 
     job: Id
     reason: Text = "cancelled by a person"
+    keep: bool = False
 
 
 class PauseQueue(Request, frozen=True, kw_only=True, tag=True):
-    """Grant no new train job until resumed."""
+    """Train nothing until resumed: what runs is saved, its memory is freed, and it keeps its lease.
+
+    With ``seconds`` it is resumed by itself after so long, and a pause that is there already stays what it is.
+    """
 
     reason: Text = "paused by a person"
+    seconds: Annotated[float, Meta(ge=0, le=MAX_YIELD_SECONDS)] = 0.0
+
+
+class DrainQueue(Request, frozen=True, kw_only=True, tag=True):
+    """Grant no new train job until resumed; the one that runs goes on to its end."""
+
+    reason: Text = "drained by a person"
 
 
 class ResumeQueue(Request, frozen=True, kw_only=True, tag=True):
-    """Grant train jobs again. Without a pause it does nothing."""
+    """Train again, after a pause, a drain or a stop. Without any of them it does nothing."""
+
+
+class StopTrainer(Request, frozen=True, kw_only=True, tag=True):
+    """The trainer that lives now saves, gives its job back and does no more; its next life does, or after a resume."""
+
+    reason: Text = "stopped by a person"
+
+
+class AskCheckpoint(Request, frozen=True, kw_only=True, tag=True):
+    """Publish the state of the model at the next step boundary."""
 
 
 class ListJobs(Request, frozen=True, kw_only=True, tag=True):
@@ -369,7 +403,7 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
-    | ResumeQueue
+    | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

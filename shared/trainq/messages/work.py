@@ -10,13 +10,16 @@ from msgspec import Meta
 
 from trainq.config import DataSettings, LoraSettings, ScheduleRule, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
-from trainq.jobs import JobKind, Store
+from trainq.jobs import Effect, JobKind, Store
 
 PROTOCOL_VERSION = 1
 # Precedent: the frame limit of 4 MiB is far above the largest legal message (10 000 submits of 300 bytes).
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_SUBMITS = 10_000
 MAX_PAGE = 1000
+# Of one report; a rollback leaves out all batches since the last checkpoint.
+MAX_EFFECTS = 10_000
+MAX_YIELD_SECONDS = 30 * 86_400
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 Digest = Annotated[str, Meta(pattern=DIGEST_PATTERN)]
@@ -83,7 +86,10 @@ class RejectResult(Message, frozen=True, kw_only=True, tag=True):
 
 
 class TrainResult(Message, frozen=True, kw_only=True, tag=True):
-    """A training ended with a published generation that covers all of the job's steps."""
+    """A training ended with a published generation that covers all of the job's steps.
+
+    ``cut_from``: it was to have so many steps, and was cut short; 0 if it was not.
+    """
 
     steps_done: Natural
     steps_planned: Natural
@@ -92,6 +98,7 @@ class TrainResult(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: Name
     first_loss: float | None = None
     last_loss: float | None = None
+    cut_from: Natural = 0
 
 
 class TaskResult(Message, frozen=True, kw_only=True, tag=True):
@@ -267,6 +274,10 @@ class Lease(Message, frozen=True, kw_only=True, tag=True):
     best_step: int = 0
     # The job is to be cancelled: leave it with none of its steps in the weights, and say so.
     cancel: bool = False
+    # Likewise, but those of its steps that are done stay, and are all of the job.
+    keep: bool = False
+    # What makes its steps others than its settings say.
+    effects: tuple[Effect, ...] = ()
     # The job is to be failed for this reason, in the same way.
     failure: str = ""
     lease_seconds: float

@@ -37,7 +37,7 @@ class Plan:
 
     def __init__(self, shard_digest: str, lengths: Int64Array, settings: TrainSettings) -> None:
         self._digest, self._lengths, self._seed = shard_digest, lengths, settings.seed
-        self._batch_rows, self._micro_batch_rows = settings.batch_rows, settings.micro_batch_rows
+        self._batch_rows = settings.batch_rows
         self.rows = len(lengths)
         self.steps_per_epoch = -(-self.rows // self._batch_rows)
         self.steps = self.steps_per_epoch * settings.epochs
@@ -58,10 +58,9 @@ class Plan:
         rows: list[int] = self._order_of[1][start:start + self._batch_rows].tolist()
         return rows
 
-    def micro_batches_of_step(self, step: int) -> list[list[int]]:
-        """The same rows, cut into pieces that go through the model at once; like lengths lie together."""
+    def micro_batches_of_step(self, step: int, size: int) -> list[list[int]]:
+        """The same rows, cut into pieces of ``size`` that go through the model at once; like lengths lie together."""
         rows = sorted(self.rows_of_step(step), key=lambda row: (int(self._lengths[row]), row))
-        size = self._micro_batch_rows
         return [rows[start:start + size] for start in range(0, len(rows), size)]
 
     def _order(self, epoch: int) -> Int64Array:

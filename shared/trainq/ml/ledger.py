@@ -59,8 +59,9 @@ def check(content: bytes | None, cursor: Cursor, path: str) -> bytearray:
     if content is None or (not ledger and cursor.done):
         return ledger  # what is not in it cannot be proven; the checker says so
     reached = int.from_bytes(ledger[-RECORD_BYTES:][:STEP_BYTES], "little") + 1 if ledger else 0
-    if len(ledger) % RECORD_BYTES or reached != cursor.job_step:
-        raise DamageError(path, f"its {len(ledger)} bytes reach to step {reached}, the cursor to {cursor.job_step}")
+    if len(ledger) % RECORD_BYTES or reached != cursor.last_trained_step:
+        raise DamageError(path, f"its {len(ledger)} bytes reach to step {reached}, the cursor to "
+                          f"{cursor.last_trained_step}")
     return ledger
 
 

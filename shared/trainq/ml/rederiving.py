@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
@@ -28,7 +28,21 @@ from trainq import builtin, checkpoints, files, ingest, merged, preparing
 from trainq.checkpoints import Cursor
 from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
-from trainq.jobs import JobPrepared, JobReinstated, JobSubmitted, JobSucceeded, JobTakenOut, JobUncovered, LineRebased
+from trainq.jobs import (
+    AnyEvent,
+    AttemptFailed,
+    Effect,
+    EffectDecided,
+    EffectKind,
+    JobPrepared,
+    JobReinstated,
+    JobRetried,
+    JobSubmitted,
+    JobSucceeded,
+    JobTakenOut,
+    JobUncovered,
+    LineRebased,
+)
 from trainq.journal import Journal, Queries, covers
 from trainq.messages import TrainSpec
 from trainq.ml import checkpointing, consolidating, determinism, line, model, rebasing, training
@@ -45,12 +59,16 @@ _NEVER_SECONDS = 86_400.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Promised:
-    """A job whose rows must be in the weights: as it was submitted, its shard's digest, its success's number."""
+    """A job whose rows must be in the weights: as it was submitted, its shard's digest, its success's number.
+
+    ``effects`` are those under which its steps were done.
+    """
 
     submitted: JobSubmitted
     spec: TrainSpec
     shard_digest: str
     succeeded_seq: int
+    effects: tuple[Effect, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +86,13 @@ class Promises:
         """What has made the weights, one after the other."""
         made: dict[int, Promised | LineRebased] = {**{job.succeeded_seq: job for job in self.jobs}, **self.rebases}
         return [made[seq] for seq in sorted(made)]
+
+
+class _Success(NamedTuple):
+    """The number of a success, and the effects under which the job was done."""
+
+    seq: int
+    effects: tuple[Effect, ...]
 
 
 class _Told:
@@ -88,6 +113,10 @@ class _Told:
     def published(self, publication: Publication) -> None:
         _tell(event="published", job=self._job, checkpoint=publication.facts.name)
 
+    def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+        raise DamageError(self._job, f"it needs {effects[0].kind} at step {effects[0].step}, and the journal has none: "
+                          f"{reason}")
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         # Between two jobs of one process only their own number of threads differs.
         _tell(event="fingerprint_changed", job=self._job, before=before, after=after)
@@ -101,27 +130,31 @@ def read_promises(journal: Journal) -> Promises:
     """
     submitted: dict[str, JobSubmitted] = {}
     digests: dict[str, str] = {}
-    succeeded: dict[str, int] = {}
-    seqs: dict[tuple[str, int], int] = {}
+    succeeded: dict[str, _Success] = {}
+    successes: dict[tuple[str, int], _Success] = {}
+    effects: dict[str, dict[tuple[int, EffectKind], Effect]] = {}
     rebases: dict[int, LineRebased] = {}
     after = 0
     while page := journal.replay(after, _PAGE_EVENTS):
         after = page[-1].seq
         for entry in page:
-            match entry.event:
+            event = entry.event
+            _note_effects(event, effects)
+            match event:
                 case JobSubmitted():
-                    submitted[entry.event.job] = entry.event
+                    submitted[event.job] = event
                 case JobPrepared():
-                    digests[entry.event.job] = entry.event.shard_digest
-                case JobSucceeded() if entry.event.job in submitted:
-                    seqs[entry.event.job, int(entry.event.result.get("generation", 0))] = entry.seq
-                    succeeded[entry.event.job] = entry.seq
+                    digests[event.job] = event.shard_digest
+                case JobSucceeded() if event.job in submitted:
+                    done = tuple(effect for _, effect in sorted(effects.get(event.job, {}).items()))
+                    succeeded[event.job] = _Success(entry.seq, done)
+                    successes[event.job, int(event.result.get("generation", 0))] = succeeded[event.job]
                 case JobReinstated():
-                    succeeded[entry.event.job] = seqs[entry.event.job, entry.event.generation]
+                    succeeded[event.job] = successes[event.job, event.generation]
                 case LineRebased():
-                    rebases[entry.seq] = entry.event
+                    rebases[entry.seq] = event
                 case JobUncovered() | JobTakenOut():
-                    succeeded.pop(entry.event.job, None)
+                    succeeded.pop(event.job, None)
                 case _:
                     pass  # nothing else follows a success
     specs = {job: msgspec.convert(event.spec, TrainSpec) for job, event in submitted.items()}
@@ -134,8 +167,23 @@ def read_promises(journal: Journal) -> Promises:
         rebases={seq: event for seq, event in rebases.items()
                  if covers(spans, event.generation)},
         first=next(iter(specs.values()), None),
-        jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=seq)
-              for job, seq in sorted(succeeded.items(), key=lambda item: item[1])])
+        jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=done.seq,
+                       effects=done.effects)
+              for job, done in sorted(succeeded.items(), key=lambda item: item[1].seq)])
+
+
+def _note_effects(event: AnyEvent, effects: dict[str, dict[tuple[int, EffectKind], Effect]]) -> None:
+    """What the event does to the effects of its job: one more; or the job begins anew, and none is left."""
+    match event:
+        case EffectDecided():
+            effects.setdefault(event.job, {})[event.effective_step, event.kind] = Effect(
+                kind=event.kind, step=event.effective_step, value=event.value)
+        case AttemptFailed() | JobRetried():
+            effects.pop(event.job, None)
+        case JobUncovered(generation=0):
+            effects[event.job] = {(effect.step, effect.kind): effect for effect in event.effects}
+        case _:
+            pass
 
 
 def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None) -> dict[str, Any]:
@@ -205,7 +253,8 @@ def _train(begun: ModelLine, promised: Promised, home: Home, into: Home) -> None
     prepared = _prepare(begun, promised, home, into)
     settings = msgspec.structs.replace(spec.train, checkpoint_seconds=_NEVER_SECONDS, checkpoint_steps=0)
     job = training.Job(id=event.job, token=promised.succeeded_seq, shard=into.cache / prepared.shard,
-                       shard_digest=prepared.digest, settings=settings, journal_seq=promised.succeeded_seq)
+                       shard_digest=prepared.digest, settings=settings, journal_seq=promised.succeeded_seq,
+                       effects=promised.effects)
     training.train(begun, job, into, _Told(event.job))
 
 

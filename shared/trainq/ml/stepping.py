@@ -13,7 +13,7 @@ import time
 import msgspec
 from torch.nn.functional import cross_entropy
 
-from trainq.checkpoints import CheckpointFacts, Cursor
+from trainq.checkpoints import CheckpointFacts
 from trainq.config import TrainSettings
 from trainq.errors import InputError
 from trainq.ml import batches, ledger, model, optimizer
@@ -22,8 +22,16 @@ from trainq.ml.metrics import StepMetrics
 from trainq.shards import Shard, ShardRow
 
 
-def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSettings) -> StepMetrics:
-    """One optimizer step of the cursor's job; the line's facts count it when it is done.
+def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSettings,
+         micro_batch_rows: int) -> StepMetrics:
+    """One optimizer step of the cursor's job. The line's facts count it, but for the cursor, which is the caller's.
+
+    Args:
+        line: whose.
+        shard: the job's rows.
+        plan: which of them the steps have.
+        settings: the job's.
+        micro_batch_rows: how many rows go through the model at once.
 
     Raises:
         InputError: a loss or a gradient that is no finite number; the optimizer has not moved.
@@ -31,7 +39,8 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
     started = time.monotonic()
     facts = line.facts
     job_step = facts.cursor.job_step
-    micro_batches = [[shard.row(row) for row in rows] for rows in plan.micro_batches_of_step(job_step)]
+    micro_batches = [[shard.row(row) for row in rows]
+                     for rows in plan.micro_batches_of_step(job_step, micro_batch_rows)]
     rows = [row for micro_batch in micro_batches for row in micro_batch]
     tokens, trained_tokens = sum(len(row.token_ids) for row in rows), sum(batches.targets(row) for row in rows)
     rate = optimizer.adopt(line.optimizer, settings, facts.step)
@@ -47,7 +56,7 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
     line.ledger += ledger.records(job_step, entered)
     line.facts = msgspec.structs.replace(
         facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
-        cursor=_advanced(facts.cursor, plan), metrics=_measured(facts, loss))
+        metrics=_measured(facts, loss))
     return StepMetrics(step=line.facts.step, job_step=job_step + 1, loss=loss, learning_rate=rate, grad_norm=grad_norm,
                        tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
 
@@ -71,10 +80,3 @@ def _measured(facts: CheckpointFacts, loss: float) -> dict[str, float]:
     done = facts.cursor.job_step
     mean = facts.metrics.get("loss_mean", loss) if done else loss
     return {"loss": loss, "loss_mean": mean + (loss - mean) / (done + 1)}
-
-
-def _advanced(cursor: Cursor, plan: batches.Plan) -> Cursor:
-    job_step = cursor.job_step + 1
-    done = job_step == plan.steps
-    return msgspec.structs.replace(cursor, job_step=job_step, done=done,
-                                   epoch=plan.epoch_of_step(min(job_step, plan.steps - 1)))

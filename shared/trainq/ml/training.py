@@ -20,8 +20,10 @@ from trainq import crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
+from trainq.jobs import Effect, EffectKind
 from trainq.ml import batches, checkpointing, determinism, model, stepping
 from trainq.ml.checkpointing import Publication
+from trainq.ml.effects import Effects
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
 from trainq.shards import Shard
@@ -32,8 +34,12 @@ class Wish(StrEnum):
     """What the observer wants at a step boundary."""
 
     GO_ON = "go_on"
-    STOP = "stop"
+    # Publish what there is, and go on; wished for once.
+    CHECKPOINT = "checkpoint"
+    # The steps that are done are all of the job.
+    KEEP = "keep"
     CANCEL = "cancel"
+    STOP = "stop"
 
 
 class Ending(StrEnum):
@@ -63,6 +69,13 @@ class Observer(Protocol):
         """A generation is on disk."""
         ...
 
+    def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+        """Have the journal record these effects, and wait for it; false if the job is to be left before that.
+
+        Only then may the first of their steps be done.
+        """
+        ...
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         """The steps that follow are computed on something else than the head was: bits do not repeat across it.
 
@@ -74,7 +87,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What is to be trained. ``journal_seq`` goes into the checkpoints that cover it."""
+    """What is to be trained, with the effects that the journal has. ``journal_seq`` goes into its checkpoints."""
 
     id: str
     token: int
@@ -82,6 +95,7 @@ class Job:
     shard_digest: str
     settings: TrainSettings
     journal_seq: int
+    effects: tuple[Effect, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,9 +127,10 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         # Else the steps until the first checkpoint would be done for nothing.
         room.refuse_without(home.checkpoints, line.checkpoint_bytes, "the job's first checkpoint")
         _tell_changed_fingerprint(line, job, observer)
-        _place_cursor(line, job, plan)
+        effects = Effects(job.effects)
+        _place_cursor(line, job, plan, effects)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
-            ending = _run(_Run(line, job, home, observer, shard, plan, metrics))
+            ending = _run(_Run(line, job, home, observer, shard, plan, metrics, effects))
             return Outcome(ending=ending, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
 
 
@@ -128,6 +143,7 @@ class _Run:
     shard: Shard
     plan: batches.Plan
     metrics: MetricsFile
+    effects: Effects
 
     def publish(self, reason: Reason) -> None:
         self.metrics.sync()
@@ -139,17 +155,27 @@ def _run(run: _Run) -> Ending:
     line, settings = run.line, run.job.settings
     published_at = time.monotonic()
     while not line.facts.cursor.done:
-        wish = run.observer.wish()
-        if wish is Wish.CANCEL:
-            return Ending.CANCELLED
-        if wish is Wish.STOP:
-            if line.has_unpublished_steps:
-                run.publish("stop")
-            return Ending.STOPPED
-        metrics = stepping.step(line, run.shard, run.plan, settings)
-        run.metrics.append(metrics)
-        run.observer.stepped(metrics, line.facts.cursor)
-        crashpoints.reach("training.stepped")
+        if _is_all_done(run):
+            run.publish("job_end")
+            break
+        match run.observer.wish():
+            case Wish.CANCEL:
+                return Ending.CANCELLED
+            case Wish.STOP:
+                if line.has_unpublished_steps:
+                    run.publish("stop")
+                return Ending.STOPPED
+            case Wish.KEEP:
+                if not line.facts.cursor.job_step:
+                    return Ending.CANCELLED  # there is nothing to keep
+                _cut(run)
+                continue
+            case Wish.CHECKPOINT if line.has_unpublished_steps:
+                run.publish("asked")
+                published_at = time.monotonic()
+            case _:
+                pass
+        _do_step(run)
         if line.facts.cursor.done:
             run.publish("job_end")
         elif (time.monotonic() - published_at >= settings.checkpoint_seconds
@@ -157,6 +183,49 @@ def _run(run: _Run) -> Ending:
             run.publish("interval")
             published_at = time.monotonic()
     return Ending.FINISHED
+
+
+def _do_step(run: _Run) -> None:
+    """The next step of the job, as its effects have it."""
+    line, settings, effects = run.line, run.job.settings, run.effects
+    job_step = line.facts.cursor.job_step
+    effects.seed_where_one_begins(job_step, settings.seed)
+    if effects.skips(job_step):
+        _advance(run)
+        return
+    metrics = stepping.step(line, run.shard, run.plan, settings,
+                            effects.micro_batch_rows(job_step, settings.micro_batch_rows))
+    _advance(run)
+    run.metrics.append(metrics)
+    run.observer.stepped(metrics, line.facts.cursor)
+    crashpoints.reach("training.stepped")
+
+
+def _advance(run: _Run) -> None:
+    """The cursor's step is done, or left out: the next one comes."""
+    cursor = run.line.facts.cursor
+    job_step = cursor.job_step + 1
+    cursor = msgspec.structs.replace(
+        cursor, job_step=job_step, done=job_step == cursor.steps_planned, effects=run.effects.until(job_step - 1),
+        epoch=run.plan.epoch_of_step(min(job_step, run.plan.steps - 1)))
+    run.line.facts = msgspec.structs.replace(run.line.facts, cursor=cursor)
+
+
+def _cut(run: _Run) -> None:
+    """Have the steps that are done be all of the job; nothing changes if it is to be left before that is recorded."""
+    cut = Effect(kind=EffectKind.CUT, step=run.line.facts.cursor.job_step, value=run.plan.steps)
+    if run.observer.decide((cut,), f"the rest of its {run.plan.steps} steps is skipped"):
+        run.effects.add((cut,))
+
+
+def _is_all_done(run: _Run) -> bool:
+    """Whether the job has no step left because it is cut where it stands; the cursor then says so."""
+    facts, planned = run.line.facts, run.effects.steps_planned(run.plan.steps)
+    cursor = facts.cursor
+    if cursor.job_step == planned:
+        cursor = msgspec.structs.replace(cursor, done=True, effects=run.effects.until(planned))
+    run.line.facts = msgspec.structs.replace(facts, cursor=msgspec.structs.replace(cursor, steps_planned=planned))
+    return run.line.facts.cursor.done
 
 
 @functools.lru_cache(maxsize=1)
@@ -188,17 +257,18 @@ def _plan(line: ModelLine, job: Job, home: Home, shard: Shard) -> batches.Plan:
     return batches.Plan(shard.digest, shard.lengths(), job.settings)
 
 
-def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan) -> None:
+def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan, effects: Effects) -> None:
     """Go on in the job if the line is in it, else begin it; either way under the lease of now."""
-    cursor = line.facts.cursor
+    cursor, planned = line.facts.cursor, effects.steps_planned(plan.steps)
     if cursor.job == job.id:
-        if (cursor.shard, cursor.steps_planned) != (job.shard_digest, plan.steps):
+        if (cursor.shard != job.shard_digest or cursor.steps_planned not in (plan.steps, planned)
+                or cursor.job_step > planned):
             raise InputError(f"the job began with shard {cursor.shard} and {cursor.steps_planned} steps, and is to go "
-                             f"on with shard {job.shard_digest} and {plan.steps} steps", mend="begin it again")
+                             f"on with shard {job.shard_digest} and {planned} steps", mend="begin it again")
         cursor = msgspec.structs.replace(cursor, token=job.token)
         base = line.facts.base
     else:
-        cursor = Cursor(job=job.id, token=job.token, shard=job.shard_digest, steps_planned=plan.steps)
+        cursor = Cursor(job=job.id, token=job.token, shard=job.shard_digest, steps_planned=planned)
         base = line.head.name if line.head else ""
         line.ledger = bytearray()
     line.facts = msgspec.structs.replace(line.facts, cursor=cursor, base=base, journal_seq=job.journal_seq)

@@ -49,6 +49,10 @@ class Peer:
         self._replies: list[AnyReply] = []
         self.lost: set[str] = set()
         self.cancelled: set[str] = set()
+        # As those, but what is done of them stays.
+        self.kept: set[str] = set()
+        # The broker's last answer to a heartbeat: its standing orders hold until it says otherwise.
+        self.told = HeartbeatReply()
 
     def close(self) -> None:
         """Say goodbye (once, without waiting for an answer) and drop the connections."""
@@ -79,7 +83,10 @@ class Peer:
         for reply in self.client.take_posted():
             if isinstance(reply, HeartbeatReply):
                 self.lost.update(reply.lost)
-                self.cancelled.update(reply.cancel)
+                self.told = reply
+                self.kept.update(reply.keep)
+                self.kept.difference_update(set(reply.cancel) - set(reply.keep))
+                self.cancelled.update(set(reply.cancel) - set(reply.keep))
             else:
                 self._replies = [*self._replies[-MAX_ASIDE:], reply]
 

@@ -36,6 +36,8 @@ class Interruption(StrEnum):
 
     LOST = "lost"
     CANCELLED = "cancelled"
+    # As a cancel, but what is done of it stays.
+    KEEP = "keep"
     STOPPING = "stopping"
 
 
@@ -61,6 +63,7 @@ class Held(Generic[AnyLease]):
         self.progress = Progress()
         peer.lost.discard(lease.job)
         peer.cancelled.discard(lease.job)
+        peer.kept.discard(lease.job)
 
     @property
     def states(self) -> tuple[LeaseState, ...]:
@@ -78,6 +81,8 @@ class Held(Generic[AnyLease]):
             return Interruption.LOST
         if self.lease.job in self._peer.cancelled:
             return Interruption.CANCELLED
+        if self.lease.job in self._peer.kept:
+            return Interruption.KEEP
         return Interruption.STOPPING if self._peer.process.stopping else None
 
     def keep_or_raise(self, progress: Progress) -> None:

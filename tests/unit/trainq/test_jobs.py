@@ -26,6 +26,7 @@ SAMPLES: dict[type[JobEvent], JobEvent] = {
     jobs.CheckpointPublished: jobs.CheckpointPublished(job="train-1", generation=1, name="g", step=1, job_step=1,
                                                        done=False, reason="r"),
     jobs.FingerprintChanged: jobs.FingerprintChanged(job="train-1", before={}, after={}),
+    jobs.EffectDecided: jobs.EffectDecided(job="train-1", kind=jobs.EffectKind.CUT, effective_step=2, reason="r"),
     jobs.JobUncovered: jobs.JobUncovered(job="train-1", generation=2, reason="r"),
     jobs.JobTakenOut: jobs.JobTakenOut(job="train-1", generation=2, reason="r"),
     jobs.JobReinstated: jobs.JobReinstated(job="train-1", generation=2, reason="r"),

@@ -18,7 +18,7 @@ ROW = JobRow(
     submitted_at=0.0, prepared=1,
     shard="s", shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, best_step=0, generation=0, deaths=0,
     death_step=None, worker="trainer", session="s", token=7,
-    cancel_reason=None, started_at=0.0, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
+    cancel_reason=None, keep=0, started_at=0.0, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
 PREPARE = msgspec.structs.replace(ROW, id="prepare-1", kind=JobKind.PREPARE)
 TRAINED = TrainResult(steps_done=3, steps_planned=3, global_step=3, generation=2, checkpoint="g")
 PREPARED = PrepareResult(shard="s", shard_digest="0" * 64, rows=1, tokens=2, report={})

@@ -11,7 +11,7 @@ QUEUED = JobRow(
     id="train-1", number=1, kind=JobKind.TRAIN, state=JobState.QUEUED, name="a.jsonl", front=1, generated=0,
     priority=1, rank=20, started_before=0, digest="d", size_bytes=1, blockers=0, submitted_seq=1,
     submitted_at=0.0, prepared=0, shard="", shard_digest="", rows=0, tokens=0, attempts=0, failures=0,
-    best_step=0, generation=0, deaths=0, death_step=None, worker="", session="", token=0, cancel_reason=None,
+    best_step=0, generation=0, deaths=0, death_step=None, worker="", session="", token=0, cancel_reason=None, keep=0,
     started_at=None, ended_at=None, retry_at=0.0, reason="", report=None, result=None)
 
 
@@ -21,7 +21,7 @@ def row(**changes: object) -> JobRow:
 
 def choose(**changes: object) -> Choice:
     arguments: dict[str, object] = {
-        "paused_reason": None, "held_reason": None, "head": None, "prepared": None, "waiting": None,
+        "standing_reason": "", "held_reason": None, "head": None, "prepared": None, "waiting": None,
         "head_waited_seconds": 0.0, "prepare_wait_seconds": 60.0, "now_wall": 1000.0, **changes}
     return choose_train(**arguments)  # type: ignore[arg-type]  # built from names on purpose
 
@@ -31,7 +31,7 @@ def test_a_prepared_head_goes() -> None:
 
 
 def test_a_paused_queue_gives_nothing_and_says_why() -> None:
-    choice = choose(head=row(prepared=1), paused_reason="lunch")
+    choice = choose(head=row(prepared=1), standing_reason="the queue is paused: lunch")
     assert choice.job is None
     assert "lunch" in choice.reason
 

@@ -19,7 +19,8 @@ TRAINED = JobRow(
     priority=1, rank=20, started_before=0, digest="0" * 64, size_bytes=1, blockers=0, submitted_seq=1,
     submitted_at=0.0, prepared=1,
     shard="s", shard_digest="d", rows=1, tokens=1, attempts=1, failures=0, best_step=10, generation=7, deaths=0,
-    death_step=None, worker="", session="", token=7, cancel_reason=None, started_at=0.0, ended_at=1.0, retry_at=0.0,
+    death_step=None, worker="", session="", token=7, cancel_reason=None, keep=0, started_at=0.0, ended_at=1.0,
+    retry_at=0.0,
     reason="", report=None, result=None)
 
 

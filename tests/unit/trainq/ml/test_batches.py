@@ -38,7 +38,7 @@ def test_each_epoch_takes_every_row_once(rows: int, batch_rows: int, epochs: int
         assert all(len(step) == batch_rows for step in steps[:-1])
         assert 0 < len(steps[-1]) <= batch_rows
     for step in range(of.steps):
-        pieces = of.micro_batches_of_step(step)
+        pieces = of.micro_batches_of_step(step, micro)
         assert sorted(chain.from_iterable(pieces)) == sorted(of.rows_of_step(step))
         assert all(0 < len(piece) <= micro for piece in pieces)
 

@@ -54,7 +54,8 @@ def test_every_row_is_in_it_once_an_epoch_at_its_step(tiny_model: Path, home: Ho
     with Shard.open(shard, verify=False) as opened:
         plan = batches.Plan(opened.digest, opened.lengths(), SETTINGS)
     assert found == [(step, digests[row]) for step in range(STEPS)
-                     for micro_batch in plan.micro_batches_of_step(step) for row in micro_batch]
+                     for micro_batch in plan.micro_batches_of_step(step, SETTINGS.micro_batch_rows)
+                     for row in micro_batch]
     assert "ledger.bin" in head(home).manifest.files
 
 

@@ -1,0 +1,47 @@
+"""The standing orders that the agent is under: the broker's, and the files ``control/.pause`` and ``control/.stop``.
+
+A file is an order for as long as it is there, and works without the broker; what it holds is the reason. The broker's
+orders hold until it says otherwise, also while it is away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainq.config import Home
+from trainq.messages import HeartbeatReply
+
+PAUSE_FILE, STOP_FILE = ".pause", ".stop"
+_MAX_REASON_BYTES = 200
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Controls:
+    """Why nothing may be trained, and why nothing more is done in this life; empty for no order.
+
+    ``by_file``: one of the files says so, of which the broker knows nothing.
+    """
+
+    pause: str = ""
+    stop: str = ""
+    by_file: bool = False
+
+
+def read(home: Home, told: HeartbeatReply) -> Controls:
+    """What holds now; ``told`` is what the broker said last."""
+    pause, stop = (_order(home.control / name) for name in (PAUSE_FILE, STOP_FILE))
+    return Controls(pause=pause or told.pause, stop=stop or told.stop, by_file=bool(pause or stop))
+
+
+def _order(path: Path) -> str:
+    """The order that the file gives: empty if it is not there. One that cannot be read is there."""
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_REASON_BYTES)
+    except FileNotFoundError:
+        return ""
+    except OSError:
+        content = b""
+    reason = " ".join(content.decode("utf-8", "replace").split())
+    return f"control/{path.name} is there{f': {reason}' if reason else ''}"

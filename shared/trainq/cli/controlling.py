@@ -1,0 +1,198 @@
+"""The standing orders of the command line: pause, resume, stop and yield; and what is asked of the running job.
+
+``trainq drain`` is in ``draining``.
+"""
+
+from __future__ import annotations
+
+import time
+from argparse import ArgumentParser, Namespace
+from typing import TypeVar
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli.context import Context
+from trainq.cli.patience import PatientClient
+from trainq.cli.registry import Command
+from trainq.cli.steering import MAX_REASON, end_one, said
+from trainq.client import BrokerClient
+from trainq.errors import BrokerUnavailableError, UsageError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind
+from trainq.messages import (
+    AnyRequest,
+    AskCheckpoint,
+    Done,
+    Events,
+    GetOverview,
+    JobView,
+    Lifecycle,
+    Overview,
+    PauseQueue,
+    Replay,
+    ResumeQueue,
+    StopTrainer,
+)
+
+POLL_SECONDS = 0.2
+
+Reply = TypeVar("Reply", bound=msgspec.Struct)
+
+
+def _configure_pause(parser: ArgumentParser) -> None:
+    parser.add_argument("--reason", type=types.text, default="paused by a person",
+                        help="shown by status and why until resumed")
+    _add_wait(parser)
+
+
+def _pause(arguments: Namespace, context: Context) -> int:
+    done = _order(context, PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".pause")
+    return _rest(context, done, "paused", wait=arguments.wait)
+
+
+def _configure_yield(parser: ArgumentParser) -> None:
+    parser.add_argument("time", type=types.duration, metavar="TIME", help="how long, like 90s, 30m, 2h or 1d")
+    parser.add_argument("--reason", type=types.text, default="yielded by a person", help="shown by status and why")
+    _add_wait(parser)
+
+
+def _yield(arguments: Namespace, context: Context) -> int:
+    request = PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON], seconds=arguments.time)
+    return _rest(context, _order(context, request, ".pause"), "paused", wait=arguments.wait)
+
+
+def _configure_stop(parser: ArgumentParser) -> None:
+    parser.add_argument("--reason", type=types.text, default="stopped by a person", help="shown by status and why")
+    _add_wait(parser)
+
+
+def _stop(arguments: Namespace, context: Context) -> int:
+    done = _order(context, StopTrainer(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".stop")
+    return _rest(context, done, "stopped", wait=arguments.wait)
+
+
+def _configure_resume(_parser: ArgumentParser) -> None:
+    pass
+
+
+def _resume(_arguments: Namespace, context: Context) -> int:
+    console = context.console
+    done = _order(context, ResumeQueue(request_id=new_request_id()), "")
+    if console.json:
+        console.emit({"paused": False, "changed": done.changed})
+    else:
+        console.line("resumed" if done.changed else "nothing was paused, drained or stopped")
+    for name in (".pause", ".stop"):
+        if (context.home.control / name).exists():
+            console.say(f"{context.home.control / name} is there: nothing is trained until it is removed")
+    return 0
+
+
+def _configure_checkpoint(parser: ArgumentParser) -> None:
+    _add_wait(parser, "until it is published")
+
+
+def _checkpoint(arguments: Namespace, context: Context) -> int:
+    console = context.console
+    done = _order(context, AskCheckpoint(request_id=new_request_id()), "")
+    name = _published_after(context, done.seq) if done.changed and arguments.wait else ""
+    if console.json:
+        console.emit({"changed": done.changed, "checkpoint": name})
+    elif not done.changed:
+        console.line("nothing is being trained: all of it is published")
+    else:
+        console.line(name or "it is published with the next step")
+    return 0
+
+
+def _published_after(context: Context, seq: int) -> str:
+    """The name of the next generation after that event; empty if the job is left before there is one."""
+    with PatientClient(context.home, context.console) as broker:
+        while True:
+            found = broker.ask(Replay(request_id=new_request_id(), after_seq=seq), Events)
+            for event in found.events:
+                seq = event.seq
+                if event.type == "CheckpointPublished":
+                    return str(event.body["name"])
+            overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
+            if _training(overview) is None and not found.events:
+                return ""
+            time.sleep(POLL_SECONDS)
+
+
+def _configure_skip(parser: ArgumentParser) -> None:
+    parser.add_argument("job", nargs="?", type=types.job_id, metavar="JOB",
+                        help="train-7, or 7 for short; none: the one that runs")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--keep", action="store_true", help="what it has taught stays; the job is done with that")
+    how.add_argument("--rollback", action="store_true", help="its steps go out of the weights (default)")
+    parser.add_argument("--reason", type=types.text, default="skipped by a person", help="recorded with it")
+
+
+def _skip(arguments: Namespace, context: Context) -> int:
+    with BrokerClient(context.home) as broker:
+        job = arguments.job
+        if job is None:
+            running = _training(broker.call(GetOverview(request_id=new_request_id()), Overview))
+            if running is None:
+                raise UsageError("nothing is being trained", mend="name the job: trainq skip JOB")
+            job = running.id
+        outcome = end_one(broker, job, arguments.reason, keep=arguments.keep)
+    if context.console.json:
+        context.console.emit(outcome)
+    else:
+        context.console.line(f"{job}  {said(outcome)}")
+    return 0
+
+
+def _add_wait(parser: ArgumentParser, until: str = "until the memory of the model is given back") -> None:
+    parser.add_argument("--wait", action="store_true", help=until)
+
+
+def _order(context: Context, request: AnyRequest, file: str) -> Done:
+    try:
+        with BrokerClient(context.home) as broker:
+            return broker.call(request, Done)
+    except BrokerUnavailableError:
+        if file:
+            context.console.say(f"without the broker: touch {context.home.control / file}, and remove it to go on")
+        raise
+
+
+def _rest(context: Context, done: Done, word: str, *, wait: bool) -> int:
+    """Say what was ordered, after the trainer has done it if that is waited for."""
+    console = context.console
+    if wait:
+        _wait_for_rest(context)
+    if console.json:
+        console.emit({word: True, "changed": done.changed})
+    else:
+        console.line(word if done.changed else f"{word} already")
+    console.say("what runs is saved, and goes on with trainq resume")
+    return 0
+
+
+def _wait_for_rest(context: Context) -> None:
+    """Until the trainer says that it rests, or is gone."""
+    with PatientClient(context.home, context.console) as broker:
+        while True:
+            overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
+            trainer = next((service for service in overview.services if service.name == "trainer"), None)
+            if trainer is None or trainer.state in (Lifecycle.PAUSED, Lifecycle.STOPPED):
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def _training(overview: Overview) -> JobView | None:
+    return next((job for job in overview.running if job.kind is JobKind.TRAIN), None)
+
+
+COMMANDS = {
+    "pause": Command(_configure_pause, _pause),
+    "yield": Command(_configure_yield, _yield),
+    "stop": Command(_configure_stop, _stop),
+    "resume": Command(_configure_resume, _resume),
+    "checkpoint": Command(_configure_checkpoint, _checkpoint),
+    "skip": Command(_configure_skip, _skip),
+}

@@ -1,0 +1,50 @@
+"""The effects that a job's steps have, and how a step is done under them: the same whoever does it, and how often.
+
+What an effect changes is a function of the job's step alone. At a step where one begins, the generators of random
+numbers are seeded anew from the job's seed and the step: what was drawn in an attempt at that step which came to
+nothing (a loss that was no number, memory that was not enough) leaves no trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from trainq.jobs import Effect, EffectKind
+from trainq.ml import determinism
+
+_SEEDS = 2**31
+
+
+class Effects:
+    """Those of one job that are in the journal."""
+
+    def __init__(self, recorded: Iterable[Effect]) -> None:
+        self._by_step: dict[tuple[int, EffectKind], Effect] = {}
+        self.add(recorded)
+
+    def add(self, recorded: Iterable[Effect]) -> None:
+        """These are in the journal now; one of the same kind and step replaces the one before."""
+        self._by_step |= {(effect.step, effect.kind): effect for effect in recorded}
+
+    def skips(self, step: int) -> bool:
+        """Whether the batch of ``step`` is left out."""
+        return (step, EffectKind.SKIP_BATCH) in self._by_step
+
+    def micro_batch_rows(self, step: int, configured: int) -> int:
+        """How many rows go through the model at once in ``step``."""
+        changes = [effect for effect in self._by_step.values()
+                   if effect.kind is EffectKind.MICRO_BATCH and effect.step <= step]
+        return max(changes, key=lambda effect: effect.step).value if changes else configured
+
+    def steps_planned(self, planned: int) -> int:
+        """How many steps are all of a job that was to have ``planned``."""
+        return min([planned, *(effect.step for effect in self._by_step.values() if effect.kind is EffectKind.CUT)])
+
+    def until(self, step: int) -> tuple[Effect, ...]:
+        """Those that hold by the time that ``step`` is done, in order."""
+        return tuple(effect for key, effect in sorted(self._by_step.items()) if key[0] <= step)
+
+    def seed_where_one_begins(self, step: int, seed: int) -> None:
+        """Make what ``step`` draws independent of how often it was tried, if an effect begins with it."""
+        if self.skips(step) or (step, EffectKind.MICRO_BATCH) in self._by_step:
+            determinism.seed((seed + step) % _SEEDS)
