@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -56,3 +58,13 @@ class Drill:
 
     def prove(self) -> None:
         self.installation.prove("--allow-open")
+
+    def rederive(self) -> None:
+        """Stop, derive the weights from the journal alone, and have them compared bit for bit."""
+        self.installation.control("stop", "all")
+        into = self.installation.folder / "rederived"
+        done = subprocess.run([sys.executable, "-m", "trainq.ml.rederiving", "--home", str(self.home.root), "--into",
+                               str(into)], capture_output=True, text=True, check=False,
+                              env=self.installation.environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        self.installation.prove("--allow-open", "--driver", str(into))

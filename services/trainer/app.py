@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from services.trainer import controls, effects, head, orders, wire
 from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
@@ -286,7 +288,7 @@ class Agent:
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
             case effects.KeepSteps():
-                self._child.send(wire.Keep(job=effect.job))
+                self._child.send(wire.Keep(job=effect.job, step=effect.step))
             case effects.PublishNow():
                 self._child.send(wire.Checkpoint(job=effect.job))
             case effects.TakeBack():
@@ -383,17 +385,21 @@ class Agent:
 
     def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects) -> None:
         lease = held.lease
-        self._report_what_is_waited_for(ReportEffects(
+        recorded = self._report_what_is_waited_for(ReportEffects(
             request_id=new_request_id(), job=lease.job, token=lease.token, effects=decided.effects,
             reason=decided.reason))
+        if recorded and isinstance(lease, Lease):
+            # The next process of this very lease does its steps like that, too.
+            held.lease = msgspec.structs.replace(lease, effects=(*lease.effects, *decided.effects))
 
-    def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects) -> None:
+    def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects) -> bool:
         recorded = self._tell(report)
         if self._assignment.phase is Phase.TRAINING:
             # Also after a no, which means that the lease is lost: the process is told to stop, and if not, it hangs.
             self._expected.expect_step(self._process.clock.monotonic())
             if recorded:
                 self._child.send(wire.Recorded(job=report.job))
+        return recorded
 
     def _tell(self, report: ReportCheckpoint | ReportFingerprint | ReportEffects) -> bool:
         """Say it to the broker; false for a definite no. What was not heard is raised and said again."""

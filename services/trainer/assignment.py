@@ -228,7 +228,7 @@ class Assignment:
         if self.phase not in (Phase.TRAINING, Phase.RESTORING):
             return []
         self._wanted = wanted
-        return [KeepSteps(job=self.job) if wanted is Wanted.KEEP else TakeBack(job=self.job)]
+        return [self._keep() if wanted is Wanted.KEEP else TakeBack(job=self.job)]
 
     def stop(self) -> list[AgentEffect]:
         """The agent is to end: save first."""
@@ -254,7 +254,7 @@ class Assignment:
             case wire.Deciding() if message.job == self.job:
                 return [ReportEffects(effects=message.effects, reason=message.reason)]
             case wire.Progress() | wire.Restoring() if message.job == self.job:
-                self._ends.step = message.job_step if isinstance(message, wire.Progress) else 0
+                self._ends.stands_at(message.job_step if isinstance(message, wire.Progress) else 0)
                 return [ShowProgress(progress=reporting.progress(message))]
             case wire.Published():
                 self._published(message)
@@ -336,7 +336,7 @@ class Assignment:
             return self._not_restored()
         self.phase = Phase.IDLE
         if ready.job == self.job:
-            self._ends.step = ready.job_step
+            self._ends.stands_at(ready.job_step)
         # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
         goes_on = self.job and not self._restores and ready.generation >= before and not ready.begun
         return [Greet(ready=ready), *(self._go() if goes_on else [])]
@@ -373,7 +373,10 @@ class Assignment:
         # A failed or cancelled job may have steps in a published generation: they are taken back first.
         if self.failure or self._wanted is Wanted.TAKE_BACK:
             return [TakeBack(job=self.job)]
-        return [BeginTraining(), *([KeepSteps(job=self.job)] if self._wanted is Wanted.KEEP else [])]
+        return [BeginTraining(), *([self._keep()] if self._wanted is Wanted.KEEP else [])]
+
+    def _keep(self) -> AgentEffect:
+        return KeepSteps(job=self.job, step=self._ends.furthest_step)
 
     def _failed(self, message: wire.Failed) -> list[AgentEffect]:
         if self._restores:

@@ -70,9 +70,10 @@ class TakeBack:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeepSteps:
-    """Tell the training process to end the job with the steps that are done."""
+    """Tell the training process to end the job with the steps that are done, ``step`` of them at least."""
 
     job: str
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

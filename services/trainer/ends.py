@@ -22,6 +22,8 @@ class Ends:
     """What is counted. ``step`` is the last one that the job did."""
 
     step: int = 0
+    # The furthest that this attempt was heard of.
+    furthest_step: int = 0
     _own: int = 0
     # Ends after a fault of the machine, since anything was last got done.
     _excused: int = 0
@@ -58,7 +60,11 @@ class Ends:
     def begin_job(self, best_step: int = 0) -> None:
         """Another job is held; ``best_step`` is its highest published step, of all attempts."""
         self._best_step = self._best_step_before = best_step
-        self.step, self._outside, self._outside_step = 0, 0, -1
+        self.step, self.furthest_step, self._outside, self._outside_step = 0, 0, 0, -1
+
+    def stands_at(self, step: int) -> None:
+        """So many steps of the job are done."""
+        self.step, self.furthest_step = step, max(self.furthest_step, step)
 
     def got_done(self) -> None:
         """Something was done: whatever was wrong with the machine is not so now."""

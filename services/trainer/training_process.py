@@ -329,7 +329,7 @@ class TrainingProcess:
                     wishes.add(Wish.STOP)
                 case wire.Cancel() if order.job == job:
                     wishes.add(Wish.CANCEL)
-                case wire.Keep() if order.job == job:
+                case wire.Keep() if order.job == job and self._line.facts.cursor.job_step >= order.step:
                     wishes.add(Wish.KEEP)
                 case wire.Checkpoint() if order.job == job:
                     wishes.add(Wish.CHECKPOINT)

@@ -51,9 +51,13 @@ class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class Keep(WireMessage, frozen=True, kw_only=True, tag=True):
-    """End ``job``, which is running, at the next step boundary: the steps that are done are all of it."""
+    """End ``job``, which is running, at the next step boundary: the steps that are done are all of it.
+
+    ``step``: so many were done, before this process lost some of them with the one before; they are done again first.
+    """
 
     job: str
+    step: int = 0
 
 
 class Checkpoint(WireMessage, frozen=True, kw_only=True, tag=True):

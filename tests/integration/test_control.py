@@ -1,0 +1,137 @@
+"""Control through a real installation: what is ordered is done with the next step, in any state, and costs no bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.drills import Drill
+from tests.installations import Installation, wait_for
+from trainq import checkpoints
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.messages import GetOverview, Overview
+
+pytestmark = pytest.mark.slow
+
+# So many steps that whatever is ordered meets the middle of the job.
+LONG = 1000
+
+
+@pytest.fixture
+def drill(installation: Installation) -> Drill:
+    return Drill(installation)
+
+
+def overview(drill: Drill) -> Overview:
+    with BrokerClient(drill.home) as client:
+        return client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=30)
+
+
+def step(drill: Drill) -> int:
+    """The step of the running job; 0 if there is none, or it has done none."""
+    running = [job for job in overview(drill).running if job.kind == "train"]
+    return running[0].progress.step if running and running[0].progress else 0
+
+
+def until_step(drill: Drill, wanted: int) -> int:
+    return int(wait_for(lambda: found if (found := step(drill)) >= wanted else 0, f"step {wanted}", 120))
+
+
+def training_process(drill: Drill) -> bool:
+    return any("forkserver" in " ".join(seen.cmdline()) and seen.parent() is not None
+               and "forkserver" in " ".join(seen.parent().cmdline())  # type: ignore[union-attr]  # looked at before
+               for seen in drill.installation.psutil_processes())
+
+
+def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undisturbed_run(drill: Drill) -> None:
+    trainq: Any = drill.installation.trainq
+    job = drill.train("first.jsonl", LONG)
+    until_step(drill, 5)
+    # Pause: saved, memory free, lease kept.
+    trainq("pause", "--wait", "--reason", "lunch")
+    assert drill.states() == {job: "running"}
+    wait_for(lambda: not training_process(drill), "the training process is gone")
+    assert drill.facts().reason == "stop"
+    assert "lunch" in trainq("why").stdout
+    stood = step(drill)
+    # A resume goes on, a checkpoint is published in the middle.
+    trainq("resume")
+    until_step(drill, stood + 5)
+    name = trainq("checkpoint", "--wait").stdout.strip()
+    assert checkpoints.read_facts(drill.home.checkpoints / name).reason == "asked"
+    # Drain while paused: it goes on, and nothing new is begun.
+    second = drill.train("second.jsonl", 8)
+    trainq("pause", "--wait")
+    trainq("drain", "--no-wait")
+    trainq("yield", "1h")  # changes nothing: it is paused
+    trainq("resume")
+    trainq("stop", "--wait", "--reason", "the trainer rests")
+    wait_for(lambda: drill.states() == {job: "queued", second: "queued"}, "the job is given back")
+    assert "the trainer rests" in trainq("why").stdout
+    drill.installation.control("restart", "trainer")  # a stop is for one life of the trainer
+    stood = until_step(drill, 1)
+    # Files do it without the broker.
+    drill.installation.control("stop", "broker")
+    (drill.home.control / ".pause").write_text("by hand\n")
+    wait_for(lambda: not training_process(drill), "the training process is gone")
+    (drill.home.control / ".pause").unlink()
+    wait_for(lambda: training_process(drill), "it is back")
+    drill.installation.control("start", "broker")
+    drill.installation.wait_answers()
+    until_step(drill, 1)
+    # What is done stays; the rest of the file is skipped.
+    assert "running" in trainq("skip", "--keep").stdout
+    drill.until_trained(job, second)
+    shown = drill.installation.json("show", job)
+    assert shown["job"]["result"]["cut_from"] == LONG // 4 > shown["job"]["result"]["steps_done"] > 0
+    assert [effect["kind"] for effect in shown["effects"]] == ["cut"]
+    drill.rederive()
+
+
+def test_what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
+    trainq: Any = drill.installation.trainq
+    first = drill.train("first.jsonl", 8)
+    drill.until_trained(first)
+    before = drill.bits()
+    job = drill.train("second.jsonl", LONG)
+    until_step(drill, 3)
+    trainq("pause", "--wait")
+    trainq("cancel", job)
+    drill.until({first: "succeeded", job: "cancelled"})
+    wait_for(lambda: not training_process(drill), "the memory is free again")
+    assert drill.facts().reason == "take_back"
+    assert drill.bits() == before
+    # The same for one whose steps are to stay; paused while it loads.
+    third = drill.train("third.jsonl", LONG)
+    trainq("resume")
+    until_step(drill, 3)
+    trainq("stop", "--wait")
+    trainq("resume")
+    trainq("pause")
+    trainq("cancel", third, "--keep")
+    drill.until({first: "succeeded", job: "cancelled", third: "succeeded"})
+    assert "paused" in trainq("why").stdout
+    trainq("resume")
+    drill.rederive()
+
+
+def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Installation) -> None:
+    drill = Drill(installation, TRAINQ_TRAINER_IDLE_MINUTES="0.01")
+    trainq: Any = installation.trainq
+    job = drill.train("first.jsonl", LONG)
+    until_step(drill, 3)
+    trainq("yield", "3s", "--wait")
+    assert "until" in trainq("why").stdout
+    drill.until_trained(job)
+    # With nothing to do its memory is given back, and the next job loads it.
+    wait_for(lambda: not training_process(drill), "the memory is given back")
+    drill.until_trained(drill.train("second.jsonl", 8))
+    installation.settings["TRAINQ_TRAINER_QUIET_HOURS"] = '["00:00-12:00", "12:00-00:00"]'
+    installation.restart()
+    installation.wait_answers()
+    waiting = drill.train("third.jsonl", 8)
+    wait_for(lambda: "quiet hours until" in trainq("why").stdout, "the quiet hours are said")
+    assert drill.states()[waiting] == "queued"
+    drill.rederive()
