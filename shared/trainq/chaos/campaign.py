@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from trainq.chaos import plan, processes, proof
 from trainq.chaos.faults import Breaker, Tally
 from trainq.chaos.installation import POLL_SECONDS, Installation, NotInTimeError, wait_until
 from trainq.chaos.load import Person, User, ask_patiently
+from trainq.chaos.operating import Operator
 from trainq.chaos.upkeep import LAST_COPIES, Caretaker, failed_wrongly
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
@@ -108,6 +109,7 @@ class Outcome:
     jobs: dict[str, int] = field(default_factory=dict)
     tasks: dict[str, dict[str, int]] = field(default_factory=dict)
     adapter: bool = False
+    orders: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -136,7 +138,8 @@ class Outcome:
                 "crash_points": dict(sorted(self.tally.points.items())), "not_reached": self.not_reached,
                 "freezes": dict(self.tally.freezes),
                 "restarts": dict(self.tally.restarts), "submits": self.submits, "resent": self.resent,
-                "jobs": self.jobs, "tasks": self.tasks, "adapter": self.adapter, "steps": self.steps}
+                "jobs": self.jobs, "tasks": self.tasks, "orders": self.orders,
+                "adapter": self.adapter, "steps": self.steps}
 
 
 def crash_pairs() -> list[tuple[str, str]]:
@@ -163,7 +166,8 @@ class Campaign:
         self._breaker = Breaker(self._installation, self._plans, order.seed)
         self._user = User(self._installation.home, order.seed, folder)
         self._caretaker = Caretaker(self._installation.home, order.seed, folder / proof.BACKUPS)
-        self._people: tuple[Person, ...] = (self._user, self._caretaker)
+        self._operator = Operator(self._installation.home, order.seed)
+        self._people: tuple[Person, ...] = (self._user, self._caretaker, self._operator)
         self.outcome = Outcome(seed=order.seed, tally=self._breaker.tally, adapter=plan.trains_an_adapter(order.seed))
         if self.outcome.adapter:
             self._installation.settings |= _ADAPTER
@@ -180,7 +184,7 @@ class Campaign:
         else:
             self._installation.settings.clear()
             self.outcome.wrong += proof.prove(self._installation, self._folder, self._say)
-        self.outcome.wrong += self._user.wrong
+        self.outcome.wrong += self._user.wrong + self._operator.wrong
         files.write_file(self._folder / "chaos.json", orjson.dumps(self.outcome.document(), option=orjson.OPT_INDENT_2))
         return self.outcome
 
@@ -237,8 +241,10 @@ class Campaign:
                 raise NotInTimeError(f"not within {_PATIENCE_SECONDS:g} s: an answer to the {person.name}")
         self.outcome.submits, self.outcome.resent = self._user.submits, sum(person.resent for person in self._people)
         self._refuse_without_people(may_have_ended=True)
+        self.outcome.orders = self._operator.orders
         deadline = time.monotonic() + self._order.settle_seconds
         with BrokerClient(self._installation.home) as broker:
+            self._operator.resume_all(broker)
             self._wait_until_all_has_ended(broker, deadline)
             # One that was killed too often failed, and what it left is swept by the next one.
             self._caretaker.ask_for_last_copies(broker)
@@ -278,7 +284,8 @@ class Campaign:
         for task in tasks:
             states = self.outcome.tasks.setdefault(task.kind.value, {})
             states[task.state.value] = states.get(task.state.value, 0) + 1
-        self.outcome.wrong += set_aside_wrongly(jobs, self._user) + failed_wrongly(tasks)
+        ended = self._user.cancelled | self._operator.skipped
+        self.outcome.wrong += set_aside_wrongly(jobs, self._user.bad, ended) + failed_wrongly(tasks)
         lost = self._user.dropped - {job.digest for job in jobs}
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):
@@ -295,14 +302,20 @@ def too_few_kills(order: Order, killed: int) -> list[str]:
             "proven"]
 
 
-def set_aside_wrongly(jobs: Sequence[JobView], user: User) -> list[str]:
-    """What was set aside though nothing was wrong with it, and what was not though it had to be."""
+def set_aside_wrongly(jobs: Sequence[JobView], bad: Set[str], ended: Set[str]) -> list[str]:
+    """What was set aside though nothing was wrong with it, and what was not though it had to be.
+
+    Args:
+        jobs: as they are at the end.
+        bad: digests of files with too many bad rows.
+        ended: jobs that somebody wanted ended.
+    """
     wrong = [f"{job.id} ended {job.state.value}: {job.reason}" for job in jobs
              if job.state in (JobState.QUARANTINED, JobState.FAILED)
-             or (job.state is JobState.REJECTED and job.digest not in user.bad)
-             or (job.state is JobState.CANCELLED and job.id not in user.cancelled)]
+             or (job.state is JobState.REJECTED and job.digest not in bad)
+             or (job.state is JobState.CANCELLED and job.id not in ended)]
     return wrong + [f"{job.id} has too many bad rows, and ended {job.state.value}" for job in jobs
-                    if job.state is JobState.SUCCEEDED and job.digest in user.bad]
+                    if job.state is JobState.SUCCEEDED and job.digest in bad]
 
 
 def _all_jobs(broker: BrokerClient, *kinds: JobKind) -> list[JobView]:

@@ -91,6 +91,34 @@ class Load(NamedTuple):
     which: float
 
 
+class OrderKind(StrEnum):
+    """What can be ordered of the trainer."""
+
+    PAUSE = "pause"
+    YIELD = "yield"
+    DRAIN = "drain"
+    STOP = "stop"
+    PAUSE_FILE = "pause file"
+    STOP_FILE = "stop file"
+    CHECKPOINT = "checkpoint"
+    SKIP_KEEP = "skip --keep"
+    SKIP_ROLLBACK = "skip --rollback"
+    RESUME = "resume"
+
+
+# Each rest is ended by the next resume, and comes a moment before it: most of the time something is to be trained.
+_RESTS = (OrderKind.PAUSE, OrderKind.YIELD, OrderKind.DRAIN, OrderKind.STOP, OrderKind.PAUSE_FILE, OrderKind.STOP_FILE)
+_OTHERS = (OrderKind.CHECKPOINT, OrderKind.SKIP_KEEP, OrderKind.SKIP_ROLLBACK)
+
+
+class Order(NamedTuple):
+    """One order, ``pause_seconds`` after the one before; ``seconds``: of a yield."""
+
+    kind: OrderKind
+    pause_seconds: float
+    seconds: float = 0.0
+
+
 class UpkeepKind(StrEnum):
     """What can be asked for that keeps copies of the model, or changes which state it goes on from."""
 
@@ -179,6 +207,23 @@ def loads(seed: int) -> Iterator[Load]:
     for number, kind in enumerate(chain([LoadKind.SUBMIT], first, _picks(draw, _LOADS)), start=1):
         yield Load(kind, draw.uniform(0.0, 5.0) if number > 1 else 0.0, f"{seed}-{number}.jsonl",
                    draw.randint(MIN_ROWS, MAX_ROWS), draw.random())
+
+
+def orders(seed: int) -> Iterator[Order]:
+    """What is ordered, for ever: a few rests and other orders in quick succession, a resume, and some time to work.
+
+    The first rounds meet each kind.
+    """
+    draw = random.Random(f"orders {seed}")
+    kinds = [*_RESTS, *_OTHERS]
+    draw.shuffle(kinds)
+    while True:
+        if not kinds:
+            kinds = draw.choices([*_RESTS, *_OTHERS], k=draw.randint(3, 9))
+        some, kinds = kinds[:3], kinds[3:]
+        for number, kind in enumerate(some[:draw.randint(1, 3)]):
+            yield Order(kind, draw.uniform(1.0, 6.0) if number == 0 else draw.expovariate(1.0), draw.uniform(0.5, 3.0))
+        yield Order(OrderKind.RESUME, draw.expovariate(1 / 0.7))
 
 
 def trains_an_adapter(seed: int) -> bool:

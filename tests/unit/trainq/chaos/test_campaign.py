@@ -66,10 +66,10 @@ def test_a_good_file_that_was_set_aside_is_wrong(tmp_path: Path) -> None:
     user = User(Home(tmp_path), 1, tmp_path)
     user.bad, user.cancelled = {"b" * 64}, {"train-7"}
     right = [job(JobState.SUCCEEDED), job(JobState.REJECTED, digest="b" * 64), job(JobState.CANCELLED, 7)]
-    assert campaign.set_aside_wrongly(right, user) == []
+    assert campaign.set_aside_wrongly(right, user.bad, user.cancelled) == []
     for lie in (job(JobState.QUARANTINED, 7), job(JobState.FAILED), job(JobState.REJECTED), job(JobState.CANCELLED),
                 job(JobState.SUCCEEDED, digest="b" * 64)):
-        assert len(campaign.set_aside_wrongly([*right, lie], user)) == 1, lie
+        assert len(campaign.set_aside_wrongly([*right, lie], user.bad, user.cancelled)) == 1, lie
 
 
 @pytest.mark.parametrize(("order", "killed", "wrong"), [
@@ -86,7 +86,7 @@ def test_too_few_kills_are_wrong(order: Order, killed: int, wrong: str) -> None:
 def test_a_bad_file_may_be_cancelled_or_rejected_and_nothing_else(tmp_path: Path) -> None:
     user = User(Home(tmp_path), 1, tmp_path)
     user.bad, user.cancelled = {"b" * 64}, {"train-7"}
-    endings = {state: campaign.set_aside_wrongly([job(state, 7, "b" * 64)], user)
+    endings = {state: campaign.set_aside_wrongly([job(state, 7, "b" * 64)], user.bad, user.cancelled)
                for state in (JobState.SUCCEEDED, JobState.REJECTED, JobState.CANCELLED, JobState.QUARANTINED,
                              JobState.FAILED)}
     assert [state for state, wrong in endings.items() if not wrong] == [JobState.REJECTED, JobState.CANCELLED]

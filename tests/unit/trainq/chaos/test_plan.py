@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from trainq.chaos import plan
-from trainq.chaos.plan import FaultKind, LoadKind, UpkeepKind
+from trainq.chaos.plan import FaultKind, LoadKind, OrderKind, UpkeepKind
 from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
 
 POINTS = [("broker", "files.fsync"), (TRAINING, "training.stepped"), ("watcher", "files.rename")]
@@ -23,6 +23,16 @@ def test_a_seed_always_plans_the_same_and_another_one_something_else() -> None:
     assert all_of(7) == all_of(7)
     for one, other in zip(all_of(7), all_of(8), strict=True):
         assert one != other
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_order_is_given_and_a_resume_ends_each_rest_soon(seed: int) -> None:
+    first = list(islice(plan.orders(seed), 200))
+    assert {order.kind for order in first} == set(OrderKind)
+    rests = 0
+    for order in first:
+        rests = 0 if order.kind is OrderKind.RESUME else rests + 1
+        assert rests <= 3
 
 
 @pytest.mark.parametrize("seed", range(5))
