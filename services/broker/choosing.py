@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from services.broker import consolidating, leasing, tasks
+from services.broker import consolidating, leasing, lending, tasks
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
-from services.broker.standing import StandingOrders
+from services.broker.standing import TRAINER, StandingOrders
 from trainq.clock import Clock
 from trainq.config import Settings
-from trainq.jobs import LINE_TASKS, TASKS, JobKind, JobState
+from trainq.jobs import LINE_TASKS, NEEDS_GPU, TASKS, JobKind, JobState
 from trainq.journal import JobRow, Queries
 from trainq.messages import ConsolidateTask
 
@@ -30,18 +30,66 @@ class Chooser:
         self._roster = roster
         self._orders = orders
         self._head_wait = leasing.HeadWait()
+        self._began_at = clock.monotonic()
 
     def choose(self, kind: JobKind) -> leasing.Choice:
         """Who of this kind would be granted now, or why nobody."""
         if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
             return leasing.Choice(reason=held)
         if kind in TASKS:
-            return self._choose_task(kind)
+            lent = self._lent() if kind in LINE_TASKS else None
+            return leasing.Choice(reason=f"{lent.id} ({lent.name}) has the GPU") if lent else self._choose_task(kind)
         head = self._queries.head(kind, self._clock.wall())
         if kind is JobKind.PREPARE:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
         reason = self._what_goes_first()
         return leasing.Choice(reason=reason) if reason else self._choose_train(head)
+
+    def choose_lent(self, job: str) -> leasing.Choice:
+        """That job, if the GPU can be lent to it now; or why not."""
+        row = self._queries.job(job)
+        waiting = self._lenders()
+        if row not in waiting:
+            return leasing.Choice(reason=f"{job} does not wait for the GPU")
+        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU), None)
+        reason = lending.why_not_lent(row, busy=busy, first=waiting[0], due=self._is_due(row),
+                                      trainer_holds=self._trainer_holds())
+        return leasing.Choice(job=None if reason else row, reason=reason)
+
+    def why_gpu_is_wanted(self) -> str:
+        """Why the trainer is to give its memory back; empty if it need not. Never while it has a job."""
+        lent = self._lent()
+        if lent is not None:
+            return f"{lent.id} ({lent.name}) has the GPU"
+        if any(row.kind in NEEDS_GPU for row in self._queries.running()):
+            return ""
+        first = next(iter(self._lenders()), None)
+        return f"{first.id} ({first.name}) waits for the GPU" if first is not None and self._is_due(first) else ""
+
+    def lenders_gone(self) -> list[JobRow]:
+        """Who waits for the GPU, and is not there any more to use it."""
+        now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
+        if now - self._began_at <= term:
+            return []  # this life of the broker has not had the time to hear of them
+        return [row for row in self._queries.open_tasks(JobKind.LEND) if row.state is JobState.QUEUED
+                and self._clock.wall() - row.submitted_at > term and not self._roster.is_up(row.id, now, term)]
+
+    def _lent(self) -> JobRow | None:
+        return next((row for row in self._queries.open_tasks(JobKind.LEND) if row.state is JobState.RUNNING), None)
+
+    def _lenders(self) -> list[JobRow]:
+        """Who waits for the GPU, the first one first, and is there to use it."""
+        now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
+        return [row for row in self._queries.open_tasks(JobKind.LEND)
+                if row.state is JobState.QUEUED and self._roster.is_up(row.id, now, term)]
+
+    def _is_due(self, row: JobRow) -> bool:
+        line = self._queries.line()
+        waits = self._choose_train(self._queries.head(JobKind.TRAIN, self._clock.wall())).job is not None
+        return lending.is_due(row, line, self._settings.broker.gpu_wait_jobs, training_waits=waits)
+
+    def _trainer_holds(self) -> bool:
+        return self._roster.holds_gpu(TRAINER, self._clock.monotonic(), self._settings.broker.lease_seconds)
 
     def _choose_task(self, kind: JobKind) -> leasing.Choice:
         head = self._queries.head(kind, self._clock.wall())
@@ -69,6 +117,8 @@ class Chooser:
         for row in self._queries.open_tasks(JobKind.CONSOLIDATE):
             if row.state is JobState.RUNNING:
                 return f"{row.id} is merging the adapter"
+        if reason := self.why_gpu_is_wanted():
+            return reason
         # Only for somebody who is there to do it: training must not wait for a worker that is not.
         up = self._roster.is_up(_CONSOLIDATOR, self._clock.monotonic(), self._settings.broker.lease_seconds)
         choice = self._choose_task(JobKind.CONSOLIDATE) if up else leasing.Choice()

@@ -76,7 +76,7 @@ class Desk:
         self._recorder = Recorder(journal, self._queries, clock)
         guard = DiskGuard(configuration.home.root, configuration.settings.disk, clock.monotonic)
         self.orders = standing.StandingOrders(self._queries, self._recorder, self.roster, configuration.settings, clock)
-        chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster, self.orders)
+        self._chooser = chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster, self.orders)
         self._granter = Granter(journal, self._queries, self._recorder, settings, chooser, self._lose_worker)
         self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser, self.orders)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)
@@ -219,7 +219,7 @@ class Desk:
             case messages.SubmitTask():
                 return self._submit_task(request)
             case messages.TakeLease():
-                return self._granter.lease(request.worker, request.session, request.kinds)
+                return self._granter.lease(request.worker, request.session, request.kinds, request.job)
             case messages.Complete():
                 return self._complete(request)
             case messages.LeaseRequest():
@@ -300,6 +300,8 @@ class Desk:
                 cancel.append(lease.job)
                 keep += [lease.job] if row.keep else []
         pause, stop, checkpoint = self.orders.reply(beat)
+        if beat.service == standing.TRAINER:
+            pause = pause or self._chooser.why_gpu_is_wanted()
         return messages.HeartbeatReply(lost=tuple(lost), cancel=tuple(cancel), keep=tuple(keep), pause=pause, stop=stop,
                                        checkpoint=checkpoint)
 

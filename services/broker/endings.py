@@ -204,6 +204,8 @@ def end_lease(row: JobRow, reason: str) -> AnyEvent:
     """
     if row.cancel_reason is not None and row.kind is not JobKind.TRAIN:
         return JobCancelled(job=row.id, reason=row.cancel_reason)
+    if row.kind is JobKind.LEND:
+        return JobFailed(job=row.id, reason=reason)  # the program is gone, and nobody else has it
     return LeaseEnded(job=row.id, reason=reason)
 
 

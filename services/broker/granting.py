@@ -9,7 +9,17 @@ from services.broker.choosing import Chooser
 from services.broker.reading import spec_of
 from services.broker.recording import Recorder
 from trainq.config import BrokerSettings
-from trainq.jobs import ENDED, TASKS, JobFailed, JobKind, JobOvertaken, JobQuarantined, JobState, LeaseGranted
+from trainq.jobs import (
+    ENDED,
+    TASKS,
+    JobCancelled,
+    JobFailed,
+    JobKind,
+    JobOvertaken,
+    JobQuarantined,
+    JobState,
+    LeaseGranted,
+)
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import Lease, Leased, TaskLease
 
@@ -26,8 +36,11 @@ class Granter:
         self._chooser = chooser
         self._lose_worker = lose_worker
 
-    def lease(self, worker: str, session: str, kinds: Sequence[JobKind]) -> Leased:
-        """A lease for this life of a worker, of the first kind that has a job for it; or why there is none."""
+    def lease(self, worker: str, session: str, kinds: Sequence[JobKind], job: str = "") -> Leased:
+        """A lease for this life of a worker, of the first kind that has a job for it; or why there is none.
+
+        With ``job`` for that one alone.
+        """
         for row in self._queries.running(worker):
             if row.kind not in kinds:
                 continue
@@ -39,9 +52,11 @@ class Granter:
                 return self._grant(returned, worker, session)
         if session == self._queries.line().stopped_session:
             return Leased(lease=None, reason="this life of the trainer is stopped")
+        for lost in self._chooser.lenders_gone():
+            self._recorder.append(JobCancelled(job=lost.id, reason="the command line that waited for it is gone"))
         reason = "nothing to do"
         for kind in kinds:
-            choice = self._chooser.choose(kind)
+            choice = self._chooser.choose_lent(job) if kind is JobKind.LEND else self._chooser.choose(kind)
             while choice.job is not None and kind is JobKind.PREPARE and self._queries.is_dropped(choice.job.digest):
                 self._give_up(choice.job, worker, session)
                 choice = self._chooser.choose(kind)

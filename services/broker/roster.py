@@ -32,6 +32,11 @@ class Roster:
         """The job runs no longer."""
         self._progress.pop(job, None)
 
+    def holds_gpu(self, service: str, now: float, within_seconds: float) -> bool:
+        """Whether it has said lately that it has something in the memory of the GPU."""
+        beat, at = self._beats.get(service, (None, 0.0))
+        return beat is not None and beat.gpu and beat.state is not Lifecycle.STOPPED and now - at <= within_seconds
+
     def session_of(self, service: str) -> str:
         """The life of the service that was last heard of; empty if none was, or that has said goodbye."""
         beat, _ = self._beats.get(service, (None, 0.0))

@@ -7,13 +7,14 @@ import msgspec
 from services.broker.admission import repeated
 from trainq import messages
 from trainq.errors import UsageError
-from trainq.jobs import LINE_TASKS, TASKS, JobKind, JobState, TaskSubmitted
+from trainq.jobs import NEEDS_GPU, TASKS, JobKind, JobState, TaskSubmitted
 from trainq.journal import JobRow
 from trainq.manifests import digest_bytes
 from trainq.messages import (
     BackupTask,
     ConsolidateTask,
     CopyTask,
+    LendTask,
     RebaseTask,
     RestoreTask,
     RetentionTask,
@@ -67,6 +68,8 @@ def name_of(task: Task) -> str:
             return f"restore {task.name} of {task.store}/{', and train again' if task.retrain else ''}"
         case ConsolidateTask():
             return "consolidation of the adapter"
+        case LendTask():
+            return task.program
         case RebaseTask():
             return f"rebase on the merged {task.source}"
 
@@ -80,14 +83,14 @@ def task_of(event: TaskSubmitted) -> Task:
 def why_not(kind: JobKind, running: list[JobRow], max_workers: int) -> str:
     """Why no task of this kind is granted now; empty if one may be.
 
-    Retention runs alone: what it removes may be what another task reads. What changes the line is the trainer's, which
-    has one at a time, and is none of the ``max_workers`` that may be beside the training.
+    Retention runs alone: what it removes may be what another task reads. What needs the GPU is none of the
+    ``max_workers`` that may be beside the training.
     """
     for row in running:
         if JobKind.RETENTION in (kind, row.kind):
             return f"{row.id} is being done, and retention runs alone"
-    beside = [row for row in running if row.kind not in LINE_TASKS]
-    if kind not in LINE_TASKS and len(beside) >= max_workers:
+    beside = [row for row in running if row.kind not in NEEDS_GPU]
+    if kind not in NEEDS_GPU and len(beside) >= max_workers:
         return f"{beside[0].id} is being done, and {max_workers} at a time may be"
     return ""
 

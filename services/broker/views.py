@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import AnyEvent, JobEvent, Origin, Priority
+from trainq.jobs import NEEDS_GPU, AnyEvent, JobEvent, Origin, Priority
 from trainq.journal import JobRow, Recorded
 from trainq.messages import EventMessage, EventView, JobView, Progress
 
@@ -20,7 +20,8 @@ def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
         size_bytes=row.size_bytes, prepared=bool(row.prepared), rows=row.rows, tokens=row.tokens,
         attempts=row.attempts, failures=row.failures, submitted_at=row.submitted_at, started_at=row.started_at,
         ended_at=row.ended_at, retry_at=row.retry_at, reason=row.reason, cancel_reason=row.cancel_reason,
-        result=unpack(row.result), progress=progress)
+        result=unpack(row.result), progress=progress,
+        needs="gpu" if row.kind in NEEDS_GPU else "cpu")
 
 
 def event_view(recorded: Recorded) -> EventView:

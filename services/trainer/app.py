@@ -45,7 +45,7 @@ MAX_SYSTEM_FAULT_SECONDS = 900.0
 GREET_AGAIN_SECONDS = 10.0
 # What makes an answer to a heartbeat worth having at once.
 _ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
-                     "CancelRequested"})
+                     "CancelRequested", "TaskSubmitted", "JobSucceeded", "JobFailed", "JobCancelled"})
 
 
 class Agent:
@@ -133,6 +133,7 @@ class Agent:
         elif now - self._idle_since >= idle_minutes * 60:
             self._perform(self._assignment.idle_for_long())
         self._show_rest(orders.stop or orders.pause)
+        self._process.holds_gpu = self._assignment.phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED)
 
     def _show_rest(self, why: str) -> None:
         """Say why the training process is gone on purpose."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -114,6 +115,27 @@ def test_what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
     drill.until({first: "succeeded", job: "cancelled", third: "succeeded"})
     assert "paused" in trainq("why").stdout
     trainq("resume")
+    drill.rederive()
+
+
+def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill: Drill) -> None:
+    installation = drill.installation
+    first, second = drill.train("first.jsonl", 200), drill.train("second.jsonl", 8)
+    until_step(drill, 1)
+    probe = ("import json, os; from trainq.client import BrokerClient; from trainq.config import Home; "
+             "from trainq.ids import new_request_id; from trainq.messages import *; "
+             "c = BrokerClient(Home(__import__('pathlib').Path(os.environ['TRAINQ_HOME']))); "
+             "print(json.dumps([j.id for j in c.call(GetOverview(request_id=new_request_id()), Overview).running])); "
+             "print(os.environ['TRAINQ_LENT'])")
+    said = installation.trainq("lend", "--", sys.executable, "-c", probe).stdout.split("\n")
+    assert said[:2] == ["[]", "lend-1"], "no train job beside it"
+    drill.until_trained(first, second)
+    assert installation.trainq("lend", "--limit", "1s", "--", "sleep", "60", expect=128 + 15)
+    assert installation.trainq("lend", "--", "false", expect=1)
+    ended = {job["id"]: job["state"] for job in installation.json("status")["background_tasks"]["recent"]}
+    assert ended == {"lend-1": "succeeded", "lend-2": "failed", "lend-3": "failed"}
+    wait_for(lambda: training_process(drill), "the model is back")
+    drill.until_trained(drill.train("third.jsonl", 8))
     drill.rederive()
 
 

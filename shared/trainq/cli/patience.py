@@ -17,6 +17,7 @@ Reply = TypeVar("Reply", bound=msgspec.Struct)
 
 # Long enough for a busy disk, short enough that the absence is told while one still wonders.
 _ANSWER_SECONDS = 3.0
+_ONCE_SECONDS = 0.9
 
 
 class PatientClient:
@@ -32,6 +33,15 @@ class PatientClient:
     def __exit__(self, _type: type[BaseException] | None, _value: BaseException | None,
                  _traceback: TracebackType | None) -> None:
         self._broker.close()
+
+    def once(self, request: AnyRequest, expect: type[Reply]) -> Reply:
+        """The answer, if it comes soon.
+
+        Raises:
+            BrokerUnavailableError: it did not.
+            TrainqError: the broker refused.
+        """
+        return self._broker.call(request, expect, timeout_seconds=_ONCE_SECONDS)
 
     def ask(self, request: AnyRequest, expect: type[Reply]) -> Reply:
         """The answer, whenever it comes.

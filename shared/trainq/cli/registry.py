@@ -42,6 +42,7 @@ ENTRIES: Mapping[str, Entry] = {
     "yield": Entry("controlling", "pause for some time"),
     "drain": Entry("draining", "let the running training end, and none begin"),
     "stop": Entry("controlling", "save, give the job back, and do no more"),
+    "lend": Entry("lending", "run a program with the GPU, between two train jobs"),
     "resume": Entry("controlling", "go on after a pause, a drain or a stop"),
     "status": Entry("overviewing", "the whole picture: queue, model, services"),
     "why": Entry("overviewing", "why nothing is training, or what is"),

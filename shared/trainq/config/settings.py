@@ -25,6 +25,7 @@ class BrokerSettings(Section, frozen=True, kw_only=True):
     """[broker]: the journal's process.
 
     A waiting job gains a priority class for every ``ageing_jobs`` jobs that were started since its submit (0: never).
+    Who asks for the GPU (``trainq lend``) lets ``gpu_wait_jobs`` train jobs go first.
     """
 
     lease_seconds: Seconds = 30.0
@@ -32,6 +33,7 @@ class BrokerSettings(Section, frozen=True, kw_only=True):
     prepare_wait_seconds: Seconds = 60.0
     max_attempts: Annotated[int, Meta(ge=1, le=100)] = 3
     ageing_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
+    gpu_wait_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
 
 
 class WatcherSettings(Section, frozen=True, kw_only=True):

@@ -41,12 +41,16 @@ class JobKind(StrEnum):
     BACKUP = "backup"
     CONSOLIDATE = "consolidate"
     REBASE = "rebase"
+    # Somebody else's program has the GPU.
+    LEND = "lend"
 
 
 # Maintenance: what is asked for by itself, and does not come of a submitted file.
 TASKS = frozenset(JobKind) - {JobKind.TRAIN, JobKind.PREPARE}
 # Those that change the model line: the trainer's, which has one job at a time.
 LINE_TASKS = frozenset({JobKind.RESTORE, JobKind.REBASE})
+# Those that need the GPU, of which there is one: one of them runs at a time.
+NEEDS_GPU = LINE_TASKS | {JobKind.TRAIN, JobKind.LEND}
 
 
 class Store(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -47,6 +47,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
     cancel_reason: str | None
     result: dict[str, Any] | None
     progress: Progress | None = None
+    needs: Literal["gpu", "cpu"] = "cpu"
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):

@@ -129,15 +129,19 @@ class GetSchedules(Request, frozen=True, kw_only=True, tag=True):
 
 
 class TakeLease(Request, frozen=True, kw_only=True, tag=True):
-    """Give me work. ``session`` names this life of the worker; a former life's job comes back at once."""
+    """Give me work. ``session`` names this life of the worker; a former life's job comes back at once.
+
+    With ``job`` that one and no other.
+    """
 
     worker: Id
     session: Id
     kinds: Annotated[tuple[JobKind, ...], Meta(min_length=1)]
+    job: Annotated[str, Meta(max_length=64)] = ""
 
 
 class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
-    """I live, this is my state, these are my leases. Never journalled."""
+    """I live, this is my state, these are my leases. Never journalled. ``gpu``: I have a model in its memory."""
 
     service: Id
     session: Id
@@ -146,6 +150,7 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
     detail: Text = ""
     started_at: float = 0.0
     leases: Annotated[tuple[LeaseState, ...], Meta(max_length=100)] = ()
+    gpu: bool = False
 
 
 class LeaseRequest(Request, frozen=True, kw_only=True):

@@ -210,14 +210,21 @@ class RebaseTask(Message, frozen=True, kw_only=True, tag=True):
     threads: Natural = 0
 
 
+class LendTask(Message, frozen=True, kw_only=True, tag=True):
+    """Have the trainer give the GPU back for a program of somebody's, whose own worker takes the lease of this job."""
+
+    program: Text
+
+
 Task = (
     SnapshotTask | CopyTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask | ConsolidateTask
-    | RebaseTask
+    | RebaseTask | LendTask
 )
 TASK_KINDS: dict[type[Task], JobKind] = {
     SnapshotTask: JobKind.SNAPSHOT, CopyTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY,
     RetentionTask: JobKind.RETENTION, UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
     BackupTask: JobKind.BACKUP, ConsolidateTask: JobKind.CONSOLIDATE, RebaseTask: JobKind.REBASE,
+    LendTask: JobKind.LEND,
 }
 
 

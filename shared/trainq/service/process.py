@@ -45,6 +45,8 @@ class Process:
         self.stopping = False
         self.state = Lifecycle.INITIALIZING
         self.detail = ""
+        # Something of this process lies in the memory of the GPU.
+        self.holds_gpu = False
         self._failures = 0
         self._signal_reader, self._signal_writer = socket.socketpair()
         self._catch_signals()

@@ -1,0 +1,168 @@
+"""``trainq lend``: run a program while the trainer has given the GPU back, between two train jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from argparse import ArgumentParser, Namespace
+from typing import TypeVar
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli.console import printable
+from trainq.cli.context import Context
+from trainq.cli.patience import PatientClient
+from trainq.cli.registry import Command
+from trainq.cli.rendering import duration
+from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
+from trainq.ids import new_request_id, new_session_id
+from trainq.jobs import JobKind
+from trainq.messages import (
+    Accepted,
+    Cancel,
+    Complete,
+    Done,
+    Fail,
+    Heartbeat,
+    HeartbeatReply,
+    Leased,
+    LeaseState,
+    LendTask,
+    Lifecycle,
+    SubmitTask,
+    TakeLease,
+    TaskLease,
+    TaskResult,
+)
+
+POLL_SECONDS = 0.5
+BEAT_SECONDS = 1.0
+# How long a program may take to end after it was asked to.
+_END_SECONDS = 10.0
+_CANNOT_RUN = 127  # as a shell has it
+_MAX_NAME = 200
+
+Reply = TypeVar("Reply", bound=msgspec.Struct)
+
+
+def _configure(parser: ArgumentParser) -> None:
+    parser.add_argument("words", nargs="+", type=types.text, metavar="-- PROGRAM",
+                        help="what to run, after two dashes, with its arguments")
+    parser.add_argument("--limit", type=types.duration, default=None, metavar="TIME",
+                        help="end it after so long, like 30m or 2h")
+
+
+def _run(arguments: Namespace, context: Context) -> int:
+    name = shlex.join(arguments.words)[:_MAX_NAME]
+    with PatientClient(context.home, context.console) as broker:
+        accepted = broker.ask(SubmitTask(request_id=new_request_id(), task=LendTask(program=name),
+                                         cause="asked for by a person"), Accepted)
+        lender = _Lender(accepted.job, broker, context)
+        try:
+            lease = lender.wait()
+        except KeyboardInterrupt:
+            broker.ask(Cancel(request_id=new_request_id(), job=accepted.job), Done)
+            raise
+        started = time.monotonic()
+        try:
+            code, why = lender.run(lease, arguments.words, arguments.limit)
+        except OSError as error:
+            lender.end(lease, Fail(request_id=new_request_id(), job=lease.job, token=lease.token,
+                                   reason=f"{name} cannot be run: {error.strerror}"))
+            raise UsageError(f"{arguments.words[0]} cannot be run: {error.strerror}") from error
+        lender.end(lease, lender.report(lease, code, why, time.monotonic() - started))
+    if context.console.json:
+        context.console.emit({"job": lease.job, "exit_code": code, "reason": why})
+    elif why:
+        context.console.say(why)
+    return 128 - code if code < 0 else code
+
+
+class _Lender:
+    """One program that waits for the GPU, and has it: the worker of its own job."""
+
+    def __init__(self, job: str, broker: PatientClient, context: Context) -> None:
+        self._job = job
+        self._broker = broker
+        self._console = context.console
+        self._session = new_session_id()
+        self._next_beat = 0.0
+
+    def wait(self) -> TaskLease:
+        """Until the GPU is free for it."""
+        told = ""
+        while True:
+            self._beat(())
+            leased = self._broker.ask(TakeLease(request_id=new_request_id(), worker=self._job, session=self._session,
+                                                kinds=(JobKind.LEND,), job=self._job), Leased)
+            if isinstance(leased.lease, TaskLease):
+                return leased.lease
+            if leased.reason != told:
+                told = leased.reason
+                self._console.say(printable(f"{self._job} waits: {told}"))
+            time.sleep(POLL_SECONDS)
+
+    def run(self, lease: TaskLease, words: list[str], limit_seconds: float | None) -> tuple[int, str]:
+        """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was."""
+        child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job})
+        until = time.monotonic() + limit_seconds if limit_seconds is not None else None
+        why, kill_at = "", 0.0
+        leases = (LeaseState(job=lease.job, token=lease.token),)
+        while True:
+            try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    return child.wait(POLL_SECONDS), why
+                ordered = self._beat(leases)
+                now = time.monotonic()
+                if not why and until is not None and now >= until:
+                    ordered = f"it was ended after {duration(limit_seconds or 0.0)} (--limit)"
+                if ordered and not why:
+                    why, kill_at = ordered, now + _END_SECONDS
+                    child.send_signal(signal.SIGTERM)
+                elif why and now >= kill_at:
+                    child.kill()
+            except KeyboardInterrupt:
+                # The terminal has told the program, too; it has its time to end.
+                why, kill_at = why or "interrupted", kill_at or time.monotonic() + _END_SECONDS
+
+    def report(self, lease: TaskLease, code: int, why: str, seconds: float) -> Complete | Fail:
+        """What the broker is told of the end."""
+        if code == 0 and not why:
+            result = TaskResult(summary=f"it ran for {duration(seconds)}")
+            return Complete(request_id=new_request_id(), job=lease.job, token=lease.token, result=result,
+                            worker=self._job, session=self._session)
+        how = f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+        return Fail(request_id=new_request_id(), job=lease.job, token=lease.token,
+                    reason=f"{why}; {how}" if why else how)
+
+    def end(self, lease: TaskLease, request: Complete | Fail) -> None:
+        """Give the GPU back; a lease that is lost already needs no giving back."""
+        expect: type[Leased | Done] = Leased if isinstance(request, Complete) else Done
+        try:
+            self._broker.ask(request, expect)
+        except TrainqError as error:
+            self._console.say(f"{lease.job}: {error}")
+
+    def _beat(self, leases: tuple[LeaseState, ...]) -> str:
+        """Say that the program is there, if that is due; why it is to end, if it is."""
+        now = time.monotonic()
+        if now < self._next_beat:
+            return ""
+        self._next_beat = now + BEAT_SECONDS
+        beat = Heartbeat(request_id=new_request_id(), service=self._job, session=self._session, pid=os.getpid(),
+                         state=Lifecycle.RUNNING, leases=leases)
+        try:
+            reply = self._broker.once(beat, HeartbeatReply)
+        except BrokerUnavailableError:
+            return ""  # its absence takes nobody's lease away
+        if self._job in reply.lost:
+            return "the GPU was taken back: the broker had not heard of it for too long"
+        return "cancelled" if self._job in reply.cancel else ""
+
+
+COMMANDS = {"lend": Command(_configure, _run)}
