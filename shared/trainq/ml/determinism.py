@@ -9,10 +9,14 @@ so there are none.
 from __future__ import annotations
 
 import os
+import platform
 import random
+from importlib import metadata
 
 import numpy as np
 import torch
+
+from trainq import __version__
 
 
 def enforce() -> None:
@@ -57,3 +61,10 @@ def fingerprint(device: torch.device) -> dict[str, str]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         **libraries,
     }
+
+
+def versions(*, adapted: bool) -> dict[str, str]:
+    """The libraries that train; of ``peft`` only where there is an adapter."""
+    libraries = ("torch", "transformers", "accelerate", *(("peft",) if adapted else ()))
+    return {"trainq": __version__, "python": platform.python_version(),
+            **{library: metadata.version(library) for library in libraries}}
