@@ -25,7 +25,7 @@ _WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"],
           "restore": ["restore", "g000001-s00000001"],
           "schedule": ["schedule", "list"], "backup": ["backup", "list", "/nowhere"], "validate": ["validate", "x"],
           "submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
-          "retry": ["retry", "1"], "export": ["export", "1"],
+          "retry": ["retry", "1"], "export": ["export", "1"], "metrics": ["metrics", "1"],
           "config": ["config", "show"], "sample": ["sample", "x"]}
 
 
