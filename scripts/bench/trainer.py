@@ -115,7 +115,7 @@ class _Clock(training.Observer):
         self.began = self.began or time.perf_counter()
         return training.Wish.GO_ON
 
-    def stepped(self, metrics: Any, cursor: Any) -> None:
+    def stepped(self, metrics: Any, _cursor: Any) -> None:
         self.ended, self.loss = time.perf_counter(), metrics.loss
 
     def publishing(self, size_bytes: int) -> None:

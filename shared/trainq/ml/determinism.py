@@ -8,6 +8,7 @@ so there are none.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import random
@@ -67,4 +68,10 @@ def versions(*, adapted: bool) -> dict[str, str]:
     """The libraries that train; of ``peft`` only where there is an adapter."""
     libraries = ("torch", "transformers", "accelerate", *(("peft",) if adapted else ()))
     return {"trainq": __version__, "python": platform.python_version(),
-            **{library: metadata.version(library) for library in libraries}}
+            **{library: _version_of(library) for library in libraries}}
+
+
+@functools.cache
+def _version_of(library: str) -> str:
+    """Read from its metadata on disk, so once, and not between two jobs."""
+    return metadata.version(library)
