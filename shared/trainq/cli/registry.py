@@ -44,7 +44,7 @@ ENTRIES: Mapping[str, Entry] = {
     "events": Entry("replaying", "what happened, from the journal"),
     "logs": Entry("logreading", "log lines of a service or of a job"),
     "metrics": Entry("measuring", "loss, learning rate and time of each step of a job"),
-    "lineage": Entry("tracing", "what made a checkpoint; which of them hold a file, or saw a row"),
+    "lineage": Entry("tracing", "what made a checkpoint; which hold a file, or saw a row"),
     "snapshot": Entry("snapshotting", "second copies of the model: take, list, prove, export"),
     "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
     "consolidate": Entry("consolidating", "merge the adapter (LoRA) into the weights under it"),
