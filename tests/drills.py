@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from tests.generations import bits_of
 from tests.installations import Installation, wait_for
 from trainq import checkpoints, manifests
 
@@ -50,8 +51,8 @@ class Drill:
         return checkpoints.list_generations(self.home.checkpoints)[0]
 
     def bits(self) -> dict[str, str]:
-        """The digests of everything in the head that computing goes on from."""
-        return {name: record.blake3 for name, record in manifests.read(self.head(), checkpoints.KIND).files.items()}
+        """The digests of everything in the head that computing goes on from: all but the card, which names itself."""
+        return bits_of(manifests.read(self.head(), checkpoints.KIND))
 
     def facts(self) -> checkpoints.CheckpointFacts:
         return checkpoints.verify(self.head()).facts

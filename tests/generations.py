@@ -6,8 +6,14 @@ from pathlib import Path
 
 import msgspec
 
-from trainq import checkpoints, files, manifests
+from trainq import cards, checkpoints, files, manifests
 from trainq.checkpoints import CheckpointFacts, Cursor, Name
+from trainq.manifests import Manifest
+
+
+def bits_of(manifest: Manifest) -> dict[str, str]:
+    """The digests of a generation's files, but for its card: that says its own number, and its parent's."""
+    return {name: record.blake3 for name, record in manifest.files.items() if name != cards.NAME}
 
 
 def _ended(job: str) -> Cursor:

@@ -6,16 +6,27 @@ the line holds.
 
 from __future__ import annotations
 
-from services.broker import reconciling, tasks
+from services.broker import reconciling, tasks, views
 from services.broker.blaming import not_the_journals
 from services.broker.recording import Recorder
 from trainq import messages, restoring
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import NotFoundError, UsageError
-from trainq.jobs import JobKind, Store
+from trainq.jobs import JobKind, JobState, Store
 from trainq.journal import JobRow, Journal, LineRow, Queries
-from trainq.messages import MAX_PAGE, Greeted, HeldJob, HeldJobs, Hello, RebaseTask, RestorePlan, RestoreTask
+from trainq.messages import (
+    MAX_PAGE,
+    Fork,
+    Forks,
+    Greeted,
+    HeldJob,
+    HeldJobs,
+    Hello,
+    RebaseTask,
+    RestorePlan,
+    RestoreTask,
+)
 
 
 class Greeter:
@@ -126,8 +137,21 @@ def held_jobs(queries: Queries, request: messages.GetHeldJobs) -> HeldJobs:
                           in queries.held_by(request.generation, request.after, request.limit)])
 
 
+def forks(queries: Queries, request: messages.GetForks) -> Forks:
+    """A page of the line's forks, and where it stands."""
+    line = queries.line()
+    return Forks(generation=line.generation, checkpoint=line.checkpoint, newest=line.newest,
+                 forks=[Fork(first=first, source=source) for first, source
+                        in queries.forks(request.after, request.limit)])
+
+
 def _held(row: JobRow, generation: int) -> HeldJob:
-    return HeldJob(job=row.id, name=row.name, digest=row.digest, generation=generation)
+    result = views.unpack(row.result) or {}
+    # What the job's row says of its training is about the last one.
+    is_last = row.state is JobState.SUCCEEDED and result.get("generation") == generation
+    return HeldJob(job=row.id, name=row.name, digest=row.digest, generation=generation, rows=row.rows,
+                   tokens=row.tokens, steps=result.get("steps_done") if is_last else None,
+                   trained_at=row.ended_at if is_last else None)
 
 
 def _facts(home: Home, store: Store, name: str) -> CheckpointFacts:

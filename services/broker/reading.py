@@ -15,7 +15,7 @@ from trainq import messages
 from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import UsageError
-from trainq.jobs import TASKS, JobKind, JobSubmitted
+from trainq.jobs import FAILED, TASKS, JobKind, JobSubmitted
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
 
@@ -24,7 +24,7 @@ TASKS_SHOWN = 10
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept,
-         messages.GetHeldJobs, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards)
+         messages.GetHeldJobs, messages.GetForks, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -48,10 +48,7 @@ class Reader:
         """The reply to one request of :data:`READS`."""
         match request:
             case messages.ListJobs():
-                rows = self._queries.listing(
-                    kinds=request.kinds, states=request.states, failed_only=request.failed_only,
-                    before_number=request.before_number, limit=request.limit)
-                return messages.JobList(jobs=_fitting([self._view(row) for row in rows]))
+                return messages.JobList(jobs=_fitting([self._view(row) for row in self._listed(request)]))
             case messages.ShowJob():
                 row = self._queries.job(request.job)
                 if row.kind in TASKS:
@@ -76,12 +73,24 @@ class Reader:
                 return messages.UsedShards(shards=sorted(self._queries.used_shards(request.shards)))
             case messages.GetHeldJobs():
                 return greeting.held_jobs(self._queries, request)
+            case messages.GetForks():
+                return greeting.forks(self._queries, request)
             case messages.GetSchedules():
                 return timetable.listed(self._queries, self._configuration.settings.schedule, self._clock.wall())
             case messages.PlanRestore():
                 return greeting.plan(self._queries, self._configuration.home, request.store, request.name)
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
+
+    def _listed(self, request: messages.ListJobs) -> list[JobRow]:
+        if request.digest is None:
+            return self._queries.listing(
+                kinds=request.kinds, states=request.states, failed_only=request.failed_only,
+                before_number=request.before_number, limit=request.limit)
+        return [row for row in reversed(self._queries.carrying(request.digest))
+                if row.kind in request.kinds and (not request.states or row.state in request.states)
+                and (not request.failed_only or row.failures or row.state in FAILED)
+                and (request.before_number is None or row.number < request.before_number)][:request.limit]
 
     def _view(self, row: JobRow) -> messages.JobView:
         return views.job_view(row, self._roster.progress(row.id))

@@ -214,7 +214,8 @@ class TrainingProcess:
 
     def _train(self, order: wire.Train) -> None:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
-                           settings=order.settings, journal_seq=order.journal_seq, effects=order.effects)
+                           settings=order.settings, journal_seq=order.journal_seq, effects=order.effects,
+                           name=order.name, digest=order.digest)
         self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)

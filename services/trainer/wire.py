@@ -30,7 +30,10 @@ class WireMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class Train(WireMessage, frozen=True, kw_only=True, tag=True):
-    """Train this job to its end; ``shard`` is the shard's path, ``journal_seq`` how far the agent knows the journal."""
+    """Train this job to its end; ``shard`` is the shard's path, ``journal_seq`` how far the agent knows the journal.
+
+    ``name`` and ``digest`` are the file's, which the checkpoints name.
+    """
 
     job: str
     token: int
@@ -38,6 +41,8 @@ class Train(WireMessage, frozen=True, kw_only=True, tag=True):
     shard_digest: str
     settings: TrainSettings
     journal_seq: int
+    name: str = ""
+    digest: str = ""
     # The highest generation that the journal knows of; the next one is above it.
     newest: int = 0
     effects: tuple[Effect, ...] = ()

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,8 @@ KIND = "checkpoint"
 FORMAT = 2
 LOCK_NAME = ".lock"
 ADAPTER_FOLDER = "adapter"
+# As many of the line's newest jobs are named in the facts; what came before is in the journal, and in older manifests.
+MAX_RECORDS = 20
 
 Reason: TypeAlias = Literal["initial", "job_end", "interval", "asked", "stop", "take_back", "restore", "rebase"]
 
@@ -83,6 +85,22 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
         return step
 
 
+class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that the line has gone into: its file, and where the line stood before its first step.
+
+    ``number`` counts the jobs of the line from 1; it is 0 where nobody knows, because the line was trained by a trainq
+    that did not count. What the job has added is the difference to the next record, of the last one to the facts.
+    """
+
+    job: str
+    name: str = ""
+    digest: str = ""
+    number: int = 0
+    step: int = 0
+    rows_seen: int = 0
+    tokens_seen: int = 0
+
+
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest's facts: all counters of the line.
 
@@ -96,6 +114,9 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     A line that trains an adapter keeps the weights under it in one generation, and names that in all that follow:
     ``adapter_of`` is that generation (itself, where they lie in this one); empty for a line that trains all weights.
+
+    ``jobs`` are the newest jobs that are in the weights, oldest first, the cursor's the last; ``settings`` those that
+    were frozen with it, with the adapter's as ``lora``; ``versions`` the libraries that have trained it.
     """
 
     generation: int
@@ -114,6 +135,9 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     restored_from: int = 0
     adapter_of: str = ""
     metrics: dict[str, float] = {}
+    jobs: list[JobRecord] = []
+    settings: dict[str, Any] = {}
+    versions: dict[str, str] = {}
     format: int = FORMAT
 
     @property
@@ -134,6 +158,15 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
         """
         ground = self.base if not self.cursor.done else ""
         return tuple(name for name in dict.fromkeys((ground, "" if self.has_weights else self.adapter_of)) if name)
+
+
+def with_job(facts: CheckpointFacts, job: str, name: str, digest: str) -> list[JobRecord]:
+    """The records of a line with these facts that goes into a further job; the oldest make room."""
+    counted = facts.jobs[-1].number if facts.jobs else 0
+    number = counted + 1 if counted or not facts.cursor.job else 0
+    record = JobRecord(job=job, name=name, digest=digest, number=number, step=facts.step, rows_seen=facts.rows_seen,
+                       tokens_seen=facts.tokens_seen)
+    return [*facts.jobs, record][-MAX_RECORDS:]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

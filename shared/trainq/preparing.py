@@ -85,8 +85,22 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
     report: DataReport
 
 
+class RowFate(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one row: its ``digest`` is that of its content, empty if it is no sample.
+
+    ``reason`` and ``mend`` are those of a rejected one.
+    """
+
+    line: int
+    fate: Literal["trained", "held_out", "dropped_long", "duplicate", "rejected"]
+    digest: bytes = b""
+    reason: str = ""
+    mend: str = ""
+
+
 PrepareOutcome: TypeAlias = Prepared | Rejected
 Beat: TypeAlias = Callable[[PrepareProgress], None]
+Tell: TypeAlias = Callable[[RowFate], None]
 
 
 class _Rows(Protocol):
@@ -164,6 +178,17 @@ def examine(source: Path, codec: TextCodec, settings: DataSettings, context_toke
     return Examined(reason=reason, report=reading.tally.report())
 
 
+def trace(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, tell: Tell) -> None:
+    """Tell of each row of ``source``, in order, what :func:`prepare` makes of it, by the same code.
+
+    Ends where damage ends the reading. What ``tell`` raises ends it, too.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    _Reading(codec, settings, context_tokens, _Nowhere(), None, tell).run_to_verdict(source, lambda _: None)
+
+
 def cache_key(data_digest: str, codec: TextCodec, settings: DataSettings, context_tokens: int) -> str:
     """The name of the shard that is made of this data, with this codec and these settings."""
     parts = {"shard": shards.FORMAT, "rules": RULES, "data": data_digest, "codec": codec.digest,
@@ -237,9 +262,9 @@ class _Reading:
     """One pass over a file. Rows go through in batches, so that the tokenizer may use every processor."""
 
     def __init__(self, codec: TextCodec, settings: DataSettings, context_tokens: int, writer: _Rows,
-                 rejected_rows: RejectedRows | None) -> None:
+                 rejected_rows: RejectedRows | None, tell: Tell | None = None) -> None:
         self._codec, self._settings, self._context_tokens = codec, settings, context_tokens
-        self._writer, self._rejected_rows = writer, rejected_rows
+        self._writer, self._rejected_rows, self._tell = writer, rejected_rows, tell
         self._seen = DigestSet()
         self._batch: list[Row] = []
         self._batch_bytes = 0
@@ -291,6 +316,7 @@ class _Reading:
                 self._reject(row, row.verdict)
             elif digest not in encoded:  # seen before this batch, or settled in it
                 self.tally.duplicate += 1
+                self._note(row, "duplicate", digest)
             elif self._settle(row, digest, encoded[digest]):
                 del encoded[digest]
 
@@ -308,16 +334,26 @@ class _Reading:
         trained = encoded.trained[:self._context_tokens]
         if too_long and (self._settings.long_rows == "drop" or not any(trained)):
             self.tally.dropped_long += 1
+            self._note(row, "dropped_long", digest)
         elif is_held_out(digest, self._settings.held_out_fraction):
             self.tally.held_out += 1
+            self._note(row, "held_out", digest)
         else:
             self._writer.append(encoded.token_ids[:self._context_tokens], trained, digest, row.line.number)
             self.tally.train(len(trained), trained.count(True), truncated=too_long)
+            self._note(row, "trained", digest)
         return True
+
+    def _note(self, row: Row, fate: Literal["trained", "held_out", "dropped_long", "duplicate"],
+              digest: bytes) -> None:
+        if self._tell is not None:
+            self._tell(RowFate(line=row.line.number, fate=fate, digest=digest))
 
     def _reject(self, row: Row, bad_row: BadRow) -> None:
         listed = self._rejected_rows is not None and self._rejected_rows.append(bad_row, row.line)
         self.tally.reject(bad_row, listed=listed)
+        if self._tell is not None:
+            self._tell(RowFate(line=row.line.number, fate="rejected", reason=bad_row.reason, mend=bad_row.mend))
 
 
 def _bad_row(row: Row, error: InputError) -> BadRow:

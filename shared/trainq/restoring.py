@@ -1,7 +1,8 @@
 """Restoring: an earlier state of the model line is published again, as its newest generation.
 
-The files are copied byte for byte, each proven while it is copied; only the manifest's facts are new ones (number,
-parent, what it is a copy of). So no model is loaded, and a line of which nothing verifies any more can be brought back.
+The files are copied byte for byte, each proven while it is copied; only the facts are new (number, parent, what it is a
+copy of), and the card that says them. So no model is loaded, and a line of which nothing verifies any more can be
+brought back.
 
 Only the process that holds the lock on the checkpoints' folder calls this. Nothing here imports torch.
 """
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from trainq import checkpoints, crashpoints, files, manifests, objects, room, snapshots
+from trainq import cards, checkpoints, crashpoints, files, manifests, objects, room, snapshots
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
 from trainq.errors import DamageError, NotFoundError
@@ -89,8 +90,12 @@ def publish_again(home: Home, source: Source, *, by: str, above: int, journal_se
     with files.publish_directory(home.checkpoints / facts.name) as folder:
         for name, (path, record) in source.files.items():
             manifests.write_proven(path, record, folder, name, on_chunk)
-        manifests.write(folder, checkpoints.KIND, {name: record for name, (_, record) in source.files.items()},
-                        msgspec.to_builtins(facts))
+        # The copy's own card, proven like the rest, speaks of another generation.
+        card = cards.text(facts)
+        files.write_file(folder / cards.NAME, card)
+        records = {name: record for name, (_, record) in source.files.items()}
+        records[cards.NAME] = FileRecord(blake3=manifests.digest_bytes(card), size_bytes=len(card))
+        manifests.write(folder, checkpoints.KIND, records, msgspec.to_builtins(facts))
     crashpoints.reach("checkpoint.published")
     return facts
 

@@ -30,7 +30,7 @@ _ADAPTER_CONFIG = "adapter_config.json"
 # Where an exported adapter has the weights under it.
 _WEIGHTS = "weights"
 # Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
-_PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+_PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 _NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
 
 

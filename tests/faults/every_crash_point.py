@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import torch
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import SETTINGS, Script, job_over, save_model, start, train
 from trainq import checkpoints, crashpoints, files
 from trainq.config import Home
@@ -53,7 +54,7 @@ def head(home: Home) -> checkpoints.Verified:
 
 
 def digests(home: Home) -> Digests:
-    return {name: record.blake3 for name, record in head(home).manifest.files.items()}
+    return bits_of(head(home).manifest)
 
 
 class Operation:
@@ -117,7 +118,7 @@ def kill_at_each(template: Path, folder: Path, operation: Operation, wrong: list
     before = digests(calm)
     assert in_a_fork(lambda: count_reaches(calm, operation, folder / "reached.json")) == 0
     reached, after = json.loads((folder / "reached.json").read_text()), digests(calm)
-    generations = {path.name: {file: record.blake3 for file, record in checkpoints.verify(path).manifest.files.items()}
+    generations = {path.name: bits_of(checkpoints.verify(path).manifest)
                    for path in checkpoints.list_generations(calm.checkpoints) if "damaged" not in path.name}
     shutil.rmtree(calm.root)
     for point, times in reached.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.generations import bits_of
 from tests.installations import Installation, wait_for
 from trainq import backups, checkpoints, manifests, objects
 from trainq.config import Home
@@ -19,7 +20,7 @@ FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRA
 
 def bits(home: Home) -> dict[str, str]:
     head = checkpoints.list_generations(home.checkpoints)[0]
-    return {name: record.blake3 for name, record in manifests.read(head, checkpoints.KIND).files.items()}
+    return bits_of(manifests.read(head, checkpoints.KIND))
 
 
 def trained(installation: Installation) -> list[str]:

@@ -22,6 +22,7 @@ from transformers import LlamaConfig
 from services.trainer import wire
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.forking import Arguments
+from tests.generations import bits_of
 from trainq import builtin, checkpoints, files
 from trainq.config import Home, TrainSettings
 from trainq.jobs import Store
@@ -149,7 +150,7 @@ def head(home: Home) -> checkpoints.Verified:
 
 
 def digests(home: Home) -> dict[str, str]:
-    return {name: record.blake3 for name, record in head(home).manifest.files.items()}
+    return bits_of(head(home).manifest)
 
 
 def metric_lines(home: Home, job: str) -> list[dict[str, float]]:

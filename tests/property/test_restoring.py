@@ -12,11 +12,15 @@ from hypothesis import strategies as st
 from tests.generations import publish
 from tests.stories import PREPARED, Story
 from trainq import checkpoints
+from trainq.cli import descending
 from trainq.jobs import JobKind, JobState, Store
 from trainq.journal import lineage
 from trainq.messages import (
     Accepted,
     DamagedGeneration,
+    Events,
+    Forks,
+    GetForks,
     GetHeldJobs,
     Greeted,
     HeldJobs,
@@ -24,6 +28,7 @@ from trainq.messages import (
     Lease,
     Leased,
     PlanRestore,
+    Replay,
     ReportCheckpoint,
     RestorePlan,
     RestoreTask,
@@ -145,6 +150,17 @@ class Trainer:
         assert isinstance(reply, HeldJobs)
         return [job.job for job in reply.jobs]
 
+    def holders(self, job: str) -> list[lineage.Span]:
+        """Who holds the job, from what anybody may ask."""
+        events = self.story.ask(Replay(request_id=self.story.id(), after_seq=0, job=job))
+        line = self.story.ask(GetForks(request_id=self.story.id()))
+        assert isinstance(events, Events)
+        assert isinstance(line, Forks)
+        known = descending.Line(line.generation, line.checkpoint, line.newest,
+                                [(fork.first, fork.source) for fork in line.forks])
+        return descending.holders(known, [entry.body["result"]["generation"] for entry in events.events
+                                          if entry.type == "JobSucceeded"], max(self.weights))
+
 
 OPERATIONS = st.one_of(
     st.tuples(st.just("train"), st.booleans()), st.tuples(st.just("restore"), st.integers(0, 30), st.booleans()),
@@ -180,6 +196,10 @@ def test_what_counts_as_trained_is_what_the_head_holds(operations: list[tuple[ob
             assert trainer.trained() == set(trainer.weights[trainer.head])
             for generation, weights in trainer.weights.items():
                 assert set(trainer.held(generation)) == set(weights)
+            for job in trainer.all_jobs():
+                held = trainer.holders(job)
+                assert {number for number in trainer.weights if lineage.covers(held, number)} == {
+                    number for number, weights in trainer.weights.items() if job in weights}
         trainer.story.journal.close()
     finally:
         shutil.rmtree(folder)
@@ -198,3 +218,12 @@ def test_spans_and_holes_are_all_generations_once(forks: dict[int, int], generat
         walked.add(at)
         at = min(forks[at], at - 1) if at in forks else at - 1
     assert walked - {-1} == set(covered)
+
+
+@given(forks=st.dictionaries(st.integers(1, 60), st.integers(0, 59), max_size=8), generation=st.integers(0, 60),
+       newest=st.integers(0, 70))
+def test_who_descends_is_who_has_it_as_an_ancestor(forks: dict[int, int], generation: int, newest: int) -> None:
+    spans = lineage.descendants(forks.items(), newest, generation)
+    assert {number for number in range(100) if lineage.covers(spans, number)} == {
+        number for number in range(newest + 1)
+        if lineage.covers(lineage.ancestry(forks.items(), number), generation)}

@@ -48,6 +48,8 @@ ENTRIES: Mapping[str, Entry] = {
     "why": Entry("overviewing", "why nothing is training, or what is"),
     "events": Entry("replaying", "what happened, from the journal"),
     "logs": Entry("logreading", "log lines of a service or of a job"),
+    "metrics": Entry("measuring", "loss, learning rate and time of each step of a job"),
+    "lineage": Entry("tracing", "what made a checkpoint; which hold a file, or saw a row"),
     "snapshot": Entry("snapshotting", "second copies of the model: take, list, prove, export"),
     "retention": Entry("retaining", "old copies of the model: what may go, the trash"),
     "consolidate": Entry("consolidating", "merge the adapter (LoRA) into the weights under it"),

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-import orjson
-
-import trainq
 from trainq.cli import arguments as types
+from trainq.cli import children
 from trainq.cli.console import printable
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.config import Home
-from trainq.errors import InputError, NotFoundError, TrainqError
+from trainq.errors import NotFoundError, TrainqError
 
 DEFAULT_MAX_NEW_TOKENS = 64
-_SHOWN_STDERR_LINES = 5
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -61,34 +55,13 @@ def find_checkpoint(home: Home, wanted: str) -> Path:
 
 
 def _ask_child(checkpoint: Path, prompts: list[str], max_new_tokens: int) -> list[str]:
-    question = {"checkpoint": str(checkpoint), "prompts": prompts, "max_new_tokens": max_new_tokens}
-    library = str(Path(trainq.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH", ""))))
-    # -P: a file in the current folder must not stand in for a module.
-    child = subprocess.run([sys.executable, "-P", "-m", "trainq.ml.sample"], input=orjson.dumps(question),
-                           capture_output=True, check=False, env={**os.environ, "PYTHONPATH": path})
-    if child.returncode:
-        raise _child_failed(child.returncode, child.stdout, child.stderr)
+    said = children.ask("trainq.ml.sample", {"checkpoint": str(checkpoint), "prompts": prompts,
+                                             "max_new_tokens": max_new_tokens}, "the model's process")
     try:
-        answers = orjson.loads(child.stdout)["answers"]
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise TrainqError(f"the model's process answered with something else: {child.stdout[:200]!r}") from error
+        answers = said["answers"]
+    except KeyError as error:
+        raise TrainqError(f"the model's process answered with something else: {str(said)[:200]}") from error
     return [str(answer) for answer in answers]
-
-
-def _child_failed(code: int, stdout: bytes, stderr: bytes) -> TrainqError:
-    """What the child said of its failure on stdout; when it could not, how it ended and its last words."""
-    error: TrainqError
-    try:
-        reason = str(orjson.loads(stdout)["error"])
-        error = InputError(reason) if code == InputError.exit_code else TrainqError(reason)
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        said = stderr.decode("utf-8", "backslashreplace").strip().splitlines()[-_SHOWN_STDERR_LINES:]
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
-        error = TrainqError("\n".join([f"the model's process {how}", *said]))
-    # Its own codes are those of trainq.errors; 1 and 2 are Python's and would mean something else here.
-    error.exit_code = code if code > 2 else TrainqError.exit_code
-    return error
 
 
 COMMANDS = {"sample": Command(_configure, _run)}

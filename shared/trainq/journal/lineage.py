@@ -55,6 +55,21 @@ def ancestry(forks: Iterable[tuple[int, int]], generation: int) -> list[Span]:
     return spans[::-1]
 
 
+def descendants(forks: Iterable[tuple[int, int]], newest: int, generation: int) -> list[Span]:
+    """The spans of ``generation`` and all that descends from it up to ``newest``, oldest first."""
+    spans: list[Span] = []
+    first, source = 0, 0
+    for following, next_source in [*sorted(forks), (newest + 1, 0)]:
+        # The generations from ``first`` to ``last`` descend from each other.
+        last = min(following - 1, newest)
+        if first <= generation <= last:
+            spans.append(Span(generation, last))
+        elif generation < first <= last and covers(spans, min(source, first - 1)):
+            spans.append(Span(first, last))
+        first, source = following, next_source
+    return spans
+
+
 def holes(spans: Iterable[Span]) -> list[Span]:
     """The generations that are in none of ``spans`` (oldest first)."""
     found, after = [], 0

@@ -188,6 +188,10 @@ class Queries:
             forks.append((line.newest + 1, line.generation))
         return lineage.ancestry(forks, generation)
 
+    def forks(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """The forks with a first generation above ``after``: (that one, the one that it descends from), in order."""
+        return self._pairs(f"SELECT first, source FROM forks WHERE first>? ORDER BY first LIMIT {limit:d}", (after,))
+
     def is_fork(self, generation: int) -> bool:
         """Whether the journal knows that generation as one with which the line went back."""
         return bool(self._pairs("SELECT first, source FROM forks WHERE first=?", (generation,)))

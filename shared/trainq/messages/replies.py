@@ -173,18 +173,45 @@ class UsedShards(Message, frozen=True, kw_only=True, tag=True):
 
 
 class HeldJob(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that a generation holds, and the ``generation`` in which it was trained to its end."""
+    """A job that a generation holds, and the ``generation`` in which it was trained to its end.
+
+    ``rows`` and ``tokens`` are its shard's. ``steps`` and ``trained_at`` (seconds since 1970) are null where the job
+    was trained again since, or taken out of the line: its events say them.
+    """
 
     job: str
     name: str
     digest: str
     generation: int
+    rows: int = 0
+    tokens: int = 0
+    steps: int | None = None
+    trained_at: float | None = None
 
 
 class HeldJobs(Message, frozen=True, kw_only=True, tag=True):
     """The jobs that a generation holds, in the order of their training."""
 
     jobs: list[HeldJob]
+
+
+class Fork(msgspec.Struct, frozen=True, kw_only=True):
+    """Generation ``first`` descends from ``source``, and not from the one before it."""
+
+    first: int
+    source: int
+
+
+class Forks(Message, frozen=True, kw_only=True, tag=True):
+    """Forks of the model line in order; its head (``generation``, ``checkpoint``), and the ``newest`` there ever was.
+
+    Where the head is not the newest, the next generation will be a fork from it.
+    """
+
+    generation: int
+    checkpoint: str
+    newest: int
+    forks: list[Fork]
 
 
 class RestorePlan(Message, frozen=True, kw_only=True, tag=True):
@@ -324,7 +351,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | ToDelete | UsedShards | RestorePlan | Schedules | JournalCopied
+    | HeldJobs | Forks | ToDelete | UsedShards | RestorePlan | Schedules | JournalCopied
     | Refused
 )
 

@@ -117,6 +117,16 @@ class GetHeldJobs(Request, frozen=True, kw_only=True, tag=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
 
 
+class GetForks(Request, frozen=True, kw_only=True, tag=True):
+    """Where the model line went back, and where it stands: the forks whose first generation is above ``after``.
+
+    The next page begins after the last page's largest one; only an empty one is the end.
+    """
+
+    after: Natural = 0
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = MAX_PAGE
+
+
 class PlanRestore(Request, frozen=True, kw_only=True, tag=True):
     """What a :class:`~trainq.messages.RestoreTask` of that copy would do to the jobs. Changes nothing."""
 
@@ -374,12 +384,13 @@ class ListJobs(Request, frozen=True, kw_only=True, tag=True):
 
     A page may hold fewer than ``limit``, so that it fits into a message; only an empty one is the end. One of several
     kinds may end between the jobs of one number. ``failed_only``: those with a failed attempt, and those that failed
-    for good.
+    for good. ``digest``: those that carry this content.
     """
 
     kinds: tuple[JobKind, ...] = (JobKind.TRAIN,)
     states: tuple[JobState, ...] = ()
     failed_only: bool = False
+    digest: Digest | None = None
     before_number: Natural | None = None
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = 100
 
@@ -408,7 +419,7 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
-    | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects
+    | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects | GetForks
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

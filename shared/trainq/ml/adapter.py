@@ -66,6 +66,16 @@ def save(model: Any, checkpoint: Path) -> None:
     (folder / _CONFIG).write_bytes(msgspec.json.encode(plain, order="sorted", enc_hook=str) + b"\n")
 
 
+def settings_of(model: Any) -> dict[str, Any]:
+    """Rank, alpha, dropout and layers of a model's adapter, as plain values; empty without one."""
+    if not is_adapted(model):
+        return {}
+    config: Any = model.peft_config["default"]  # the base class of all kinds of adapter
+    layers = config.target_modules
+    return {"rank": config.r, "alpha": config.lora_alpha, "dropout": config.lora_dropout,
+            "target_modules": layers if isinstance(layers, str) else sorted(layers or ())}
+
+
 def load(model: PreTrainedModel, checkpoint: Path) -> Any:
     """Put the adapter below ``checkpoint`` on the weights that it was trained on.
 

@@ -1,9 +1,10 @@
 """Publishing and restoring the whole state of the model line as one directory: the one commit point.
 
 A checkpoint holds a model folder that plain ``transformers`` loads (weights, configuration, tokenizer, chat template),
-``optimizer.safetensors``, ``rng.safetensors``, ``state.json``, ``ledger.bin`` (:mod:`trainq.ml.ledger`), and the
-manifest with the digests of all of them and the counters (:class:`trainq.checkpoints.CheckpointFacts`). No pickle is
-written or read. Weights, optimizer, generators, cursor and ledger become visible together or not at all.
+``optimizer.safetensors``, ``rng.safetensors``, ``state.json``, ``ledger.bin`` (:mod:`trainq.ml.ledger`), the card
+(:mod:`trainq.cards`), and the manifest with the digests of all of them and the counters
+(:class:`trainq.checkpoints.CheckpointFacts`). No pickle is written or read. Weights, optimizer, generators, cursor and
+ledger become visible together or not at all.
 
 Only the process that holds the lock on the checkpoints' folder may call what publishes.
 """
@@ -22,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
 from safetensors.torch import save as tensors_to_bytes
 
-from trainq import checkpoints, crashpoints, files, manifests, room
+from trainq import cards, checkpoints, crashpoints, files, manifests, room
 from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
@@ -81,6 +82,7 @@ def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str,
         (folder / _RNG).write_bytes(tensors_to_bytes(rng_tensors))
         (folder / _STATE).write_bytes(msgspec.json.encode(_State(rng=rng_remainder)) + b"\n")
         (folder / ledger.NAME).write_bytes(line.ledger)
+        (folder / cards.NAME).write_bytes(cards.text(facts))
         manifest = manifests.seal(folder, checkpoints.KIND, msgspec.to_builtins(facts))
     crashpoints.reach("checkpoint.published")
     line.facts = line.head = facts

@@ -8,11 +8,16 @@ so there are none.
 
 from __future__ import annotations
 
+import functools
 import os
+import platform
 import random
+from importlib import metadata
 
 import numpy as np
 import torch
+
+from trainq import __version__
 
 
 def enforce() -> None:
@@ -57,3 +62,16 @@ def fingerprint(device: torch.device) -> dict[str, str]:
         "matmul_precision": torch.get_float32_matmul_precision(),
         **libraries,
     }
+
+
+def versions(*, adapted: bool) -> dict[str, str]:
+    """The libraries that train; of ``peft`` only where there is an adapter."""
+    libraries = ("torch", "transformers", "accelerate", *(("peft",) if adapted else ()))
+    return {"trainq": __version__, "python": platform.python_version(),
+            **{library: _version_of(library) for library in libraries}}
+
+
+@functools.cache
+def _version_of(library: str) -> str:
+    """Read from its metadata on disk, so once, and not between two jobs."""
+    return metadata.version(library)

@@ -37,10 +37,23 @@ def row_digests(batch: Batch, rows: Sequence[ShardRow]) -> list[bytes]:
             for index, row in enumerate(rows)]
 
 
+def row_digest(row: ShardRow) -> bytes:
+    """The digest that the row has in a ledger."""
+    return _digest(row.token_ids.astype("<u4").tobytes(), row.trained.astype(np.uint8).tobytes())
+
+
 def records(job_step: int, digests: Sequence[bytes]) -> bytes:
     """What a step adds to the ledger."""
     step = job_step.to_bytes(STEP_BYTES, "little")
     return b"".join(step + digest for digest in digests)
+
+
+def steps_of(content: bytes, digest: bytes) -> list[int]:
+    """The steps, counted from 0, which a row of this digest entered, as far as the ledger reaches."""
+    entries = np.frombuffer(content[:len(content) - len(content) % RECORD_BYTES],
+                            dtype=[("step", "<u4"), ("digest", f"V{DIGEST_BYTES}")])
+    steps: list[int] = entries["step"][entries["digest"] == np.void(digest)].tolist()
+    return steps
 
 
 def check(content: bytes | None, cursor: Cursor, path: str) -> bytearray:

@@ -115,5 +115,6 @@ def begin(model_path: str, seed: int, lora: LoraSettings = NO_ADAPTER) -> ModelL
     # Setting the seed again makes what follows independent of how many numbers the weights took.
     determinism.seed(seed)
     facts = CheckpointFacts(generation=0, step=0, cursor=Cursor(), journal_seq=0, fingerprint={}, rows_seen=0,
-                            tokens_seen=0, model=name, created_by=f"trainq {__version__}", reason="initial")
+                            tokens_seen=0, model=name, created_by=f"trainq {__version__}", reason="initial",
+                            versions=determinism.versions(adapted=bool(lora.rank)))
     return assemble(loaded, model.read_companions(tokenizer_folder), facts, head=None)

@@ -1,4 +1,4 @@
-"""The history of a job's steps: ``metrics/<job>.jsonl``, one JSON line for each step that was done.
+"""Writing the history of a job's steps (:mod:`trainq.stephistory`).
 
 Lines are appended as steps are done and made durable before the checkpoint that covers them. A resumed job first cuts
 the file to its cursor, so that no step is in it twice; a job that was taken back keeps its lines until it begins again.
@@ -13,25 +13,11 @@ from typing import Self
 import msgspec
 
 from trainq import files
+from trainq.stephistory import StepMetrics, decoded, path_of
+
+__all__ = ["MetricsFile", "StepMetrics", "open_metrics"]
 
 _BLOCK_BYTES = 1 << 16
-
-
-class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
-    """One optimizer step. ``step`` and ``job_step`` count it in (the first is 1).
-
-    ``loss`` is the mean over the step's trained tokens before the step (nats per token), ``grad_norm`` the norm before
-    clipping, ``tokens`` all tokens but padding, ``seconds`` the step's duration.
-    """
-
-    step: int
-    job_step: int
-    loss: float
-    learning_rate: float
-    grad_norm: float
-    tokens: int
-    trained_tokens: int
-    seconds: float
 
 
 class MetricsFile:
@@ -63,7 +49,7 @@ class MetricsFile:
 
 def open_metrics(folder: Path, job: str, keep_steps: int) -> MetricsFile:
     """Open the history of ``job``, cut to its first ``keep_steps`` steps."""
-    return MetricsFile(folder / f"{job}.jsonl", keep_steps)
+    return MetricsFile(path_of(folder, job), keep_steps)
 
 
 def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
@@ -74,7 +60,7 @@ def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
     if keep_steps == 0 or not path.exists():
         return [], 0
     with path.open("rb") as stream:
-        first = _decoded(stream.readline())
+        first = decoded(stream.readline())
         end = stream.seek(0, os.SEEK_END)
         rest = b""
         while end > 0 and first is not None:
@@ -86,7 +72,7 @@ def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
             kept, size_bytes = None, begin
             if begin or start == 0:
                 for line in rest[begin:].splitlines(keepends=True):
-                    metrics = _decoded(line)
+                    metrics = decoded(line)
                     # A line that was torn by a kill: the step is done again.
                     if metrics is None or metrics.job_step > keep_steps:
                         break
@@ -97,11 +83,3 @@ def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
                 rest = rest[:begin]  # what is behind it was looked at
             end = start
     return [], 0
-
-
-def _decoded(line: bytes) -> StepMetrics | None:
-    """The line's step; None if it is torn."""
-    try:
-        return msgspec.json.decode(line, type=StepMetrics) if line.endswith(b"\n") else None
-    except msgspec.MsgspecError:
-        return None

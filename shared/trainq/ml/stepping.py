@@ -58,7 +58,8 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
         facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
         metrics=_measured(facts, loss))
     return StepMetrics(step=line.facts.step, job_step=job_step + 1, loss=loss, learning_rate=rate, grad_norm=grad_norm,
-                       tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6))
+                       tokens=tokens, trained_tokens=trained_tokens, seconds=round(time.monotonic() - started, 6),
+                       epoch=plan.epoch_of_step(job_step), rows=len(rows), micro_batches=len(micro_batches))
 
 
 def _backward(line: ModelLine, rows: list[ShardRow], trained_tokens_of_step: int, entered: list[bytes]) -> float:

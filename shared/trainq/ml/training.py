@@ -16,12 +16,12 @@ from typing import Protocol
 
 import msgspec
 
-from trainq import crashpoints, room
+from trainq import checkpoints, crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
 from trainq.jobs import Effect, EffectKind
-from trainq.ml import batches, checkpointing, determinism, model, stepping
+from trainq.ml import adapter, batches, checkpointing, determinism, model, stepping
 from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
 from trainq.ml.line import ModelLine
@@ -87,7 +87,10 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """What is to be trained, with the effects that the journal has. ``journal_seq`` goes into its checkpoints."""
+    """What is to be trained, with the effects that the journal has. ``journal_seq`` goes into its checkpoints.
+
+    So do ``name`` and ``digest``, the file's, for people and programs: nothing is decided by them.
+    """
 
     id: str
     token: int
@@ -96,6 +99,8 @@ class Job:
     settings: TrainSettings
     journal_seq: int
     effects: tuple[Effect, ...] = ()
+    name: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -266,12 +271,17 @@ def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan, effects: Effect
             raise InputError(f"the job began with shard {cursor.shard} and {cursor.steps_planned} steps, and is to go "
                              f"on with shard {job.shard_digest} and {planned} steps", mend="begin it again")
         cursor = msgspec.structs.replace(cursor, token=job.token)
-        base = line.facts.base
+        base, jobs = line.facts.base, line.facts.jobs
     else:
+        jobs = checkpoints.with_job(line.facts, job.id, job.name, job.digest)
         cursor = Cursor(job=job.id, token=job.token, shard=job.shard_digest, steps_planned=planned)
         base = line.head.name if line.head else ""
         line.ledger = bytearray()
-    line.facts = msgspec.structs.replace(line.facts, cursor=cursor, base=base, journal_seq=job.journal_seq)
+    lora = adapter.settings_of(line.model)
+    line.facts = msgspec.structs.replace(
+        line.facts, cursor=cursor, base=base, journal_seq=job.journal_seq, jobs=jobs,
+        settings={**msgspec.to_builtins(job.settings), **({"lora": lora} if lora else {})},
+        versions=determinism.versions(adapted=bool(lora)))
 
 
 def _tell_changed_fingerprint(line: ModelLine, job: Job, observer: Observer) -> None:

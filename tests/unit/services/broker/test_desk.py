@@ -388,3 +388,58 @@ def test_a_page_always_fits_into_a_message(story: Story) -> None:
     assert isinstance(page, messages.JobList)
     assert 0 < len(page.jobs) < 900
     assert len(messages.encode(page)) < messages.MAX_MESSAGE_BYTES
+
+
+def test_jobs_are_found_by_their_content(story: Story) -> None:
+    first = story.submit("a")
+    story.submit("b")
+    again = story.submit("a", force=True)
+
+    def listed(**fields: object) -> list[str]:
+        digest = story.queries.job(first.job).digest
+        reply = story.ask(messages.ListJobs(request_id=story.id(), digest=digest, **fields))
+        assert isinstance(reply, messages.JobList)
+        return [job.id for job in reply.jobs]
+
+    assert listed() == [again.job, first.job]
+    assert listed(limit=1) == [again.job]
+    assert listed(before_number=3) == [first.job]
+    assert listed(states=(JobState.RUNNING,)) == listed(failed_only=True) == listed(kinds=(JobKind.PREPARE,)) == []
+
+
+def test_what_is_held_says_how_it_was_trained_and_where_the_line_went_back(story: Story) -> None:
+    story.submit("a")
+    story.prepare_next()
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.ask(messages.Hello(request_id=story.id(), worker="train", session="s1", generation=1,
+                             name="g000001-s00000000", step=0))
+    story.ask(messages.ReportCheckpoint(request_id=story.id(), job=lease.job, token=lease.token, generation=2,
+                                        name=TRAINED.checkpoint, step=2, job_step=2, done=True, reason="job_end"))
+    story.complete(lease, TRAINED)
+    ended = story.clock.now
+
+    def held(generation: int) -> list[messages.HeldJob]:
+        reply = story.ask(messages.GetHeldJobs(request_id=story.id(), generation=generation))
+        assert isinstance(reply, messages.HeldJobs)
+        return reply.jobs
+
+    (job,) = held(2)
+    assert (job.rows, job.tokens, job.steps, job.trained_at) == (1, 2, 2, ended)
+    # The newest generation is damaged: the job is trained again, and generation 2 still held it.
+    story.ask(messages.Hello(request_id=story.id(), worker="train", session="s2", generation=1,
+                             name="g000001-s00000000", step=0, damaged=(messages.DamagedGeneration(
+                                 generation=2, name=f"damaged-{TRAINED.checkpoint}", reason="flipped"),)))
+    (job,) = held(2)
+    assert (job.steps, job.trained_at) == (None, None)
+    reply = story.ask(messages.GetForks(request_id=story.id()))
+    assert reply == messages.Forks(generation=1, checkpoint="g000001-s00000000", newest=2, forks=[])
+    story.ask(messages.Hello(request_id=story.id(), worker="train", session="s2", generation=3,
+                             name="g000003-s00000000", step=0))
+    reply = story.ask(messages.GetForks(request_id=story.id()))
+    assert isinstance(reply, messages.Forks)
+    assert (reply.newest, reply.forks) == (3, [messages.Fork(first=3, source=1)])
+    reply = story.ask(messages.GetForks(request_id=story.id(), after=3))
+    assert isinstance(reply, messages.Forks)
+    assert reply.forks == []
+    assert held(3) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainq.cli import main, sampling
+from trainq.cli import children, main, sampling
 from trainq.config import Home
 from trainq.errors import NotFoundError
 
@@ -50,6 +50,6 @@ def test_a_folder_without_a_model_is_the_child_s_error(
 
 @pytest.mark.parametrize(("code", "exit_code"), [(1, 70), (2, 70), (74, 74), (-9, 70)])
 def test_a_child_s_code_is_kept_where_it_means_the_same(code: int, exit_code: int) -> None:
-    error = sampling._child_failed(code, b"", b"first\nlast words")
+    error = children._failed(code, b"", b"first\nlast words", "the child")
     assert error.exit_code == exit_code
     assert "last words" in str(error)

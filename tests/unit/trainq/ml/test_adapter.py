@@ -11,6 +11,7 @@ from peft import PeftModel
 from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
 from trainq import checkpoints, files, manifests, restoring, snapshots
 from trainq.checkpoints import Verified, WeightsMissingError
@@ -33,7 +34,7 @@ def head(home: Home) -> Verified:
 
 
 def digests(verified: Verified) -> dict[str, str]:
-    return {name: record.blake3 for name, record in verified.manifest.files.items()}
+    return bits_of(verified.manifest)
 
 
 def snapshot_of(home: Home, *names: str) -> None:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load, save
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
 from trainq import checkpoints, files, manifests, restoring, snapshots
 from trainq.checkpoints import Verified
@@ -34,7 +35,7 @@ def head(home: Home) -> Verified:
 
 
 def digests(verified: Verified) -> dict[str, str]:
-    return {name: record.blake3 for name, record in verified.manifest.files.items()}
+    return bits_of(verified.manifest)
 
 
 def test_what_is_restored_is_published_as_the_same_bytes(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
@@ -90,7 +91,7 @@ def test_plain_transformers_loads_it(tiny_model: Path, home: Home, make_shard: M
 def test_no_pickle_is_written(tiny_model: Path, home: Home) -> None:
     start(tiny_model, home)
     names = set(head(home).manifest.files) - {"ledger.bin"}
-    assert {Path(name).suffix for name in names} == {".json", ".jinja", ".safetensors"}
+    assert {Path(name).suffix for name in names} == {".json", ".jinja", ".safetensors", ".md"}
 
 
 def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:

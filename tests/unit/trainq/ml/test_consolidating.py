@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
 from trainq import checkpoints, files, merged
 from trainq.checkpoints import Verified
@@ -166,7 +167,7 @@ def test_it_is_the_same_bytes_whoever_does_it(learned: ModelLine, home: Home) ->
         torch.manual_seed(len(seen))  # nothing of this process may matter
         again = rebasing.rebased(restored, home, source.facts.name, LORA, 7)
         checkpointing.publish(again, home, "rebase")
-        seen.append({name: record.blake3 for name, record in head(home).manifest.files.items()})
+        seen.append(bits_of(head(home).manifest))
         files.remove_tree(head(home).path)
     assert seen[0] == seen[1]
     del learned

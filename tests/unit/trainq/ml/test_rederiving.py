@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml import promised
 from trainq import checkpoints, jobs
 from trainq.checkpoints import Verified
@@ -46,8 +47,7 @@ def test_an_undisturbed_run_gives_the_same_bytes(told: Path, tmp_path: Path) -> 
     assert sorted((path, path.stat().st_mtime_ns) for path in home.root.rglob("*")) == before
     made, wanted = head(into), head(home)
     assert json.loads(ended.stdout) == {"jobs": 3, "steps": wanted.facts.step, "checkpoint": made.path.name}
-    assert {name: record.blake3 for name, record in made.manifest.files.items()} == {
-        name: record.blake3 for name, record in wanted.manifest.files.items()}
+    assert bits_of(made.manifest) == bits_of(wanted.manifest)
     assert len(checkpoints.list_generations(into.checkpoints)) == 1
     assert [json.loads(line)["event"] for line in ended.stderr.splitlines()].count("published") == 3
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
 from trainq import checkpoints, files, manifests
 from trainq.checkpoints import Verified
@@ -30,7 +31,7 @@ def head(home: Home) -> Verified:
 
 
 def digests(home: Home) -> dict[str, str]:
-    return {name: record.blake3 for name, record in head(home).manifest.files.items()}
+    return bits_of(head(home).manifest)
 
 
 def metric_lines(home: Home, job: str = "job-1") -> list[dict[str, float]]:
