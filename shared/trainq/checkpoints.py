@@ -71,6 +71,13 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False
 
 
+class LossScale(msgspec.Struct, frozen=True, kw_only=True):
+    """By what the loss is multiplied in fp16 (``trainq.ml.precision``), and since how many steps with success."""
+
+    scale: float = 65_536.0
+    good_steps: int = 0
+
+
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest's facts: all counters of the line.
 
@@ -84,6 +91,9 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     A line that trains an adapter keeps the weights under it in one generation, and names that in all that follow:
     ``adapter_of`` is that generation (itself, where they lie in this one); empty for a line that trains all weights.
+
+    ``optimizer_since`` is the global step at which the optimizer's state was begun, from which its warm-up counts: that
+    of the newest rebase. ``loss_scale`` is null until a step was trained in fp16.
     """
 
     generation: int
@@ -102,6 +112,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     restored_from: int = 0
     adapter_of: str = ""
     metrics: dict[str, float] = {}
+    optimizer_since: int = 0
+    loss_scale: LossScale | None = None
     format: int = FORMAT
 
     @property

@@ -17,21 +17,23 @@ from trainq import files
 _BLOCK_BYTES = 1 << 16
 
 
-class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
+class StepMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One optimizer step. ``step`` and ``job_step`` count it in (the first is 1).
 
     ``loss`` is the mean over the step's trained tokens before the step (nats per token), ``grad_norm`` the norm before
-    clipping, ``tokens`` all tokens but padding, ``seconds`` the step's duration.
+    clipping (null where it was no number), ``tokens`` all tokens but padding, ``seconds`` the step's duration.
+    ``skipped``: the gradients overflowed in fp16, and the weights stayed as they were.
     """
 
     step: int
     job_step: int
     loss: float
     learning_rate: float
-    grad_norm: float
+    grad_norm: float | None
     tokens: int
     trained_tokens: int
     seconds: float
+    skipped: bool = False
 
 
 class MetricsFile:
