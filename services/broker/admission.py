@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from trainq import messages
-from trainq.config import DataSettings, FolderSettings, Settings
+from trainq.config import Settings, nearest, overridden
 from trainq.errors import RequestReusedError, UsageError
 from trainq.jobs import DuplicateSubmitted, JobSubmitted
 from trainq.manifests import digest_bytes
@@ -58,27 +58,25 @@ class Freezer:
 
 
 def freeze(item: SubmitItem, settings: Settings) -> TrainSpec:
-    """The settings of this job: the configuration of now, the inbox folder's, then the submit's own wishes."""
+    """The settings of this job: the configuration of now, the inbox folder's, then the submit's own wishes.
+
+    Raises:
+        UsageError: those wishes do not go together.
+    """
     data, train = settings.data, settings.train
     overrides = item.overrides
-    in_folder = _folder_settings(data, item.folder)
+    in_folder = nearest(data.folders, item.folder)
     column_map = overrides.map if overrides.map is not None else (in_folder.map if in_folder else None)
     if column_map is not None:
         data = msgspec.structs.replace(data, map=column_map)
     # What holds for other folders is nothing to this job.
     data = msgspec.structs.replace(data, folders={})
-    if overrides.epochs is not None:
-        train = msgspec.structs.replace(train, epochs=overrides.epochs)
-    return TrainSpec(model=settings.model.path, data=data, train=train, lora=settings.lora)
-
-
-def _folder_settings(data: DataSettings, folder: str) -> FolderSettings | None:
-    """The settings of the nearest folder that has any: for ``a/b/c`` those of a/b/c, else of a/b, else of a."""
-    while folder:
-        if folder in data.folders:
-            return data.folders[folder]
-        folder = folder.rpartition("/")[0]
-    return None
+    wished_in_folder = nearest(train.folders, item.folder)
+    train = msgspec.structs.replace(train, folders={})
+    if wished_in_folder is not None:
+        train = overridden(train, wished_in_folder)
+    return TrainSpec(model=settings.model.path, data=data, train=overridden(train, overrides), lora=settings.lora,
+                     line_seed=settings.train.seed)
 
 
 def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: str | None, number: int,

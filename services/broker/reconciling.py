@@ -119,7 +119,8 @@ def rebase(hello: Hello, by: JobRow, task: RebaseTask) -> list[AnyEvent]:
     """The events of a rebase of which the journal has not heard: the jobs in the line stay what they are."""
     events: list[AnyEvent] = [LineRebased(
         generation=hello.generation, name=hello.name, step=hello.step, source=task.source, by=by.id,
-        lora=msgspec.to_builtins(task.lora), seed=task.seed, threads=task.threads)]
+        lora=msgspec.to_builtins(task.lora), seed=task.seed, threads=task.threads,
+        warmup=task.warmup)]
     if by.state in (JobState.QUEUED, JobState.RUNNING):
         result = TaskResult(summary=f"{hello.name} goes on from the merged {task.source}",
                             facts={"generation": hello.name})

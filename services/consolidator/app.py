@@ -74,7 +74,8 @@ class Consolidator(Worker[TaskLease]):
     def _rebase(self, head: str) -> dict[str, Any]:
         """What the trainer is to do next, by the settings that this was merged with."""
         settings = self._process.settings
-        task = RebaseTask(source=head, lora=settings.lora, seed=settings.train.seed, threads=settings.train.threads)
+        task = RebaseTask(source=head, lora=settings.lora, seed=settings.train.seed, threads=settings.train.threads,
+                          warmup=True)
         document: dict[str, Any] = msgspec.to_builtins(task)
         return document
 

@@ -29,7 +29,7 @@ def line_task(lease: TaskLease, newest: int) -> wire.Restore | wire.Rebase:
         case RestoreTask() as task:
             return wire.Restore(job=lease.job, store=task.store, name=task.name, journal_seq=lease.seq, newest=newest)
         case RebaseTask() as task:
-            return wire.Rebase(job=lease.job, source=task.source, lora=task.lora, seed=task.seed,
+            return wire.Rebase(job=lease.job, source=task.source, lora=task.lora, seed=task.seed, warmup=task.warmup,
                                journal_seq=lease.seq, newest=newest)
         case task:
             raise TrainqError(f"{lease.job} is a {type(task).__name__}: it publishes no generation")

@@ -33,7 +33,8 @@ def rebase(line: ModelLine, home: Home, order: wire.Rebase, wish: Callable[[str]
         if wish(order.job) is not Wish.GO_ON:
             return False
         say(wire.Saving(size_bytes=2 * line.model_bytes))  # read, and written again
-        again = rebasing.rebased(line, home, order.source, order.lora, order.seed)
+        again = rebasing.rebased(line, home, order.source, order.lora, order.seed,
+                                  warmup=order.warmup)
         again.facts = msgspec.structs.replace(again.facts, journal_seq=order.journal_seq)
         checkpointing.publish(again, home, "rebase", made_by=order.job)
     except Exception as error:

@@ -88,6 +88,7 @@ class Rebase(WireMessage, frozen=True, kw_only=True, tag=True):
     source: str
     lora: LoraSettings
     seed: int
+    warmup: bool
     journal_seq: int
     newest: int
 

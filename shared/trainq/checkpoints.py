@@ -101,6 +101,13 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True):
     tokens_seen: int = 0
 
 
+class LossScale(msgspec.Struct, frozen=True, kw_only=True):
+    """By what the loss is multiplied in fp16 (``trainq.ml.precision``), and since how many steps with success."""
+
+    scale: float = 65_536.0
+    good_steps: int = 0
+
+
 class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest's facts: all counters of the line.
 
@@ -117,6 +124,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     ``jobs`` are the newest jobs that are in the weights, oldest first, the cursor's the last; ``settings`` those that
     were frozen with it, with the adapter's as ``lora``; ``versions`` the libraries that have trained it.
+    ``optimizer_since`` is the global step at which the optimizer's state was begun, from which its warm-up counts: that
+    of the newest rebase. ``loss_scale`` is null until a step was trained in fp16.
     """
 
     generation: int
@@ -138,6 +147,8 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     jobs: list[JobRecord] = []
     settings: dict[str, Any] = {}
     versions: dict[str, str] = {}
+    optimizer_since: int = 0
+    loss_scale: LossScale | None = None
     format: int = FORMAT
 
     @property

@@ -14,25 +14,27 @@ import msgspec
 from trainq import files
 
 
-class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
+class StepMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One optimizer step. ``step`` and ``job_step`` count it in (the first is 1); ``epoch`` counts from 0.
 
     ``loss`` is the mean over the step's trained tokens before the step (nats per token), ``grad_norm`` the norm before
-    clipping, ``tokens`` all tokens but padding, ``seconds`` the step's duration. ``rows`` went through the model in
-    ``micro_batches`` pieces; both are 0 in what an older trainq wrote.
+    clipping (null where it was no number), ``tokens`` all tokens but padding, ``seconds`` the step's duration. ``rows``
+    went through the model in ``micro_batches`` pieces; both are 0 in what an older trainq wrote. ``skipped``: the
+    gradients overflowed in fp16, and the weights stayed as they were.
     """
 
     step: int
     job_step: int
     loss: float
     learning_rate: float
-    grad_norm: float
+    grad_norm: float | None
     tokens: int
     trained_tokens: int
     seconds: float
     epoch: int = 0
     rows: int = 0
     micro_batches: int = 0
+    skipped: bool = False
 
 
 def path_of(folder: Path, job: str) -> Path:

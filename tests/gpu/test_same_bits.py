@@ -70,9 +70,9 @@ def model_with_dropout(tmp_path: Path) -> str:
 
 
 def live(home: Path, model: str, shards: list[Path], end: Literal["done", "stop", "kill"] = "done",
-         after_steps: int = 0) -> dict[str, Any]:
+         after_steps: int = 0, settings: TrainSettings = SETTINGS) -> dict[str, Any]:
     """One life in a process of its own; what it says of itself, nothing if it was killed."""
-    plan = {"home": str(home), "model": model, "shards": [str(shard) for shard in shards], "settings": SETTINGS,
+    plan = {"home": str(home), "model": model, "shards": [str(shard) for shard in shards], "settings": settings,
             "end": end, "after_steps": after_steps}
     done = subprocess.run([sys.executable, "-m", "tests.gpu.lives", msgspec.json.encode(plan).decode()], cwd=ROOT,
                           capture_output=True, check=False, timeout=120)
@@ -96,19 +96,24 @@ def metric_lines(home: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
 
-@pytest.mark.parametrize("kind", ["built-in", "with-dropout"])
-def test_stopped_and_killed_is_undisturbed(kind: str, gpu: str, tmp_path: Path, shards: list[Path],
-                                           request: pytest.FixtureRequest, record_property: Record) -> None:
+@pytest.mark.parametrize(("kind", "wanted"), [
+    ("built-in", {}), ("with-dropout", {}),
+    ("with-dropout", {"precision": "bf16", "schedule": "cosine", "rewarm_steps": 4, "gradient_checkpointing": True}),
+    ("with-dropout", {"precision": "fp16", "schedule": "wsd"})], ids=["built-in", "with-dropout", "bf16", "fp16"])
+def test_stopped_and_killed_is_undisturbed(kind: str, wanted: dict[str, Any], gpu: str, tmp_path: Path,
+                                           shards: list[Path], request: pytest.FixtureRequest,
+                                           record_property: Record) -> None:
     model = "" if kind == "built-in" else request.getfixturevalue("model_with_dropout")
-    undisturbed = live(tmp_path / "undisturbed", model, shards)
+    settings = msgspec.structs.replace(SETTINGS, **wanted)
+    undisturbed = live(tmp_path / "undisturbed", model, shards, settings=settings)
     assert undisturbed["device"] == "cuda:0"
     assert undisturbed["fingerprint"]["device"] == gpu
     assert undisturbed["fingerprint"]["deterministic"] == "true"
     assert undisturbed["losses"][-1] < undisturbed["losses"][0]
 
     for end, after_steps in ENDS:
-        live(tmp_path / "disturbed", model, shards, end, after_steps)
-    last = live(tmp_path / "disturbed", model, shards)
+        live(tmp_path / "disturbed", model, shards, end, after_steps, settings)
+    last = live(tmp_path / "disturbed", model, shards, settings=settings)
     assert 1 < last["first_step"] < last["last_step"] == undisturbed["last_step"]
 
     for name, value in {"gpu": gpu, "fingerprint": undisturbed["fingerprint"], "steps": undisturbed["steps"],

@@ -31,6 +31,35 @@ def test_the_same_content_is_the_same_job(broker: Place, rows: Path) -> None:
     assert receipt == {"file": str(rows), "name": "rows.jsonl", "job": "train-1", "state": "queued", "duplicate": True}
 
 
+def test_settings_of_its_own_are_frozen_and_shown(place: Place, rows: Path) -> None:
+    place.environment["TRAINQ_TRAIN_FOLDERS"] = "{math = {learning_rate = 0.5, batch_rows = 4}}"
+    place.start("broker")
+    place.start("watcher")
+    place.run("submit", str(rows), "--set", "learning_rate=1e-4", "--set", "schedule=cosine", "--epochs", "2",
+              "--set", "gradient_checkpointing=true", "--set", "batch_rows=8")
+    spec = place.json("show", "1")["spec"]
+    assert {name: spec["train"][name] for name in (
+        "epochs", "learning_rate", "schedule", "gradient_checkpointing", "batch_rows", "micro_batch_rows", "folders",
+        "warmup_steps")} == {
+            "epochs": 2, "learning_rate": 1e-4, "schedule": "cosine", "gradient_checkpointing": True, "batch_rows": 8,
+            "micro_batch_rows": 8, "folders": {}, "warmup_steps": 20}
+    shown, _ = place.run("show", "1")
+    assert "settings   epochs 2, batch_rows 8, micro_batch_rows 8, learning_rate 0.0001, schedule cosine\n" in shown
+    assert "           warmup_steps 20, rewarm_steps 0, min_rate_fraction 0.1, " in shown
+    assert "precision fp32, gradient_checkpointing true, seed 0" in shown
+    _, err = place.run("submit", str(rows), "--force", "--set", "micro_batch_rows=64", code=64)
+    assert "micro_batch_rows 64 is more than batch_rows 16" in err
+    _, err = place.run("submit", str(rows), "--set", "scheduel=cosine", code=2)
+    assert "did you mean schedule?" in err
+    (place.home.inbox / "math").mkdir()
+    (place.home.inbox / "math" / "easy.jsonl").write_text('{"text": "one and one"}\n')
+    deadline = time.monotonic() + START_SECONDS
+    while len(place.json("list")["jobs"]) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    train = place.json("show", "2")["spec"]["train"]
+    assert (train["learning_rate"], train["batch_rows"], train["schedule"]) == (0.5, 4, "constant")
+
+
 def test_what_is_trained_already_says_so(broker: Place, worker: Worker, rows: Path) -> None:
     broker.run("submit", str(rows))
     worker.train_next()

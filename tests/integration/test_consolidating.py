@@ -13,7 +13,8 @@ from trainq import checkpoints, crashpoints
 
 pytestmark = pytest.mark.slow
 
-LORA = {"TRAINQ_LORA_RANK": "4", "TRAINQ_LORA_ALPHA": "8", "TRAINQ_LORA_DROPOUT": "0.1"}
+LORA = {"TRAINQ_LORA_RANK": "4", "TRAINQ_LORA_ALPHA": "8", "TRAINQ_LORA_DROPOUT": "0.1",
+        "TRAINQ_TRAIN_SCHEDULE": "cosine", "TRAINQ_TRAIN_REWARM_STEPS": "2", "TRAINQ_TRAIN_PRECISION": "bf16"}
 
 
 def rebases(drill: Drill) -> list[str]:

@@ -6,6 +6,7 @@ import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from trainq import messages
 from trainq.errors import ProtocolError, TrainqError
@@ -20,6 +21,9 @@ ITEMS = st.builds(
     size_bytes=st.integers(0, 2**60), priority=st.sampled_from(Priority), after=st.lists(IDS, max_size=3).map(tuple),
     force=st.booleans(),
     overrides=st.builds(messages.Overrides, epochs=st.none() | st.integers(1, 1000),
+                        learning_rate=st.just(UNSET) | st.floats(1e-9, 1), seed=st.just(UNSET) | st.integers(0, 9),
+                        schedule=st.just(UNSET) | st.sampled_from(("constant", "cosine", "linear", "wsd")),
+                        gradient_checkpointing=st.just(UNSET) | st.booleans(),
                         map=st.none() | st.dictionaries(TEXTS, TEXTS, max_size=3)))
 PROGRESS = st.builds(messages.Progress, step=st.integers(0, 2**40), loss=st.none() | st.floats(allow_nan=False))
 REQUESTS = st.one_of(
@@ -116,3 +120,16 @@ def test_a_refusal_without_a_class_keeps_its_code(code: str) -> None:
     with pytest.raises(messages.RefusedError, match="why") as caught:
         messages.raise_refusal(messages.Refused(code=code, message="why"))
     assert caught.value.refused_code == code
+
+
+@pytest.mark.parametrize(("wish", "reason"), [
+    ({"learning_rat": 0.1}, "learning_rat"), ({"threads": 2}, "threads"), ({"learning_rate": 7}, "<= 1.0"),
+    ({"schedule": "cosin"}, "cosin"), ({"precision": 16}, "precision"), ({"epochs": 0}, ">= 1"),
+    ({"max_grad_norm": float("nan")}, "max_grad_norm")])
+def test_a_wish_that_is_not_understood_is_refused_and_named(wish: dict[str, object], reason: str) -> None:
+    """Elsewhere an unknown field is passed over; a wish passed over would train otherwise than was asked."""
+    item = {"request_id": "r", "name": "a", "digest": "0" * 64, "size_bytes": 1, "overrides": wish}
+    body = {"v": 1, "type": "Submit", "request_id": "r", "items": [item]}
+    with pytest.raises(ProtocolError, match=reason):
+        messages.decode_request(msgpack.packb(body))
+    messages.decode_request(msgpack.packb({**body, "items": [{**item, "overrides": {}, "learning_rat": 0.1}]}))

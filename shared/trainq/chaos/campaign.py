@@ -44,6 +44,8 @@ epochs = 2
 batch_rows = 4
 micro_batch_rows = 2
 threads = 1
+schedule = "cosine"
+rewarm_steps = 3
 checkpoint_seconds = 1
 checkpoint_steps = 20
 

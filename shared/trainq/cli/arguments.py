@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import ArgumentTypeError
+from typing import Any
 
 from trainq.errors import UsageError
 from trainq.ids import is_id
@@ -70,6 +71,19 @@ def epochs(word: str) -> int:
     if number > MAX_EPOCHS:
         raise ArgumentTypeError(f"it must be at most {MAX_EPOCHS}")
     return number
+
+
+def override(word: str) -> tuple[str, Any]:
+    """``learning_rate=1e-4``: a setting of [train] that a job is to have otherwise, and its value."""
+    from trainq.config import parse_override
+
+    name, equals, value = (part.strip() for part in text(word).partition("="))
+    if not (name and equals and value):
+        raise ArgumentTypeError(f"{word!r} is not name=value; write learning_rate=1e-4")
+    try:
+        return name, parse_override(name, value)
+    except UsageError as error:
+        raise ArgumentTypeError(str(error)) from error
 
 
 def column_map(word: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, duration, facts, moment, size, table
 from trainq.client import BrokerClient
+from trainq.config import TrainSettings
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
@@ -24,6 +25,7 @@ DEFAULT_LIMIT = 50
 # Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
 PAGE = 250
 BAD_ROWS_SHOWN = 5
+SETTINGS_A_LINE = 5
 
 
 def _configure_list(parser: ArgumentParser) -> None:
@@ -153,11 +155,9 @@ def _facts(detail: JobDetail) -> list[tuple[str, str]]:
         ("because", detail.cause),
     ]
     if detail.spec is not None:
-        train = detail.spec.train
         pairs += [
             ("model", detail.spec.model or "built-in"),
-            ("settings", f"epochs {train.epochs}, batch_rows {train.batch_rows}, "
-                         f"learning_rate {train.learning_rate:g}, seed {train.seed}"),
+            *_settings(detail.spec.train),
             ("columns", ", ".join(f"{field}={column}" for field, column in detail.spec.data.map.items())),
         ]
     pairs += [(f"result {key}", _value(value)) for key, value in (job.result or {}).items() if key != "type"]
@@ -166,7 +166,16 @@ def _facts(detail: JobDetail) -> list[tuple[str, str]]:
     return pairs
 
 
+def _settings(train: TrainSettings) -> Iterator[tuple[str, str]]:
+    """All that was frozen at the submit, a few to a line."""
+    told = [f"{name} {_value(value)}" for name, value in msgspec.to_builtins(train).items() if name != "folders"]
+    for start in range(0, len(told), SETTINGS_A_LINE):
+        yield "settings" if start == 0 else "", ", ".join(told[start:start + SETTINGS_A_LINE])
+
+
 def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()  # as trainq.toml has it
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -48,6 +48,8 @@ def _configure(parser: ArgumentParser) -> None:
                         help="train only when this job has succeeded; may be repeated")
     parser.add_argument("--after-any", action="store_true", help="with --after: however that job ends")
     parser.add_argument("--epochs", type=types.epochs, metavar="N", help="go through the rows so many times")
+    parser.add_argument("--set", action="append", default=[], type=types.override, metavar="NAME=VALUE", dest="wishes",
+                        help="a setting of [train] for these files alone: learning_rate=1e-4; may be repeated")
     parser.add_argument("--map", type=types.column_map, metavar="FIELD=COLUMN,...",
                         help="which column holds which field: prompt=question,completion=answer")
     parser.add_argument("--wait", action="store_true", help="return when all of them have ended")
@@ -69,6 +71,7 @@ class Submission:
         self.outcomes: list[dict[str, Any]] = []
         self.jobs: list[str] = []
         self.codes: set[int] = set()
+        self._overrides = overrides_of(arguments)
 
     def take(self, source: Source | InputError) -> None:
         """Store one file; what is wrong with it is its own affair.
@@ -139,7 +142,7 @@ class Submission:
         return SubmitItem(
             request_id=new_request_id(), name=source.name, digest=stored.digest, size_bytes=stored.size_bytes,
             priority=Priority[wanted.priority.upper()], after=tuple(dict.fromkeys(wanted.after)),
-            after_any=wanted.after_any, force=wanted.force, overrides=Overrides(epochs=wanted.epochs, map=wanted.map))
+            after_any=wanted.after_any, force=wanted.force, overrides=self._overrides)
 
     def _received(self, file: str, name: str, receipt: Receipt) -> None:
         if receipt.error_code:
@@ -171,6 +174,20 @@ class Submission:
     def exit_code(self) -> int:
         """0, or the code of the files that failed; for different reasons that of unacceptable input."""
         return max(self.codes, default=0) if len(self.codes) < 2 else InputError.exit_code
+
+
+def overrides_of(arguments: Namespace) -> Overrides:
+    """What these files are to have otherwise than the configuration says.
+
+    Raises:
+        CommandLineError: it says two things of one setting.
+    """
+    wishes: dict[str, Any] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
+    for name, value in arguments.wishes:
+        if name in wishes:
+            raise CommandLineError(f"it gives two values for {name}", mend="give one")
+        wishes[name] = value
+    return Overrides(map=arguments.map, **wishes)
 
 
 def exit_code_of(code: str) -> int:

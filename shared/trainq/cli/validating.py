@@ -26,7 +26,7 @@ from trainq.cli.context import Context
 from trainq.cli.expanding import STDIN, Source, expand
 from trainq.cli.registry import Command
 from trainq.cli.rendering import count, cut, duration, size
-from trainq.config import Home, Settings
+from trainq.config import Home, Settings, overridden
 from trainq.errors import InputError, StorageError, StorageFullError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE", help="as for trainq submit; - is stdin")
     parser.add_argument("--map", type=types.column_map, metavar="FIELD=COLUMN,...",
                         help="which column holds which field: prompt=question,completion=answer")
-    parser.set_defaults(epochs=None, check=False)
+    parser.set_defaults(epochs=None, wishes=[], check=False)
 
 
 class Examination:
@@ -192,9 +192,10 @@ def judge(arguments: Namespace, context: Context) -> int:
     console, home, settings = context.console, context.home, context.configuration.settings
     if arguments.map is not None:
         settings = msgspec.structs.replace(settings, data=msgspec.structs.replace(settings.data, map=arguments.map))
-    if arguments.epochs is not None:
-        settings = msgspec.structs.replace(
-            settings, train=msgspec.structs.replace(settings.train, epochs=arguments.epochs))
+    if arguments.check:
+        from trainq.cli.submitting import overrides_of
+
+        settings = msgspec.structs.replace(settings, train=overridden(settings.train, overrides_of(arguments)))
     examination = Examination(console, home, settings, planned=arguments.check)
     try:
         for source in expand(arguments.files):

@@ -7,6 +7,7 @@ where to look.
 
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.loading import FILE_KEY, HOME_KEY, Configuration, load, mapping_faults, project_root
+from trainq.config.overriding import OVERRIDABLE, nearest, overridden, parse_override
 from trainq.config.settings import (
     KNOWN_FIELDS,
     BrokerSettings,
@@ -26,6 +27,7 @@ from trainq.config.settings import (
     Settings,
     StatusSettings,
     TrainerSettings,
+    TrainOverrides,
     TrainSettings,
     WatcherSettings,
 )
@@ -35,6 +37,7 @@ __all__ = [
     "HOME_KEY",
     "KNOWN_FIELDS",
     "MAX_SOCKET_PATH_BYTES",
+    "OVERRIDABLE",
     "BrokerSettings",
     "ColumnMap",
     "Configuration",
@@ -53,10 +56,14 @@ __all__ = [
     "ScheduleSettings",
     "Settings",
     "StatusSettings",
+    "TrainOverrides",
     "TrainSettings",
     "TrainerSettings",
     "WatcherSettings",
     "load",
     "mapping_faults",
+    "nearest",
+    "overridden",
+    "parse_override",
     "project_root",
 ]

@@ -11,6 +11,7 @@ import msgspec
 
 from trainq.config import quiet
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
+from trainq.config.overriding import overridden, parse_value
 from trainq.config.settings import (
     KNOWN_FIELDS,
     DataSettings,
@@ -19,8 +20,10 @@ from trainq.config.settings import (
     ScheduleRule,
     Section,
     Settings,
+    TrainOverrides,
+    TrainSettings,
 )
-from trainq.errors import ConfigurationError, ConfigurationProblem
+from trainq.errors import ConfigurationError, ConfigurationProblem, UsageError
 
 HOME_KEY = "TRAINQ_HOME"
 FILE_KEY = "TRAINQ_CONFIG"
@@ -100,16 +103,8 @@ def _overlay_environment(tables: dict[str, Any], environment: Mapping[str, str],
         section, key = known[variable]
         table = tables.setdefault(section, {})
         if isinstance(table, dict):
-            table[key] = _parse_variable(text)
+            table[key] = parse_value(text)
             origins[f"{section}.{key}"] = variable
-
-
-def _parse_variable(text: str) -> Any:
-    """A variable holds what the file would hold after the equals sign; a bare word is a string."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (ValueError, RecursionError):
-        return text
 
 
 def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
@@ -126,12 +121,7 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             values[name] = _validate_section(name, sections[name], table, origins, problems)
     settings = _lower_micro_batch(Settings(**values), tables)
     _validate_data(settings.data, problems)
-    train = settings.train
-    if train.micro_batch_rows > train.batch_rows:
-        problems.append(ConfigurationProblem(
-            key="train.micro_batch_rows",
-            problem=f"{train.micro_batch_rows} is more than batch_rows {train.batch_rows}",
-            mend="a micro-batch is a part of a batch: make it at most batch_rows"))
+    _validate_train(settings.train, problems)
     if settings.broker.heartbeat_seconds * 2 > settings.broker.lease_seconds:
         problems.append(ConfigurationProblem(
             key="broker.heartbeat_seconds", problem=f"{settings.broker.heartbeat_seconds:g} s leaves no room for one "
@@ -174,14 +164,32 @@ def _validate_data(settings: DataSettings, problems: list[ConfigurationProblem])
     maps = {"data.map": settings.map}
     for folder, inner in settings.folders.items():
         maps[f"data.folders.{folder}.map"] = inner.map
-        parts = folder.split("/")
-        # Folders are told by their path below the inbox; hidden ones are not looked into.
-        if any(not part or part.startswith(".") for part in parts):
-            problems.append(ConfigurationProblem(
-                key=f"data.folders.{folder!r}", problem="no file can ever lie in a folder of this name",
-                mend='write the path below the inbox, like "math" or "math/easy"'))
+        _validate_folder("data", folder, problems)
     problems.extend(ConfigurationProblem(key=f"{key}.{field}", problem=problem, mend=mend)
                     for key, columns in maps.items() for field, problem, mend in mapping_faults(columns))
+
+
+def _validate_train(train: TrainSettings, problems: list[ConfigurationProblem]) -> None:
+    if train.micro_batch_rows > train.batch_rows:
+        problems.append(ConfigurationProblem(
+            key="train.micro_batch_rows",
+            problem=f"{train.micro_batch_rows} is more than batch_rows {train.batch_rows}",
+            mend="a micro-batch is a part of a batch: make it at most batch_rows"))
+    for folder, inner in train.folders.items():
+        _validate_folder("train", folder, problems)
+        try:
+            overridden(train, inner)
+        except UsageError as error:
+            problems.append(ConfigurationProblem(key=f"train.folders.{folder}.micro_batch_rows",
+                                                 problem=error.message, mend=error.mend))
+
+
+def _validate_folder(section: str, folder: str, problems: list[ConfigurationProblem]) -> None:
+    # Folders are told by their path below the inbox; hidden ones are not looked into.
+    if any(not part or part.startswith(".") for part in folder.split("/")):
+        problems.append(ConfigurationProblem(
+            key=f"{section}.folders.{folder!r}", problem="no file can ever lie in a folder of this name",
+            mend='write the path below the inbox, like "math" or "math/easy"'))
 
 
 def mapping_faults(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
@@ -223,7 +231,8 @@ def _validate_model(path: str, root: Path, problems: list[ConfigurationProblem])
 
 _MOST_QUOTED = 200
 # Settings that are sections under names that people choose.
-_NAMED_SECTIONS: Mapping[str, type[Section]] = {"folders": FolderSettings, "rules": ScheduleRule}
+_NAMED_SECTIONS: Mapping[str, type[Section]] = {
+    "data.folders": FolderSettings, "train.folders": TrainOverrides, "schedule.rules": ScheduleRule}
 
 One = TypeVar("One", bound=Section)
 
@@ -237,9 +246,9 @@ def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], or
         if key not in hints:
             problems.append(ConfigurationProblem(key=where, problem="no such setting", mend=_suggestion(key, hints)))
             continue
-        if key in _NAMED_SECTIONS and isinstance(value, dict):
+        if where in _NAMED_SECTIONS and isinstance(value, dict):
             values[key] = {
-                folder: _validate_section(f"{where}.{folder}", _NAMED_SECTIONS[key], inner, origins, problems)
+                folder: _validate_section(f"{where}.{folder}", _NAMED_SECTIONS[where], inner, origins, problems)
                 for folder, inner in value.items() if isinstance(inner, dict)
             }
             problems.extend(ConfigurationProblem(key=f"{where}.{folder}", problem="it must be a section",
@@ -252,7 +261,8 @@ def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], or
             origin = origins.get(where, "")
             problems.append(ConfigurationProblem(
                 key=where, problem=f"{_quoted(value)}{f' from {origin}' if origin else ''}: {error}",
-                mend=f"the default is {getattr(struct(), key)!r}"))
+                mend="leave it out to have what [train] says" if struct is TrainOverrides else
+                f"the default is {getattr(struct(), key)!r}"))
     return struct(**values)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -13,6 +13,14 @@ Count = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 # A mapping names, for each field that a format needs, the column that holds it: {"prompt": "question"}.
 ColumnMap = dict[str, str]
 Epochs = Annotated[int, Meta(ge=1, le=1000)]
+Rows = Annotated[int, Meta(ge=1, le=65_536)]
+Rate = Annotated[float, Meta(gt=0, le=1)]
+Steps = Annotated[int, Meta(ge=0, le=1_000_000)]
+Decay = Annotated[float, Meta(ge=0, le=10)]
+Norm = Annotated[float, Meta(ge=0)]
+Seed = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Schedule = Literal["constant", "cosine", "linear", "wsd"]
+Precision = Literal["fp32", "bf16", "fp16"]
 # The fields that a mapping may name: those of the row formats in trainq.samples, which lies above this module.
 KNOWN_FIELDS = ("messages", "conversations", "prompt", "completion", "instruction", "output", "input", "text")
 
@@ -93,27 +101,69 @@ class ConsolidationSettings(Section, frozen=True, kw_only=True):
     max_logit_delta: Annotated[float, Meta(gt=0, le=1_000)] = 0.01
 
 
+class TrainOverrides(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[train.folders.NAME], and what a submit wants: the settings of [train] that a job may have otherwise.
+
+    What is unset is as [train] says. An unknown name is refused: to pass over it would train otherwise than was asked.
+    ``threads`` is none of them: it is part of the fingerprint under which bits repeat, and a job that changed it would
+    make the next one look computed on another machine. Nor are ``checkpoint_seconds`` and ``checkpoint_steps``, which
+    weigh the machine's time against the work that a crash may cost, and change no bit.
+    """
+
+    epochs: Epochs | UnsetType | None = UNSET
+    batch_rows: Rows | UnsetType = UNSET
+    micro_batch_rows: Rows | UnsetType = UNSET
+    learning_rate: Rate | UnsetType = UNSET
+    schedule: Schedule | UnsetType = UNSET
+    warmup_steps: Steps | UnsetType = UNSET
+    rewarm_steps: Steps | UnsetType = UNSET
+    min_rate_fraction: Fraction | UnsetType = UNSET
+    decay_fraction: Fraction | UnsetType = UNSET
+    weight_decay: Decay | UnsetType = UNSET
+    max_grad_norm: Norm | UnsetType = UNSET
+    precision: Precision | UnsetType = UNSET
+    gradient_checkpointing: bool | UnsetType = UNSET
+    seed: Seed | UnsetType = UNSET
+
+
 class TrainSettings(Section, frozen=True, kw_only=True):
     """[train]: how a job trains. Frozen into each job when it is submitted.
 
     ``batch_rows`` is the number of rows of one optimizer step; ``micro_batch_rows`` how many of them go through the
-    model at once (where it is not set, :func:`load` makes it at most ``batch_rows``). ``learning_rate`` is reached
-    after ``warmup_steps`` of the model line and held. ``threads`` 0 means one for each processor that this process may
-    use. A checkpoint is published ``checkpoint_seconds`` after the last one, or after ``checkpoint_steps`` steps where
-    that is set (0: by time alone), and at the end of each job.
+    model at once, their gradients accumulated (where it is not set, :func:`load` makes it at most ``batch_rows``).
+    ``learning_rate`` is the highest that there is: it is reached after ``warmup_steps`` of the optimizer, and
+    ``schedule``, ``rewarm_steps``, ``min_rate_fraction`` and ``decay_fraction`` say how it goes on inside each job
+    (``trainq.ml.schedules``). Gradients are clipped to the norm ``max_grad_norm`` (0: never).
+
+    ``precision`` is that of the forward and backward pass; weights, gradients and optimizer are float32 in all of them.
+    ``gradient_checkpointing`` computes activations again in the backward pass, for memory. ``seed`` orders the rows of
+    a job; that of the configuration is the model line's, too.
+
+    ``threads`` 0 means one for each processor that this process may use. A checkpoint is published
+    ``checkpoint_seconds`` after the last one, or after ``checkpoint_steps`` steps where that is set (0: by time alone),
+    and at the end of each job. ``folders`` are the inbox folders whose files train otherwise.
+
+    A frozen specification of before lacks what came later: each default is what was done then.
     """
 
     epochs: Epochs = 1
-    batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    micro_batch_rows: Annotated[int, Meta(ge=1, le=65_536)] = 16
-    learning_rate: Annotated[float, Meta(gt=0, le=1)] = 3e-4
-    warmup_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 20
-    weight_decay: Annotated[float, Meta(ge=0, le=10)] = 0.01
-    max_grad_norm: Annotated[float, Meta(gt=0)] = 1.0
-    seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
+    batch_rows: Rows = 16
+    micro_batch_rows: Rows = 16
+    learning_rate: Rate = 3e-4
+    schedule: Schedule = "constant"
+    warmup_steps: Steps = 20
+    rewarm_steps: Steps = 0
+    min_rate_fraction: Fraction = 0.1
+    decay_fraction: Fraction = 0.1
+    weight_decay: Decay = 0.01
+    max_grad_norm: Norm = 1.0
+    precision: Precision = "fp32"
+    gradient_checkpointing: bool = False
+    seed: Seed = 0
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Seconds = 600.0
     checkpoint_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    folders: dict[str, TrainOverrides] = {}
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):

@@ -288,7 +288,8 @@ class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     """The new generation has the adapter of ``source`` merged into the weights, and a fresh adapter on them.
 
     ``by`` is the task that did it; ``lora`` and ``seed`` are what the fresh adapter was made with, ``threads`` how many
-    have merged, so that the weights can be derived from the journal.
+    have merged, and ``warmup`` whether the fresh optimizer has a warm-up of its own, so that the weights can be derived
+    from the journal.
     """
 
     generation: int
@@ -299,6 +300,7 @@ class LineRebased(Event, frozen=True, kw_only=True, tag=True):
     lora: dict[str, Any]
     seed: int
     threads: int
+    warmup: bool = False
 
 
 class InboxCounted(Event, frozen=True, kw_only=True, tag=True):

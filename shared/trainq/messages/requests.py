@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
-from trainq.config import Epochs
+from trainq.config import Epochs, TrainOverrides
 from trainq.jobs import Effect, JobKind, JobState, Origin, Priority, Store
 from trainq.messages.work import (
     MAX_EFFECTS,
@@ -48,10 +48,14 @@ FingerprintMap = Annotated[
 ColumnName = Annotated[str, Meta(max_length=256)]
 
 
-class Overrides(msgspec.Struct, frozen=True, kw_only=True):
-    """What a submit wants otherwise than the configuration says."""
+class Overrides(TrainOverrides, frozen=True, kw_only=True):
+    """What a submit wants otherwise than the configuration says, and the inbox folder's part of it.
 
-    epochs: Epochs | None = None
+    Other than elsewhere in a message, a field that is not known is refused.
+    """
+
+    # Sent as null where it is not wished, as it always was: the digest of a request covers it.
+    epochs: Epochs | UnsetType | None = None
     map: Annotated[dict[ColumnName, ColumnName], Meta(max_length=MAX_MAPPED_COLUMNS)] | None = None
 
 

@@ -49,12 +49,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a submit froze: the settings that its preparation and its training use, whatever is configured later."""
+    """What a submit froze: the settings that its preparation and its training use, whatever is configured later.
+
+    ``line_seed`` is the configuration's, with which a model line is begun, whatever the job's own is; null in what was
+    submitted before jobs could have one of their own, so that it is theirs.
+    """
 
     model: str
     data: DataSettings
     train: TrainSettings
     lora: LoraSettings = LoraSettings()
+    line_seed: int | None = None
 
 
 def _check_report(report: dict[str, Any]) -> None:
@@ -201,13 +206,15 @@ class ConsolidateTask(Message, frozen=True, kw_only=True, tag=True):
 class RebaseTask(Message, frozen=True, kw_only=True, tag=True):
     """Have the line go on from the merged model of ``source``, with a fresh adapter. Follows a consolidation.
 
-    ``threads`` are those that it was merged with, on which its last bits may depend.
+    ``threads`` are those that it was merged with, on which its last bits may depend. ``warmup``: the fresh optimizer is
+    warmed up as one of a new line is (tasks of before did not say so, and it was not).
     """
 
     source: CopyName
     lora: LoraSettings
     seed: Natural
     threads: Natural = 0
+    warmup: bool = False
 
 
 class LendTask(Message, frozen=True, kw_only=True, tag=True):

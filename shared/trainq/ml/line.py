@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -12,6 +13,7 @@ from transformers import PreTrainedModel
 from trainq import __version__
 from trainq.checkpoints import CheckpointFacts, Cursor
 from trainq.config import LoraSettings
+from trainq.errors import InputError
 from trainq.ml import adapter, determinism, model, optimizer
 
 NO_ADAPTER = LoraSettings()
@@ -24,7 +26,8 @@ class ModelLine:
     ``facts`` describe the state in memory, ``head`` the newest published one; generation, parent and reason in
     ``facts`` are the head's until the next publication. ``ledger`` covers the cursor's job up to the cursor
     (:mod:`trainq.ml.ledger`). ``generation_floor`` is the newest generation that the journal knows: a number that it
-    has seen is never given again, whatever became of its directory.
+    has seen is never given again, whatever became of its directory. ``recomputes``: activations are computed again in
+    the backward pass.
     """
 
     accelerator: Accelerator
@@ -36,6 +39,7 @@ class ModelLine:
     ledger: bytearray = field(default_factory=bytearray)
     generation_floor: int = 0
     is_released: bool = False
+    recomputes: bool = False
 
     def release(self) -> None:
         """Let go of model and optimizer before others are loaded: a device may have no room for both.
@@ -46,6 +50,33 @@ class ModelLine:
             self.is_released = True
             del self.model, self.optimizer
             self.accelerator.free_memory()
+
+    def adopt_recomputation(self, *, wanted: bool) -> None:
+        """Keep the activations of the forward pass, or compute them again in the backward pass (a third more work).
+
+        What is computed is the same: generators of random numbers are set back for it.
+
+        Raises:
+            InputError: this model cannot.
+        """
+        if wanted is self.recomputes:
+            return
+        if wanted:
+            try:
+                self._switch("enable")({"use_reentrant": False})
+            except ValueError as error:
+                raise InputError(str(error), field="train.gradient_checkpointing",
+                                 mend="set it to false for this model") from error
+        else:
+            self._switch("disable")()
+        self.recomputes = wanted
+
+    def _switch(self, what: str) -> Callable[..., None]:
+        # transformers has renamed it and warns of the former name; 5.17, say, has only that.
+        names: Any = self.model
+        found: Callable[..., None] = (getattr(names, f"activation_checkpointing_{what}", None)
+                                      or getattr(names, f"gradient_checkpointing_{what}"))
+        return found
 
     @property
     def unpublished_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""AdamW: how it is made, what its learning rate is at a step, and its state as tensors.
+"""AdamW: how it is made, how it takes a job's settings, and its state as tensors.
 
 The state is keyed by the names of the parameters, not by their order, and read back strictly: exactly the tensors that
 are expected, of exactly their shapes and types.
@@ -29,21 +29,11 @@ def make(model: nn.Module) -> torch.optim.AdamW:
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, betas=_BETAS, fused=True)
 
 
-def learning_rate(settings: TrainSettings, step: int) -> float:
-    """The rate of the line's global step ``step`` (from 0): a linear rise over ``warmup_steps``, then constant.
-
-    A function of the step alone: there is no scheduler with a state of its own to save.
-    """
-    return settings.learning_rate * min(1.0, (step + 1) / max(1, settings.warmup_steps))
-
-
-def adopt(optimizer: torch.optim.Optimizer, settings: TrainSettings, step: int) -> float:
-    """Set what the job's settings say for global step ``step``; gives the learning rate."""
-    rate = learning_rate(settings, step)
+def adopt(optimizer: torch.optim.Optimizer, settings: TrainSettings, rate: float) -> None:
+    """Set what the job's settings say, and the learning rate of the step (:mod:`trainq.ml.schedules`)."""
     for group in optimizer.param_groups:
         group["lr"] = rate
         group["weight_decay"] = settings.weight_decay if group["decays"] else 0.0
-    return rate
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

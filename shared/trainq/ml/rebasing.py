@@ -15,7 +15,8 @@ from trainq.ml import adapter, determinism, model
 from trainq.ml.line import ModelLine, assemble
 
 
-def rebased(line: ModelLine, home: Home, source: str, lora: LoraSettings, seed: int) -> ModelLine:
+def rebased(line: ModelLine, home: Home, source: str, lora: LoraSettings, seed: int, *,
+            warmup: bool) -> ModelLine:
     """The line on the merged weights of its head, not published yet; ``line`` is released for it.
 
     A head without an adapter is taken as it is: its weights are what an adapter is put on. With ``lora.rank`` 0 there
@@ -27,6 +28,7 @@ def rebased(line: ModelLine, home: Home, source: str, lora: LoraSettings, seed: 
         source: the head by name, whose adapter was merged.
         lora: what the fresh adapter is to be.
         seed: from which it is drawn.
+        warmup: whether the fresh optimizer is warmed up (:mod:`trainq.ml.schedules`).
 
     Raises:
         UsageError: the line does not stand at ``source``, or is in the middle of a job. ``line`` is as it was.
@@ -53,6 +55,7 @@ def rebased(line: ModelLine, home: Home, source: str, lora: LoraSettings, seed: 
         determinism.seed(drawn_from)
         loaded = adapter.wrap(loaded, lora)
     determinism.seed(drawn_from)
-    again = assemble(loaded, line.companions, msgspec.structs.replace(head, adapter_of=""), head=head)
+    facts = msgspec.structs.replace(head, adapter_of="", optimizer_since=head.step if warmup else head.optimizer_since)
+    again = assemble(loaded, line.companions, facts, head=head)
     again.ledger, again.generation_floor = line.ledger, line.generation_floor
     return again

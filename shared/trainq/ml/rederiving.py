@@ -213,7 +213,7 @@ def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None
         determinism.enforce()
         determinism.set_threads(first.train.threads if first else 1)
         begun = line.begin(model_path if model_path is not None else (first.model if first else ""),
-                           seed if seed is not None else (first.train.seed if first else 0),
+                           seed if seed is not None else _line_seed(first),
                            first.lora if first else line.NO_ADAPTER)
         checkpointing.publish(begun, into, "initial")
         for made in promises.in_order():
@@ -228,6 +228,12 @@ def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None
     finally:
         lock.release()
     return {"jobs": len(promises.jobs), "steps": begun.facts.step, "checkpoint": begun.facts.name}
+
+
+def _line_seed(first: TrainSpec | None) -> int:
+    if first is None:
+        return 0
+    return first.train.seed if first.line_seed is None else first.line_seed
 
 
 def _promises_of(home: Home, into: Home) -> Promises:
@@ -265,7 +271,8 @@ def _rebase(begun: ModelLine, event: LineRebased, into: Home) -> ModelLine:
     if begun.head.adapter_of:
         # Whatever was allowed when it was merged: the bits are compared in the end.
         consolidating.consolidate(into, begun.head.name, rows=1, max_logit_delta=math.inf)
-    again = rebasing.rebased(begun, into, begun.head.name, msgspec.convert(event.lora, LoraSettings), event.seed)
+    again = rebasing.rebased(begun, into, begun.head.name, msgspec.convert(event.lora, LoraSettings), event.seed,
+                             warmup=event.warmup)
     checkpointing.publish(again, into, "rebase", made_by=event.by)
     merged.remove_all(into)
     _tell(event="rebased", job=event.by, checkpoint=again.facts.name)

@@ -84,6 +84,7 @@ def test_what_comes_of_it_is_the_home_as_it_was(story: Story, tmp_path: Path) ->
 
 def test_the_next_one_copies_only_what_is_new(story: Story, tmp_path: Path) -> None:
     store = tmp_path / "store"
+    story.submit("more than the journal, which is copied whole, grows by" * 1000)
     first = back_up(story, store)
     story.submit("one more file")
     second = back_up(story, store)

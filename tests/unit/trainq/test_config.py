@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trainq import config, samples
-from trainq.errors import ConfigurationError
+from trainq.errors import ConfigurationError, UsageError
 
 
 def test_defaults_need_no_file(tmp_path: Path) -> None:
@@ -146,3 +146,70 @@ def test_rules_of_retention_that_keep_nothing_are_a_mistake(tmp_path: Path) -> N
     content = "[retention]\ncheckpoints_last = 0\nsnapshots_last = 0\nsnapshots_daily = 0\nsnapshots_weekly = 0\n"
     assert set(mistakes(tmp_path, content)) == {"retention.checkpoints_last", "retention.snapshots_last"}
     assert set(mistakes(tmp_path, content.replace("daily = 0", "daily = 1"))) == {"retention.checkpoints_last"}
+
+
+def test_what_a_folder_s_files_train_otherwise(tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text("""
+        [train]
+        micro_batch_rows = 8
+        [train.folders.math]
+        learning_rate = 1e-4
+        schedule = "cosine"
+        [train.folders."math/easy"]
+        gradient_checkpointing = true
+        max_grad_norm = 0
+    """)
+    assert config.load({}, tmp_path).settings.train.folders == {
+        "math": config.TrainOverrides(learning_rate=1e-4, schedule="cosine"),
+        "math/easy": config.TrainOverrides(gradient_checkpointing=True, max_grad_norm=0.0)}
+
+
+def test_mistakes_in_how_a_job_trains(tmp_path: Path) -> None:
+    found = mistakes(tmp_path, """
+        [train]
+        schedule = "cosin"
+        min_rate_fraction = 1.5
+        decay_fraction = -0.1
+        rewarm_steps = -1
+        precision = "fp8"
+        gradient_checkpointing = 1
+        max_grad_norm = -1.0
+        learning_rate = nan
+        [train.folders.math]
+        learning_rate = 0
+        threads = 2
+        schedul = "wsd"
+        [train.folders.easy]
+        batch_rows = 4
+        micro_batch_rows = 8
+        [train.folders."../x"]
+        epochs = 2
+    """)
+    assert set(found) == {
+        "train.schedule", "train.min_rate_fraction", "train.decay_fraction", "train.rewarm_steps", "train.precision",
+        "train.gradient_checkpointing", "train.max_grad_norm", "train.learning_rate",
+        "train.folders.math.learning_rate", "train.folders.math.threads", "train.folders.math.schedul",
+        "train.folders.easy.micro_batch_rows", "train.folders.'../x'"}
+    assert "default is 'constant'" in found["train.schedule"]
+    assert "did you mean schedule" in found["train.folders.math.schedul"]
+    assert "what [train] says" in found["train.folders.math.learning_rate"]
+
+
+@pytest.mark.parametrize(("name", "text", "value"), [
+    ("learning_rate", "1e-4", 1e-4), ("learning_rate", "1", 1.0), ("schedule", "cosine", "cosine"),
+    ("schedule", '"wsd"', "wsd"), ("batch_rows", "64", 64), ("gradient_checkpointing", "true", True),
+    ("max_grad_norm", "0", 0.0)])
+def test_a_wish_is_written_as_in_the_file(name: str, text: str, value: object) -> None:
+    assert config.parse_override(name, text) == value
+
+
+@pytest.mark.parametrize(("name", "text", "reason"), [
+    ("learning_rat", "1", "did you mean learning_rate"), ("zzz", "1", "known are: epochs, batch_rows"),
+    ("threads", "2", "threads is no setting of a job"), ("checkpoint_steps", "2", "is no setting of a job"),
+    ("folders", "{}", "is no setting of a job"), ("learning_rate", "0", "> 0.0.*the default is 0.0003"),
+    ("learning_rate", "fast", "Expected `float`"), ("batch_rows", "1.5", "batch_rows: '1.5'"),
+    ("schedule", "cosin", "Invalid enum value"), ("gradient_checkpointing", "1", "Expected `bool"),
+    ("seed", "9" * 5000, "seed")])
+def test_a_wish_that_is_none(name: str, text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        config.parse_override(name, text)

@@ -11,7 +11,7 @@ import pytest
 from tests.stories import TRAINED, Story
 from trainq import messages
 from trainq.config import LoraSettings
-from trainq.jobs import JobKind, JobState, Origin
+from trainq.jobs import JobKind, JobState, LineRebased, Origin
 from trainq.messages import (
     Accepted,
     Complete,
@@ -35,7 +35,7 @@ from trainq.messages import (
 
 SOURCE = "g000002-s00000002"
 MERGED = TaskResult(summary="merged", facts={"rebase": msgspec.to_builtins(
-    RebaseTask(source=SOURCE, lora=LoraSettings(rank=4), seed=7, threads=2))})
+    RebaseTask(source=SOURCE, lora=LoraSettings(rank=4), seed=7, threads=2, warmup=True))})
 
 
 class Barrier(Story):
@@ -105,7 +105,8 @@ def test_while_it_runs_and_until_the_rebase_has_ended_nothing_is_trained(story: 
     story.hello(generation=3, name="g000003-s00000002", reason="rebase", made_by="rebase-2")
     assert story.types("rebase-2") == ["TaskSubmitted", "LeaseGranted", "JobSucceeded"]
     assert story.queries.line().checkpoint == "g000003-s00000002"
-    assert "LineRebased" in story.types()
+    (rebased,) = [entry.event for entry in story.journal.replay(0, 1000) if isinstance(entry.event, LineRebased)]
+    assert (rebased.source, rebased.seed, rebased.threads, rebased.warmup) == (SOURCE, 7, 2, True)
     events = len(story.types())
     assert story.hello(generation=3, name="g000003-s00000002", reason="rebase", made_by="rebase-2") == Greeted(newest=3)
     assert len(story.types()) == events

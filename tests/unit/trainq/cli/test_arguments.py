@@ -52,3 +52,16 @@ def test_epochs_have_the_configuration_s_bounds(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as refused:
         config.load({"TRAINQ_TRAIN_EPOCHS": "1001"}, tmp_path)
     assert [problem.key for problem in refused.value.problems] == ["train.epochs"]
+
+
+def test_a_setting_of_a_job() -> None:
+    assert arguments.override("learning_rate=1e-4") == ("learning_rate", 1e-4)
+    assert arguments.override(" schedule = cosine ") == ("schedule", "cosine")
+
+
+@pytest.mark.parametrize(("word", "reason"), [
+    ("schedule", "not name=value"), ("=1", "not name=value"), ("seed=", "not name=value"), ("seed=\udcff", "UTF-8"),
+    ("seeed=1", "did you mean seed"), ("seed=-1", "seed: '-1'.*default is 0"), ("threads=1", "no setting of a job")])
+def test_settings_of_a_job_that_are_none(word: str, reason: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=reason):
+        arguments.override(word)

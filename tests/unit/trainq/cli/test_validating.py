@@ -123,6 +123,22 @@ def test_check_says_what_training_takes_and_submits_nothing(capsys: pytest.Captu
     (home / "metrics" / "train-1.jsonl").write_text('{"tokens": 100, "seconds": 2.0}\n' * 3 + '{"tok')
     _, document = run_json(capsys, "submit", "--check", str(path))
     assert document["files"][0]["plan"]["seconds"] == pytest.approx(report["tokens"] / 50)
+    _, document = run_json(capsys, "submit", "--check", "--set", "batch_rows=5", "--set", "epochs=2", str(path))
+    assert document["files"][0]["plan"]["steps"] == 4 * 2
+
+
+@pytest.mark.parametrize(("words", "reason"), [
+    (("--set", "seed=1", "--set", "seed=2"), "two values for seed"),
+    (("--epochs", "2", "--set", "epochs=2"), "two values for epochs"),
+    (("--set", "learning_rate=2"), "learning_rate: '2': Expected `float` <= 1.0 (write it as in trainq.toml"),
+    (("--set", "batch_rows=2", "--set", "micro_batch_rows=4"), "micro_batch_rows 4 is more than batch_rows 2")])
+def test_what_cannot_be_wished(capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path, words: tuple[str, ...],
+                               reason: str) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_text(GOOD % 1)
+    assert main(["submit", "--check", *words, str(path)]) in (2, 64)
+    assert reason in capsys.readouterr().err
+    assert not home.exists()
 
 
 def test_the_disk_that_check_names_is_what_the_preparer_uses(capsys: pytest.CaptureFixture[str],

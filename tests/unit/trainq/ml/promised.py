@@ -43,6 +43,7 @@ class Story:
         self.line: ModelLine = line.begin(str(model_folder), SEED)
         checkpointing.publish(self.line, home, "initial")
         self._numbers = 0
+        self._settings: dict[int, TrainSettings] = {}
 
     def record(self, *events: jobs.AnyEvent) -> int:
         with self.journal.transaction():
@@ -50,14 +51,15 @@ class Story:
                 self.journal.append(event, 1.5)
         return self.journal.head_seq
 
-    def submit(self, content: bytes, settings: TrainSettings = SETTINGS) -> int:
+    def submit(self, content: bytes, settings: TrainSettings = SETTINGS, *, line_seed: int | None = None) -> int:
         self._numbers += 1
         number = self._numbers
         source = self.home.inbox / f"{number}.jsonl"
         source.write_bytes(content)
         stored = ingest.store_file(self.home, source)
         source.unlink()
-        spec = TrainSpec(model=str(self.model_folder), data=DataSettings(), train=settings)
+        spec = TrainSpec(model=str(self.model_folder), data=DataSettings(), train=settings, line_seed=line_seed)
+        self._settings[number] = settings
         self.record(jobs.JobSubmitted(
             job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=source.name,
             request_id=f"r{number}", request_digest="0" * 64, digest=stored.digest, size_bytes=stored.size_bytes,
@@ -95,7 +97,7 @@ class Story:
         """One lease; without ``script`` to the end and its success, else given back (or left to be cancelled)."""
         token = self.lease(f"train-{number}")
         job = Job(id=f"train-{number}", token=token, shard=self.home.cache / prepared.shard,
-                  shard_digest=prepared.digest, settings=SETTINGS, journal_seq=token)
+                  shard_digest=prepared.digest, settings=self._settings[number], journal_seq=token)
         training.train(self.line, job, self.home, script or Script())
         if script is None:
             self.succeed(number)

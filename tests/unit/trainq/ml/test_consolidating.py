@@ -140,13 +140,14 @@ def test_without_a_row_nothing_is_merged(learned: ModelLine, home: Home) -> None
 def test_the_line_goes_on_from_it(learned: ModelLine, home: Home, make_shard: MakeShard) -> None:
     before, said = head(home), says(learned.model)
     consolidate(home)
-    again = rebasing.rebased(learned, home, before.facts.name, LORA, 7)
+    again = rebasing.rebased(learned, home, before.facts.name, LORA, 7, warmup=True)
     published = checkpointing.publish(again, home, "rebase", made_by="rebase-1").facts
     assert learned.is_released
     assert (published.adapter_of, published.made_by, published.parent) == (
         published.name, "rebase-1", before.facts.name)
     for same in ("step", "cursor", "base", "rows_seen", "tokens_seen", "model"):
         assert getattr(published, same) == getattr(before.facts, same)
+    assert (before.facts.optimizer_since, published.optimizer_since) == (0, before.facts.step)
     torch.testing.assert_close(says(again.model), said)
     assert head(home).facts == published
     assert "optimizer.safetensors" in head(home).manifest.files
@@ -158,6 +159,17 @@ def test_the_line_goes_on_from_it(learned: ModelLine, home: Home, make_shard: Ma
     assert head(home).facts.adapter_of == published.name
 
 
+@pytest.mark.parametrize(("warmup", "rates"), [(True, [0.0025, 0.005]), (False, [0.01, 0.01])])
+def test_the_fresh_optimizer_warms_up_where_the_task_says_so(learned: ModelLine, home: Home, make_shard: MakeShard,
+                                                            warmup: bool, rates: list[float]) -> None:
+    consolidate(home)
+    again = rebasing.rebased(learned, home, head(home).facts.name, LORA, 7, warmup=warmup)
+    checkpointing.publish(again, home, "rebase", made_by="rebase-1")
+    _, script = train(checkpointing.restore(head(home)), job_over(make_shard(LENGTHS, "b"), "job-2"), home,
+                      Script(at=2))
+    assert [metrics.learning_rate for metrics in script.steps] == rates
+
+
 def test_it_is_the_same_bytes_whoever_does_it(learned: ModelLine, home: Home) -> None:
     source = head(home)
     consolidate(home)
@@ -165,7 +177,7 @@ def test_it_is_the_same_bytes_whoever_does_it(learned: ModelLine, home: Home) ->
     for _ in range(2):
         restored = checkpointing.restore(source)
         torch.manual_seed(len(seen))  # nothing of this process may matter
-        again = rebasing.rebased(restored, home, source.facts.name, LORA, 7)
+        again = rebasing.rebased(restored, home, source.facts.name, LORA, 7, warmup=True)
         checkpointing.publish(again, home, "rebase")
         seen.append(bits_of(head(home).manifest))
         files.remove_tree(head(home).path)
@@ -177,7 +189,7 @@ def test_without_a_rank_all_weights_are_trained_from_there_on(learned: ModelLine
                                                               make_shard: MakeShard) -> None:
     said, source = says(learned.model), head(home).facts.name
     consolidate(home)
-    plain = rebasing.rebased(learned, home, source, LoraSettings(), 7)
+    plain = rebasing.rebased(learned, home, source, LoraSettings(), 7, warmup=True)
     assert checkpointing.publish(plain, home, "rebase").facts.adapter_of == ""
     torch.testing.assert_close(says(plain.model), said)
     plain.model.train()
@@ -189,7 +201,7 @@ def test_trained_weights_get_an_adapter(tiny_model: Path, home: Home, make_shard
     full = start(tiny_model, home)
     train(full, job_over(make_shard(LENGTHS)), home)
     said, source = says(full.model), head(home).facts.name
-    again = rebasing.rebased(full, home, source, LORA, 7)
+    again = rebasing.rebased(full, home, source, LORA, 7, warmup=True)
     assert checkpointing.publish(again, home, "rebase").facts.has_weights
     assert torch.equal(says(again.model), said)
     again.model.train()
@@ -200,14 +212,14 @@ def test_trained_weights_get_an_adapter(tiny_model: Path, home: Home, make_shard
 def test_only_the_head_that_was_merged_is_gone_on_from(learned: ModelLine, home: Home, make_shard: MakeShard) -> None:
     source = head(home).facts.name
     with pytest.raises(DamageError, match="no manifest"):
-        rebasing.rebased(learned, home, source, LORA, 7)
+        rebasing.rebased(learned, home, source, LORA, 7, warmup=True)
     consolidate(home)
     job = job_over(make_shard(LENGTHS, "next"), "job-2")
     train(learned, job, home, Script(at=2))
     with pytest.raises(UsageError, match=f"the line stands at {head(home).facts.name}"):
-        rebasing.rebased(learned, home, source, LORA, 7)
+        rebasing.rebased(learned, home, source, LORA, 7, warmup=True)
     with pytest.raises(UsageError, match="in the middle of job-2"):
-        rebasing.rebased(learned, home, head(home).facts.name, LORA, 7)
+        rebasing.rebased(learned, home, head(home).facts.name, LORA, 7, warmup=True)
     assert not learned.is_released
     train(learned, job, home)
 

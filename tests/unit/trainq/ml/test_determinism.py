@@ -30,3 +30,5 @@ def test_the_fingerprint_is_plain_text() -> None:
     fingerprint = determinism.fingerprint(torch.device("cpu"))
     assert {type(value) for value in fingerprint.values()} == {str}
     assert fingerprint["deterministic"] == "true"
+    assert determinism.HALF_PRECISION in fingerprint
+    assert determinism.HALF_PRECISION not in determinism.fingerprint(torch.device("meta"))

@@ -7,17 +7,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from tests.generations import bits_of
 from tests.unit.trainq.ml import promised
+from tests.unit.trainq.ml.tiny import Script
 from trainq import checkpoints, jobs
 from trainq.checkpoints import Verified
 from trainq.config import Home
 from trainq.errors import DamageError, UsageError
 from trainq.journal import Journal
-from trainq.ml import rederiving
+from trainq.ml import determinism, rederiving
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,34 @@ def test_an_undisturbed_run_gives_the_same_bytes(told: Path, tmp_path: Path) -> 
     assert bits_of(made.manifest) == bits_of(wanted.manifest)
     assert len(checkpoints.list_generations(into.checkpoints)) == 1
     assert [json.loads(line)["event"] for line in ended.stderr.splitlines()].count("published") == 3
+
+
+def test_jobs_with_wishes_of_their_own_come_out_the_same(tmp_path: Path) -> None:
+    """Also the first one, whose seed is not the line's."""
+    promised.save_model(tmp_path / "model")
+    determinism.set_threads(1)
+    story = promised.Story(Home(tmp_path / "home"), tmp_path / "model")
+    wishes: list[dict[str, Any]] = [
+        {"seed": 77, "schedule": "cosine", "rewarm_steps": 1, "precision": "bf16"},
+        {"learning_rate": 0.003, "schedule": "wsd", "decay_fraction": 0.5, "precision": "fp16", "batch_rows": 2},
+        {"gradient_checkpointing": True, "max_grad_norm": 0.0, "schedule": "linear", "min_rate_fraction": 0.3}]
+    for word, wished in zip(("red", "blue", "tall"), wishes, strict=True):
+        number = story.submit(promised.rows(5, word), msgspec.structs.replace(promised.SETTINGS, **wished),
+                              line_seed=promised.SETTINGS.seed)
+        prepared = story.prepare(number)
+        assert prepared is not None
+        story.train(number, prepared, script=Script(at=1))
+        story.record(jobs.LeaseEnded(job=f"train-{number}", reason="it stops"))
+        story.restart()
+        story.train(number, prepared)
+    story.journal.close()
+    into = Home(tmp_path / "driver")
+    assert rederiving.rederive(story.home, into, model_path=None, seed=None)["jobs"] == 3
+    made, wanted = head(into), head(story.home)
+    assert made.facts.loss_scale is not None
+    assert (made.facts.loss_scale, made.facts.metrics) == (wanted.facts.loss_scale, wanted.facts.metrics)
+    assert {name: record.blake3 for name, record in made.manifest.files.items()} == {
+        name: record.blake3 for name, record in wanted.manifest.files.items()}
 
 
 def test_the_order_is_that_of_the_last_success(tmp_path: Path) -> None:

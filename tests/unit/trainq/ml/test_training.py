@@ -298,6 +298,25 @@ def test_threads_count_inside_a_job_and_where_it_does_not_pin_them(
         assert bool(script.changes) is told
 
 
+def test_the_instructions_for_16_bits_count_where_they_are_used(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    shard = make_shard(LENGTHS)
+    line = start(tiny_model, home)
+    now = head(home).facts.fingerprint["half_precision"]
+    changed_head(line, half_precision="abacus")
+    for job, precision, told in (("job-1", "fp32", []),
+                                 ("job-2", "bf16", [({"half_precision": "abacus"}, {"half_precision": now})])):
+        changed_head(line, half_precision="abacus")
+        settings = msgspec.structs.replace(SETTINGS, precision=precision)
+        assert train(line, job_over(shard, job, settings), home)[1].changes == told
+    # A checkpoint of before does not say.
+    assert line.head is not None
+    before = {key: value for key, value in line.head.fingerprint.items() if key != "half_precision"}
+    line.head = msgspec.structs.replace(line.head, fingerprint=before)
+    settings = msgspec.structs.replace(SETTINGS, precision="bf16")
+    assert train(line, job_over(shard, "job-3", settings), home)[1].changes == []
+
+
 def test_an_observer_that_holds_leaves_the_line_as_it_was(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     class Holding(Script):
