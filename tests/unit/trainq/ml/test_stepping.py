@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import torch
 
+from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
 from trainq import checkpoints, files
 from trainq.checkpoints import LossScale, Verified
@@ -34,7 +35,7 @@ def head(home: Home) -> Verified:
 
 
 def digests(home: Home) -> dict[str, str]:
-    return {name: record.blake3 for name, record in head(home).manifest.files.items()}
+    return bits_of(head(home).manifest)
 
 
 def another(tmp_path: Path, name: str) -> Home:
