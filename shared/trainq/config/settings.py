@@ -98,7 +98,8 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     model at once (where it is not set, :func:`load` makes it at most ``batch_rows``). ``learning_rate`` is reached
     after ``warmup_steps`` of the model line and held. ``threads`` 0 means one for each processor that this process may
     use. A checkpoint is published ``checkpoint_seconds`` after the last one, or after ``checkpoint_steps`` steps where
-    that is set (0: by time alone), and at the end of each job.
+    that is set (0: by time alone), and at the end of each job. Inside of a job the next one waits until the last one's
+    measured cost is at most ``checkpoint_max_share`` of the time since (1: it never waits for that).
     """
 
     epochs: Epochs = 1
@@ -112,6 +113,7 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Seconds = 600.0
     checkpoint_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    checkpoint_max_share: Annotated[float, Meta(gt=0, le=1)] = 0.05
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):

@@ -24,6 +24,7 @@ from trainq.ml import batches, checkpointing, determinism, model, stepping
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
+from trainq.ml.pacing import Pace
 from trainq.shards import Shard
 from trainq.textcodec import TextCodec
 
@@ -55,12 +56,12 @@ class Observer(Protocol):
         """A step is done."""
         ...
 
-    def publishing(self, size_bytes: int) -> None:
-        """A generation of about this size is about to be written."""
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
+        """A generation of about this size is about to be written; ``waits``: no step is done until it is."""
         ...
 
     def published(self, publication: Publication) -> None:
-        """A generation is on disk."""
+        """A generation is on disk. What was written beside the steps is told of at the next step boundary."""
         ...
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
@@ -115,7 +116,12 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         _tell_changed_fingerprint(line, job, observer)
         _place_cursor(line, job, plan)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
-            ending = _run(_Run(line, job, home, observer, shard, plan, metrics))
+            run = _Run(line, job, home, observer, shard, plan, metrics, checkpointing.Beside(line, home),
+                       Pace(job.settings, last_at=time.monotonic()))
+            try:
+                ending = _run(run)
+            finally:
+                run.settle(wait=True)
             return Outcome(ending=ending, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
 
 
@@ -128,21 +134,40 @@ class _Run:
     shard: Shard
     plan: batches.Plan
     metrics: MetricsFile
+    beside: checkpointing.Beside
+    pace: Pace
 
     def publish(self, reason: Reason) -> None:
+        """Wait until the state of now is on the disk."""
+        self.settle(wait=True)
         self.metrics.sync()
-        self.observer.publishing(self.line.checkpoint_bytes)
+        self.observer.publishing(self.line.checkpoint_bytes, waits=True)
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
+
+    def publish_beside(self, reason: Reason) -> None:
+        """Copy the state of now, and have it written while steps go on; not while another one is."""
+        self.observer.publishing(self.line.checkpoint_bytes, waits=False)
+        self.beside.begin(reason, self.metrics.sync)
+        self.pace.last_at = time.monotonic()
+
+    def settle(self, *, wait: bool) -> None:
+        """Make what was written beside the steps the head, if it is done; raises what it failed with."""
+        if wait and self.beside.is_busy:
+            self.observer.publishing(self.line.checkpoint_bytes, waits=True)
+        publication = self.beside.take(wait=wait)
+        if publication is not None:
+            self.pace.cost_seconds = publication.cost_seconds
+            self.observer.published(publication)
 
 
 def _run(run: _Run) -> Ending:
     line, settings = run.line, run.job.settings
-    published_at = time.monotonic()
     while not line.facts.cursor.done:
         wish = run.observer.wish()
         if wish is Wish.CANCEL:
             return Ending.CANCELLED
         if wish is Wish.STOP:
+            run.settle(wait=True)
             if line.has_unpublished_steps:
                 run.publish("stop")
             return Ending.STOPPED
@@ -150,12 +175,11 @@ def _run(run: _Run) -> Ending:
         run.metrics.append(metrics)
         run.observer.stepped(metrics, line.facts.cursor)
         crashpoints.reach("training.stepped")
+        run.settle(wait=False)
         if line.facts.cursor.done:
             run.publish("job_end")
-        elif (time.monotonic() - published_at >= settings.checkpoint_seconds
-              or 0 < settings.checkpoint_steps <= line.unpublished_steps):
-            run.publish("interval")
-            published_at = time.monotonic()
+        elif not run.beside.is_busy and run.pace.is_due(time.monotonic(), line.unpublished_steps):
+            run.publish_beside("interval")
     return Ending.FINISHED
 
 
