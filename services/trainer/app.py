@@ -19,6 +19,7 @@ from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.effects import AgentEffect
 from services.trainer.forking import Arguments
+from services.trainer.stopping import StopTime
 from services.trainer.watch import Watch
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
 from trainq.ids import new_request_id
@@ -37,8 +38,6 @@ from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
-# Shorter than stopwaitsecs in supervisord.conf, so that the agent is still there to see a slow save end.
-SAVE_SECONDS = 150.0
 # After a fault of the machine, not of a file: wait before anything is tried again, longer each time.
 SYSTEM_FAULT_SECONDS = 30.0
 MAX_SYSTEM_FAULT_SECONDS = 900.0
@@ -64,6 +63,7 @@ class Agent:
             on_fingerprint_change=settings.trainer.on_fingerprint_change))
         self._assignment = Assignment()
         self._expected = Watch(settings.trainer)
+        self._stop_time = StopTime(process.home, process.log)
         self._hung = ""
         # What the training process is, kept up to date; and whether the broker is to be told of it.
         self._head: wire.Ready | None = None
@@ -87,7 +87,7 @@ class Agent:
         """Save, hand back, say goodbye; within the time that supervisord gives."""
         process = self._process
         process.set_state(Lifecycle.SHUTTING_DOWN, "saving")
-        deadline = process.clock.monotonic() + SAVE_SECONDS
+        deadline = process.clock.monotonic() + self._stop_time.save_seconds
         self._perform(self._assignment.stop())
         while self._assignment.phase not in (Phase.ABSENT, Phase.PAUSED) and process.clock.monotonic() < deadline:
             self._listen()
@@ -153,7 +153,7 @@ class Agent:
             return
         held, reason = take_work(self._peer, tuple(kinds))
         if self._assignment.wants_job and self._process.state is not Lifecycle.PAUSED:
-            self._process.set_state(Lifecycle.RUNNING, reason)
+            self._show_running(reason)
         if held is None:
             return
         self._held, lease = held, held.lease
@@ -182,7 +182,7 @@ class Agent:
             return
         self._refused = False
         self._greets, self._newest = False, max(self._newest, reply.newest)
-        self._process.set_state(Lifecycle.RUNNING)
+        self._show_running()
         self._perform(self._assignment.greeted(lost=reply.lost))
 
     def _start_if_due(self) -> None:
@@ -207,7 +207,7 @@ class Agent:
             if not isinstance(message, wire.Progress | wire.Restoring):
                 self._process.log.info("training_process_says", message=type(message).__name__, said=message)
             if isinstance(message, wire.Ready):
-                self._process.set_state(Lifecycle.RUNNING)
+                self._show_running()
             self._perform(self._assignment.heard(message))
 
     def _heard_end(self, end: ChildExited) -> None:
@@ -224,6 +224,8 @@ class Agent:
         match message:
             case wire.Progress():
                 self._expected.stepped(now)
+            case wire.Saving(waits=False):
+                self._expected.expect_save_beside(now, message.size_bytes)
             case wire.Saving():
                 self._expected.expect_save(now, message.size_bytes)
             case wire.Published():
@@ -232,7 +234,8 @@ class Agent:
                 self._system_faults = 0
                 if self._head is not None:
                     self._head = head.after(self._head, message)
-                self._expected.expect_step(now)
+                self._stop_time.saved(message, self._expected.slowest_step_seconds)
+                self._expected.saved(now)
             case wire.Ready():
                 self._head, self._checkpoint_bytes = message, message.size_bytes
                 self._expected.expect_nothing()
@@ -253,6 +256,9 @@ class Agent:
         self._process.log.error("training_process_hangs", job=self._assignment.job, pid=self._child.pid,
                                 reason=overdue, stacks=self._child.dump_stacks())
         self._child.kill()
+
+    def _show_running(self, reason: str = "") -> None:
+        self._process.set_state(Lifecycle.RUNNING, "; ".join(filter(None, (reason, self._stop_time.warning))))
 
     def _keep(self) -> None:
         if self._held is None:

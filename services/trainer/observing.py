@@ -55,8 +55,8 @@ class Observer:
             tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
             elapsed_seconds=round(elapsed, 3)))
 
-    def publishing(self, size_bytes: int) -> None:
-        self._process.say(wire.Saving(size_bytes=size_bytes))
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
+        self._process.say(wire.Saving(size_bytes=size_bytes, waits=waits))
 
     def published(self, publication: Publication) -> None:
         self._process.say(published_message(publication))
@@ -77,5 +77,6 @@ def published_message(publication: Publication) -> wire.Published:
     facts = publication.facts
     return wire.Published(
         generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
-        seconds=round(publication.seconds, 3), size_bytes=publication.size_bytes, job=facts.cursor.job,
-        job_step=facts.cursor.job_step, done=facts.cursor.done)
+        seconds=round(publication.seconds, 3), write_seconds=round(publication.write_seconds, 3),
+        size_bytes=publication.size_bytes, job=facts.cursor.job, job_step=facts.cursor.job_step,
+        done=facts.cursor.done)

@@ -36,7 +36,7 @@ from trainq.errors import (
 )
 from trainq.jobs import EffectKind
 from trainq.messages import MAX_DAMAGED, DamagedGeneration
-from trainq.ml import checkpointing, determinism, line, model, training
+from trainq.ml import checkpointing, determinism, line, model, training, writing
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.training import Wish
@@ -174,7 +174,7 @@ class TrainingProcess:
             opened = line.begin(self._arguments.model, self._arguments.seed, self._arguments.lora)
         else:
             opened = checkpointing.restore(found)
-            checkpointing.point_current_at(self._home, found.facts)
+            writing.point_current_at(self._home, found.facts)
         self._say_ready(opened, damaged, started, found.size_bytes if found is not None else 0)
         return opened
 

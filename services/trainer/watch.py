@@ -2,7 +2,8 @@
 
 A step may take ten times the slowest recent one, and never less than two minutes are allowed (both are settings): a
 long row, a busy machine or a slow disk is no hang, while a lost GPU or a dead lock stays for ever. Nothing is expected
-of a process that has no job.
+of a process that has no job. A checkpoint that is written beside the steps has an allowance of its own, and changes
+nothing about the step that is expected.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ class Watch:
     _since: float | None = None
     _what: str = ""
     _allowed_seconds: float = 0.0
+    # Until when a checkpoint that is written beside the steps must be done, and what it was allowed.
+    _beside_until: float | None = None
+    _beside_seconds: float = 0.0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
     def expect_start(self, now: float) -> None:
@@ -40,7 +44,7 @@ class Watch:
 
     def expect_step(self, now: float) -> None:
         """It may go on, or has just done a step."""
-        slowest = max(self._recent, default=0.0)
+        slowest = self.slowest_step_seconds
         self._since, self._what = now, _STEP
         self._allowed_seconds = max(self.settings.hang_seconds, self.settings.hang_factor * slowest)
 
@@ -57,12 +61,32 @@ class Watch:
         self._what = "a checkpoint is being written"
         self._allowed_seconds += size_bytes / SAVE_BYTES_PER_SECOND
 
+    def expect_save_beside(self, now: float, size_bytes: int) -> None:
+        """It writes a checkpoint of about this size while it goes on with its steps."""
+        # A writer beside the steps gets what they leave: as long as it is allowed to hold them up, and as much again.
+        self._beside_seconds = 2 * (self.settings.hang_seconds + size_bytes / SAVE_BYTES_PER_SECOND)
+        self._beside_until = now + self._beside_seconds
+
+    def saved(self, now: float) -> None:
+        """A checkpoint is on the disk, whoever waited for it."""
+        self._beside_until = None
+        if self._what != _STEP or self._since is None:
+            self.expect_step(now)
+
+    @property
+    def slowest_step_seconds(self) -> float:
+        """Of the recent ones; 0 if there was none."""
+        return max(self._recent, default=0.0)
+
     def expect_nothing(self) -> None:
         """It has no work, or it is gone."""
-        self._since = None
+        self._since = self._beside_until = None
 
     def overdue(self, now: float) -> str:
         """What has been missing for too long, for people; empty if nothing has."""
+        if self._beside_until is not None and now > self._beside_until:
+            return (f"a checkpoint is being written beside the steps for {self._beside_seconds:.0f} s, which is what "
+                    "is allowed")
         if self._since is None or now - self._since <= self._allowed_seconds:
             return ""
         return f"{self._what} for {now - self._since:.0f} s, {self._allowed_seconds:.0f} s are allowed"

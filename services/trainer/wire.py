@@ -149,9 +149,10 @@ class Restoring(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
-    """A checkpoint of about this size is being written; until it is, no step is done."""
+    """A checkpoint of about this size is being written. ``waits``: no step is done until it is; else they go on."""
 
     size_bytes: int
+    waits: bool = True
 
 
 class OtherFingerprint(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -188,7 +189,10 @@ class Progress(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class Published(WireMessage, frozen=True, kw_only=True, tag=True):
-    """A new generation is published. ``job`` is empty for the initial one; ``done`` if it covers all of the job."""
+    """A new generation is published. ``job`` is empty for the initial one; ``done`` if it covers all of the job.
+
+    ``seconds`` is how long training stood still for it, ``write_seconds`` how long the disk took.
+    """
 
     generation: int
     name: str
@@ -196,6 +200,7 @@ class Published(WireMessage, frozen=True, kw_only=True, tag=True):
     reason: str
     seconds: float
     size_bytes: int
+    write_seconds: float = 0.0
     job: str = ""
     job_step: int = 0
     done: bool = False

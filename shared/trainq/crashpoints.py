@@ -7,6 +7,7 @@ importing this module reads nothing.
 
 from __future__ import annotations
 
+import _thread
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,8 @@ POINTS: Mapping[str, str] = {
 PLANS_KEY = "TRAINQ_CRASH_PLANS"
 
 _countdown: dict[str, int] = {}
+# A checkpoint is written beside the training loop; ``threading`` would cost each command its import.
+_lock = _thread.allocate_lock()
 _plans = ""
 # The plan that was seen last at each point, and how often that point was reached since.
 _seen: dict[str, tuple[bytes, int]] = {}
@@ -89,8 +92,10 @@ def reach(name: str) -> None:
         _planned(name)
     if name not in _countdown:
         return
-    _countdown[name] -= 1
-    if _countdown[name] == 0:
+    with _lock:
+        _countdown[name] -= 1
+        due = _countdown[name] == 0
+    if due:
         _die()
 
 

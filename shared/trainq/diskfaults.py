@@ -8,6 +8,7 @@ calls; importing this module reads nothing.
 
 from __future__ import annotations
 
+import _thread
 import errno
 import os
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ class _Armed:
 
 
 _armed: _Armed | None = None
+# A checkpoint is written beside the training loop; ``threading`` would cost each command its import.
+_lock = _thread.allocate_lock()
 
 
 def arm(error: str, at: int, *, for_ever: bool) -> None:
@@ -71,9 +74,12 @@ def arm_from_environment(environment: Mapping[str, str]) -> None:
 
 def reach(path: object) -> None:
     """Say that a durable operation on ``path`` comes next; raises the armed ``OSError`` if it is its turn."""
-    if _armed is None:
+    armed = _armed
+    if armed is None:
         return
-    _armed.reached += 1
-    if _armed.number and (_armed.reached == _armed.at or (_armed.for_ever and _armed.reached > _armed.at)):
-        _armed.failed += 1
-        raise OSError(_armed.number, os.strerror(_armed.number), str(path))
+    with _lock:
+        armed.reached += 1
+        fails = bool(armed.number) and (armed.reached == armed.at or (armed.for_ever and armed.reached > armed.at))
+        armed.failed += fails
+    if fails:
+        raise OSError(armed.number, os.strerror(armed.number), str(path))

@@ -26,7 +26,7 @@ from trainq.config import DataSettings, Home, LoraSettings
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
 from trainq.journal.proving import prove
-from trainq.ml import checkpointing, consolidating, determinism, model
+from trainq.ml import checkpointing, consolidating, determinism, model, writing
 from trainq.ml.training import Job
 from trainq.preparing import Prepared, prepare
 from trainq.shards import Shard, ShardWriter
@@ -212,7 +212,7 @@ class Train(Act):
         train(checkpointing.restore(found), make_job(self.home.root.parent), self.home)
         found, _ = checkpoints.newest_verified(self.home.checkpoints)
         assert found is not None
-        checkpointing.point_current_at(self.home, found.facts)
+        writing.point_current_at(self.home, found.facts)
 
     def holds(self) -> bool:
         found, damaged = checkpoints.newest_verified(self.home.checkpoints)

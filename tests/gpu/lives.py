@@ -73,7 +73,7 @@ class _Life:
         if self._is_over and self._plan.end == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def publishing(self, size_bytes: int) -> None:
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
         pass
 
     def published(self, publication: Publication) -> None:  # noqa: ARG002  # an observer's

@@ -31,7 +31,7 @@ from trainq.shards import Shard, ShardWriter
 
 # 3 steps an epoch of a few milliseconds each: long enough to be met in the middle, short enough for a test.
 SETTINGS = TrainSettings(epochs=150, batch_rows=3, micro_batch_rows=2, learning_rate=1e-3, warmup_steps=4, threads=1,
-                         checkpoint_seconds=0.05)
+                         checkpoint_seconds=0.05, checkpoint_max_share=1.0)
 STEPS = 450
 PATIENCE_SECONDS = 60.0
 
@@ -368,7 +368,7 @@ def test_another_fingerprint_waits_until_it_is_recorded(agent: Agent) -> None:
     agent.start()
     shard = make_shard(agent.home, "shard")
     agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, epochs=20, checkpoint_seconds=1e-6))
-    agent.step(3)
+    agent.until(wire.Published)
     agent.kill()
     agent.start()
     settings = msgspec.structs.replace(SETTINGS, epochs=20, threads=2)
@@ -385,7 +385,7 @@ def test_a_stop_wins_over_waiting_for_the_record(agent: Agent) -> None:
     agent.start()
     shard = make_shard(agent.home, "shard")
     agent.train(shard, "job-1", msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-6))
-    agent.step(3)
+    agent.until(wire.Published)
     agent.kill()
     before = head(agent.home).facts
     agent.start()

@@ -141,7 +141,9 @@ class TrainSettings(Section, frozen=True, kw_only=True):
 
     ``threads`` 0 means one for each processor that this process may use. A checkpoint is published
     ``checkpoint_seconds`` after the last one, or after ``checkpoint_steps`` steps where that is set (0: by time alone),
-    and at the end of each job. ``folders`` are the inbox folders whose files train otherwise.
+    and at the end of each job. Inside of a job the next one waits until the last one's measured cost is at most
+    ``checkpoint_max_share`` of the time since (1: it never waits for that). ``folders`` are the inbox folders whose
+    files train otherwise.
 
     A frozen specification of before lacks what came later: each default is what was done then.
     """
@@ -163,6 +165,7 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     threads: Annotated[int, Meta(ge=0, le=1024)] = 0
     checkpoint_seconds: Seconds = 600.0
     checkpoint_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
+    checkpoint_max_share: Annotated[float, Meta(gt=0, le=1)] = 0.05
     folders: dict[str, TrainOverrides] = {}
 
 

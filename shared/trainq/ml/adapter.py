@@ -10,8 +10,9 @@ two matrices of each layer are trained and kept (https://arxiv.org/abs/2106.0968
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeGuard
 
 import msgspec
 import torch
@@ -51,19 +52,36 @@ def wrap(model: PreTrainedModel, settings: LoraSettings) -> Any:
         target_modules=list(settings.target_modules) or "all-linear"))
 
 
-def save(model: Any, checkpoint: Path) -> None:
-    """Write the adapter below ``checkpoint``."""
+class Content(NamedTuple):
+    """The two files of an adapter, by their paths in a checkpoint; ``tensors`` as they live, detached, not copied."""
+
+    tensors_path: str
+    tensors: Mapping[str, torch.Tensor]
+    config_path: str
+    config: bytes
+
+
+def content(model: Any) -> Content:
+    """What an adapter's folder is to hold."""
     from peft import get_peft_model_state_dict
 
-    folder = checkpoint / ADAPTER_FOLDER
-    files.make_directory(folder)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
-    (folder / _TENSORS).write_bytes(tensors_to_bytes(tensors))
     config = model.peft_config["default"].to_dict()
     # Sets have no order of their own, and a path means nothing elsewhere: the same adapter is the same bytes.
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
     plain |= {"base_model_name_or_path": None, "inference_mode": False}
-    (folder / _CONFIG).write_bytes(msgspec.json.encode(plain, order="sorted", enc_hook=str) + b"\n")
+    return Content(
+        f"{ADAPTER_FOLDER}/{_TENSORS}",
+        {name: tensor.detach() for name, tensor in get_peft_model_state_dict(model).items()},
+        f"{ADAPTER_FOLDER}/{_CONFIG}", msgspec.json.encode(plain, order="sorted", enc_hook=str) + b"\n")
+
+
+def save(model: Any, checkpoint: Path) -> None:
+    """Write the adapter below ``checkpoint``."""
+    found = content(model)
+    files.make_directory(checkpoint / ADAPTER_FOLDER)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in found.tensors.items()}
+    (checkpoint / found.tensors_path).write_bytes(tensors_to_bytes(tensors))
+    (checkpoint / found.config_path).write_bytes(found.config)
 
 
 def settings_of(model: Any) -> dict[str, Any]:

@@ -6,6 +6,9 @@ A checkpoint holds a model folder that plain ``transformers`` loads (weights, co
 (:class:`trainq.checkpoints.CheckpointFacts`). No pickle is written or read. Weights, optimizer, generators, cursor and
 ledger become visible together or not at all.
 
+It is staged (:mod:`trainq.ml.staging`) and then written (:mod:`trainq.ml.writing`), in the loop's thread or beside it:
+the bytes are the same.
+
 Only the process that holds the lock on the checkpoints' folder may call what publishes.
 """
 
@@ -14,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,31 +25,29 @@ import msgspec
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as tensors_from_bytes
-from safetensors.torch import save as tensors_to_bytes
 
-from trainq import cards, checkpoints, crashpoints, files, manifests, room
+from trainq import checkpoints, files
 from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
-from trainq.ml import adapter, determinism, ledger, model, optimizer, randomness
+from trainq.ml import adapter, determinism, ledger, model, optimizer, randomness, staging, writing
 from trainq.ml.line import ModelLine, assemble
-
-_OPTIMIZER, _RNG, _STATE = "optimizer.safetensors", "rng.safetensors", "state.json"
-
-
-class _State(msgspec.Struct, frozen=True, kw_only=True):
-    """``state.json``: what is neither a tensor nor one of the facts."""
-
-    rng: randomness.Remainder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Publication:
-    """A generation that is now on disk; ``seconds`` is how long training stood still for it."""
+    """A generation that is now on disk.
+
+    ``seconds`` is how long training stood still for it, ``write_seconds`` how long the disk took. ``cost_seconds`` is
+    what it cost the training: that standstill, and where the steps are computed by the processors that wrote it, what
+    the writing took of them.
+    """
 
     facts: CheckpointFacts
     path: Path
     seconds: float
+    write_seconds: float
+    cost_seconds: float
     size_bytes: int
 
 
@@ -63,39 +65,79 @@ def publish(line: ModelLine, home: Home, reason: Reason, *, made_by: str = "") -
 
 def _publish(line: ModelLine, home: Home, reason: Reason, fingerprint: dict[str, str], *,
              made_by: str = "") -> Publication:
+    if line.writer.is_busy:
+        raise ValueError("another generation is being written")
     started = time.monotonic()
-    _refuse_non_finite(line)
-    facts = msgspec.structs.replace(
-        line.facts, generation=checkpoints.next_generation(home.checkpoints, above=line.generation_floor),
-        reason=reason, parent=line.head.name if line.head else "", fingerprint=fingerprint, made_by=made_by,
-        restored_from=0)
-    if adapter.is_adapted(line.model) and line.publishes_weights:
-        facts = msgspec.structs.replace(facts, adapter_of=facts.name)
-    path = home.checkpoints / facts.name
-    # Known before a byte is written: a disk that fills up in the middle costs everybody on it.
-    room.refuse_without(home.checkpoints, line.state_bytes, f"the checkpoint {facts.name}")
-    with files.publish_directory(path) as folder:
-        model.save(line.accelerator.unwrap_model(line.model), line.companions, folder,
-                   with_weights=facts.has_weights)
-        rng_tensors, rng_remainder = randomness.capture()
-        (folder / _OPTIMIZER).write_bytes(tensors_to_bytes(optimizer.state_tensors(line.model, line.optimizer)))
-        (folder / _RNG).write_bytes(tensors_to_bytes(rng_tensors))
-        (folder / _STATE).write_bytes(msgspec.json.encode(_State(rng=rng_remainder)) + b"\n")
-        (folder / ledger.NAME).write_bytes(line.ledger)
-        (folder / cards.NAME).write_bytes(cards.text(facts))
-        manifest = manifests.seal(folder, checkpoints.KIND, msgspec.to_builtins(facts))
-    crashpoints.reach("checkpoint.published")
-    line.facts = line.head = facts
-    point_current_at(home, facts)
-    return Publication(facts=facts, path=path, seconds=time.monotonic() - started,
-                       size_bytes=manifest.size_bytes)
+    written = writing.write(staging.stage(line, _facts(line, reason, fingerprint, made_by), steps_go_on=False), home)
+    line.facts = line.head = written.facts
+    writing.point_current_at(home, written.facts)
+    seconds = time.monotonic() - started
+    return Publication(facts=written.facts, path=written.path, seconds=seconds, write_seconds=written.seconds,
+                       cost_seconds=seconds, size_bytes=written.size_bytes)
 
 
-def point_current_at(home: Home, facts: CheckpointFacts) -> None:
-    """Make the link ``current`` lead to this generation. It is for people; nothing is resumed from it."""
-    target = f"{home.checkpoints.name}/{facts.name}"
-    if not home.current.is_symlink() or str(home.current.readlink()) != target:
-        files.replace_link(home.current, target)
+def _facts(line: ModelLine, reason: Reason, fingerprint: dict[str, str], made_by: str) -> CheckpointFacts:
+    return msgspec.structs.replace(line.facts, reason=reason, parent=line.head.name if line.head else "",
+                                   fingerprint=fingerprint, made_by=made_by, restored_from=0)
+
+
+class Beside:
+    """Publishes beside the steps of one job: the loop waits for the copy alone. One in flight at most.
+
+    What is written is the state at :meth:`begin`, whatever steps are done meanwhile. It is the head once :meth:`take`
+    has given it, and not before.
+    """
+
+    def __init__(self, line: ModelLine, home: Home) -> None:
+        self._line, self._home = line, home
+        self._stood_still = 0.0
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether one is in flight, or its end was not taken."""
+        return self._line.writer.is_busy
+
+    def begin(self, reason: Reason, before: Callable[[], None]) -> None:
+        """Stage the state of now and begin to write it; ``before`` is called by the writer before it writes.
+
+        Raises:
+            ValueError: one is in flight.
+        """
+        started = time.monotonic()
+        line = self._line
+        facts = _facts(line, reason, determinism.fingerprint(line.accelerator.device), "")
+        line.writer.begin(staging.stage(line, facts, steps_go_on=True), self._home, before)
+        self._stood_still = time.monotonic() - started
+
+    def take(self, *, wait: bool) -> Publication | None:
+        """The generation that was in flight, which is the head now; None if none is, or it is not done.
+
+        Args:
+            wait: until it is done.
+
+        Raises:
+            InputError, StorageError, StorageFullError: as :func:`publish`, by what was in flight.
+        """
+        line, started = self._line, time.monotonic()
+        if wait:
+            line.writer.wait()
+        ended = line.writer.take()
+        if ended is None:
+            return None
+        written, error = ended
+        if written is not None:
+            facts = line.head = written.facts
+            line.facts = msgspec.structs.replace(
+                line.facts, generation=facts.generation, reason=facts.reason, parent=facts.parent,
+                fingerprint=facts.fingerprint, made_by=facts.made_by, restored_from=facts.restored_from,
+                adapter_of=facts.adapter_of)
+        if error is not None:
+            raise error
+        assert written is not None
+        seconds = self._stood_still + time.monotonic() - started
+        shared = written.processor_seconds / torch.get_num_threads() if line.accelerator.device.type == "cpu" else 0.0
+        return Publication(facts=written.facts, path=written.path, seconds=seconds, write_seconds=written.seconds,
+                           cost_seconds=seconds + shared, size_bytes=written.size_bytes)
 
 
 def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
@@ -117,16 +159,16 @@ def restore(verified: Verified, generation_floor: int = 0) -> ModelLine:
     except InputError as error:
         _refuse_passing(error, path)
         raise DamageError(str(path), f"its model cannot be loaded: {error.reason}") from error
-    optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / _OPTIMIZER))
+    optimizer.restore_state(line.model, line.optimizer, _read_tensors(path / staging.OPTIMIZER))
     line.ledger = _read_ledger(path, verified.facts.cursor)
     try:
-        state = msgspec.json.decode((path / _STATE).read_bytes(), type=_State)
+        state = msgspec.json.decode((path / staging.STATE).read_bytes(), type=staging.State)
     except (OSError, msgspec.MsgspecError) as error:
-        _refuse_passing(error, path / _STATE)
-        raise DamageError(str(path / _STATE), f"it cannot be read: {error}") from error
+        _refuse_passing(error, path / staging.STATE)
+        raise DamageError(str(path / staging.STATE), f"it cannot be read: {error}") from error
     line.generation_floor = generation_floor
     # Last, because making a model draws numbers.
-    randomness.restore(_read_tensors(path / _RNG), state.rng)
+    randomness.restore(_read_tensors(path / staging.RNG), state.rng)
     return line
 
 
@@ -182,13 +224,6 @@ def _refuse_passing(error: BaseException, path: Path) -> None:
 
     All of them were proven just before: nobody may set them aside for it.
     """
-    number = model.os_error_number(error)
+    number = writing.os_error_number(error)
     if number is not None and number != errno.ENOENT:
         raise files.storage_error(OSError(number, os.strerror(number)), f"reading {path}") from error
-
-
-def _refuse_non_finite(line: ModelLine) -> None:
-    for name, parameter in line.model.named_parameters():
-        if parameter.requires_grad and not bool(torch.isfinite(parameter).all()):
-            raise InputError("a weight is not a finite number any more", field=name,
-                             mend="lower the learning rate, or look at the rows of this file")

@@ -3,7 +3,7 @@
 Bits depend on the torch build, the device, the CPU's instruction set and the number of threads (measured: one
 transformer step gives six different results under {default, AVX2, AVX512} x {1, 2} threads). Under one fingerprint they
 repeat. A helper thread that has used torch makes every CPU step slower until it sets its own number of threads to one,
-so there are none.
+so there are none that do.
 """
 
 from __future__ import annotations

@@ -15,6 +15,9 @@ from trainq.checkpoints import CheckpointFacts, Cursor
 from trainq.config import LoraSettings
 from trainq.errors import InputError
 from trainq.ml import adapter, determinism, model, optimizer
+from trainq.ml.hostmemory import HostMemory
+from trainq.ml.modelfiles import ModelFolder
+from trainq.ml.writing import Writer
 
 NO_ADAPTER = LoraSettings()
 
@@ -27,7 +30,9 @@ class ModelLine:
     ``facts`` are the head's until the next publication. ``ledger`` covers the cursor's job up to the cursor
     (:mod:`trainq.ml.ledger`). ``generation_floor`` is the newest generation that the journal knows: a number that it
     has seen is never given again, whatever became of its directory. ``recomputes``: activations are computed again in
-    the backward pass.
+    the backward pass. ``memory``, ``folder`` and ``writer`` are what its checkpoints are made with
+    (:mod:`trainq.ml.staging`, :mod:`trainq.ml.writing`); a write is in flight only inside of
+    :func:`trainq.ml.training.train`.
     """
 
     accelerator: Accelerator
@@ -40,6 +45,9 @@ class ModelLine:
     generation_floor: int = 0
     is_released: bool = False
     recomputes: bool = False
+    memory: HostMemory = field(default_factory=HostMemory)
+    folder: ModelFolder = field(default_factory=ModelFolder)
+    writer: Writer = field(default_factory=Writer)
 
     def release(self) -> None:
         """Let go of model and optimizer before others are loaded: a device may have no room for both.
@@ -49,6 +57,7 @@ class ModelLine:
         if not self.is_released:
             self.is_released = True
             del self.model, self.optimizer
+            self.memory = HostMemory()
             self.accelerator.free_memory()
 
     def adopt_recomputation(self, *, wanted: bool) -> None:
@@ -105,13 +114,6 @@ class ModelLine:
         trained = sum(tensor.numel() * tensor.element_size() for tensor in self.model.parameters()
                       if tensor.requires_grad)
         return self.parameter_bytes + 2 * trained
-
-    @property
-    def state_bytes(self) -> int:
-        """What the next generation takes, as things are now."""
-        states = self.optimizer.state.values()
-        return self.parameter_bytes + sum(value.numel() * value.element_size() for state in states
-                                          for value in state.values() if isinstance(value, torch.Tensor))
 
     @property
     def has_unpublished_steps(self) -> bool:

@@ -7,7 +7,6 @@ as bytes and not mapped (a truncated file must be an error and not a SIGBUS). A 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,9 @@ from transformers import (
 from trainq import builtin
 from trainq.errors import InputError
 from trainq.ml import adapter
+from trainq.ml.writing import os_error_number
 
 BUILTIN_NAME = "trainq-builtin"
-
-# How Rust's std::io::Error shows itself.
-_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 # What may lie beside a model so that its tokenizer and its chat template work (transformers, PreTrainedTokenizerBase).
 _COMPANIONS = (
@@ -157,24 +154,6 @@ def _save_weights(model: PreTrainedModel, folder: Path) -> None:
         if number is None:
             raise
         raise OSError(number, os.strerror(number), str(folder)) from error
-
-
-def os_error_number(error: BaseException | None) -> int | None:
-    """The system's error number behind an error of safetensors or transformers, if there is one.
-
-    safetensors is Rust, which shows a system's error as ``No space left on device (os error 28)``; transformers wraps
-    what it meets into an ``OSError`` without a number.
-    """
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error.errno
-        found = _OS_ERROR.search(str(error))
-        if found:
-            return int(found[1])
-        seen.append(error)
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def context_tokens(model: PreTrainedModel) -> int | None:

@@ -37,11 +37,11 @@ def adopt(optimizer: torch.optim.Optimizer, settings: TrainSettings, rate: float
 
 
 def state_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """All state, ``<parameter>/<kind>``; empty before the first step."""
+    """All state, ``<parameter>/<kind>``, as it lives: not copied; empty before the first step."""
     tensors: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         state = optimizer.state.get(parameter, {})
-        tensors |= {f"{name}/{kind}": value.detach().cpu().contiguous() for kind, value in state.items()}
+        tensors |= {f"{name}/{kind}": value.detach() for kind, value in state.items()}
     return tensors
 
 

@@ -107,7 +107,7 @@ class _Told:
     def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
         _tell(event="step", job=self._job, job_step=cursor.job_step, steps=cursor.steps_planned, loss=metrics.loss)
 
-    def publishing(self, size_bytes: int) -> None:
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
         pass
 
     def published(self, publication: Publication) -> None:

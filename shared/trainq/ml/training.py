@@ -26,6 +26,7 @@ from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
+from trainq.ml.pacing import Pace
 from trainq.shards import Shard
 from trainq.textcodec import TextCodec
 
@@ -61,12 +62,12 @@ class Observer(Protocol):
         """A step is done."""
         ...
 
-    def publishing(self, size_bytes: int) -> None:
-        """A generation of about this size is about to be written."""
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
+        """A generation of about this size is about to be written; ``waits``: no step is done until it is."""
         ...
 
     def published(self, publication: Publication) -> None:
-        """A generation is on disk."""
+        """A generation is on disk. What was written beside the steps is told of at the next step boundary."""
         ...
 
     def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
@@ -135,7 +136,12 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         effects = Effects(job.effects)
         _place_cursor(line, job, plan, effects)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
-            ending = _run(_Run(line, job, home, observer, shard, plan, metrics, effects))
+            run = _Run(line, job, home, observer, shard, plan, metrics, effects, checkpointing.Beside(line, home),
+                       Pace(job.settings, last_at=time.monotonic()))
+            try:
+                ending = _run(run)
+            finally:
+                run.settle(wait=True)
             return Outcome(ending=ending, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
 
 
@@ -149,16 +155,40 @@ class _Run:
     plan: batches.Plan
     metrics: MetricsFile
     effects: Effects
+    beside: checkpointing.Beside
+    pace: Pace
 
     def publish(self, reason: Reason) -> None:
+        """Wait until the state of now is on the disk."""
+        self.settle(wait=True)
         self.metrics.sync()
-        self.observer.publishing(self.line.checkpoint_bytes)
+        self.observer.publishing(self.line.checkpoint_bytes, waits=True)
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
+
+    def publish_if_due(self) -> None:
+        """Copy the state of now, and have it written while steps go on; not while another one is."""
+        if self.beside.is_busy or not self.line.has_unpublished_steps:
+            self.pace.asked &= self.beside.is_busy
+            return
+        if not self.pace.is_due(time.monotonic(), self.line.unpublished_steps):
+            return
+        reason: Reason = "asked" if self.pace.asked else "interval"
+        self.observer.publishing(self.line.checkpoint_bytes, waits=False)
+        self.beside.begin(reason, self.metrics.sync)
+        self.pace.last_at, self.pace.asked = time.monotonic(), False
+
+    def settle(self, *, wait: bool) -> None:
+        """Make what was written beside the steps the head, if it is done; raises what it failed with."""
+        if wait and self.beside.is_busy:
+            self.observer.publishing(self.line.checkpoint_bytes, waits=True)
+        publication = self.beside.take(wait=wait)
+        if publication is not None:
+            self.pace.cost_seconds = publication.cost_seconds
+            self.observer.published(publication)
 
 
 def _run(run: _Run) -> Ending:
-    line, settings = run.line, run.job.settings
-    published_at = time.monotonic()
+    line = run.line
     while not line.facts.cursor.done:
         if _is_all_done(run):
             run.publish("job_end")
@@ -167,6 +197,7 @@ def _run(run: _Run) -> Ending:
             case Wish.CANCEL:
                 return Ending.CANCELLED
             case Wish.STOP:
+                run.settle(wait=True)
                 if line.has_unpublished_steps:
                     run.publish("stop")
                 return Ending.STOPPED
@@ -175,18 +206,15 @@ def _run(run: _Run) -> Ending:
                     return Ending.CANCELLED  # there is nothing to keep
                 _cut(run)
                 continue
-            case Wish.CHECKPOINT if line.has_unpublished_steps:
-                run.publish("asked")
-                published_at = time.monotonic()
+            case Wish.CHECKPOINT:
+                run.pace.asked = True
             case _:
                 pass
+        run.publish_if_due()
         _do_step(run)
+        run.settle(wait=False)
         if line.facts.cursor.done:
             run.publish("job_end")
-        elif (time.monotonic() - published_at >= settings.checkpoint_seconds
-              or 0 < settings.checkpoint_steps <= line.unpublished_steps):
-            run.publish("interval")
-            published_at = time.monotonic()
     return Ending.FINISHED
 
 

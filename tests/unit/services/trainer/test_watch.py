@@ -56,3 +56,37 @@ def test_loading_has_its_own_limit() -> None:
     watch.expect_start(0.0)
     assert watch.overdue(600.0) == ""
     assert "loaded" in watch.overdue(601.0)
+
+
+def test_a_checkpoint_beside_the_steps_changes_nothing_about_the_step_that_is_due() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(0.0)
+    watch.stepped(30.0)
+    watch.expect_save_beside(30.0, 10_000_000_000)
+    watch.stepped(40.0)
+    assert watch.slowest_step_seconds == 30.0, "the steps beside it are steps"
+    assert "a step is missing" in watch.overdue(341.0)
+    watch.saved(50.0)
+    assert "a step is missing" in watch.overdue(341.0), "its end is no step"
+    watch.stepped(60.0)
+    assert watch.overdue(360.0) == ""
+
+
+def test_a_checkpoint_beside_the_steps_that_never_ends_is_a_hang() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(0.0)
+    watch.expect_save_beside(0.0, 10_000_000_000)
+    for now in range(100, 2300, 100):
+        watch.stepped(float(now))
+    assert watch.overdue(2239.0) == ""
+    assert "written beside the steps for 2240 s" in watch.overdue(2241.0)
+    watch.expect_nothing()
+    assert watch.overdue(1e9) == ""
+
+
+def test_after_a_checkpoint_that_was_waited_for_a_step_is_due() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_save(0.0, 10_000_000_000)
+    watch.saved(900.0)
+    assert watch.overdue(1020.0) == ""
+    assert "a step is missing" in watch.overdue(1021.0)

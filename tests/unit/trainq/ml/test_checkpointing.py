@@ -6,6 +6,7 @@ import gc
 import random
 import resource
 import shutil
+import threading
 import weakref
 from pathlib import Path
 
@@ -18,12 +19,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints, files, manifests, restoring, snapshots
+from trainq import checkpoints, diskfaults, files, manifests, restoring, snapshots
 from trainq.checkpoints import Verified
 from trainq.config import Home
-from trainq.errors import DamageError, InputError, NotFoundError, StorageError
+from trainq.errors import DamageError, InputError, NotFoundError, StorageError, StorageFullError
 from trainq.jobs import Store
-from trainq.ml import checkpointing
+from trainq.ml import checkpointing, writing
+from trainq.ml.line import ModelLine
 from trainq.ml.training import Wish
 
 
@@ -71,7 +73,7 @@ def test_current_leads_to_the_head(tiny_model: Path, home: Home) -> None:
     assert home.current.resolve() == head(home).path.resolve()
     assert not home.current.readlink().is_absolute()
     home.current.unlink()
-    checkpointing.point_current_at(home, head(home).facts)
+    writing.point_current_at(home, head(home).facts)
     assert home.current.resolve() == head(home).path.resolve()
 
 
@@ -166,6 +168,76 @@ def test_a_job_without_published_steps_is_taken_back_by_loading_the_head(
     checkpointing.publish(line, home, "interval")
     first, second = reversed(checkpoints.list_generations(home.checkpoints))
     assert digests(checkpoints.verify(first)) == digests(checkpoints.verify(second))
+
+
+def nothing() -> None:
+    pass
+
+
+def step_on(line: ModelLine) -> None:
+    """Change everything that a checkpoint holds."""
+    with torch.no_grad():
+        for parameter in line.model.parameters():
+            parameter.add_(1.0)
+        for state in line.optimizer.state.values():
+            for value in state.values():
+                value.add_(1.0)
+    torch.rand(3)
+    random.random()
+    np.random.standard_normal()
+    line.ledger += bytes(20)
+    line.facts = msgspec.structs.replace(line.facts, step=line.facts.step + 1)
+
+
+def test_what_is_written_beside_the_steps_is_the_state_in_which_it_was_begun(
+        tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+    line = start(tiny_model, home)
+    train(line, job_over(make_shard(LENGTHS)), home, Script(at=3))
+    before, calm = head(home), digests(head(home))
+    beside, stepped = checkpointing.Beside(line, home), threading.Event()
+    for round_ in (1, 2):  # the second time into the memory of the first
+        beside.begin("interval", stepped.wait)
+        step_on(line)
+        assert (beside.take(wait=False), line.head) == (None, before.facts)
+        with pytest.raises(ValueError, match="being written"):
+            checkpointing.publish(line, home, "stop")
+        stepped.set()
+        publication = beside.take(wait=True)
+        assert publication is not None
+        assert (head(home).facts, line.head) == (publication.facts, publication.facts)
+        assert (publication.facts.generation, publication.facts.parent, publication.facts.step) == (
+            before.facts.generation + 1, before.facts.name, 3 + round_ - 1)
+        assert (digests(head(home)) == calm) is (round_ == 1)
+        assert (line.facts.step, line.facts.generation, line.unpublished_steps) == (
+            3 + round_, publication.facts.generation, 1)
+        assert publication.cost_seconds > publication.seconds > 0 < publication.write_seconds
+        assert beside.take(wait=True) is None
+        before = head(home)
+        stepped.clear()
+    # As it is now, once the usual way and once beside: the same bytes.
+    checkpointing.publish(line, home, "stop")
+    calm = digests(head(home))
+    beside.begin("interval", nothing)
+    assert beside.take(wait=True) is not None
+    assert digests(head(home)) == calm
+
+
+def test_what_fails_beside_the_steps_is_raised_when_it_is_taken_and_the_head_stays(
+        tiny_model: Path, home: Home) -> None:
+    line = start(tiny_model, home)
+    before = head(home).facts
+    beside = checkpointing.Beside(line, home)
+    beside.begin("interval", lambda: diskfaults.arm("ENOSPC", 2, for_ever=False))
+    with pytest.raises(StorageFullError):
+        beside.take(wait=True)
+    assert diskfaults.disarm()[1] == 1
+    with torch.no_grad():
+        next(line.model.parameters())[0, 0] = float("nan")
+    beside.begin("interval", nothing)
+    with pytest.raises(InputError, match="finite"):
+        beside.take(wait=True)
+    assert (line.head, head(home).facts, beside.is_busy) == (before, before, False)
+    assert files.list_tree(home.checkpoints) == files.list_tree(home.checkpoints / before.name), "nothing else is left"
 
 
 def test_weights_that_are_no_numbers_are_not_published(tiny_model: Path, home: Home) -> None:

@@ -94,13 +94,3 @@ def test_a_full_disk_is_the_systems_error_and_not_a_bug_of_the_file(tiny_model: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.errno == errno.EFBIG
-
-
-def test_the_systems_error_is_found_behind_what_libraries_raise() -> None:
-    first = OSError(errno.EMFILE, "Too many open files")
-    wrapped = OSError("Can't load the model")
-    wrapped.__cause__ = RuntimeError("x")
-    wrapped.__cause__.__context__ = first
-    assert model.os_error_number(wrapped) == errno.EMFILE
-    assert model.os_error_number(ValueError("I/O error: Input/output error (os error 5)")) == errno.EIO
-    assert model.os_error_number(ValueError("no error of the system")) is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,12 +13,14 @@ import torch
 
 from tests.generations import bits_of
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
-from trainq import checkpoints, files, manifests
-from trainq.checkpoints import Verified
+from trainq import checkpoints, diskfaults, files, manifests
+from trainq.checkpoints import Cursor, Verified
 from trainq.config import Home, TrainSettings
-from trainq.errors import DamageError, InputError, OtherModelError
+from trainq.errors import DamageError, InputError, OtherModelError, StorageError, StorageFullError
 from trainq.ml import checkpointing
+from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
+from trainq.ml.metrics import MetricsFile, StepMetrics
 from trainq.ml.training import Ending, Wish
 from trainq.shards import ShardWriter
 from trainq.textcodec import TextCodec
@@ -142,8 +146,9 @@ def test_a_stop_before_the_first_step_publishes_nothing(tiny_model: Path, home: 
 
 
 def test_checkpoints_come_by_the_clock(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
-    settings = msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-9)
-    _, script = train(start(tiny_model, home), job_over(make_shard(LENGTHS), settings=settings), home)
+    settings = msgspec.structs.replace(SETTINGS, checkpoint_seconds=1e-9, checkpoint_max_share=1.0)
+    line = start(tiny_model, home)
+    _, script = train(line, job_over(make_shard(LENGTHS), settings=settings), home, Script(line=line))
     assert [publication.facts.reason for publication in script.publications] == ["interval"] * 5 + ["job_end"]
     assert {publication.facts.base for publication in script.publications} == {"g000001-s00000000"}
 
@@ -242,6 +247,130 @@ def test_checkpoints_come_by_steps(tiny_model: Path, home: Home, make_shard: Mak
     _, script = train(checkpointing.restore(head(home)), job, home)
     assert [(publication.facts.step, publication.facts.reason) for publication in script.publications] == [
         (5, "interval"), (6, "job_end")]
+
+
+class Slow(Script):
+    """A disk that takes what is written beside the steps only once ``until`` steps are done, or the loop waits for it.
+
+    With ``error`` it then fails instead.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, until: int = -1, error: str = "", **script: Any) -> None:
+        super().__init__(**script)
+        self._until, self._go_on = until, threading.Event()
+        sync = MetricsFile.sync
+
+        def synced(file: MetricsFile) -> None:
+            if threading.current_thread() is not threading.main_thread():
+                self._go_on.wait()
+                if error:
+                    diskfaults.arm(error, 1, for_ever=False)
+            sync(file)
+
+        monkeypatch.setattr(MetricsFile, "sync", synced)
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        super().stepped(metrics, cursor)
+        if cursor.job_step == self._until:
+            self._go_on.set()
+
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
+        super().publishing(size_bytes, waits=waits)
+        if waits:
+            self._go_on.set()
+
+
+EAGER = msgspec.structs.replace(SETTINGS, checkpoint_steps=1, checkpoint_max_share=1.0)
+
+
+def test_steps_go_on_beside_a_slow_disk_and_the_next_checkpoint_is_put_off(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch,
+        undisturbed: dict[str, object]) -> None:
+    slow = Slow(monkeypatch)
+    train(start(tiny_model, home), job_over(shard, settings=EAGER), home, slow)
+    assert [(publication.facts.reason, publication.facts.step) for publication in slow.publications] == [
+        ("interval", 1), ("job_end", 6)]
+    first, last = (publication.facts for publication in slow.publications)
+    assert (last.parent, last.generation) == (first.name, first.generation + 1)
+    assert everything(home) == undisturbed
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+def test_a_disk_that_fails_beside_the_steps_ends_the_training_at_the_next_one(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch, error: str,
+        undisturbed: dict[str, object]) -> None:
+    line = start(tiny_model, home)
+    slow = Slow(monkeypatch, until=3, error=error)
+    with pytest.raises((StorageError, StorageFullError)):
+        train(line, job_over(shard, settings=EAGER), home, slow)
+    assert diskfaults.disarm()[1] == 1
+    assert 3 <= len(slow.steps) < STEPS
+    assert (slow.publications, head(home).facts.reason) == ([], "initial")
+    monkeypatch.undo()
+    train(checkpointing.restore(head(home)), job_over(shard), home)
+    assert everything(home) == undisturbed
+
+
+def test_a_disk_that_fails_is_not_hidden_by_a_job_that_does(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(Slow):
+        def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+            super().stepped(metrics, cursor)
+            if cursor.job_step == 2:
+                raise InputError("the file's fault")
+
+    with pytest.raises(StorageError) as caught:
+        train(start(tiny_model, home), job_over(shard, settings=EAGER), home, Failing(monkeypatch, error="EIO"))
+    assert diskfaults.disarm()[1] == 1
+    assert isinstance(caught.value.__context__, InputError)
+
+
+@pytest.mark.parametrize("what", [Wish.STOP, Wish.CANCEL])
+def test_a_job_that_is_left_while_a_checkpoint_is_written_lets_it_end_first(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch, what: Wish,
+        undisturbed: dict[str, object]) -> None:
+    line = start(tiny_model, home)
+    initial, job = digests(home), job_over(shard, settings=EAGER)
+    slow = Slow(monkeypatch, at=3, what=what)
+    train(line, job, home, slow)
+    assert not line.writer.is_busy
+    assert [(publication.facts.reason, publication.facts.step) for publication in slow.publications] == [
+        ("interval", 1), *([("stop", 3)] if what is Wish.STOP else [])]
+    assert head(home).facts == line.head
+    monkeypatch.undo()
+    if what is Wish.CANCEL:
+        line, publication = checkpointing.take_back(line, home)
+        assert publication is not None
+        assert (publication.facts.generation, digests(home)) == (3, initial)
+    train(line, job, home)
+    assert everything(home) == undisturbed
+
+
+def test_a_stop_at_the_step_that_is_being_written_writes_it_once(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow(monkeypatch, at=1)
+    train(start(tiny_model, home), job_over(shard, settings=EAGER), home, slow)
+    assert [publication.facts.reason for publication in slow.publications] == ["interval"]
+
+
+def test_what_a_checkpoint_has_cost_puts_the_next_one_off(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = start(tiny_model, home)
+    costs = {2: 3600.0, 5: 1e-9}  # by generation
+    take = checkpointing.Beside.take
+
+    def taken(self: checkpointing.Beside, *, wait: bool) -> Publication | None:
+        publication = take(self, wait=wait)
+        return publication and replace(publication, cost_seconds=costs.get(publication.facts.generation, 1e-9))
+
+    monkeypatch.setattr(checkpointing.Beside, "take", taken)
+    settings = msgspec.structs.replace(EAGER, checkpoint_max_share=0.05)
+    _, script = train(line, job_over(shard, settings=settings), home, Script(line=line))
+    assert [(publication.facts.reason, publication.facts.step) for publication in script.publications] == [
+        ("interval", 1), ("job_end", 6)]
+    costs.clear()
+    _, script = train(line, job_over(shard, "job-2", settings), home, Script(line=line))
+    assert len(script.publications) == 6
 
 
 def test_a_generation_that_the_journal_knows_is_not_published_again(

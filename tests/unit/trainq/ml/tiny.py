@@ -23,10 +23,13 @@ MakeShard = Callable[..., Path]
 
 
 class Script:
-    """An observer that wants ``what`` once the job has done ``at`` steps, and remembers everything."""
+    """An observer that wants ``what`` once the job has done ``at`` steps, and remembers everything.
 
-    def __init__(self, at: int = -1, what: Wish = Wish.STOP) -> None:
-        self._at, self._what, self._done = at, what, 0
+    With ``line`` no step is done while a checkpoint of it is being written beside: what comes when is then certain.
+    """
+
+    def __init__(self, at: int = -1, what: Wish = Wish.STOP, line: ModelLine | None = None) -> None:
+        self._at, self._what, self._done, self._line = at, what, 0, line
         self.steps: list[StepMetrics] = []
         self.publications: list[Publication] = []
         self.changes: list[tuple[dict[str, str], dict[str, str]]] = []
@@ -39,8 +42,10 @@ class Script:
         assert metrics.job_step == cursor.job_step
         self._done = cursor.job_step
         self.steps.append(metrics)
+        if self._line is not None:
+            self._line.writer.wait()
 
-    def publishing(self, size_bytes: int) -> None:
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:  # noqa: ARG002  # an observer's
         self.announced.append(size_bytes)
 
     def published(self, publication: Publication) -> None:

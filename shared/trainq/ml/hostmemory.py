@@ -1,0 +1,45 @@
+"""Copies of tensors in host memory that is allocated once and used again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from safetensors import TensorSpec
+
+from trainq.ml.writing import HostTensor
+
+
+class HostMemory:
+    """Takes as much room as what was last copied into it, until it is dropped."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[torch.Tensor, HostTensor]] = {}
+
+    def copy(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, HostTensor]:
+        """Copies of the tensors as they are now; the copies made before are overwritten.
+
+        From a CUDA device into pinned memory (so that they run at the bus's speed, one after the other), and waited for
+        once.
+        """
+        for name in self._kept.keys() - tensors.keys():
+            del self._kept[name]
+        for name, tensor in tensors.items():
+            kept = self._kept.get(name)
+            if kept is None or kept[0].shape != tensor.shape or kept[0].dtype != tensor.dtype:
+                fresh = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._kept[name] = fresh, host_tensor(fresh)
+        if tensors:
+            torch._foreach_copy_([self._kept[name][0] for name in tensors], list(tensors.values()), non_blocking=True)
+        for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
+            torch.cuda.synchronize(device)
+        return {name: self._kept[name][1] for name in tensors}
+
+
+def host_tensor(tensor: torch.Tensor) -> HostTensor:
+    """The bytes of a tensor as they lie in host memory, if they lie there in one piece; else a copy of them."""
+    laid_out = tensor.detach().cpu().contiguous()
+    content = laid_out.reshape(-1).view(torch.uint8).numpy()
+    # No tensor of nothing has an address, and no slice in Rust is without one.
+    return HostTensor(TensorSpec(dtype=str(laid_out.dtype).removeprefix("torch."), shape=list(laid_out.shape),
+                                 data_ptr=laid_out.data_ptr() or 1, data_len=content.nbytes), content)

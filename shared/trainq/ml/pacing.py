@@ -1,0 +1,44 @@
+"""When a checkpoint inside of a job is due. Pure: times come in as monotonic seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainq.config import TrainSettings
+
+
+def rest_seconds(cost_seconds: float, max_share: float) -> float:
+    """How long training must go on after a checkpoint that cost so much, for its share of the time to be that.
+
+    cost / (cost + rest) = share.
+
+    Args:
+        cost_seconds: what the last one cost the training.
+        max_share: above 0, and at most 1, which allows one straight after the other.
+    """
+    return cost_seconds * (1.0 / max_share - 1.0)
+
+
+@dataclass(slots=True)
+class Pace:
+    """When the last one was staged (or the job begun), and what it has cost, as far as that is known.
+
+    ``asked``: somebody wants one, whatever it costs.
+    """
+
+    settings: TrainSettings
+    last_at: float
+    cost_seconds: float = 0.0
+    asked: bool = False
+
+    def is_due(self, now: float, unpublished_steps: int) -> bool:
+        """Whether the next one is due: by the clock or by steps, and never at more than its share of the time.
+
+        But for one that was asked for.
+        """
+        if self.asked:
+            return True
+        passed = now - self.last_at
+        if passed < rest_seconds(self.cost_seconds, self.settings.checkpoint_max_share):
+            return False
+        return passed >= self.settings.checkpoint_seconds or 0 < self.settings.checkpoint_steps <= unpublished_steps
