@@ -377,7 +377,7 @@ def test_another_fingerprint_waits_until_it_is_recorded(agent: Agent) -> None:
     assert (changed.before["threads"], changed.after["threads"]) == ("1", "2")
     select.select(agent.child.descriptors(), [], [], 0.5)
     assert agent.child.receive() == [], "no step before it is in the journal"
-    agent.send(wire.FingerprintRecorded(job="job-1"))
+    agent.send(wire.Recorded(job="job-1"))
     agent.until(wire.Finished)
 
 

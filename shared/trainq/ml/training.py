@@ -208,13 +208,15 @@ def _run(run: _Run) -> Ending:
                 continue
             case Wish.CHECKPOINT:
                 run.pace.asked = True
+                run.publish_if_due()
             case _:
                 pass
-        run.publish_if_due()
         _do_step(run)
         run.settle(wait=False)
         if line.facts.cursor.done:
             run.publish("job_end")
+        else:
+            run.publish_if_due()
     return Ending.FINISHED
 
 

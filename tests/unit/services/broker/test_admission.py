@@ -91,7 +91,8 @@ def test_a_job_s_wishes_come_after_its_folder_s() -> None:
 def test_every_setting_but_the_machine_s_is_a_job_s_with_the_same_bounds() -> None:
     of_train, of_job = get_type_hints(TrainSettings, include_extras=True), get_type_hints(
         TrainOverrides, include_extras=True)
-    assert of_train.keys() - of_job.keys() == {"threads", "checkpoint_seconds", "checkpoint_steps", "folders"}
+    assert of_train.keys() - of_job.keys() == {"threads", "checkpoint_seconds", "checkpoint_steps",
+                                                     "checkpoint_max_share", "folders"}
     for name, hint in of_job.items():
         assert of_train[name] in get_args(hint), name
         assert TrainOverrides.__struct_fields__.index(name) == [

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from trainq import checkpoints, crashpoints, diskfaults
+from trainq import cards, checkpoints, crashpoints, diskfaults
 from trainq.checkpoints import CheckpointFacts, Cursor
 from trainq.config import Home
 from trainq.errors import InputError, StorageError
@@ -57,7 +57,7 @@ def test_what_is_written_is_what_safetensors_writes(home: Home) -> None:
     assert content == save({str(index): tensor.contiguous() for index, tensor in enumerate(tensors)})
     assert torch.equal(load(content)["4"], tensors[4])
     assert (written.path / "adapter" / "deep.bin").read_bytes() == b"12"
-    assert (written.facts.name, written.size_bytes) == ("g000005-s00000003", len(content) + 5)
+    assert (written.facts.name, written.size_bytes) == ("g000005-s00000003", len(content) + 5 + len(cards.text(written.facts)))
     assert checkpoints.verify(written.path).facts == written.facts
 
 
