@@ -94,7 +94,7 @@ _BESIDE_FILES = {
     ("shared/trainq/preparing.py", "open xb"): 1, ("shared/trainq/preparing.py", "unlink"): 1,
     ("shared/trainq/shards.py", "open xb"): 1, ("shared/trainq/shards.py", "write_bytes"): 1,
     ("shared/trainq/ml/model.py", "write_bytes"): 1, ("shared/trainq/ml/adapter.py", "write_bytes"): 2,
-    ("shared/trainq/ml/checkpointing.py", "write_bytes"): 4,
+    ("shared/trainq/ml/writing.py", "write_bytes"): 1,
     # The journal's fsyncs are SQLite's; this makes the name of its new file durable.
     ("shared/trainq/journal/store.py", "os.fsync"): 1,
     # Folders of the inbox in which nothing is left: one that is back after a power cut is removed again.
