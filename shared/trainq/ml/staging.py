@@ -44,7 +44,7 @@ def stage(line: ModelLine, facts: CheckpointFacts, *, steps_go_on: bool) -> Stag
         steps_go_on: copy everything, so that steps can be done while it is written. Else what lies in host memory is
             written from where it lies.
     """
-    model = line.accelerator.unwrap_model(line.model)
+    model = line.model
     small = dict(line.companions)
     parts = {OPTIMIZER: _Part(optimizer.state_tensors(line.model, line.optimizer))}
     if adapter.is_adapted(model):

@@ -35,8 +35,9 @@ _EXPONENTS: Mapping[str, tuple[Any, int]] = {
     "BF16": (np.uint16, 0x7F80)}
 _PIECE_NUMBERS = 1 << 20
 
-# A writer beside the loop takes the processor time that the loop leaves (setpriority(2): of this thread alone).
-_NICENESS = 10
+# A writer beside the loop gives way to it (setpriority(2): this thread alone). On two busy processors, with 26 million
+# parameters, a write took 1.0 s at 0, 1.1 s at 5 and 1.8 s at 10; at 5 the steps beside it were hardly slower.
+_NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
