@@ -34,8 +34,8 @@ def jobs(document: dict[str, Any]) -> list[tuple[str, str, int]]:
 
 
 def test_a_line_that_went_back(installation: Installation) -> None:
-    drill = Drill(installation, TRAINQ_TRAIN_CHECKPOINT_STEPS="1", TRAINQ_TRAIN_EPOCHS="1",
-                  TRAINQ_SCHEDULE_ENABLED="false")
+    drill = Drill(installation, TRAINQ_TRAIN_CHECKPOINT_STEPS="1", TRAINQ_TRAIN_CHECKPOINT_MAX_SHARE="1",
+                  TRAINQ_TRAIN_EPOCHS="1", TRAINQ_SCHEDULE_ENABLED="false")
     one = drill.train("one.jsonl")
     drill.until_trained(one)
     assert drill.snapshot() == G3

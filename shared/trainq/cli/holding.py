@@ -31,7 +31,6 @@ from trainq.messages import (
     ListJobs,
     Replay,
     ShowJob,
-    TrainSpec,
 )
 
 _NAMES_SHOWN = 8
@@ -91,8 +90,7 @@ def trace_row(context: Context, file: str, line_number: int) -> int:
             if not source.is_file():
                 raise NotFoundError(f"the file of {job.id} is no longer in data/", mend="name a file of this content")
             detail = broker.call(ShowJob(request_id=new_request_id(), job=job.id), JobDetail)
-            assert detail.spec is not None  # only tasks have none
-            documents.append(held.with_row(context, source, line_number, detail.spec))
+            documents.append(held.with_row(context, source, line_number, detail))
     if console.json:
         console.emit({"file": file, "line": line_number, "digest": documents[0]["digest"], "jobs": documents})
         return 0
@@ -156,8 +154,10 @@ class _Held:
                          "steps_planned": copy.facts.cursor.steps_planned} for copy in self._halves],
             "half_in_gone": self._gone_halves}
 
-    def with_row(self, context: Context, source: Path, line_number: int, spec: TrainSpec) -> dict[str, Any]:
+    def with_row(self, context: Context, source: Path, line_number: int, detail: JobDetail) -> dict[str, Any]:
         """The same, with what became of a row and how often each generation of which there is a copy has seen it."""
+        spec = detail.spec
+        assert spec is not None  # only tasks have none
         last_ones = [copy for copy in (*self._holders, *self._halves) if copy.facts.cursor.job == self._job.id]
         shard = self._prepared.get("shard", "")
         row = children.ask("trainq.ml.rowtracing", {
@@ -165,6 +165,8 @@ class _Held:
             "data": msgspec.to_builtins(spec.data), "train": msgspec.to_builtins(spec.train),
             "shard": str(context.home.cache / shard) if shard else "",
             "shard_digest": self._prepared.get("shard_digest", ""),
+            "effects": [{"kind": effect.kind, "step": effect.step, "value": effect.value}
+                        for effect in detail.effects],
             "ledgers": {copy.name: str(copy.ledger) for copy in last_ones if copy.ledger is not None}},
             "the process that looks at the row")
         entered = row.pop("entered")

@@ -18,7 +18,9 @@ import msgspec
 from trainq import preparing
 from trainq.config import DataSettings, TrainSettings
 from trainq.errors import DamageError, InputError, TrainqError
+from trainq.jobs import Effect
 from trainq.ml import batches, ledger
+from trainq.ml.effects import Effects
 from trainq.modelfolder import context_tokens, model_folder
 from trainq.preparing import Prepared, RowFate
 from trainq.shards import Shard
@@ -29,6 +31,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Which row: ``line`` (from 1) of the file ``source``, whose job was frozen with these settings.
 
     ``shard`` is where its shard lies, or lay; ``ledgers`` are those of checkpoints in which the job was the last one.
+    ``effects`` are those under which its steps were done.
     """
 
     source: str
@@ -39,6 +42,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     shard: str
     shard_digest: str
     ledgers: dict[str, str] = {}
+    effects: list[Effect] = []
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,7 +114,9 @@ def _with_steps(said: Answer, question: Question, path: Path) -> Answer:
         index = _row_at(shard, said.line)
         plan = batches.Plan(shard.digest, shard.lengths(), question.train)
         digest = ledger.row_digest(shard.row(index))
-    steps = [step for step in range(plan.steps) if index in plan.rows_of_step(step)]
+    effects = Effects(question.effects)
+    steps = [step for step in range(effects.steps_planned(plan.steps))
+             if index in plan.rows_of_step(step) and not effects.skips(step)]
     # Two rows may have become the same tokens: only where this one was to come in.
     entered = {name: [step + 1 for step in ledger.steps_of(Path(where).read_bytes(), digest) if step in steps]
                for name, where in question.ledgers.items()}

@@ -14,6 +14,7 @@ import pytest
 from trainq import builtin, preparing
 from trainq.config import DataSettings, TrainSettings
 from trainq.errors import DamageError, InputError
+from trainq.jobs import Effect, EffectKind
 from trainq.ml import ledger, rowtracing
 from trainq.ml.batches import Plan
 from trainq.ml.rowtracing import Question, answer
@@ -59,6 +60,14 @@ def test_a_trained_row_enters_a_step_of_each_epoch(question: Question) -> None:
             assert (said.fate, said.line, said.is_duplicate) == ("trained", line, False)
             assert [epoch for _, epoch in said.steps] == [1, 2]
             assert all(index in plan.rows_of_step(step - 1) for step, _ in said.steps)
+
+
+def test_what_was_left_out_was_not_seen(question: Question) -> None:
+    (first, _), (second, _) = ask(question, 1).steps
+    skipped = [Effect(kind=EffectKind.SKIP_BATCH, step=first - 1)]
+    assert ask(question, 1, effects=skipped).steps == [(second, 2)]
+    cut = [Effect(kind=EffectKind.CUT, step=second - 1, value=4)]
+    assert ask(question, 1, effects=cut).steps == [(first, 1)]
 
 
 def test_a_duplicate_is_its_first_line(question: Question) -> None:
