@@ -135,7 +135,9 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     ended = {job["id"]: job["state"] for job in installation.json("status")["background_tasks"]["recent"]}
     assert ended == {"lend-1": "succeeded", "lend-2": "failed", "lend-3": "failed"}
     wait_for(lambda: training_process(drill), "the model is back")
-    drill.until_trained(drill.train("third.jsonl", 8))
+    (drill.home.inbox / "third.jsonl").write_bytes(b'{"prompt": "third?", "completion": "yes"}\n')
+    assert installation.trainq("wait", "--idle").stdout == "idle\n"
+    assert len(drill.states()) == 3
     drill.rederive()
 
 

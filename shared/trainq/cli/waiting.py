@@ -6,6 +6,7 @@ them are looked at, so that waiting for a thousand jobs costs no more than for o
 
 from __future__ import annotations
 
+import os
 import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
@@ -21,8 +22,10 @@ from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
 from trainq.client import BrokerClient
+from trainq.config import Home
+from trainq.errors import UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import ENDED, JobState
+from trainq.jobs import ENDED, JobKind, JobState
 from trainq.messages import Events, GetOverview, JobDetail, JobView, ListJobs, Overview, Replay, ShowJob
 
 EXIT_NOT_SUCCEEDED = 1
@@ -32,9 +35,15 @@ POLL_SECONDS = 0.3
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("jobs", nargs="*", type=types.job_id, metavar="JOB",
                         help="train-7, or 7 for short; none: all that have not ended")
+    parser.add_argument("--idle", action="store_true",
+                        help="until there is nothing to do: no file, job or task waits or is at work")
 
 
 def _run(arguments: Namespace, context: Context) -> int:
+    if arguments.idle:
+        if arguments.jobs:
+            raise UsageError("--idle waits for all of them", mend="name jobs, or --idle")
+        return _wait_until_idle(context)
     jobs = list(dict.fromkeys(arguments.jobs)) or _unfinished(context)
     if not jobs:
         context.console.say("there is nothing to wait for")
@@ -42,6 +51,40 @@ def _run(arguments: Namespace, context: Context) -> int:
     if context.console.json:
         context.console.emit({"jobs": ended})
     return code
+
+
+def _wait_until_idle(context: Context) -> int:
+    """Until nothing is to be done. What is held or set aside waits for a person, and is not waited for."""
+    console = context.console
+    with PatientClient(context.home, console) as broker:
+        while True:
+            # What the watcher takes from there is a job before it is gone.
+            waits = _in_inbox(context.home)
+            overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
+            open_jobs = sum(overview.counts.get(kind.value, {}).get(state.value, 0)
+                            for kind in JobKind for state in (JobState.QUEUED, JobState.RUNNING))
+            if not waits and not open_jobs:
+                break
+            if console.lively:
+                why = picturing.fold(context, overview).why
+                text = f"waiting until there is nothing to do: {open_jobs} open, {waits} in the inbox; {why}"
+                console.show(cut(printable(text), console.talk_width))
+            time.sleep(POLL_SECONDS)
+    console.clear()
+    if console.json:
+        console.emit({"idle": True})
+    else:
+        console.line("idle")
+    return 0
+
+
+def _in_inbox(home: Home) -> int:
+    """How many files lie there, claimed ones too; those that the watcher never takes (hidden, half copied) left out."""
+    found = 0
+    for _, folders, names in os.walk(home.inbox):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += sum(not name.startswith(".") and not name.endswith((".part", ".tmp")) for name in names)
+    return found + (sum(1 for _ in home.claimed.iterdir()) if home.claimed.is_dir() else 0)
 
 
 def _unfinished(context: Context) -> list[str]:

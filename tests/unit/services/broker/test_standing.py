@@ -1,0 +1,251 @@
+"""Standing orders at the desk: what each means, in any order, over restarts; and the GPU lent to somebody."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.stories import TRAINED, Story
+from trainq import messages
+from trainq.jobs import Effect, EffectKind, JobKind, JobState
+from trainq.messages import Done, HeartbeatReply, LeaseState, Lifecycle, Overview
+
+PAUSE, DRAIN, RESUME = messages.PauseQueue, messages.DrainQueue, messages.ResumeQueue
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Story:
+    made = Story(tmp_path)
+    beat(made)
+    return made
+
+
+def beat(story: Story, *jobs: tuple[str, int], session: str = "s1", gpu: bool = False, service: str = "trainer",
+         state: Lifecycle = Lifecycle.RUNNING) -> HeartbeatReply:
+    reply = story.ask(messages.Heartbeat(
+        request_id=story.id(), service=service, session=session, pid=1, state=state, gpu=gpu,
+        leases=tuple(LeaseState(job=job, token=token) for job, token in jobs)))
+    assert isinstance(reply, HeartbeatReply)
+    return reply
+
+
+def order(story: Story, request: type[messages.Request], **fields: object) -> bool:
+    done = story.ask(request(request_id=story.id(), **fields))
+    assert isinstance(done, Done), done
+    return done.changed
+
+
+def ready(story: Story, content: str = "a") -> None:
+    story.submit(content)
+    story.prepare_next()
+
+
+def why(story: Story) -> str:
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, Overview)
+    return overview.waiting_reason
+
+
+def test_a_pause_is_told_to_the_trainer_and_outlives_the_broker(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert order(story, PAUSE, reason="lunch")
+    assert not order(story, PAUSE, reason="dinner"), "it is paused"
+    story.restart()
+    assert beat(story, (lease.job, lease.token)).pause == "the queue is paused: lunch"
+    assert story.state(lease.job) is JobState.RUNNING, "it keeps its lease"
+    assert beat(story, service="preparer").pause == ""
+    assert order(story, RESUME)
+    assert not order(story, RESUME)
+    assert beat(story).pause == ""
+
+
+def test_a_drain_lets_what_runs_go_on_and_grants_nothing(story: Story) -> None:
+    ready(story)
+    assert order(story, DRAIN, reason="weekend")
+    assert beat(story).pause == ""
+    assert story.lease(JobKind.TRAIN) is None
+    assert why(story) == "the queue is drained: weekend"
+    assert order(story, RESUME)
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_a_yield_ends_by_itself_and_a_pause_outlasts_it(story: Story) -> None:
+    order(story, DRAIN)
+    assert order(story, PAUSE, reason="game", seconds=60)
+    assert not order(story, PAUSE, seconds=10), "a yield does not shorten one"
+    assert "game (until " in beat(story).pause
+    story.clock.now += 59
+    story.expire()
+    assert beat(story).pause
+    story.clock.now += 1
+    story.expire()
+    assert beat(story).pause == ""
+    assert why(story).startswith("the queue is drained"), "which a yield does not touch"
+    # A pause until further notice takes its place.
+    order(story, PAUSE, seconds=60)
+    assert order(story, PAUSE, reason="for good")
+    story.clock.now += 3600
+    story.expire()
+    assert beat(story).pause == "the queue is paused: for good"
+
+
+def test_a_yield_goes_on_over_a_restart_of_the_broker(story: Story) -> None:
+    order(story, PAUSE, seconds=100)
+    story.clock.now += 40
+    story.restart()
+    story.clock.now += 59
+    story.expire()
+    assert beat(story).pause
+    story.clock.now += 1
+    story.expire()
+    assert beat(story).pause == ""
+
+
+def test_a_stop_is_for_one_life_of_the_trainer(story: Story) -> None:
+    ready(story)
+    assert order(story, messages.StopTrainer, reason="enough")
+    assert not order(story, messages.StopTrainer)
+    assert (beat(story).stop, beat(story).pause) == ("enough", "")
+    assert story.lease(JobKind.TRAIN, session="s1") is None
+    assert "trainer is stopped: enough" in why(story)
+    assert beat(story, session="s2").stop == "", "its next life"
+    assert story.lease(JobKind.TRAIN, session="s2") is not None
+
+
+def test_without_a_trainer_there_is_nothing_to_stop(tmp_path: Path) -> None:
+    story = Story(tmp_path)
+    reply = story.ask(messages.StopTrainer(request_id=story.id()))
+    assert isinstance(reply, messages.Refused)
+    assert reply.code == "usage"
+
+
+def test_quiet_hours_are_a_pause_that_no_resume_ends(tmp_path: Path) -> None:
+    story = Story(tmp_path, TRAINQ_TRAINER_QUIET_HOURS='["00:00-01:00"]', TRAINQ_SCHEDULE_TIME_ZONE="UTC")
+    assert beat(story).pause == "quiet hours until 1970-01-01 01:00"
+    assert not order(story, RESUME)
+    story.clock.now = 3600.0
+    assert beat(story).pause == ""
+
+
+def test_a_checkpoint_is_asked_for_where_something_is_trained(story: Story) -> None:
+    assert not order(story, messages.AskCheckpoint)
+    ready(story)
+    assert story.lease(JobKind.TRAIN) is not None
+    assert order(story, messages.AskCheckpoint)
+    assert beat(story).checkpoint == story.journal.head_seq
+
+
+def test_keeping_the_steps_of_a_job_is_a_wish_of_its_own(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    assert order(story, messages.Cancel, job=lease.job, keep=True)
+    assert (beat(story, held).cancel, beat(story, held).keep) == ((lease.job,), (lease.job,))
+    assert story.submit("a").duplicate, "what it has taught stays, so its content counts"
+    assert order(story, messages.Cancel, job=lease.job), "otherwise wanted now"
+    assert beat(story, held).keep == ()
+    assert not order(story, messages.Cancel, job=lease.job)
+    order(story, messages.Cancel, job=lease.job, keep=True)
+    cut = Effect(kind=EffectKind.CUT, step=1, value=2)
+    assert order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(cut,), reason="skipped")
+    assert not order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(cut,), reason="skipped")
+    # Its next holder does its steps like that, too.
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert (again.cancel, again.keep, again.effects) == (True, True, (cut,))
+    story.complete(again, TRAINED)
+    assert story.state(lease.job) is JobState.SUCCEEDED
+    assert story.queries.job(lease.job).cancel_reason is None
+
+
+def test_effects_of_an_attempt_that_failed_are_not_those_of_the_next(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    skip = Effect(kind=EffectKind.SKIP_BATCH, step=1)
+    order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(skip,), reason="nan")
+    order(story, messages.Fail, job=lease.job, token=lease.token, reason="boom")
+    story.clock.now += 3600
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert again.effects == ()
+    stale = story.ask(messages.ReportEffects(request_id=story.id(), job=lease.job, token=lease.token, effects=(skip,),
+                                             reason="late"))
+    assert isinstance(stale, messages.Refused)
+
+
+# ------------------------------------------------------------------------------------------------------------ lending
+
+def ask_for_gpu(story: Story) -> str:
+    accepted = story.ask(messages.SubmitTask(request_id=story.id(), task=messages.LendTask(program="p")))
+    assert isinstance(accepted, messages.Accepted)
+    beat(story, service=accepted.job, session="l")
+    return accepted.job
+
+
+def take(story: Story, job: str) -> messages.Leased:
+    reply = story.ask(messages.TakeLease(request_id=story.id(), worker=job, session="l", kinds=(JobKind.LEND,),
+                                         job=job))
+    assert isinstance(reply, messages.Leased), reply
+    return reply
+
+
+def test_the_gpu_is_lent_when_the_trainer_has_given_its_memory_back(story: Story) -> None:
+    beat(story, gpu=True)
+    job = ask_for_gpu(story)
+    assert take(story, job).reason == "the trainer is giving the GPU's memory back"
+    assert beat(story, gpu=True).pause == f"{job} (p) waits for the GPU"
+    beat(story, gpu=False)
+    lent = take(story, job).lease
+    assert lent is not None
+    ready(story)
+    assert story.lease(JobKind.TRAIN) is None
+    assert why(story) == f"{job} (p) has the GPU"
+    assert beat(story).pause == f"{job} (p) has the GPU"
+    order(story, messages.Fail, job=job, token=lent.token, reason="exit 1")
+    assert story.lease(JobKind.TRAIN) is not None
+
+
+def test_some_train_jobs_go_first_and_then_no_other(story: Story) -> None:
+    for content in "abc":
+        ready(story, content)
+    job = ask_for_gpu(story)
+    assert take(story, job).reason == "train jobs go first, for a while"
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    assert take(story, job).reason == f"{lease.job} (a.jsonl) has the GPU"
+    assert beat(story, (lease.job, lease.token), gpu=True).pause == "", "never in the middle of a job"
+    story.complete(lease, TRAINED)
+    assert story.lease(JobKind.TRAIN) is None
+    beat(story, gpu=False)
+    assert take(story, job).lease is not None
+
+
+def test_who_is_gone_holds_nobody_up(story: Story) -> None:
+    ready(story)
+    job = ask_for_gpu(story)
+    story.clock.now += 120
+    beat(story)
+    assert story.lease(JobKind.TRAIN) is not None, "nobody is there to use it"
+    assert story.state(job) is JobState.CANCELLED
+
+
+def test_a_lender_that_dies_gives_it_back(story: Story) -> None:
+    job = ask_for_gpu(story)
+    lent = take(story, job).lease
+    assert lent is not None
+    story.clock.now += 31
+    story.expire()
+    assert story.state(job) is JobState.FAILED
+
+
+def test_two_wait_in_their_order(story: Story) -> None:
+    first, second = ask_for_gpu(story), ask_for_gpu(story)
+    assert take(story, second).reason == f"{first} (p) goes first"
+    assert take(story, first).lease is not None
+    assert take(story, second).reason == f"{first} (p) has the GPU"
