@@ -21,7 +21,7 @@ def _ended(job: str) -> Cursor:
 
 
 def publish(folder: Path, generation: int, content: dict[str, bytes], *, base: str = "", parent: str = "",
-            job: str = "", adapter_of: str = "") -> str:
+            job: str = "", adapter_of: str = "", marks: tuple[str, ...] = ()) -> str:
     """Seal a generation with these files in ``folder``; its name. Its step is ten times its number.
 
     ``job`` has ended in it. ``adapter_of`` ``self``: it holds the weights under its own adapter.
@@ -30,7 +30,7 @@ def publish(folder: Path, generation: int, content: dict[str, bytes], *, base: s
     facts = CheckpointFacts(
         generation=generation, step=generation * 10, cursor=_ended(job), journal_seq=1, fingerprint={}, rows_seen=0,
         tokens_seen=0, model="m", created_by="test", reason="job_end", base=base, parent=parent,
-        adapter_of=own if adapter_of == "self" else adapter_of)
+        adapter_of=own if adapter_of == "self" else adapter_of, marks=marks)
     path = folder / own
     files.make_directory(folder)
     with files.publish_directory(path) as made:

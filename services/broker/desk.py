@@ -322,7 +322,8 @@ class Desk:
         match request:
             case messages.Fail():
                 return self._recorder.record(*endings.fail(row, self._train_of(row), request.token, request.reason,
-                                                  self._policy(), counts=request.counts))
+                                                  self._policy(), counts=request.counts,
+                                                  final=request.final))
             case messages.Release():
                 return self._recorder.record(*endings.release(row, request.token, request.reason, request.hold_seconds))
             case messages.ReportFingerprint():

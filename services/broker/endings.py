@@ -114,7 +114,8 @@ class Policy:
     line: LineRow
 
 
-def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *, counts: bool = True) -> list[AnyEvent]:
+def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *, counts: bool = True,
+         final: bool = False) -> list[AnyEvent]:
     """The events of a failed attempt: again later, or set aside when it was the last.
 
     When several different train jobs have failed in a row, something is likelier to be wrong with the machine than
@@ -127,6 +128,7 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
         reason: what went wrong, for people.
         policy: the limits, and the line as it is.
         counts: false when the attempt had published a new highest step.
+        final: another attempt would end the same. What is wrong with the file alone says nothing of the machine.
     """
     if row.token == token and (row.state in (JobState.FAILED, JobState.QUARANTINED)
                                or (row.state is JobState.QUEUED and row.reason == reason)):
@@ -134,6 +136,8 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
     check_lease(row, token)
     if row.cancel_reason is not None:
         return [JobCancelled(job=row.id, reason=row.cancel_reason)]
+    if final and row.kind is JobKind.TRAIN:
+        return [JobQuarantined(job=row.id, reason=reason)]
     if row.kind is JobKind.TRAIN and not policy.line.hold_spent:
         failed = {*policy.line.failed_jobs.split(), row.id}
         if len(failed) >= FAILED_JOBS_TO_HOLD:

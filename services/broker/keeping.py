@@ -113,6 +113,8 @@ class Keeper:
             return "it is the only one that can be read"
         if readable[0].name == name:
             return "it is the newest snapshot that can be read"
+        if next((each.name for each in readable if not each.marks), "") == name:
+            return "it is the newest snapshot whose state is not marked"
         other = snapshots.needed(readable).get(name, "")
         return f"{other} needs it" if other else ""
 

@@ -133,7 +133,8 @@ class Retention(Worker[TaskLease]):
         return newest[-1].name
 
     def _newest_are_proven(self, held: HeldTask) -> bool:
-        """Whether as many as must stay, the newest ones, are whole to the last byte; looked at once in a task.
+        """Whether as many as must stay, the newest ones, and the newest that is not marked, are whole to the last byte;
+        looked at once in a task.
 
         Only then may an older one go, or the content that they hold.
         """
@@ -143,7 +144,7 @@ class Retention(Worker[TaskLease]):
 
     def _prove_newest(self, held: HeldTask) -> bool:
         on_chunk = paced(self._peer, held)
-        wanted = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
+        wanted = stock.to_be_proven(self._home.checkpoints)
         for path in wanted:
             try:
                 found = checkpoints.verify_alone(path, on_chunk)

@@ -19,6 +19,7 @@ from services.trainer.assignment import Assignment, Phase
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.effects import AgentEffect
 from services.trainer.forking import Arguments
+from services.trainer.gpuguard import GpuGuard
 from services.trainer.stopping import StopTime
 from services.trainer.watch import Watch
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
@@ -64,6 +65,9 @@ class Agent:
         self._assignment = Assignment()
         self._expected = Watch(settings.trainer)
         self._stop_time = StopTime(process.home, process.log)
+        self._gpu = GpuGuard(settings.trainer, process.clock.monotonic)
+        # Why no job is begun on the GPU as it is.
+        self._gpu_hold = ""
         self._hung = ""
         # What the training process is, kept up to date; and whether the broker is to be told of it.
         self._head: wire.Ready | None = None
@@ -104,7 +108,7 @@ class Agent:
     def turn(self) -> None:
         """One round: hear the training process, tell the broker, ask for work, wait."""
         self._control()
-        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping:
+        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping and not self._gpu_hold:
             self._perform(self._assignment.begin())
         self._start_if_due()
         self._listen()
@@ -121,8 +125,10 @@ class Agent:
     def _control(self) -> None:
         """Have what is ordered done."""
         told, now = self._peer.told, self._process.clock.monotonic()
-        orders = controls.read(self._process.home, told)
-        self._perform(self._assignment.controlled(pause=orders.pause, stop=orders.stop, asks=not orders.by_file))
+        seen = self._gpu.verdict(self._child.pid)
+        self._gpu_hold = seen.hold
+        orders = controls.read(self._process.home, told, seen.pause)
+        self._perform(self._assignment.controlled(pause=orders.pause, stop=orders.stop, asks=not orders.unheard_of))
         if told.checkpoint > self._checkpoint_asked:
             self._checkpoint_asked = told.checkpoint
             if self._held is not None and told.checkpoint > self._held.lease.seq:
@@ -139,6 +145,8 @@ class Agent:
         """Say why the training process is gone on purpose."""
         if self._assignment.phase is Phase.DORMANT and why:
             self._process.set_state(Lifecycle.PAUSED, why)
+        elif self._gpu_hold and self._assignment.phase in (Phase.ABSENT, Phase.IDLE, Phase.DORMANT):
+            self._process.set_state(Lifecycle.PAUSED, self._gpu_hold)
         elif self._process.state is Lifecycle.PAUSED and self._assignment.phase is not Phase.PAUSED:
             self._process.set_state(Lifecycle.RUNNING)
 
@@ -147,7 +155,7 @@ class Agent:
         kinds = list[JobKind]()
         if self._assignment.wants_restore and (self._refused or self._assignment.phase is Phase.LINELESS):
             kinds = [JobKind.RESTORE]
-        elif self._assignment.wants_job and self._process.clock.monotonic() >= self._not_before:
+        elif self._assignment.wants_job and not self._gpu_hold and self._process.clock.monotonic() >= self._not_before:
             kinds = [JobKind.RESTORE, JobKind.REBASE, JobKind.TRAIN]
         if not kinds or self._outbox:
             return
@@ -339,7 +347,7 @@ class Agent:
             case effects.CompleteJob():
                 self._end(lambda: held.complete(effect.result))
             case effects.FailJob():
-                self._end(lambda: held.fail(effect.reason, counts=effect.counts))
+                self._end(lambda: held.fail(effect.reason, counts=effect.counts, final=effect.final))
             case effects.ReportLostShard():
                 self._end(lambda: held.lose_shard(effect.reason))
             case effects.AcknowledgeCancel():

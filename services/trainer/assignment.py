@@ -92,6 +92,8 @@ class Assignment:
     stopping: bool = False
     failure: str = ""
     generation: int = 0
+    # The failure is the file's, and another attempt would end the same.
+    _final: bool = False
     _greeted: bool = False
     # The line is new, and not published.
     _begun: bool = False
@@ -317,7 +319,7 @@ class Assignment:
             return []  # too late: it is published, and the broker is about to hear of it
         if not self.failure:
             return self._left(AcknowledgeCancel())
-        return self._left(FailJob(reason=self.failure, counts=not self._ends.has_progressed))
+        return self._left(FailJob(reason=self.failure, counts=not self._ends.has_progressed, final=self._final))
 
     def _given_back(self, reason: str) -> list[AgentEffect]:
         if not self.job:
@@ -387,7 +389,7 @@ class Assignment:
         self._note_trouble(message)
         if message.system:
             return self._left(ReleaseJob(reason=self._trouble, system_fault=True))
-        self.failure = self._trouble
+        self.failure, self._final = self._trouble, message.final
         return [TakeBack(job=self.job)]
 
     def _note_trouble(self, message: wire.Failed) -> None:
@@ -404,6 +406,7 @@ class Assignment:
 
     def _forget_job(self) -> None:
         self.job, self.failure, self._wanted, self._restores = "", "", Wanted.NOTHING, False
+        self._final = False
 
     def _stop_process(self) -> list[AgentEffect]:
         if self.phase in (Phase.ABSENT, Phase.LEAVING, Phase.DORMANT, Phase.PAUSED):

@@ -1,4 +1,5 @@
-"""The standing orders that the agent is under: the broker's, and the files ``control/.pause`` and ``control/.stop``.
+"""The standing orders that the agent is under: the broker's, the files ``control/.pause`` and ``control/.stop``, a GPU
+that is too hot.
 
 A file is an order for as long as it is there, and works without the broker; what it holds is the reason. The broker's
 orders hold until it says otherwise, also while it is away.
@@ -20,18 +21,20 @@ _MAX_REASON_BYTES = 200
 class Controls:
     """Why nothing may be trained, and why nothing more is done in this life; empty for no order.
 
-    ``by_file``: one of the files says so, of which the broker knows nothing.
+    ``unheard_of``: the broker knows nothing of it.
     """
 
     pause: str = ""
     stop: str = ""
-    by_file: bool = False
+    unheard_of: bool = False
 
 
-def read(home: Home, told: HeartbeatReply) -> Controls:
-    """What holds now; ``told`` is what the broker said last."""
+def read(home: Home, told: HeartbeatReply, gpu_pause: str) -> Controls:
+    """What holds now; ``told`` is what the broker said last, ``gpu_pause`` why the GPU is left alone."""
     pause, stop = (_order(home.control / name) for name in (PAUSE_FILE, STOP_FILE))
-    return Controls(pause=pause or told.pause, stop=stop or told.stop, by_file=bool(pause or stop))
+    by_broker = told.pause or told.stop
+    return Controls(pause=pause or told.pause or gpu_pause, stop=stop or told.stop,
+                    unheard_of=bool(pause or stop or (gpu_pause and not by_broker)))
 
 
 def _order(path: Path) -> str:

@@ -119,10 +119,14 @@ class CompleteJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailJob:
-    """Tell the broker that the attempt failed by the job's fault; ``counts`` unless it had made progress."""
+    """Tell the broker that the attempt failed by the job's fault; ``counts`` unless it had made progress.
+
+    ``final``: another attempt would end the same.
+    """
 
     reason: str
     counts: bool = True
+    final: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-from services.trainer import wire
+from services.trainer import surroundings, wire
 from trainq.checkpoints import Cursor
 from trainq.errors import OtherFingerprintError
-from trainq.jobs import Effect
+from trainq.jobs import Effect, EffectKind
 from trainq.ml.checkpointing import Publication
 from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Wish
@@ -30,6 +30,10 @@ class Told(Protocol):
         """What the waiting orders mean for the running job."""
         ...
 
+    def fitted(self, rows: int) -> None:
+        """So many rows at once are to fit into memory, where more have not."""
+        ...
+
     def say(self, message: wire.WireMessage) -> None:
         """Tell the agent, without waiting."""
         ...
@@ -40,7 +44,7 @@ class Observer:
 
     def __init__(self, process: Told, job: str) -> None:
         self._process, self._job = process, job
-        self._started, self._steps, self._tokens = time.monotonic(), 0, 0
+        self._started, self._steps, self._tokens, self._spikes = time.monotonic(), 0, 0, 0
 
     def wish(self) -> Wish:
         return self._process.wish(self._job)
@@ -49,11 +53,15 @@ class Observer:
         elapsed = time.monotonic() - self._started
         self._steps += 1
         self._tokens += metrics.tokens
+        self._spikes += metrics.grad_spike
+        if metrics.grad_spike:
+            surroundings.note(f"gradient spike: the norm is {metrics.grad_norm:.4g} at step {metrics.job_step} of "
+                              f"{self._job}\n")
         self._process.say(wire.Progress(
             job=self._job, job_step=cursor.job_step, steps_planned=cursor.steps_planned, global_step=metrics.step,
             loss=metrics.loss, learning_rate=metrics.learning_rate,
             tokens_per_second=round(self._tokens / max(elapsed, 1e-9), 1), steps_this_run=self._steps,
-            elapsed_seconds=round(elapsed, 3)))
+            elapsed_seconds=round(elapsed, 3), grad_spikes=self._spikes, out_of_band=metrics.out_of_band))
 
     def publishing(self, size_bytes: int, *, waits: bool) -> None:
         self._process.say(wire.Saving(size_bytes=size_bytes, waits=waits))
@@ -63,7 +71,11 @@ class Observer:
 
     def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
         self._process.say(wire.Deciding(job=self._job, effects=effects, reason=reason))
-        return self._process.wait_until_recorded(self._job)
+        recorded = self._process.wait_until_recorded(self._job)
+        for effect in effects if recorded else ():
+            if effect.kind is EffectKind.MICRO_BATCH:
+                self._process.fitted(effect.value)
+        return recorded
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         if self._process.holds_on_other_fingerprint:
@@ -79,4 +91,4 @@ def published_message(publication: Publication) -> wire.Published:
         generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
         seconds=round(publication.seconds, 3), write_seconds=round(publication.write_seconds, 3),
         size_bytes=publication.size_bytes, job=facts.cursor.job, job_step=facts.cursor.job_step,
-        done=facts.cursor.done)
+        done=facts.cursor.done, marks=facts.marks)

@@ -16,7 +16,7 @@ def train(home: Home, lease: Lease, newest: int) -> wire.Train:
     """Train the leased job; ``newest`` is the highest generation that the agent knows of."""
     return wire.Train(job=lease.job, token=lease.token, shard=str(home.cache / lease.shard),
                       shard_digest=lease.shard_digest, settings=lease.spec.train, journal_seq=lease.seq, newest=newest,
-                      effects=lease.effects, name=lease.name, digest=lease.digest)
+                      effects=lease.effects, name=lease.name, digest=lease.digest, guard=lease.spec.guard)
 
 
 def line_task(lease: TaskLease, newest: int) -> wire.Restore | wire.Rebase:

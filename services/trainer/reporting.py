@@ -23,4 +23,5 @@ def progress(message: wire.Progress | wire.Restoring) -> Progress:
     return Progress(
         step=message.job_step, steps=message.steps_planned, unit="steps", global_step=message.global_step,
         loss=message.loss, learning_rate=message.learning_rate, tokens_per_second=message.tokens_per_second,
-        seconds_left=None if per_step is None else round(left * per_step, 1))
+        seconds_left=None if per_step is None else round(left * per_step, 1), grad_spikes=message.grad_spikes,
+        out_of_band=message.out_of_band)

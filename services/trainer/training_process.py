@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from services.trainer import surroundings, wire
-from services.trainer.failures import failure, is_accelerator_error
+from services.trainer.failures import GroundLostError, failure, needs_new_process
 from services.trainer.forking import Arguments
 from services.trainer.observing import Observer, published_message
 from services.trainer.rebaser import rebase
@@ -28,15 +28,10 @@ from services.trainer.restorer import restore
 from trainq import checkpoints, crashpoints, diskfaults, files
 from trainq.checkpoints import WeightsMissingError
 from trainq.config import Home
-from trainq.errors import (
-    DamageError,
-    StorageError,
-    StorageFullError,
-    TrainqError,
-)
+from trainq.errors import DamageError, StorageError, TrainqError
 from trainq.jobs import EffectKind
 from trainq.messages import MAX_DAMAGED, DamagedGeneration
-from trainq.ml import checkpointing, determinism, line, model, training, writing
+from trainq.ml import checkpointing, determinism, line, model, stepfaults, training, writing
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
 from trainq.ml.training import Wish
@@ -54,14 +49,6 @@ class NothingVerifiesError(DamageError):
     """There are checkpoints, and none of them verifies."""
 
 
-class GroundLostError(TrainqError):
-    """What a job was begun on does not verify: it was set aside with all that was built on it."""
-
-    exit_code = DamageError.exit_code
-    code = DamageError.code
-
-
-
 def main(end: socket.socket, arguments: Arguments) -> int:
     """Serve the agent at the other end of ``end``; gives the exit code."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -71,6 +58,7 @@ def main(end: socket.socket, arguments: Arguments) -> int:
         surroundings.redirect_output(Path(arguments.log))
         crashpoints.arm_from_environment(os.environ, "training")
         diskfaults.arm_from_environment(os.environ)
+        stepfaults.arm_from_environment(os.environ)
         surroundings.dump_stacks_on_signal(arguments.stacks)
         TrainingProcess(channel, Home(Path(arguments.home)), arguments).serve()
         code = 0
@@ -93,6 +81,8 @@ class TrainingProcess:
     def __init__(self, channel: wire.Channel, home: Home, arguments: Arguments) -> None:
         self._channel, self._home, self._arguments = channel, home, arguments
         self._orders: deque[wire.ToTraining] = deque()
+        # So many rows at once have fitted into memory where more had not; 0 while nothing is known.
+        self._fitting_rows = 0
 
     def serve(self) -> None:
         """Restore or begin the line, and train what comes until told to stop."""
@@ -194,7 +184,7 @@ class TrainingProcess:
             job=head.cursor.job, job_step=head.cursor.job_step, steps_planned=head.cursor.steps_planned,
             job_done=head.cursor.done, damaged=damaged, seconds=round(time.monotonic() - started, 3),
             size_bytes=size_bytes, made_by=head.made_by, restored_from=head.restored_from,
-            effects=head.cursor.effects))
+            effects=head.cursor.effects, marks=head.marks))
 
     def _set_aside(self, reasons: list[DamageError]) -> list[DamagedGeneration]:
         """Put away what is newer than the head and does not verify; gives everything that was ever put away.
@@ -215,7 +205,8 @@ class TrainingProcess:
     def _train(self, order: wire.Train) -> None:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
                            settings=order.settings, journal_seq=order.journal_seq, effects=order.effects,
-                           name=order.name, digest=order.digest)
+                           name=order.name, digest=order.digest, guard=order.guard,
+                           fitting_rows=self._fitting_rows)
         self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)
@@ -272,7 +263,7 @@ class TrainingProcess:
         told = failure(job, error)
         self._channel.send(told)
         surroundings.note(told.traceback)
-        if _needs_new_process(error) or self._line.is_released:
+        if needs_new_process(error) or self._line.is_released:
             raise error
         assert self._line.head is not None
         self._line = checkpointing.restore_instead(
@@ -300,7 +291,7 @@ class TrainingProcess:
             except Exception as error:
                 # The disk, the driver, or a generation that is gone: never the file's fault, and tried again.
                 self._channel.send(msgspec.structs.replace(failure(job, error), system=True))
-                if _needs_new_process(error) or self._line.is_released:
+                if needs_new_process(error) or self._line.is_released:
                     raise
                 return
         self._channel.send(wire.Cancelled(job=job, taken_back=taken_back))
@@ -316,9 +307,14 @@ class TrainingProcess:
         while recorded not in self._orders:
             if self.wish(job) in (Wish.STOP, Wish.CANCEL):
                 return False
-            self._wait_for_orders()
+            if recorded not in self._orders:  # it may have been heard just now
+                self._wait_for_orders()
         self._orders.remove(recorded)
         return True
+
+    def fitted(self, rows: int) -> None:
+        """So many rows at once are to fit into memory, where more have not."""
+        self._fitting_rows = rows
 
     def wish(self, job: str) -> Wish:
         """What the waiting orders mean for the running job; the strongest of them."""
@@ -383,15 +379,6 @@ def _verifies(path: Path) -> bool:
     except WeightsMissingError:
         pass  # which is no damage
     return True
-
-
-def _needs_new_process(error: Exception) -> bool:
-    """Whether the state in memory, or what lies on disk, is not what this process believes.
-
-    A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which begins
-    from what verifies, can go on.
-    """
-    return isinstance(error, StorageError | StorageFullError | GroundLostError) or is_accelerator_error(error)
 
 
 def _farewell(channel: wire.Channel) -> None:

@@ -12,7 +12,7 @@ from collections import deque
 
 import msgspec
 
-from trainq.config import LoraSettings, TrainSettings
+from trainq.config import GuardSettings, LoraSettings, TrainSettings
 from trainq.errors import ProtocolError
 from trainq.jobs import Effect, Store
 from trainq.messages import DamagedGeneration
@@ -46,6 +46,7 @@ class Train(WireMessage, frozen=True, kw_only=True, tag=True):
     # The highest generation that the journal knows of; the next one is above it.
     newest: int = 0
     effects: tuple[Effect, ...] = ()
+    guard: GuardSettings = GuardSettings()
 
 
 class Cancel(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -132,6 +133,8 @@ class Ready(WireMessage, frozen=True, kw_only=True, tag=True):
     made_by: str = ""
     restored_from: int = 0
     effects: tuple[Effect, ...] = ()
+    # What is wrong with the head's state; empty if nothing is.
+    marks: tuple[str, ...] = ()
 
 
 class NoLine(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -186,6 +189,8 @@ class Progress(WireMessage, frozen=True, kw_only=True, tag=True):
     tokens_per_second: float
     steps_this_run: int
     elapsed_seconds: float
+    grad_spikes: int = 0
+    out_of_band: int = 0
 
 
 class Published(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -204,6 +209,7 @@ class Published(WireMessage, frozen=True, kw_only=True, tag=True):
     job: str = ""
     job_step: int = 0
     done: bool = False
+    marks: tuple[str, ...] = ()
 
 
 class Finished(WireMessage, frozen=True, kw_only=True, tag=True):
@@ -229,13 +235,17 @@ class Cancelled(WireMessage, frozen=True, kw_only=True, tag=True):
 
 
 class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
-    """The job cannot go on. ``system``: the machine is at fault (disk, memory of others, driver), not the file."""
+    """The job cannot go on. ``system``: the machine is at fault (disk, memory of others, driver), not the file.
+
+    ``final``: the file is, and trying it again changes nothing.
+    """
 
     job: str
     system: bool
     code: str
     reason: str
     traceback: str = ""
+    final: bool = False
 
 
 ToTraining = Train | Cancel | Keep | Checkpoint | Restore | Rebase | Begin | Recorded | Stop

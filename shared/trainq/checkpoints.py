@@ -126,6 +126,9 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     were frozen with it, with the adapter's as ``lora``; ``versions`` the libraries that have trained it.
     ``optimizer_since`` is the global step at which the optimizer's state was begun, from which its warm-up counts: that
     of the newest rebase. ``loss_scale`` is null until a step was trained in fp16.
+
+    ``marks`` say in short what is wrong with the state (``[guard]``), nothing if it is empty; they hold until the
+    line's step ``settled_at``.
     """
 
     generation: int
@@ -149,7 +152,14 @@ class CheckpointFacts(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str] = {}
     optimizer_since: int = 0
     loss_scale: LossScale | None = None
+    marks: tuple[str, ...] = ()
+    settled_at: int = 0
     format: int = FORMAT
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether it was published in a bad state: kept like others, but nothing to promote or to rely on alone."""
+        return bool(self.marks)
 
     @property
     def name(self) -> str:

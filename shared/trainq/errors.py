@@ -77,6 +77,18 @@ class InputError(TrainqError):
                                   if part), mend=mend)
 
 
+class MaskingError(InputError):
+    """What is to be trained of a file is not, by a fault in its masks: trying it again changes nothing."""
+
+    code = "masking"
+
+
+class MemoryShortError(InputError):
+    """A single row does not fit into the memory in which the model is trained."""
+
+    code = "memory"
+
+
 class NotFoundError(TrainqError):
     """What was named does not exist."""
 

@@ -69,6 +69,7 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     pause: str = ""
     drain: str = ""
     stop: str = ""
+    marks: tuple[str, ...] = ()
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -104,14 +105,15 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
     return StatusPicture(
         v=PICTURE_VERSION, at=now_wall, journal_id=overview.journal_id if overview else "",
         seq=overview.seq if overview else 0, training=training and trainer_up,
-        why=explain(overview, by_name, reachable=reachable, age_seconds=overview_age_seconds),
+        why=explain(overview, by_name, reachable=reachable, age_seconds=overview_age_seconds) + _marked(overview),
         broker_age_seconds=overview_age_seconds, paused_reason=overview.paused_reason if overview else None,
         counts=overview.counts if overview else {}, running=tuple(overview.running) if overview else (),
         waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
         checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services,
         background_tasks=overview.background_tasks if overview else BackgroundTasks(),
         disk=overview.disk if overview else None, pause=overview.pause if overview else "",
-        drain=overview.drain if overview else "", stop=overview.stop if overview else "")
+        drain=overview.drain if overview else "", stop=overview.stop if overview else "",
+        marks=overview.marks if overview else ())
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,
@@ -144,6 +146,12 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
             return f"{waits} {_unheard(preparer)}: supervisorctl restart preparer"
         return f"{waits} is {preparer.state}: supervisorctl status preparer"
     return overview.waiting_reason or "the trainer is about to ask for work"
+
+
+def _marked(overview: Overview | None) -> str:
+    if overview is None or not overview.marks:
+        return ""
+    return f"; {overview.checkpoint} is marked: {', '.join(overview.marks)}"
 
 
 def _unheard(service: ServiceStatus) -> str:

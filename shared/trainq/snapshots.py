@@ -67,6 +67,11 @@ class Snapshot(NamedTuple):
         """What its files take, whether others share them or not."""
         return self.manifest.size_bytes
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What was wrong with the state of which it is a copy; none if nothing was."""
+        return tuple(map(str, self.facts.checkpoint.get("marks", ())))
+
 
 class Created(NamedTuple):
     """What :func:`create` did: bytes written, and bytes that were there already."""

@@ -20,7 +20,8 @@ class StepMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     ``loss`` is the mean over the step's trained tokens before the step (nats per token), ``grad_norm`` the norm before
     clipping (null where it was no number), ``tokens`` all tokens but padding, ``seconds`` the step's duration. ``rows``
     went through the model in ``micro_batches`` pieces; both are 0 in what an older trainq wrote. ``skipped``: the
-    gradients overflowed in fp16, and the weights stayed as they were.
+    gradients overflowed in fp16, and the weights stayed as they were. ``grad_spike``: the norm was far above those
+    before; ``out_of_band``: for so many steps in a row the loss has been out of its band (:mod:`trainq.ml.guards`).
     """
 
     step: int
@@ -35,6 +36,8 @@ class StepMetrics(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     rows: int = 0
     micro_batches: int = 0
     skipped: bool = False
+    grad_spike: bool = False
+    out_of_band: int = 0
 
 
 def path_of(folder: Path, job: str) -> Path:

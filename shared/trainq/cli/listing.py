@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -19,11 +19,12 @@ from trainq.config import TrainSettings
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
-from trainq.messages import JobDetail, JobList, JobView, ListJobs, ShowJob
+from trainq.messages import EffectView, JobDetail, JobList, JobView, ListJobs, ShowJob
 
 DEFAULT_LIMIT = 50
 # Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
 PAGE = 250
+EFFECTS_SHOWN = 10
 BAD_ROWS_SHOWN = 5
 SETTINGS_A_LINE = 5
 
@@ -160,6 +161,7 @@ def _facts(detail: JobDetail) -> list[tuple[str, str]]:
             *_settings(detail.spec.train),
             ("columns", ", ".join(f"{field}={column}" for field, column in detail.spec.data.map.items())),
         ]
+    pairs += _effects(detail.effects)
     pairs += [(f"result {key}", _value(value)) for key, value in (job.result or {}).items() if key != "type"]
     pairs += [(f"report {key}", _value(value)) for key, value in report.items() if not isinstance(value, dict | list)]
     pairs += [("bad row", _bad_row(row)) for row in report.get("bad_rows", ())[:BAD_ROWS_SHOWN]]
@@ -171,6 +173,20 @@ def _settings(train: TrainSettings) -> Iterator[tuple[str, str]]:
     told = [f"{name} {_value(value)}" for name, value in msgspec.to_builtins(train).items() if name != "folders"]
     for start in range(0, len(told), SETTINGS_A_LINE):
         yield "settings" if start == 0 else "", ", ".join(told[start:start + SETTINGS_A_LINE])
+
+
+def _effects(effects: Sequence[EffectView]) -> list[tuple[str, str]]:
+    """What has made its steps others than its settings say; those that were decided together on one line."""
+    together: dict[tuple[str, str], list[EffectView]] = {}
+    for effect in effects:
+        together.setdefault((effect.kind.value, effect.reason), []).append(effect)
+    pairs = []
+    for (kind, reason), each in list(together.items())[:EFFECTS_SHOWN]:
+        steps = sorted(effect.step + 1 for effect in each)
+        where = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+        pairs.append((kind, f"{where}: {reason}"))
+    more = len(together) - len(pairs)
+    return [*pairs, *([("", f"{more} more: trainq show --json")] if more else [])]
 
 
 def _value(value: Any) -> str:

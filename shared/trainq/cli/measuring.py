@@ -77,8 +77,12 @@ def sparkline(values: Sequence[float], most: int = _MOST_BARS) -> str:
 def _lines(steps: list[StepMetrics], width: int | None) -> list[str]:
     columns = [Column(title, right=True) for title in
                ("step", "line's step", "epoch", "loss", "learning rate", "grad norm", "rows", "tokens", "seconds")]
-    rows = [[f"{each.job_step}", f"{each.step}", f"{each.epoch + 1}", f"{each.loss:.4f}", f"{each.learning_rate:.3g}",
-             f"{each.grad_norm:.3g}", f"{each.rows or ''}", f"{each.tokens}", f"{each.seconds:.3f}"] for each in steps]
+    # An exclamation mark: the loss out of its band, the norm a spike, as the guards saw it.
+    rows = [[f"{each.job_step}", f"{each.step}", f"{each.epoch + 1}",
+             f"{each.loss:.4f}{'!' if each.out_of_band else ''}",
+             f"{each.learning_rate:.3g}",
+             "" if each.grad_norm is None else f"{each.grad_norm:.3g}{'!' if each.grad_spike else ''}",
+             f"{each.rows or ''}", f"{each.tokens}", f"{each.seconds:.3f}"] for each in steps]
     return table(columns, rows, width)
 
 

@@ -64,6 +64,7 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("jobs", ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"),
         ("model", f"generation {picture.generation}, step {picture.step}, {picture.checkpoint}"
          if picture.generation else "none yet"),
+        ("marked", ", ".join(map(printable, picture.marks))),
         ("speed", f"{count(speed)} tokens/s" if speed else ""),
         ("stopped", picture.stop),
         ("paused", picture.pause),

@@ -75,7 +75,8 @@ def _plan(context: Context) -> int:
     columns = [Column(""), Column("store"), Column("name"), Column("made"), Column("frees", right=True),
                Column("why", flexible=True)]
     rows = [["keep" if verdict.keep else "remove", verdict.item.store.value, verdict.item.name,
-             moment(verdict.item.at), size(verdict.item.size_bytes), "; ".join(verdict.reasons)]
+             moment(verdict.item.at), size(verdict.item.size_bytes),
+             "; ".join((*verdict.reasons, *(f"marked: {mark}" for mark in verdict.item.marks)))]
             for verdict in verdicts]
     for line in table(columns, rows, console.width):
         console.line(line)

@@ -74,16 +74,16 @@ def _list(context: Context) -> int:
             found = snapshots.read(path)
         except TrainqError as error:
             documents.append({"snapshot": path.name, "error": str(error)})
-            rows.append([path.name, "", "", "", str(error)])
+            rows.append([path.name, "", "", "", str(error), ""])
             continue
         documents.append(_document(found))
         rows.append([found.name, size(found.size_bytes), str(found.facts.jobs), moment(found.facts.created_at),
-                     found.facts.created_by])
+                     found.facts.created_by, ", ".join(found.marks)])
     if console.json:
         console.emit({"snapshots": documents})
         return 0
     columns = [Column("snapshot"), Column("size", right=True), Column("jobs", right=True), Column("taken"),
-               Column("by")]
+               Column("by"), Column("marked")]
     for line in table(columns, [[printable(cell) for cell in row] for row in rows], console.width):
         console.line(line)
     return 0
@@ -100,6 +100,7 @@ def _show(context: Context, name: str) -> int:
         return 0
     told = found.facts
     pairs = [("snapshot", found.name), ("size", size(found.size_bytes)), ("jobs", str(told.jobs)),
+             ("marked", ", ".join(found.marks)),
              ("parent", told.parent), ("taken", moment(told.created_at)), ("by", told.created_by),
              *((f"checkpoint {key}", str(value)) for key, value in told.checkpoint.items()
                if not isinstance(value, dict)),

@@ -36,7 +36,9 @@ def advance(progress: Progress) -> str:
     if progress.unit != "steps":
         return f"{100 * progress.step // max(1, progress.steps)} % of the {progress.unit}"
     loss = f", loss {progress.loss:.3f}" if progress.loss is not None else ""
-    return f"step {progress.step} of {progress.steps}{loss}"
+    spikes = f", {progress.grad_spikes} gradient spikes" if progress.grad_spikes else ""
+    out = f", loss out of its band for {progress.out_of_band} steps" if progress.out_of_band else ""
+    return f"step {progress.step} of {progress.steps}{loss}{spikes}{out}"
 
 
 def outcome(job: JobView) -> str:

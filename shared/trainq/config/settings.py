@@ -169,6 +169,33 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     folders: dict[str, TrainOverrides] = {}
 
 
+class GuardSettings(Section, frozen=True, kw_only=True):
+    """[guard]: what is done when training goes wrong, by the numbers of its steps. Frozen into each job at its submit.
+
+    A batch with a loss or gradient that is no finite number is left out. ``non_finite_in_a_row`` of them take the line
+    back to its newest generation; the same again in one job, or more than ``max_skipped_share`` of its batches left
+    out, is the file's fault. A file of which less than ``min_trained_share`` of the tokens are trained has a fault in
+    its masks.
+
+    The other rules look at the last ``window_steps`` steps whose loss was in its band, and hold once there are 16 (or
+    a whole window). A gradient's norm above ``spike_factor`` times their median is noted. The loss leaves its band
+    above ``band_factor`` times their median plus ``band_margin`` (nats per token): after ``band_steps`` such steps in a
+    row the state is bad, which is marked, or with ``on_band = "fail"`` fails the attempt. A state is marked until
+    ``settle_steps`` steps after the last one that was bad, or after a batch that was left out.
+    """
+
+    non_finite_in_a_row: Annotated[int, Meta(ge=2, le=1000)] = 3
+    max_skipped_share: Fraction = 0.25
+    min_trained_share: Fraction = 0.0001
+    window_steps: Annotated[int, Meta(ge=4, le=10_000)] = 64
+    spike_factor: Annotated[float, Meta(gt=1, le=1_000_000)] = 10.0
+    band_factor: Annotated[float, Meta(ge=1, le=1_000_000)] = 2.0
+    band_margin: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.5
+    band_steps: Annotated[int, Meta(ge=1, le=1_000_000)] = 8
+    settle_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 16
+    on_band: Literal["mark", "fail"] = "mark"
+
+
 class TrainerSettings(Section, frozen=True, kw_only=True):
     """[trainer]: the agent's watch over its training process, and what it does on a machine that changed.
 
@@ -178,6 +205,10 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
     one of them has changed, ``continue`` records it and trains on, ``hold`` waits for a person. In ``quiet_hours``,
     like ``"22:00-07:00"`` in the time zone of the schedule, nothing is trained: what runs is saved, and goes on after
     them. With no job for ``idle_minutes`` the memory of the model is given back (0: never).
+
+    With ``gpu = "required"`` nothing is trained on a machine that has none; ``auto`` takes what is there. No job is
+    begun while other processes use more than ``foreign_mib`` MiB of the GPU (0: however much), and none is trained from
+    ``max_celsius`` on, until it is some degrees cooler (0: however hot).
     """
 
     hang_factor: Annotated[float, Meta(ge=2, le=1000)] = 10.0
@@ -186,6 +217,9 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
     on_fingerprint_change: Literal["continue", "hold"] = "continue"
     quiet_hours: tuple[str, ...] = ()
     idle_minutes: Annotated[float, Meta(ge=0, le=100_000)] = 30.0
+    gpu: Literal["auto", "required"] = "auto"
+    foreign_mib: Annotated[int, Meta(ge=0, le=100_000_000)] = 1024
+    max_celsius: Annotated[int, Meta(ge=0, le=200)] = 0
 
 
 class StatusSettings(Section, frozen=True, kw_only=True):
@@ -317,6 +351,7 @@ class Settings(Section, frozen=True, kw_only=True):
     model: ModelSettings = ModelSettings()
     lora: LoraSettings = LoraSettings()
     train: TrainSettings = TrainSettings()
+    guard: GuardSettings = GuardSettings()
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()

@@ -289,7 +289,8 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now.
 
     ``pause`` says why nothing is trained (a pause, a yield, quiet hours), ``drain`` why nothing new is begun, ``stop``
-    why the trainer that lives now does nothing more; each is empty if it is not so.
+    why the trainer that lives now does nothing more; each is empty if it is not so. ``marks`` say what is wrong with
+    the state in ``checkpoint``; none if nothing is.
     """
 
     journal_id: str
@@ -309,6 +310,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     pause: str = ""
     drain: str = ""
     stop: str = ""
+    marks: tuple[str, ...] = ()
 
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):

@@ -184,10 +184,14 @@ class Complete(LeaseRequest, frozen=True, kw_only=True, tag=True):
 
 
 class Fail(LeaseRequest, frozen=True, kw_only=True, tag=True):
-    """The attempt failed by the job's own fault. ``counts`` is false when it had published a new highest step."""
+    """The attempt failed by the job's own fault. ``counts`` is false when it had published a new highest step.
+
+    ``final``: another attempt would end the same; it is set aside at once.
+    """
 
     reason: Text
     counts: bool = True
+    final: bool = False
 
 
 class Release(LeaseRequest, frozen=True, kw_only=True, tag=True):

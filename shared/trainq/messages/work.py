@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from trainq.config import DataSettings, LoraSettings, ScheduleRule, TrainSettings
+from trainq.config import DataSettings, GuardSettings, LoraSettings, ScheduleRule, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
 from trainq.jobs import Effect, JobKind, Store
 
@@ -60,6 +60,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     train: TrainSettings
     lora: LoraSettings = LoraSettings()
     line_seed: int | None = None
+    guard: GuardSettings = GuardSettings()
 
 
 def _check_report(report: dict[str, Any]) -> None:
@@ -131,6 +132,9 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     learning_rate: float | None = None
     tokens_per_second: float | None = None
     seconds_left: float | None = None
+    # Steps with a gradient spike that this run has seen; how many in a row the loss has been out of its band.
+    grad_spikes: Natural = 0
+    out_of_band: Natural = 0
 
 
 class LeaseState(msgspec.Struct, frozen=True, kw_only=True):

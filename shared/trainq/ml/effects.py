@@ -26,6 +26,11 @@ class Effects:
         """These are in the journal now; one of the same kind and step replaces the one before."""
         self._by_step |= {(effect.step, effect.kind): effect for effect in recorded}
 
+    @property
+    def skipped(self) -> frozenset[int]:
+        """The steps whose batches are left out."""
+        return frozenset(step for step, kind in self._by_step if kind is EffectKind.SKIP_BATCH)
+
     def skips(self, step: int) -> bool:
         """Whether the batch of ``step`` is left out."""
         return (step, EffectKind.SKIP_BATCH) in self._by_step

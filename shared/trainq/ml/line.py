@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -86,6 +86,11 @@ class ModelLine:
         found: Callable[..., None] = (getattr(names, f"activation_checkpointing_{what}", None)
                                       or getattr(names, f"gradient_checkpointing_{what}"))
         return found
+
+    def become(self, other: ModelLine) -> None:
+        """Be ``other`` from here on, for everybody who holds this; nobody may go on with ``other`` itself."""
+        for each in fields(self):
+            setattr(self, each.name, getattr(other, each.name))
 
     @property
     def unpublished_steps(self) -> int:

@@ -7,6 +7,7 @@ the file to its cursor, so that no step is in it twice; a job that was taken bac
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -24,10 +25,24 @@ class MetricsFile:
     """The open file of one job. Also remembers the first and the last loss."""
 
     def __init__(self, path: Path, keep_steps: int) -> None:
-        kept, keep_bytes = _read(path, keep_steps)
+        self._path = path
+        self._open(keep_steps)
+
+    def _open(self, keep_steps: int) -> None:
+        kept, keep_bytes = _read(self._path, keep_steps)
         self.first_loss = kept[0].loss if kept else None
         self.last_loss = kept[-1].loss if kept else None
-        self._file = files.open_growing(path, keep_bytes)
+        self._file = files.open_growing(self._path, keep_bytes)
+
+    def cut(self, keep_steps: int) -> None:
+        """Drop what is behind the job's first ``keep_steps`` steps."""
+        former = self._file
+        self._open(keep_steps)
+        former.close()
+
+    def newest_first(self) -> Iterator[StepMetrics]:
+        """The steps that are in the file, from its end backwards."""
+        return _backwards(self._path)
 
     def append(self, metrics: StepMetrics) -> None:
         """Add a step."""
@@ -83,3 +98,21 @@ def _read(path: Path, keep_steps: int) -> tuple[list[StepMetrics], int]:
                 rest = rest[:begin]  # what is behind it was looked at
             end = start
     return [], 0
+
+
+def _backwards(path: Path) -> Iterator[StepMetrics]:
+    with path.open("rb") as stream:
+        end, rest = stream.seek(0, os.SEEK_END), b""
+        while end > 0:
+            start = max(0, end - _BLOCK_BYTES)
+            stream.seek(start)
+            rest = stream.read(end - start) + rest
+            # What precedes the first line end may begin before this block.
+            begin = 0 if start == 0 else rest.find(b"\n") + 1
+            if begin or start == 0:
+                for line in reversed(rest[begin:].splitlines(keepends=True)):
+                    metrics = decoded(line)
+                    if metrics is not None:
+                        yield metrics
+                rest = rest[:begin]
+            end = start

@@ -260,7 +260,7 @@ def _train(begun: ModelLine, promised: Promised, home: Home, into: Home) -> None
     settings = msgspec.structs.replace(spec.train, checkpoint_seconds=_NEVER_SECONDS, checkpoint_steps=0)
     job = training.Job(id=event.job, token=promised.succeeded_seq, shard=into.cache / prepared.shard,
                        shard_digest=prepared.digest, settings=settings, journal_seq=promised.succeeded_seq,
-                       effects=promised.effects, name=event.name, digest=event.digest)
+                       effects=promised.effects, name=event.name, digest=event.digest, guard=spec.guard)
     training.train(begun, job, into, _Told(event.job))
 
 

@@ -18,10 +18,10 @@ import msgspec
 
 from trainq import checkpoints, crashpoints, room
 from trainq.checkpoints import Cursor, Reason
-from trainq.config import Home, TrainSettings
+from trainq.config import GuardSettings, Home, TrainSettings
 from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
 from trainq.jobs import Effect, EffectKind
-from trainq.ml import adapter, batches, checkpointing, determinism, model, stepping
+from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, model
 from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
 from trainq.ml.line import ModelLine
@@ -29,6 +29,8 @@ from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
 from trainq.ml.pacing import Pace
 from trainq.shards import Shard
 from trainq.textcodec import TextCodec
+
+DEFAULT_GUARD = GuardSettings()
 
 
 class Wish(StrEnum):
@@ -90,7 +92,8 @@ class Observer(Protocol):
 class Job:
     """What is to be trained, with the effects that the journal has. ``journal_seq`` goes into its checkpoints.
 
-    So do ``name`` and ``digest``, the file's, for people and programs: nothing is decided by them.
+    So do ``name`` and ``digest``, the file's, for people and programs: nothing is decided by them. ``fitting_rows``: so
+    many rows at once have fitted into memory where more had not; 0 if nothing is known.
     """
 
     id: str
@@ -102,6 +105,8 @@ class Job:
     effects: tuple[Effect, ...] = ()
     name: str = ""
     digest: str = ""
+    guard: GuardSettings = DEFAULT_GUARD
+    fitting_rows: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,8 +124,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     A cancelled job leaves its steps in memory: follow with :func:`trainq.ml.checkpointing.take_back`.
 
     Raises:
-        InputError: the job's fault: no rows, rows that do not fit the model, numbers that are not finite, another shard
-            than the one it began with.
+        InputError: the job's fault: no rows, rows that do not fit the model, too many numbers that are not finite,
+            another shard than the one it began with; MaskingError where trying again changes nothing.
         ShardLostError: the shard is not there, or is not what its digest says.
         StorageError, StorageFullError: a checkpoint or the metrics could not be written.
     """
@@ -136,8 +141,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         effects = Effects(job.effects)
         _place_cursor(line, job, plan, effects)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
-            run = _Run(line, job, home, observer, shard, plan, metrics, effects, checkpointing.Beside(line, home),
-                       Pace(job.settings, last_at=time.monotonic()))
+            run = Run(line, job, home, observer, shard, plan, metrics, effects, checkpointing.Beside(line, home),
+                      Pace(job.settings, last_at=time.monotonic()), guards.History(job.guard, metrics.newest_first()))
             try:
                 ending = _run(run)
             finally:
@@ -146,7 +151,9 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
+    """One run of a job: all that its steps need, until the job is done or left."""
+
     line: ModelLine
     job: Job
     home: Home
@@ -157,6 +164,13 @@ class _Run:
     effects: Effects
     beside: checkpointing.Beside
     pace: Pace
+    history: guards.History
+
+    @property
+    def head_step(self) -> int:
+        """How many of the job's steps the newest generation covers."""
+        head = self.line.head
+        return head.cursor.job_step if head is not None and head.cursor.job == self.job.id else 0
 
     def publish(self, reason: Reason) -> None:
         """Wait until the state of now is on the disk."""
@@ -166,7 +180,12 @@ class _Run:
         self.observer.published(checkpointing.publish(self.line, self.home, reason))
 
     def publish_if_due(self) -> None:
-        """Copy the state of now, and have it written while steps go on; not while another one is."""
+        """Copy the state of now, and have it written while steps go on; not while another one is.
+
+        Nor right behind a batch that was left out: what the line may have to go back to should be older than that.
+        """
+        if self.effects.skips(self.line.facts.cursor.job_step - 1):
+            return
         if self.beside.is_busy or not self.line.has_unpublished_steps:
             self.pace.asked &= self.beside.is_busy
             return
@@ -187,8 +206,26 @@ class _Run:
             self.observer.published(publication)
 
 
-def _run(run: _Run) -> Ending:
+    def back_to_head(self) -> None:
+        """Forget what the newest generation does not hold, and stand where it does in the job.
+
+        Raises:
+            DamageError: it does not verify; nothing was changed. After any other error the line may be released.
+        """
+        self.settle(wait=True)
+        assert self.line.head is not None
+        # Reading it takes about as long as writing it.
+        self.observer.publishing(self.line.checkpoint_bytes, waits=True)
+        verified = checkpoints.verify(self.home.checkpoints / self.line.head.name)
+        self.line.become(checkpointing.restore_instead(self.line, verified))
+        _place_cursor(self.line, self.job, self.plan, self.effects)
+        self.metrics.cut(self.line.facts.cursor.job_step)
+        self.history.rebuild(self.metrics.newest_first())
+
+
+def _run(run: Run) -> Ending:
     line = run.line
+    guarding.begin(run)
     while not line.facts.cursor.done:
         if _is_all_done(run):
             run.publish("job_end")
@@ -220,23 +257,26 @@ def _run(run: _Run) -> Ending:
     return Ending.FINISHED
 
 
-def _do_step(run: _Run) -> None:
-    """The next step of the job, as its effects have it."""
-    line, settings, effects = run.line, run.job.settings, run.effects
-    job_step = line.facts.cursor.job_step
+def _do_step(run: Run) -> None:
+    """The next step of the job, as its effects have it; or what was decided instead of it."""
+    settings, effects, job_step = run.job.settings, run.effects, run.line.facts.cursor.job_step
     effects.seed_where_one_begins(job_step, settings.seed)
     if effects.skips(job_step):
         _advance(run)
+        guarding.left_out(run)
         return
-    metrics = stepping.step(line, run.shard, run.plan, settings,
-                            effects.micro_batch_rows(job_step, settings.micro_batch_rows))
+    metrics = guarding.step(run)
+    if metrics is None:
+        return
     _advance(run)
+    metrics = guarding.judged(run, metrics)
     run.metrics.append(metrics)
-    run.observer.stepped(metrics, line.facts.cursor)
+    run.observer.stepped(metrics, run.line.facts.cursor)
+    guarding.refuse_bad(run, metrics)
     crashpoints.reach("training.stepped")
 
 
-def _advance(run: _Run) -> None:
+def _advance(run: Run) -> None:
     """The cursor's step is done, or left out: the next one comes."""
     cursor = run.line.facts.cursor
     job_step = cursor.job_step + 1
@@ -246,14 +286,14 @@ def _advance(run: _Run) -> None:
     run.line.facts = msgspec.structs.replace(run.line.facts, cursor=cursor)
 
 
-def _cut(run: _Run) -> None:
+def _cut(run: Run) -> None:
     """Have the steps that are done be all of the job; nothing changes if it is to be left before that is recorded."""
     cut = Effect(kind=EffectKind.CUT, step=run.line.facts.cursor.job_step, value=run.plan.steps)
     if run.observer.decide((cut,), f"the rest of its {run.plan.steps} steps is skipped"):
         run.effects.add((cut,))
 
 
-def _is_all_done(run: _Run) -> bool:
+def _is_all_done(run: Run) -> bool:
     """Whether the job has no step left because it is cut where it stands; the cursor then says so."""
     facts, planned = run.line.facts, run.effects.steps_planned(run.plan.steps)
     cursor = facts.cursor

@@ -20,7 +20,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     """A copy of the model. ``must_stay`` says why no rule may take it; empty if none forbids it.
 
     ``at`` is when it was made, in wall seconds since 1970; ``size_bytes`` what its removal would free; ``metric`` what
-    the rule of the best goes by, the smaller the better, where there is one.
+    the rule of the best goes by, the smaller the better, where there is one. ``marks`` say what was wrong with its
+    state: the rule of the best passes over it then.
     """
 
     store: Store
@@ -30,6 +31,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     must_stay: str = ""
     metric: float | None = None
+    marks: tuple[str, ...] = ()
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,7 +122,7 @@ def kept_by(rules: Buckets, newest_first: Sequence[Dated]) -> dict[str, list[str
         kept.setdefault(item.name, []).append(f"last {place} of {rules.last}")
     # Of two that are equally good the newer one.
     measured = sorted(((metric, place) for place, item in enumerate(newest_first)
-                       if (metric := getattr(item, "metric", None)) is not None))
+                       if (metric := getattr(item, "metric", None)) is not None and not getattr(item, "marks", ())))
     for rank, (metric, place) in enumerate(measured[:rules.best], start=1):
         kept.setdefault(newest_first[place].name, []).append(f"best {rank} of {rules.best}: {metric:.4g}")
     for rule, period_of in _PERIODS.items():

@@ -39,8 +39,8 @@ def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
 def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     """{name: why} of the generations that training may need; ``head`` is the one that the journal knows.
 
-    The two newest; the head; what it was published after; the state before the first step of the job in it, to
-    which that job is taken back; and the weights under each adapter that is there.
+    The two newest; the newest whose state is not marked; the head; what it was published after; the state before the
+    first step of the job in it, to which that job is taken back; and the weights under each adapter that is there.
     """
     names = [path.name for path in checkpoints.list_generations(folder)]
     reasons: dict[str, str] = {}
@@ -53,6 +53,7 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     for place, name in enumerate(names[:LEAST_CHECKPOINTS], start=1):
         reasons.setdefault(name, f"one of {LEAST_CHECKPOINTS} that always stay ({place})")
     known = {name: read_facts(folder / name) for name in names}
+    reasons.setdefault(_newest_unmarked(known), "the newest whose state is not marked")
     unreadable = next((name for name, facts in known.items() if facts is None), "")
     for name, facts in known.items():
         if facts is not None and not facts.has_weights:
@@ -61,6 +62,18 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
             reasons.setdefault(name, f"{unreadable} cannot be read, and may need the weights in it")
     reasons.pop("", None)
     return reasons
+
+
+def to_be_proven(folder: Path) -> list[Path]:
+    """The generations that must be whole before an older one may go: the newest ones, and the newest unmarked one."""
+    there = checkpoints.list_generations(folder)
+    unmarked = _newest_unmarked({path.name: read_facts(path) for path in there})
+    return there[:LEAST_CHECKPOINTS] + [path for path in there[LEAST_CHECKPOINTS:] if path.name == unmarked]
+
+
+def _newest_unmarked(newest_first: dict[str, checkpoints.CheckpointFacts | None]) -> str:
+    """The name of the newest whose state is good, as far as is known; empty if there is none."""
+    return next((name for name, facts in newest_first.items() if facts is not None and not facts.is_bad), "")
 
 
 def read_facts(path: Path) -> checkpoints.CheckpointFacts | None:
@@ -111,7 +124,8 @@ def _checkpoints(home: Home, head: str, metric: str) -> list[Item]:
         why = protected.get(path.name, "") or ("" if facts is not None else _UNREADABLE)
         items.append(Item(store=Store.CHECKPOINTS, name=path.name, generation=name.generation, at=_made_at(path),
                           size_bytes=used_bytes(path), must_stay=why,
-                          metric=facts.metrics.get(metric) if facts is not None else None))
+                          metric=facts.metrics.get(metric) if facts is not None else None,
+                          marks=facts.marks if facts is not None else ()))
     return items
 
 
@@ -124,6 +138,7 @@ def _snapshots(home: Home, metric: str) -> list[Item]:
             found[path] = None
     named = Counter(digest for each in found.values() if each for digest in _digests(each))
     newest = next((path for path, each in found.items() if each), None)
+    unmarked = next((path for path, each in found.items() if each and not each.marks), None)
     needed = snapshots.needed(each for each in found.values() if each)
     items = []
     for path, each in found.items():
@@ -131,11 +146,13 @@ def _snapshots(home: Home, metric: str) -> list[Item]:
         assert name is not None
         why = "" if each else _UNREADABLE
         why = f"{needed[path.name]} needs it" if path.name in needed else why
+        why = "the newest whose state is not marked" if path == unmarked else why
         why = "the newest snapshot" if path == newest else why
         own = sum(size for digest, size in _digests(each).items() if named[digest] == 1) if each else 0
         items.append(Item(store=Store.SNAPSHOTS, name=path.name, generation=name.generation,
                           at=each.facts.created_at if each else 0.0, size_bytes=own, must_stay=why,
-                          metric=snapshots.checkpoint_facts(each).metrics.get(metric) if each else None))
+                          metric=snapshots.checkpoint_facts(each).metrics.get(metric) if each else None,
+                          marks=each.marks if each else ()))
     return items
 
 

@@ -98,10 +98,13 @@ class Held(Generic[AnyLease]):
         return self._end(Complete(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
                                   result=result, worker=process.name, session=process.session))
 
-    def fail(self, reason: str, *, counts: bool = True) -> bool:
-        """Report that the attempt failed by the job's fault; it does not count if it had made progress."""
+    def fail(self, reason: str, *, counts: bool = True, final: bool = False) -> bool:
+        """Report that the attempt failed by the job's fault.
+
+        It does not count if it had made progress; it is the last one if it is ``final``.
+        """
         return self._end(Fail(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
-                              reason=reason[:4096], counts=counts))
+                              reason=reason[:4096], counts=counts, final=final))
 
     def release(self, reason: str, *, hold_seconds: float = 0.0) -> bool:
         """Give the job back unfinished, for nobody's fault; with ``hold_seconds`` the queue is held for the machine."""

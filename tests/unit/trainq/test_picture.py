@@ -62,6 +62,7 @@ RUNNING = job(state=JobState.RUNNING, progress=Progress(step=3, steps=10, loss=1
     (overview(), 0.5, "", "the queue is empty"),
     (overview(waiting=[job(prepared=False)]), 0.5, "preparer", "the preparer is DEAD"),
     (overview(waiting=[job(prepared=False)], waiting_reason="it is being prepared"), 0.5, "", "being prepared"),
+    (overview(marks=("a batch was left out",)), 0.5, "", "the queue is empty; g is marked: a batch was left out"),
     (overview(running=[RUNNING], waiting_reason=""), 0.5, "", "training train-1 (a.jsonl): step 3 of 10, loss 1.250"),
 ])
 def test_why(of: Overview | None, age: float | None, dead: str, words: str) -> None:

@@ -113,6 +113,17 @@ def test_three_different_jobs_failing_in_a_row_hold_the_queue_once_and_cost_noth
     assert isinstance(fail(ROW, failures=2, failed_jobs="train-5 train-6", hold_spent=1)[0], jobs.JobQuarantined)
 
 
+def test_a_fault_that_another_attempt_would_only_repeat_sets_the_file_aside_at_once() -> None:
+    def final(of: JobRow, failed_jobs: str = "") -> list[jobs.AnyEvent]:
+        policy = dataclasses.replace(POLICY, line=msgspec.structs.replace(LINE, failed_jobs=failed_jobs))
+        return endings.fail(of, ROW, 7, "its masks", policy, counts=False, final=True)
+
+    assert final(ROW) == [jobs.JobQuarantined(job="train-1", reason="its masks")]
+    assert final(ROW, "train-7 train-8") == final(ROW), "it says nothing of the machine"
+    assert final(row(state=JobState.QUARANTINED)) == [], "its reply was lost"
+    assert final(row(cancel_reason="no more")) == [jobs.JobCancelled(job="train-1", reason="no more")]
+
+
 def test_a_machines_fault_gives_the_job_back_and_holds_the_queue() -> None:
     assert [type(event) for event in endings.release(ROW, 7, "no GPU", 30.0)] == [jobs.LeaseEnded, jobs.QueueHeld]
     assert [type(event) for event in endings.release(ROW, 7, "stops")] == [jobs.LeaseEnded]

@@ -15,9 +15,11 @@ from trainq.messages import (
     AnyReply,
     Done,
     GetKept,
+    GetOverview,
     Hello,
     Kept,
     Leased,
+    Overview,
     Pin,
     PurgeRemoval,
     Refused,
@@ -95,6 +97,22 @@ def test_what_training_needs_stays(story: Story, name: str, why: str) -> None:
     reply = remove(story, begin(story), name)
     assert isinstance(reply, Refused)
     assert why in reply.message
+
+
+def test_the_newest_that_is_not_marked_stays_and_the_overview_says_that_the_head_is(story: Story) -> None:
+    folder = story.configuration.home.checkpoints
+    for generation in (6, 7, 8):
+        publish(folder, generation, {"w": b"w"}, marks=("the loss was out of its band",))
+    story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=8, name="g000008-s00000080",
+                    step=80))
+    overview = story.ask(GetOverview(request_id=story.id()))
+    assert isinstance(overview, Overview)
+    assert overview.marks == ("the loss was out of its band",)
+    lease = begin(story)
+    reply = remove(story, lease, "g000005-s00000050")
+    assert isinstance(reply, Refused)
+    assert "the newest whose state is not marked" in reply.message
+    assert isinstance(remove(story, lease, "g000006-s00000060"), Done)
 
 
 def test_nothing_goes_while_the_head_cannot_be_read(story: Story) -> None:

@@ -299,6 +299,15 @@ def test_the_machines_fault_is_not_the_jobs(training: Assignment) -> None:
     assert released == ReleaseJob(reason="disk: full", system_fault=True)
 
 
+def test_a_final_fault_is_said_when_the_steps_are_out_of_the_weights(training: Assignment) -> None:
+    masking = wire.Failed(job="train-1", system=False, code="masking", reason="nothing is trained", final=True)
+    assert training.heard(masking) == [TakeBack(job="train-1")]
+    assert training.heard(CANCELLED) == [FailJob(reason="masking: nothing is trained", final=True)]
+    training.leased("train-2")
+    training.heard(msgspec.structs.replace(FAILED, job="train-2"))
+    assert training.heard(msgspec.structs.replace(CANCELLED, job="train-2")) == [FailJob(reason="nan: boom")]
+
+
 def test_a_lost_shard_is_neither_the_jobs_fault_nor_the_machines(training: Assignment) -> None:
     lost = wire.Failed(job="train-1", system=False, code="shard_lost", reason="gone")
     assert training.heard(lost) == [ReportLostShard(reason="gone")]

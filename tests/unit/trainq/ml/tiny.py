@@ -11,6 +11,7 @@ from transformers import LlamaConfig
 from trainq import builtin
 from trainq.checkpoints import Cursor
 from trainq.config import Home, LoraSettings, TrainSettings
+from trainq.jobs import Effect
 from trainq.ml import checkpointing, line, model, training
 from trainq.ml.checkpointing import Publication
 from trainq.ml.line import ModelLine
@@ -34,6 +35,9 @@ class Script:
         self.publications: list[Publication] = []
         self.changes: list[tuple[dict[str, str], dict[str, str]]] = []
         self.announced: list[int] = []
+        # What was recorded, in order; and whether it is to be left before anything more is.
+        self.decided: list[tuple[tuple[Effect, ...], str]] = []
+        self.records = True
 
     def wish(self) -> Wish:
         return self._what if self._done == self._at else Wish.GO_ON
@@ -50,6 +54,16 @@ class Script:
 
     def published(self, publication: Publication) -> None:
         self.publications.append(publication)
+
+    def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+        if self.records:
+            self.decided.append((effects, reason))
+        return self.records
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """What a resumed job is given: one of the same kind and step replaces the one before."""
+        return tuple({(effect.kind, effect.step): effect for each, _ in self.decided for effect in each}.values())
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         self.changes.append((before, after))

@@ -34,6 +34,13 @@ def test_the_best_stay_by_their_metric_and_of_equals_the_newer() -> None:
     assert kept == {"g4": ("best 1 of 2: 0.25",), "g2": ("best 2 of 2: 0.25",)}
 
 
+def test_the_best_are_none_of_those_that_are_marked() -> None:
+    items = [item(number, f"2026-01-0{number} 10:00", metric=number / 10, marks=("bad",) if number == 1 else ())
+             for number in (1, 2, 3)]
+    settings = RetentionSettings(snapshots_last=0, snapshots_best=1, snapshots_daily=0, snapshots_weekly=0)
+    assert [each.item.name for each in rules.plan(items, settings) if each.keep] == ["g2"]
+
+
 def test_what_must_stay_says_why_and_there_is_no_room_for_the_rest() -> None:
     items = [item(1, "2026-01-01 10:00", must_stay="pinned: mine"), item(2, "2026-01-02 10:00"),
              item(3, "2026-01-03 10:00")]

@@ -44,6 +44,25 @@ def test_the_head_of_the_journal_stays_also_where_a_newer_one_lies(tmp_path: Pat
     assert why(home, Kept(pins=[], removals=[], checkpoint=names[1], dropping=[]))["c2"].startswith("the head")
 
 
+def test_the_newest_that_is_not_marked_stays_in_both_stores(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    names = [publish(home.checkpoints, number, {"w": b"1"}, marks=("bad",) if number > 2 else ())
+             for number in range(1, 7)]
+    for name in names[:5]:
+        take_snapshot(home, name)
+    unmarked = "the newest whose state is not marked"
+    assert why(home) == {
+        "c1": "", "c2": unmarked, "c3": "", "c4": "", "c5": "one of 2 that always stay (2)",
+        "c6": "the head: training goes on from it", "s1": "", "s2": unmarked, "s3": "", "s4": "",
+        "s5": "the newest snapshot"}
+    assert [path.name for path in stock.to_be_proven(home.checkpoints)] == [names[5], names[4], names[1]]
+    marked = {item.name for item in stock.read(home, NOTHING) if item.marks}
+    assert marked == set(names[2:])
+    publish(home.checkpoints, 7, {"w": b"1"})
+    assert why(home)["c2"] == ""
+    assert len(stock.to_be_proven(home.checkpoints)) == 2
+
+
 def test_the_weights_under_an_adapter_stay_and_all_do_while_one_cannot_be_read(tmp_path: Path) -> None:
     first = publish(tmp_path, 1, {"w": b"1"}, adapter_of="self")
     other = publish(tmp_path, 2, {"w": b"2"}, adapter_of="self")

@@ -1,0 +1,180 @@
+"""The rules of ``[guard]``: what is made of a step's numbers. Pure: numbers in, verdicts out.
+
+Rules:
+
+* A loss or a gradient that is no finite number: its batch is left out. The third in a row (a setting) takes the line
+  back to its newest generation, and leaves out every batch since; the line goes on behind them. If that comes again in
+  the same job, or too large a share of its batches would be left out, the attempt has failed.
+* A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
+* A loss far above that median is out of its band; so many steps in a row are a bad state.
+* A state is marked from then on, or from a batch that was left out, until so many steps went well.
+
+All of it is a function of the job's effects, of its steps' numbers and of the head's facts: what is resumed anywhere
+decides the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import deque
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import chain, islice
+
+from trainq.checkpoints import CheckpointFacts
+from trainq.config import GuardSettings
+from trainq.ml.metrics import StepMetrics
+
+# Fewer steps have no median worth the name.
+LEAST_STEPS = 16
+
+# All effects of a job, each with its reason, travel in one message.
+MOST_SKIPPED = 4000
+
+SKIPPED = "a batch was left out"
+OUT_OF_BAND = "the loss was out of its band"
+
+
+class Reaction(StrEnum):
+    """What follows on a loss or a gradient that is no finite number."""
+
+    SKIP = "skip"
+    ROLL_BACK = "roll_back"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``steps`` are those whose batches are left out, or would have been; ``reason`` is for people."""
+
+    reaction: Reaction
+    steps: range
+    reason: str
+
+
+def after_non_finite(settings: GuardSettings, skipped: Collection[int], *, job_step: int, head_step: int,
+                     planned: int) -> Answer:
+    """What follows on such a loss or gradient.
+
+    Args:
+        settings: the job's.
+        skipped: the steps whose batches are left out already.
+        job_step: the step in which it was met, from 0.
+        head_step: how many of the job's steps the newest generation covers.
+        planned: how many steps the job was to have.
+    """
+    limit = settings.non_finite_in_a_row
+    in_a_row = 1 + _in_a_row_before(skipped, job_step)
+    if in_a_row < limit:
+        reaction, steps, reason = Reaction.SKIP, range(job_step, job_step + 1), "its batch is left out"
+    elif _has_row(skipped, limit):
+        return Answer(Reaction.FAIL, range(job_step, job_step + 1),
+                      "it has come again after the line had been taken back once")
+    else:
+        reaction, steps = Reaction.ROLL_BACK, range(min(head_step, job_step), job_step + 1)
+        reason = (f"{in_a_row} batches in a row: the line is taken back to its newest generation, and the batches of "
+                  f"the {len(steps)} steps since are left out")
+    left_out = len(set(skipped).union(steps))
+    if left_out > MOST_SKIPPED:
+        return Answer(Reaction.FAIL, steps,
+                      f"{left_out} of its batches would be left out, at most {MOST_SKIPPED} may be")
+    share = left_out / planned
+    if share > settings.max_skipped_share:
+        return Answer(Reaction.FAIL, steps, f"{share:.0%} of its batches would be left out, at most "
+                      f"{settings.max_skipped_share:.0%} may be")
+    return Answer(reaction, steps, reason)
+
+
+def _in_a_row_before(skipped: Collection[int], job_step: int) -> int:
+    count = 0
+    while job_step - 1 - count in skipped:
+        count += 1
+    return count
+
+
+def _has_row(skipped: Collection[int], length: int) -> bool:
+    """Whether so many batches in a row were left out: without having been taken back there are always fewer."""
+    return any(_in_a_row_before(skipped, step + 1) >= length for step in skipped)
+
+
+def masking_fault(trained_tokens: int, tokens: int, settings: GuardSettings) -> str:
+    """What is wrong with a file of which so many of all tokens are trained; empty if nothing is."""
+    if trained_tokens >= tokens * settings.min_trained_share:
+        return ""
+    return (f"{trained_tokens} of its {tokens} tokens are trained, at least {settings.min_trained_share:.4%} should be "
+            "([guard] min_trained_share)")
+
+
+def halved(rows: int) -> int:
+    """How many rows go through the model at once where ``rows`` did not fit; 0 if one did not."""
+    return rows // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is to be said of a step: see :class:`~trainq.ml.metrics.StepMetrics`."""
+
+    grad_spike: bool
+    out_of_band: int
+
+
+class History:
+    """The steps of one job with which its next one is compared."""
+
+    def __init__(self, settings: GuardSettings, newest_first: Iterable[StepMetrics]) -> None:
+        self._settings = settings
+        self.rebuild(newest_first)
+
+    def rebuild(self, newest_first: Iterable[StepMetrics]) -> None:
+        """Begin with what the job has done; reads back as far as it needs to."""
+        steps = iter(newest_first)
+        newest = next(steps, None)
+        self._out_of_band = newest.out_of_band if newest is not None else 0
+        in_band = (each for each in chain([newest] if newest is not None else [], steps) if not each.out_of_band)
+        window = list(islice(in_band, self._settings.window_steps))[::-1]
+        self._losses = deque((each.loss for each in window), self._settings.window_steps)
+        norms = (each.grad_norm for each in window if each.grad_norm is not None)
+        self._norms = deque(norms, self._settings.window_steps)
+
+    def judge(self, loss: float, grad_norm: float | None) -> Judged:
+        """Compare a step with those before it, and count it among them; of one that overflowed in fp16 the loss alone.
+        """
+        settings, spike, is_out = self._settings, False, False
+        if len(self._losses) >= min(LEAST_STEPS, settings.window_steps):
+            spike = (grad_norm is not None and bool(self._norms)
+                     and grad_norm > settings.spike_factor * statistics.median(self._norms))
+            is_out = loss > settings.band_factor * statistics.median(self._losses) + settings.band_margin
+        self._out_of_band = self._out_of_band + 1 if is_out else 0
+        if not is_out:
+            # Else a loss that stays high would soon be what is compared with.
+            self._losses.append(loss)
+            if grad_norm is not None:
+                self._norms.append(grad_norm)
+        return Judged(grad_spike=spike, out_of_band=self._out_of_band)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is wrong with the state of the line: ``marks``, until its step ``settled_at``."""
+
+    marks: tuple[str, ...]
+    settled_at: int
+
+    @classmethod
+    def of(cls, facts: CheckpointFacts) -> State:
+        """That of the line with these facts."""
+        return cls(facts.marks, facts.settled_at)
+
+    def after_skip(self, step: int, settings: GuardSettings) -> State:
+        """A batch was left out; the line has done ``step`` steps."""
+        return self._marked(SKIPPED, step + settings.settle_steps) if settings.settle_steps else self
+
+    def after_step(self, step: int, judged: Judged, settings: GuardSettings) -> State:
+        """A step was done, the line's ``step``-th."""
+        if judged.out_of_band >= settings.band_steps:
+            return self._marked(OUT_OF_BAND, step + settings.settle_steps + 1)
+        return self if step < self.settled_at else State((), 0)
+
+    def _marked(self, mark: str, settled_at: int) -> State:
+        return State(tuple(dict.fromkeys((*self.marks, mark))), max(self.settled_at, settled_at))

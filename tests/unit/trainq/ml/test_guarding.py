@@ -1,0 +1,320 @@
+"""What goes wrong in a step is decided, recorded, and the same wherever the job is killed and resumed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.unit.trainq.ml import tiny
+from tests.unit.trainq.ml.test_training import everything, head, metric_lines
+from tests.unit.trainq.ml.tiny import SETTINGS, MakeShard, Script, job_over, start
+from trainq import checkpoints, files
+from trainq.checkpoints import Cursor
+from trainq.config import GuardSettings, Home
+from trainq.errors import InputError, MaskingError, MemoryShortError
+from trainq.jobs import Effect, EffectKind
+from trainq.ml import checkpointing, stepfaults
+from trainq.ml.guards import OUT_OF_BAND, SKIPPED
+from trainq.ml.line import ModelLine
+from trainq.ml.metrics import StepMetrics
+from trainq.ml.training import Ending, Job, Outcome, Wish
+
+LENGTHS = (5, 9, 3, 12, 7, 4, 8, 6, 10, 11, 5, 7)  # 12 rows: 4 steps an epoch
+STEPS = 16
+SETTINGS_HERE = msgspec.structs.replace(SETTINGS, epochs=4, checkpoint_steps=2, checkpoint_max_share=1.0)
+GUARD = GuardSettings(max_skipped_share=0.5, settle_steps=3)
+
+Order = Callable[..., None]
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Iterator[Order]:
+    """Order a fault of the steps."""
+    folder = tmp_path / "step-faults"
+    folder.mkdir()
+
+    def ordered(*names: str, content: str = "ever") -> None:
+        for name in names:
+            (folder / name).write_text(content)
+        stepfaults.arm(str(folder))
+
+    yield ordered
+    stepfaults.arm("")
+
+
+@pytest.fixture
+def job(make_shard: MakeShard) -> Job:
+    return replace(job_over(make_shard(LENGTHS), settings=SETTINGS_HERE), guard=GUARD)
+
+
+def train(line: ModelLine, job: Job, home: Home, script: Script | None = None) -> tuple[Outcome, Script]:
+    """What is written beside the steps is on the disk before the next one ends: what comes when is then certain."""
+    script = script or Script()
+    script._line = line
+    return tiny.train(line, job, home, script)
+
+
+def another_home(tmp_path: Path, name: str) -> Home:
+    made = Home(tmp_path / name)
+    for folder in made.folders():
+        files.make_directory(folder)
+    return made
+
+
+def steps_of(script: Script, kind: EffectKind = EffectKind.SKIP_BATCH) -> list[int]:
+    return sorted(effect.step for effect in script.effects if effect.kind is kind)
+
+
+def marks(home: Home) -> dict[int, tuple[str, ...]]:
+    """By the job's step at which a generation was published."""
+    facts = [checkpoints.read_facts(path) for path in checkpoints.list_generations(home.checkpoints)]
+    return {each.cursor.job_step: each.marks for each in reversed(facts)}
+
+
+class Killed(BaseException):
+    """The process is killed here."""
+
+
+class Dying(Script):
+    """Is killed after so many steps, or in a decision: before it is recorded, or after."""
+
+    def __init__(self, steps: int = 10**6, *, before: int = 0, after: int = 0) -> None:
+        super().__init__()
+        self._steps, self._before, self._after = steps, before, after
+
+    def stepped(self, metrics: object, cursor: object) -> None:
+        super().stepped(metrics, cursor)  # type: ignore[arg-type]
+        if len(self.steps) == self._steps:
+            raise Killed
+
+    def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+        if len(self.decided) + 1 == self._before:
+            raise Killed
+        super().decide(effects, reason)
+        if len(self.decided) == self._after:
+            raise Killed
+        return True
+
+
+def resumed(home: Home, job: Job, died: Script) -> Script:
+    """The next life: all from the newest generation, and the effects that were recorded."""
+    outcome, script = train(checkpointing.restore(head(home)), replace(job, effects=died.effects), home)
+    assert outcome.ending is Ending.FINISHED
+    return script
+
+
+def test_one_batch_that_is_no_number_is_left_out(tiny_model: Path, home: Home, tmp_path: Path, job: Job,
+                                                 order: Order) -> None:
+    order("nan.job-1.5")
+    outcome, script = train(start(tiny_model, home), job, home)
+    assert outcome.ending is Ending.FINISHED
+    assert steps_of(script) == [5]
+    assert "loss nan" in script.decided[0][1]
+    assert "lines [" in script.decided[0][1]
+    assert [line["job_step"] for line in metric_lines(home)] == [1, 2, 3, 4, 5, *range(7, STEPS + 1)]
+    facts = head(home).facts
+    assert (facts.step, facts.cursor.done, facts.cursor.effects) == (STEPS - 1, True, script.effects)
+    assert {step: bool(found) for step, found in marks(home).items()} == {
+        0: False, 2: False, 4: False, 7: True, 9: False, 11: False, 13: False, 15: False, 16: False}
+    assert marks(home)[7] == (SKIPPED,)
+    # Undisturbed, with what was recorded, and nothing that fails: as the checker's driver does it.
+    stepfaults.arm("")
+    driven = another_home(tmp_path, "driven")
+    train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
+    assert everything(driven) == everything(home)
+
+
+@pytest.mark.parametrize("die", [*(Dying(steps) for steps in (3, 5, 6, 9)),
+                                 *(Dying(before=number) for number in (1, 2, 3)),
+                                 *(Dying(after=number) for number in (1, 2, 3))],
+                         ids=lambda die: f"{die._steps}-{die._before}-{die._after}")
+def test_three_in_a_row_go_back_to_the_newest_generation_wherever_it_is_killed(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order, die: Dying) -> None:
+    order("nan.job-1.5", "nan.job-1.6", "nan.job-1.7")
+    calm = another_home(tmp_path, "calm")
+    _, script = train(start(tiny_model, calm), job, calm)
+    assert steps_of(script) == [4, 5, 6, 7], "step 4 was done, and no generation held it"
+    assert len(script.decided) == 3
+    with pytest.raises(Killed):
+        train(start(tiny_model, home), job, home, die)
+    second = resumed(home, job, die)
+    assert sorted({*steps_of(die), *steps_of(second)}) == [4, 5, 6, 7]
+    assert everything(home) == everything(calm)
+    assert head(home).facts.marks == head(calm).facts.marks
+    assert head(home).facts.cursor.effects == head(calm).facts.cursor.effects
+
+
+def test_before_any_generation_of_the_job_it_goes_back_to_its_beginning(tiny_model: Path, home: Home, job: Job,
+                                                                        order: Order) -> None:
+    order("nan.job-1.1", "nan.job-1.2", "nan.job-1.3")
+    job = replace(job, settings=msgspec.structs.replace(SETTINGS_HERE, checkpoint_steps=0))
+    line = start(tiny_model, home)
+    _, script = train(line, job, home)
+    assert steps_of(script) == [0, 1, 2, 3]
+    assert [line["job_step"] for line in metric_lines(home)] == list(range(5, STEPS + 1))
+    assert (head(home).facts.step, head(home).facts.base) == (STEPS - 4, "g000001-s00000000")
+    assert line.facts == line.head == head(home).facts, "who holds the line has the one of now"
+
+
+def test_the_same_again_fails_with_the_lines_and_the_line_is_as_it_was(tiny_model: Path, home: Home, job: Job,
+                                                                       order: Order) -> None:
+    order("nan.any.every")
+    line = start(tiny_model, home)
+    script = Script()
+    with pytest.raises(InputError, match=r"at step 4: not finite.*taken back once.*lines \[\d"):
+        train(line, job, home, script)
+    assert steps_of(script) == [0, 1, 2]
+    assert line.facts.step == 0
+    assert not line.optimizer.state
+
+
+def test_a_small_file_of_which_too_much_would_be_left_out_fails_at_once(tiny_model: Path, home: Home, job: Job,
+                                                                        order: Order) -> None:
+    order("nan.any.0")
+    settings = msgspec.structs.replace(SETTINGS_HERE, epochs=1)
+    script = Script()
+    with pytest.raises(InputError, match="25% of its batches would be left out, at most 20% may be"):
+        train(start(tiny_model, home), replace(job, settings=settings, guard=GuardSettings(max_skipped_share=0.2)),
+              home, script)
+    assert script.decided == []
+
+
+def test_a_job_that_is_to_be_left_changes_nothing(tiny_model: Path, home: Home, job: Job, order: Order) -> None:
+    class Leaving(Script):
+        def wish(self) -> Wish:
+            return Wish.STOP if self.asked else Wish.GO_ON
+
+        def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+            self.asked = f"{effects} {reason}"
+            return False
+
+        asked = ""
+
+    order("nan.any.3")
+    outcome, _ = train(start(tiny_model, home), job, home, Leaving())
+    facts = head(home).facts
+    assert (outcome.ending, facts.cursor.job_step, facts.cursor.effects) == (Ending.STOPPED, 3, ())
+
+
+def from_the_first_step(script: Script, order: Order) -> Script:
+    """Memory gets short once the job has done a step."""
+    stepped = script.stepped
+
+    def then_short(metrics: StepMetrics, cursor: Cursor) -> None:
+        order("memory.job-1.1")
+        stepped(metrics, cursor)
+
+    stepfaults.arm("")
+    script.stepped = then_short  # type: ignore[method-assign]  # one instance, for this test
+    return script
+
+
+@pytest.mark.parametrize("die", [Dying(3), Dying(before=2), Dying(after=1)],
+                         ids=lambda die: f"{die._steps}-{die._before}-{die._after}")
+def test_without_memory_fewer_rows_go_through_at_once_from_that_step_on(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order, die: Dying) -> None:
+    job = replace(job, settings=msgspec.structs.replace(SETTINGS_HERE, batch_rows=6, micro_batch_rows=6, epochs=3))
+    calm = another_home(tmp_path, "calm")
+    _, script = train(start(tiny_model, calm), job, calm, from_the_first_step(Script(), order))
+    assert [effects for effects, _ in script.decided] == [
+        (Effect(kind=EffectKind.MICRO_BATCH, step=1, value=fewer),) for fewer in (3, 1)]
+    assert sum(line["tokens"] for line in metric_lines(calm)) == 3 * sum(LENGTHS), "the batches are what they were"
+    stepfaults.arm("")
+    driven = another_home(tmp_path, "driven")
+    train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
+    assert everything(driven) == everything(calm)
+
+    with pytest.raises(Killed):
+        train(start(tiny_model, home), job, home, from_the_first_step(die, order))
+    again = replace(job, effects=die.effects)
+    train(checkpointing.restore(head(home)), again, home, from_the_first_step(Script(), order))
+    assert everything(home) == everything(calm)
+
+
+def test_a_single_row_that_does_not_fit_is_the_jobs_fault(tiny_model: Path, home: Home, job: Job,
+                                                          order: Order) -> None:
+    order("memory.any.0")
+    with pytest.raises(MemoryShortError, match="a single row does not fit"):
+        train(start(tiny_model, home), job, home)
+
+
+def test_without_memory_in_the_optimizer_the_line_goes_back_and_does_the_steps_again(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order) -> None:
+    order("update.job-1.5", content="once")
+    _, script = train(start(tiny_model, home), job, home)
+    assert script.effects == (Effect(kind=EffectKind.MICRO_BATCH, step=5, value=1),)
+    assert [line["job_step"] for line in metric_lines(home)] == list(range(1, STEPS + 1))
+    driven = another_home(tmp_path, "driven")
+    train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
+    assert everything(driven) == everything(home)
+
+
+def test_the_next_job_begins_with_what_has_fitted(tiny_model: Path, home: Home, job: Job) -> None:
+    line = start(tiny_model, home)
+    _, script = train(line, replace(job, fitting_rows=1), home)
+    assert script.effects == (Effect(kind=EffectKind.MICRO_BATCH, step=0, value=1),)
+    _, script = train(line, replace(job, id="job-2", fitting_rows=2), home)
+    assert script.effects == (), "the settings ask for no more"
+    _, script = train(line, replace(job, id="job-3", fitting_rows=1, effects=(
+        Effect(kind=EffectKind.MICRO_BATCH, step=0, value=1),)), home)
+    assert script.effects == (), "it was recorded in the job's life before"
+
+
+def test_masks_that_hide_all_stop_at_once_and_show_a_row(tiny_model: Path, home: Home, job: Job,
+                                                         order: Order) -> None:
+    order("zero.any.2")
+    script = Script()
+    with pytest.raises(MaskingError) as caught:
+        train(start(tiny_model, home), job, home, script)
+    assert re.search(r"the loss of step 3 is exactly zero\. Line \d+, .*: .*\[\[.*\]\]", str(caught.value))
+    assert str(caught.value).isprintable()
+    assert (len(script.steps), script.decided) == (2, [])
+
+
+def test_too_little_to_train_in_the_whole_file(tiny_model: Path, home: Home, job: Job) -> None:
+    script = Script()
+    with pytest.raises(MaskingError, match=r"of its 87 tokens are trained, at least 99.0000% should be.*\[\["):
+        train(start(tiny_model, home), replace(job, guard=GuardSettings(min_trained_share=0.99)), home, script)
+    assert script.steps == []
+
+
+def test_a_loss_out_of_its_band_marks_what_is_published_or_fails(tiny_model: Path, home: Home, job: Job) -> None:
+    # A band into which nothing fits, once there are four steps to compare with.
+    rules = GuardSettings(window_steps=4, band_factor=1.0, band_margin=0.0, band_steps=1, spike_factor=1.0001,
+                          settle_steps=2)
+    job = replace(job, settings=msgspec.structs.replace(SETTINGS_HERE, learning_rate=0.5, warmup_steps=0), guard=rules)
+    _, script = train(start(tiny_model, home), job, home)
+    out = [metrics.job_step for metrics in script.steps if metrics.out_of_band]
+    assert out, "with this learning rate it goes up and down"
+    wanted = {step for bad in out for step in range(bad, bad + rules.settle_steps + 1)}
+    assert {step for step, found in marks(home).items() if found == (OUT_OF_BAND,)} == wanted & marks(home).keys()
+    assert [line.get("out_of_band", 0) for line in metric_lines(home)] == [
+        metrics.out_of_band for metrics in script.steps]
+    assert any(metrics.grad_spike for metrics in script.steps)
+    failing = replace(job, id="job-2", guard=msgspec.structs.replace(rules, on_band="fail"))
+    with pytest.raises(InputError, match="out of its band for 1 steps"):
+        train(checkpointing.restore(head(home)), failing, home)
+
+
+def test_marks_and_metrics_are_the_same_where_it_was_stopped(tiny_model: Path, home: Home, tmp_path: Path,
+                                                             job: Job) -> None:
+    rules = GuardSettings(window_steps=4, band_factor=1.0, band_margin=0.0, band_steps=2, spike_factor=1.5)
+    job = replace(job, settings=msgspec.structs.replace(SETTINGS_HERE, learning_rate=0.5, warmup_steps=0), guard=rules)
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+    line = start(tiny_model, home)
+    for at in (5, 7, 11, 12):
+        train(line, job, home, Script(at=at))
+        line = checkpointing.restore(head(home))
+    train(line, job, home)
+    assert everything(home) == everything(calm)
+    both = marks(home).keys() & marks(calm).keys()
+    assert {step: marks(home)[step] for step in both} == {step: marks(calm)[step] for step in both}
+    assert any(marks(calm).values())
+    assert (head(home).facts.settled_at, head(home).facts.marks) == (head(calm).facts.settled_at,
+                                                                     head(calm).facts.marks)

@@ -1,0 +1,112 @@
+"""The rules of [guard], by numbers alone."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from trainq.config import GuardSettings
+from trainq.ml import guards
+from trainq.ml.guards import LEAST_STEPS, OUT_OF_BAND, SKIPPED, History, Judged, Reaction, State, after_non_finite
+from trainq.ml.metrics import StepMetrics
+
+RULES = GuardSettings(non_finite_in_a_row=3, max_skipped_share=0.5, band_factor=2.0, band_margin=0.5, band_steps=3,
+                      spike_factor=10.0, settle_steps=4, window_steps=32)
+
+
+def react(skipped: set[int], job_step: int, head_step: int = 0, planned: int = 100) -> tuple[Reaction, list[int]]:
+    answer = after_non_finite(RULES, skipped, job_step=job_step, head_step=head_step, planned=planned)
+    return answer.reaction, list(answer.steps)
+
+
+def test_the_first_and_the_second_are_left_out_and_the_third_goes_back() -> None:
+    assert react(set(), 7, 4) == (Reaction.SKIP, [7])
+    assert react({7}, 8, 4) == (Reaction.SKIP, [8])
+    assert react({7, 8}, 9, 4) == (Reaction.ROLL_BACK, [4, 5, 6, 7, 8, 9])
+    assert react({7, 8}, 10, 4) == (Reaction.SKIP, [10]), "a step went well in between"
+
+
+def test_a_head_in_the_middle_of_the_row_is_gone_back_to_all_the_same() -> None:
+    assert react({7, 8}, 9, 9) == (Reaction.ROLL_BACK, [9])
+    assert react({7, 8, 9}, 10, 9)[0] is Reaction.FAIL
+
+
+def test_behind_a_line_that_was_taken_back_one_is_left_out_and_the_third_in_a_row_fails() -> None:
+    back = {4, 5, 6, 7, 8, 9}
+    assert react(back, 10)[0] is Reaction.FAIL, "at once behind it"
+    assert react(back, 12) == (Reaction.SKIP, [12])
+    assert react({*back, 12, 13}, 14)[0] is Reaction.FAIL
+
+
+@pytest.mark.parametrize(("planned", "reaction"), [(1, Reaction.FAIL), (2, Reaction.SKIP), (100, Reaction.SKIP)])
+def test_more_than_a_share_of_the_job_fails(planned: int, reaction: Reaction) -> None:
+    assert react(set(), 0, 0, planned)[0] is reaction
+
+
+def test_more_than_fits_into_a_message_fails() -> None:
+    assert react({20_000, 20_001}, 20_002, 20_002 - guards.MOST_SKIPPED, 10**6)[0] is Reaction.FAIL
+    assert react({20_000, 20_001}, 20_002, 20_003 - guards.MOST_SKIPPED, 10**6)[0] is Reaction.ROLL_BACK
+
+
+def test_a_file_with_too_little_to_train() -> None:
+    rules = GuardSettings(min_trained_share=0.01)
+    assert guards.masking_fault(10, 1000, rules) == ""
+    assert "9 of its 1000 tokens" in guards.masking_fault(9, 1000, rules)
+    assert guards.masking_fault(0, 1000, GuardSettings(min_trained_share=0.0)) == ""
+
+
+def step(number: int, loss: float, judged: Judged, norm: float = 1.0) -> StepMetrics:
+    return StepMetrics(step=number, job_step=number, loss=loss, learning_rate=0.1, grad_norm=norm, tokens=1,
+                       trained_tokens=1, seconds=0.1, grad_spike=judged.grad_spike, out_of_band=judged.out_of_band)
+
+
+def test_nothing_is_said_before_there_are_steps_enough() -> None:
+    history = History(RULES, [])
+    for _ in range(LEAST_STEPS - 1):
+        assert history.judge(1.0, 1.0) == Judged(grad_spike=False, out_of_band=0)
+    assert history.judge(100.0, 100.0) == Judged(grad_spike=False, out_of_band=0), "with 15 there is no median yet"
+    assert history.judge(100.0, 100.0) == Judged(grad_spike=True, out_of_band=1)
+
+
+def test_spikes_and_the_band() -> None:
+    history = History(RULES, [])
+    for _ in range(LEAST_STEPS):
+        history.judge(1.0, 1.0)
+    assert history.judge(1.0, 10.0) == Judged(grad_spike=False, out_of_band=0), "ten times is not above ten times"
+    assert history.judge(1.0, 10.1) == Judged(grad_spike=True, out_of_band=0)
+    assert history.judge(2.5, 1.0) == Judged(grad_spike=False, out_of_band=0)
+    assert [history.judge(2.6, 1.0).out_of_band for _ in range(100)] == list(range(1, 101)), "it stays out of its band"
+    assert history.judge(2.5, 1.0).out_of_band == 0
+
+
+def test_a_history_that_is_read_back_judges_as_the_one_that_went_on() -> None:
+    losses = [1.0 + index % 7 / 10 for index in range(60)] + [9.0] * 5 + [1.1] * 3 + [9.0] * 40
+    norms = [1.0 + index % 5 for index in range(len(losses))]
+    whole, lines = History(RULES, []), list[StepMetrics]()
+    for number, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+        # As from the file, where a number is its shortest text.
+        back = [msgspec.json.decode(msgspec.json.encode(line), type=StepMetrics) for line in reversed(lines)]
+        judged = whole.judge(loss, norm)
+        assert History(RULES, back).judge(loss, norm) == judged, number
+        lines.append(step(number, loss, judged, norm))
+    assert lines[-1].out_of_band == 40
+
+
+def test_a_state_is_marked_until_enough_steps_went_well() -> None:
+    well = Judged(grad_spike=False, out_of_band=0)
+    state = State((), 0).after_skip(10, RULES)
+    assert state == State((SKIPPED,), 14)
+    assert state.after_step(13, well, RULES).marks == (SKIPPED,)
+    assert state.after_step(14, well, RULES) == State((), 0)
+    bad = state.after_step(13, Judged(grad_spike=False, out_of_band=3), RULES)
+    assert bad == State((SKIPPED, OUT_OF_BAND), 18)
+    assert bad.after_step(14, Judged(grad_spike=False, out_of_band=4), RULES).settled_at == 19
+    assert State((), 0).after_step(5, Judged(grad_spike=True, out_of_band=2), RULES) == State((), 0)
+
+
+def test_with_nothing_to_settle_only_the_bad_step_itself_is_marked() -> None:
+    rules = msgspec.structs.replace(RULES, settle_steps=0)
+    assert State((), 0).after_skip(10, rules) == State((), 0)
+    bad = State((), 0).after_step(10, Judged(grad_spike=False, out_of_band=3), rules)
+    assert bad.marks == (OUT_OF_BAND,)
+    assert bad.after_step(11, Judged(grad_spike=False, out_of_band=0), rules) == State((), 0)
