@@ -95,10 +95,10 @@ def test_drain_waits_for_what_trains_and_lets_nothing_else_begin(broker: Place, 
         worker.complete(lease)
         assert '{"v":1,"drained":true,"changed":false,"running":null}' in read_until(draining.stdout, "drained")
         assert draining.wait(30) == 0
-    with pytest.raises(AssertionError, match="the queue is paused: drained by a person"):
+    with pytest.raises(AssertionError, match="the queue is drained: drained by a person"):
         worker.lease(JobKind.TRAIN)
     broker.stop("broker", signal.SIGKILL)
     broker.start("broker")
-    assert broker.json("status")["paused_reason"] == "drained by a person"
+    assert broker.json("status")["drain"] == "drained by a person"
     assert broker.json("resume")["changed"]
     assert worker.lease(JobKind.TRAIN).job == "train-2"
