@@ -73,7 +73,7 @@ def test_pause_why_resume(broker: Place, worker: Worker, rows: Path) -> None:
         "broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator", "status"]
     assert r"paused  dinner\x1b[31m" in re.sub(r" +", "  ", broker.run("status")[0])
     assert broker.json("resume") == {"v": 1, "paused": False, "changed": True}
-    assert broker.run("resume")[0] == "it was not paused\n"
+    assert broker.run("resume")[0] == "nothing was paused, drained or stopped\n"
     assert broker.json("why")["why"].startswith("the trainer ")
 
 
