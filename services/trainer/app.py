@@ -8,29 +8,28 @@ this module performs it. What the broker must hear waits in an outbox, so that a
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from services.trainer import controls, effects, head, orders, wire
-from services.trainer.assignment import Assignment, Phase
+from services.trainer import controls, effects, orders, outbox, wire
+from services.trainer.assignment import Assignment
 from services.trainer.child import ChildExited, TrainingChild
 from services.trainer.effects import AgentEffect
+from services.trainer.ends import MachineFaults
 from services.trainer.forking import Arguments
 from services.trainer.gpuguard import GpuGuard
+from services.trainer.head import Head
+from services.trainer.outbox import Outbox
+from services.trainer.phases import Phase
 from services.trainer.stopping import StopTime
 from services.trainer.watch import Watch
-from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
-from trainq.ids import new_request_id
+from trainq.errors import TrainqError
 from trainq.jobs import JobKind
 from trainq.messages import (
-    Done,
-    Greeted,
     Lease,
     Lifecycle,
-    ReportCheckpoint,
     ReportEffects,
     ReportFingerprint,
     TaskLease,
@@ -39,10 +38,6 @@ from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
-# After a fault of the machine, not of a file: wait before anything is tried again, longer each time.
-SYSTEM_FAULT_SECONDS = 30.0
-MAX_SYSTEM_FAULT_SECONDS = 900.0
-GREET_AGAIN_SECONDS = 10.0
 # What makes an answer to a heartbeat worth having at once.
 _ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
                      "CancelRequested", "TaskSubmitted", "JobSucceeded", "JobFailed", "JobCancelled"})
@@ -69,18 +64,11 @@ class Agent:
         # Why no job is begun on the GPU as it is.
         self._gpu_hold = ""
         self._hung = ""
-        # What the training process is, kept up to date; and whether the broker is to be told of it.
-        self._head: wire.Ready | None = None
-        self._greets = False
-        self._greet_at = 0.0
-        self._newest = 0
-        self._system_faults = 0
+        self._head = Head(process, self._peer)
+        self._faults = MachineFaults()
         self._checkpoint_bytes = 0
         self._held: HeldLease | HeldTask | None = None
-        # The broker will have nothing of the head: no training, but a restore.
-        self._refused = False
-        self._outbox: deque[Callable[[], None]] = deque()
-        self._watched: list[int] = []
+        self._outbox = Outbox(process, self._peer)
         self._not_before = 0.0
         self._start_at: float | None = None
         self._next_show = 0.0
@@ -96,12 +84,12 @@ class Agent:
         while self._assignment.phase not in (Phase.ABSENT, Phase.PAUSED) and process.clock.monotonic() < deadline:
             self._listen()
             self._keep()
-            self._watch()
+            self._child.watch(process.poller)
             process.linger(0.2)
         self._child.close()
         with_broker_until = process.clock.monotonic() + 5.0
-        while self._outbox and process.clock.monotonic() < with_broker_until:
-            self._report()
+        while not self._outbox.is_empty and process.clock.monotonic() < with_broker_until:
+            self._outbox.send()
         process.set_state(Lifecycle.STOPPED)
         self._peer.close()
 
@@ -113,11 +101,11 @@ class Agent:
         self._start_if_due()
         self._listen()
         self._end_if_hung()
-        self._report()
+        self._outbox.send()
         self._greet_if_due()
         self._keep()
         self._ask_for_work()
-        self._watch()
+        self._child.watch(self._process.poller)
         for event in self._peer.wait(IDLE_SECONDS):
             if event.type in _ORDERS:
                 self._peer.beat_soon()  # the answer says what is ordered
@@ -153,11 +141,11 @@ class Agent:
     def _ask_for_work(self) -> None:
         """Ask for a job, if one could be done now; while no training can be, for a restore alone."""
         kinds = list[JobKind]()
-        if self._assignment.wants_restore and (self._refused or self._assignment.phase is Phase.LINELESS):
+        if self._assignment.wants_restore and (self._head.is_refused or self._assignment.phase is Phase.LINELESS):
             kinds = [JobKind.RESTORE]
         elif self._assignment.wants_job and not self._gpu_hold and self._process.clock.monotonic() >= self._not_before:
             kinds = [JobKind.RESTORE, JobKind.REBASE, JobKind.TRAIN]
-        if not kinds or self._outbox:
+        if not kinds or not self._outbox.is_empty:
             return
         held, reason = take_work(self._peer, tuple(kinds))
         if self._assignment.wants_job and self._process.state is not Lifecycle.PAUSED:
@@ -165,7 +153,7 @@ class Agent:
         if held is None:
             return
         self._held, lease = held, held.lease
-        self._newest = max(self._newest, lease.generation)
+        self._head.newest = max(self._head.newest, lease.generation)
         if isinstance(lease, TaskLease):
             self._perform(self._assignment.leased_restore(lease.job))
         else:
@@ -174,24 +162,12 @@ class Agent:
 
     def _greet_if_due(self) -> None:
         """Have the broker and the head agree; until they do, no job is asked for."""
-        ready, now = self._head, self._process.clock.monotonic()
-        if ready is None or not self._greets or self._outbox or now < self._greet_at:
-            return
-        if self._assignment.phase is Phase.RESTORING:
-            return  # the head is about to be another one
-        try:
-            reply = self._peer.client.call(head.hello(self._process, ready), Greeted, timeout_seconds=2.0)
-        except BrokerUnavailableError:
-            return
-        except TrainqError as error:
-            self._process.log.error("head_refused", head=ready.head, error=str(error))
-            self._process.set_state(Lifecycle.ERROR, str(error))
-            self._greet_at, self._refused = now + GREET_AGAIN_SECONDS, True
-            return
-        self._refused = False
-        self._greets, self._newest = False, max(self._newest, reply.newest)
-        self._show_running()
-        self._perform(self._assignment.greeted(lost=reply.lost))
+        if not self._head.is_to_be_told or not self._outbox.is_empty or self._assignment.phase is Phase.RESTORING:
+            return  # in the last case it is about to be another one
+        reply = self._head.tell()
+        if reply is not None:
+            self._show_running()
+            self._perform(self._assignment.greeted(lost=reply.lost))
 
     def _start_if_due(self) -> None:
         if self._start_at is not None and self._process.clock.monotonic() >= self._start_at:
@@ -211,7 +187,7 @@ class Agent:
             if isinstance(message, ChildExited):
                 self._heard_end(message)
                 continue
-            self._expect_after(message)
+            self._note(message)
             if not isinstance(message, wire.Progress | wire.Restoring):
                 self._process.log.info("training_process_says", message=type(message).__name__, said=message)
             if isinstance(message, wire.Ready):
@@ -222,37 +198,24 @@ class Agent:
         how, self._hung = self._hung or end.how, ""
         own = end.own or how != end.how
         self._expected.expect_nothing()
-        self._head, self._greets, self._refused = None, False, False
+        self._head.lost()
         self._process.log.warning("training_process_ended", how=how, own=own, job=self._assignment.job)
         self._perform(self._assignment.ended(how, own=own))
 
-    def _expect_after(self, message: wire.FromTraining) -> None:
-        """What the watch waits for once the training process has said this."""
-        now = self._process.clock.monotonic()
+    def _note(self, message: wire.FromTraining) -> None:
+        """What the training process has said changes what is known of it, and what is expected next."""
         match message:
-            case wire.Progress():
-                self._expected.stepped(now)
-            case wire.Saving(waits=False):
-                self._expected.expect_save_beside(now, message.size_bytes)
-            case wire.Saving():
-                self._expected.expect_save(now, message.size_bytes)
             case wire.Published():
                 # An adapter is small; what is read to go back to it is not.
                 self._checkpoint_bytes = max(self._checkpoint_bytes, message.size_bytes)
-                self._system_faults = 0
-                if self._head is not None:
-                    self._head = head.after(self._head, message)
+                self._faults.is_over()
+                self._head.published(message)
                 self._stop_time.saved(message, self._expected.slowest_step_seconds)
-                self._expected.saved(now)
             case wire.Ready():
-                self._head, self._checkpoint_bytes = message, message.size_bytes
-                self._expected.expect_nothing()
+                self._head.ready, self._checkpoint_bytes = message, message.size_bytes
             case wire.NoLine():
-                self._head = None
-                self._expected.expect_nothing()
-            # A step comes only after the broker has recorded what is waited for, whenever it is there.
-            case wire.Finished() | wire.Cancelled() | wire.Failed() | wire.OtherFingerprint() | wire.Deciding():
-                self._expected.expect_nothing()
+                self._head.ready = None
+        self._expected.heard(self._process.clock.monotonic(), message)
 
     def _end_if_hung(self) -> None:
         """A step that has been missing for too long: write down what it does, then end it and all it has started."""
@@ -292,7 +255,17 @@ class Agent:
                 self._process.log.error("trainer_paused", reason=effect.reason)
                 self._process.set_state(Lifecycle.PAUSED, f"{effect.reason}; supervisorctl restart trainer tries again")
             case effects.Greet():
-                self._greets, self._greet_at = True, 0.0
+                self._head.tell_again()
+            case _ if isinstance(effect, effects.ToProcess):
+                self._order(effect)
+            case _ if self._held is not None:
+                self._perform_on_job(effect, self._held)
+            case _:
+                raise TrainqError(f"{effect} without a job")
+
+    def _order(self, effect: effects.ToProcess) -> None:
+        """Tell the training process."""
+        match effect:
             case effects.BeginLine():
                 self._expect_saves(1)
                 self._child.send(wire.Begin())
@@ -302,37 +275,39 @@ class Agent:
             case effects.StopProcess():
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
+            case effects.KeepSteps() if self._outbox.has_effects:
+                pass  # it is said when the training is begun
             case effects.KeepSteps():
                 self._child.send(wire.Keep(job=effect.job, step=effect.step))
             case effects.PublishNow():
                 self._child.send(wire.Checkpoint(job=effect.job))
             case effects.TakeBack():
                 self._expect_saves(2)  # two are read and one is written, at most
-                self._child.send(wire.Cancel(job=effect.job, newest=self._newest))
-            case _ if self._held is not None:
-                self._perform_on_job(effect, self._held)
-            case _:
-                raise TrainqError(f"{effect} without a job")
+                self._child.send(wire.Cancel(job=effect.job, newest=self._head.newest))
 
     def _perform_on_job(self, effect: AgentEffect, held: HeldLease | HeldTask) -> None:
         match effect:
+            case effects.BeginTraining() if self._outbox.has_effects:
+                # They may be in the journal already: no process may pass their steps without them.
+                self._outbox.put(lambda: self._begin_if_wanted(held))
             case effects.BeginRestore() | effects.BeginTraining():
                 self._begin(held.lease)
             case effects.ReportFingerprint():
-                self._outbox.append(lambda: self._report_fingerprint(held, effect))
+                report = outbox.fingerprint(held.lease, effect)
+                self._outbox.put(lambda: _ignore(self._report_what_is_waited_for(report)))
             case effects.ReportEffects():
-                self._outbox.append(lambda: self._report_effects(held, effect))
+                self._outbox.put(lambda: self._report_effects(held, effect), effects=True)
             case effects.ShowProgress():
                 held.progress = effect.progress
                 self._show_soon()
             case effects.ReportPublished():
-                self._outbox.append(lambda: self._report_published(held, effect.published))
+                made = outbox.checkpoint(held.lease, effect.published)
+                self._outbox.put(lambda: _ignore(self._outbox.tell(made)))
             case effects.ReleaseJob():
                 hold_seconds = 0.0
                 if effect.system_fault:
                     self._process.set_state(Lifecycle.ERROR, effect.reason)
-                    hold_seconds = min(MAX_SYSTEM_FAULT_SECONDS, SYSTEM_FAULT_SECONDS * 2.0**self._system_faults)
-                    self._system_faults = min(self._system_faults + 1, 10)
+                    hold_seconds = self._faults.hold_seconds()
                     self._not_before = self._process.clock.monotonic() + hold_seconds
                 self._end(lambda: held.release(effect.reason, hold_seconds=hold_seconds))
             case effects.DropLease() | effects.ForgetJob():
@@ -367,48 +342,16 @@ class Agent:
         """The job is over on this side; the lease is held on to until the broker has heard of it."""
 
         def ended() -> None:
-            if not report() and self._head is not None:
+            if not report() and self._head.ready is not None:
                 # What the broker has made of the job may rest on what it did not hear of the head.
                 self._assignment.doubted()
-                self._greets = True
+                self._head.tell_again()
             self._held = None
 
-        self._outbox.append(ended)
-
-    def _report(self) -> None:
-        """Tell the broker what waits in the outbox, in order; what it does not hear stays."""
-        while self._outbox:
-            try:
-                self._outbox[0]()
-            except (BrokerUnavailableError, StorageError, StorageFullError) as error:
-                self._process.log.warning("broker_does_not_take_it", error=str(error), waiting=len(self._outbox))
-                return
-            self._outbox.popleft()
-
-    def _report_published(self, held: HeldLease | HeldTask, published: wire.Published) -> None:
-        own = published.job == held.lease.job
-        report = ReportCheckpoint(
-            request_id=new_request_id(), job=held.lease.job, token=held.lease.token, generation=published.generation,
-            name=published.name, step=published.step, job_step=published.job_step if own else 0,
-            done=published.done and own, reason=published.reason)
-        self._tell(report)
-
-    def _report_fingerprint(self, held: HeldLease | HeldTask, changed: effects.ReportFingerprint) -> None:
-        lease = held.lease
-        self._report_what_is_waited_for(ReportFingerprint(
-            request_id=new_request_id(), job=lease.job, token=lease.token, before=changed.before, after=changed.after))
-
-    def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects) -> None:
-        lease = held.lease
-        recorded = self._report_what_is_waited_for(ReportEffects(
-            request_id=new_request_id(), job=lease.job, token=lease.token, effects=decided.effects,
-            reason=decided.reason))
-        if recorded and isinstance(lease, Lease):
-            # The next process of this very lease does its steps like that, too.
-            held.lease = msgspec.structs.replace(lease, effects=(*lease.effects, *decided.effects))
+        self._outbox.put(ended)
 
     def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects) -> bool:
-        recorded = self._tell(report)
+        recorded = self._outbox.tell(report)
         if self._assignment.phase is Phase.TRAINING:
             # Also after a no, which means that the lease is lost: the process is told to stop, and if not, it hangs.
             self._expected.expect_step(self._process.clock.monotonic())
@@ -416,36 +359,32 @@ class Agent:
                 self._child.send(wire.Recorded(job=report.job))
         return recorded
 
-    def _tell(self, report: ReportCheckpoint | ReportFingerprint | ReportEffects) -> bool:
-        """Say it to the broker; false for a definite no. What was not heard is raised and said again."""
-        try:
-            self._peer.client.call(report, Done, timeout_seconds=2.0)
-        except (BrokerUnavailableError, StorageError, StorageFullError):
-            raise
-        except TrainqError as error:
-            self._process.log.warning("report_refused", report=type(report).__name__, error=str(error))
-            return False
-        return True
+    def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects) -> None:
+        recorded = self._report_what_is_waited_for(outbox.decided(held.lease, decided))
+        if recorded and isinstance(held.lease, Lease):
+            # The next process of this very lease does its steps like that, too.
+            held.lease = msgspec.structs.replace(held.lease, effects=(*held.lease.effects, *decided.effects))
+
+    def _begin_if_wanted(self, held: HeldLease | HeldTask) -> None:
+        """What was put off, if it is still to be done."""
+        if self._held is held and self._assignment.goes_on:
+            self._begin(held.lease)
+            self._perform(self._assignment.begun_late())
 
     def _begin(self, lease: Lease | TaskLease) -> None:
         now = self._process.clock.monotonic()
         if isinstance(lease, TaskLease):
             self._expected.expect_save(now, 2 * self._checkpoint_bytes)
-            self._child.send(orders.line_task(lease, self._newest))
+            self._child.send(orders.line_task(lease, self._head.newest))
             return
-        message = orders.train(self._process.home, lease, self._newest)
+        message = orders.train(self._process.home, lease, self._head.newest)
         # It may have to take back another job first: two checkpoints are read then, and one is written.
         self._expected.expect_job(now, 3 * self._checkpoint_bytes + orders.size_bytes(Path(message.shard)))
         self._child.send(message)
 
-    def _watch(self) -> None:
-        """Have the poller wake for the training process of now."""
-        now = self._child.descriptors()
-        for descriptor in set(self._watched) - set(now):
-            self._process.poller.forget_descriptor(descriptor)
-        for descriptor in set(now) - set(self._watched):
-            self._process.poller.watch_descriptor(descriptor)
-        self._watched = now
+
+def _ignore(_heard: bool) -> None:
+    """A definite no changes nothing here: the heartbeat tells of the lost lease."""
 
 
 def serve(process: Process) -> None:

@@ -25,7 +25,6 @@ Rules:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from services.trainer import reporting, wire
 from services.trainer.effects import (
@@ -54,33 +53,9 @@ from services.trainer.effects import (
     TakeBack,
 )
 from services.trainer.ends import Ends
+from services.trainer.phases import Phase, Wanted
 from trainq.errors import ShardLostError
 from trainq.service.work import Interruption
-
-
-class Phase(StrEnum):
-    """What the training process is doing, as far as the agent knows."""
-
-    ABSENT = "absent"
-    STARTING = "starting"
-    IDLE = "idle"
-    # Nothing verifies; a restore may bring a line back.
-    LINELESS = "lineless"
-    TRAINING = "training"
-    RESTORING = "restoring"
-    LEAVING = "leaving"
-    # It ended on purpose, and is started when there is something to do.
-    DORMANT = "dormant"
-    PAUSED = "paused"
-
-
-class Wanted(StrEnum):
-    """What is wanted of the job that is held, if it is to end."""
-
-    NOTHING = ""
-    # With the steps that are done.
-    KEEP = "keep"
-    TAKE_BACK = "take_back"
 
 
 @dataclass(slots=True)
@@ -157,6 +132,15 @@ class Assignment:
                 return self._given_up(self._stop) if self._stop else []
             return self._stop_process() if self.phase is not Phase.RESTORING else []
         return self._start() if self.phase is Phase.DORMANT and (self.job or not self._dozes) else []
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the job that is held is being trained, and not to be taken back."""
+        return self.phase is Phase.TRAINING and not self.failure and self._wanted is not Wanted.TAKE_BACK
+
+    def begun_late(self) -> list[AgentEffect]:
+        """The training was put off, and has begun now: what was wanted of it meanwhile."""
+        return [self._keep()] if self._wanted is Wanted.KEEP else []
 
     def idle_for_long(self) -> list[AgentEffect]:
         """There was nothing to do for long: give the memory of the model back."""

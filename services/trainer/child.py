@@ -17,6 +17,7 @@ import msgspec
 from services.trainer import wire
 from services.trainer.forking import Answer, Arguments, CannotFork, Forked, ForkServerReady
 from trainq.errors import ProtocolError
+from trainq.transport import Poller
 
 _MAX_ANSWER_BYTES = 4096
 _ENVIRONMENT = {
@@ -68,6 +69,7 @@ class TrainingChild:
         self._channel: wire.Channel | None = None
         self.pid = 0
         self.preload_seconds: float | None = None
+        self._watched: list[int] = []
         # Why the fork server ends, as it said itself.
         self._server_trouble = ""
 
@@ -75,6 +77,15 @@ class TrainingChild:
         """What a poller should watch now; changes with every start and end."""
         ends = [self._control, self._channel]
         return [end.fileno() for end in ends if end is not None]
+
+    def watch(self, poller: Poller) -> None:
+        """Have the poller wake for the processes of now."""
+        now = self.descriptors()
+        for descriptor in set(self._watched) - set(now):
+            poller.forget_descriptor(descriptor)
+        for descriptor in set(now) - set(self._watched):
+            poller.watch_descriptor(descriptor)
+        self._watched = now
 
     def start(self) -> None:
         """Fork a training process; the fork server is started first if it is not there."""

@@ -159,6 +159,7 @@ class DropLease:
     """The broker has ended the job itself, when it heard of the head."""
 
 
+ToProcess: TypeAlias = BeginLine | StopProcess | KeepSteps | PublishNow | TakeBack
 AgentEffect: TypeAlias = (
     StartProcess | PauseTrainer | Greet | BeginLine | ReportFingerprint | ShowTrouble | BeginTraining | BeginRestore
     | TakeBack | StopProcess | ShowProgress | ReportPublished | CompleteJob | FailJob | ReportLostShard | ReleaseJob

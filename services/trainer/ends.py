@@ -17,6 +17,28 @@ MAX_OWN_ENDS = 5
 MAX_START_PAUSE_SECONDS = 60.0
 
 
+# After a fault of the machine, not of a file: wait before anything is tried again, longer each time.
+SYSTEM_FAULT_SECONDS = 30.0
+MAX_SYSTEM_FAULT_SECONDS = 900.0
+
+
+@dataclass(slots=True)
+class MachineFaults:
+    """How many faults of the machine there were since anything was last got done."""
+
+    _number: int = 0
+
+    def hold_seconds(self) -> float:
+        """There is one more: how long the queue is held for it."""
+        seconds = min(MAX_SYSTEM_FAULT_SECONDS, SYSTEM_FAULT_SECONDS * 2.0**self._number)
+        self._number = min(self._number + 1, 10)
+        return seconds
+
+    def is_over(self) -> None:
+        """A generation was published."""
+        self._number = 0
+
+
 @dataclass(slots=True)
 class Ends:
     """What is counted. ``step`` is the last one that the job did."""

@@ -5,9 +5,64 @@ from __future__ import annotations
 import msgspec
 
 from services.trainer import wire
+from trainq.errors import BrokerUnavailableError, TrainqError
 from trainq.ids import new_request_id
-from trainq.messages import Hello
-from trainq.service import Process
+from trainq.messages import Greeted, Hello, Lifecycle
+from trainq.service import Peer, Process
+
+AGAIN_SECONDS = 10.0
+
+
+class Head:
+    """The head that the training process has, and whether the broker agrees with it."""
+
+    def __init__(self, process: Process, peer: Peer) -> None:
+        self._process = process
+        self._peer = peer
+        # None while there is no process with a line.
+        self.ready: wire.Ready | None = None
+        # The newest generation that anybody has told of.
+        self.newest = 0
+        # The broker will have nothing of this head: no training, but a restore.
+        self.is_refused = False
+        self._greets = False
+        self._greet_at = 0.0
+
+    @property
+    def is_to_be_told(self) -> bool:
+        """Whether the broker is to be told of it now."""
+        return (self.ready is not None and self._greets
+                and self._process.clock.monotonic() >= self._greet_at)
+
+    def lost(self) -> None:
+        """The process ended, or has no line."""
+        self.ready, self._greets, self.is_refused = None, False, False
+
+    def published(self, published: wire.Published) -> None:
+        """It has moved on."""
+        if self.ready is not None:
+            self.ready = after(self.ready, published)
+
+    def tell_again(self) -> None:
+        """Have the broker be told of it, as soon as that can be."""
+        self._greets, self._greet_at = True, 0.0
+
+    def tell(self) -> Greeted | None:
+        """Tell the broker; its answer, or None where it did not answer or will have nothing of it."""
+        ready = self.ready
+        assert ready is not None
+        try:
+            reply = self._peer.client.call(hello(self._process, ready), Greeted, timeout_seconds=2.0)
+        except BrokerUnavailableError:
+            return None
+        except TrainqError as error:
+            self._process.log.error("head_refused", head=ready.head, error=str(error))
+            self._process.set_state(Lifecycle.ERROR, str(error))
+            self._greet_at, self.is_refused = self._process.clock.monotonic() + AGAIN_SECONDS, True
+            return None
+        self.is_refused = self._greets = False
+        self.newest = max(self.newest, reply.newest)
+        return reply
 
 
 def hello(process: Process, ready: wire.Ready) -> Hello:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from services.trainer import wire
 from trainq.config import TrainerSettings
 
 # Enough to have seen a checkpoint and the longest rows among them.
@@ -32,6 +33,22 @@ class Watch:
     _beside_until: float | None = None
     _beside_seconds: float = 0.0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+
+    def heard(self, now: float, message: wire.FromTraining) -> None:
+        """The training process has said this: what comes next?"""
+        match message:
+            case wire.Progress():
+                self.stepped(now)
+            case wire.Saving(waits=False):
+                self.expect_save_beside(now, message.size_bytes)
+            case wire.Saving():
+                self.expect_save(now, message.size_bytes)
+            case wire.Published():
+                self.saved(now)
+            # A step comes only after the broker has recorded what is waited for, whenever it is there.
+            case (wire.Ready() | wire.NoLine() | wire.Finished() | wire.Cancelled() | wire.Failed()
+                  | wire.OtherFingerprint() | wire.Deciding()):
+                self.expect_nothing()
 
     def expect_start(self, now: float) -> None:
         """The process was forked: it loads the model."""

@@ -7,7 +7,7 @@ process do one thing at a time, so that whatever is ordered can come between any
 from __future__ import annotations
 
 from services.trainer import wire
-from services.trainer.assignment import Assignment, Phase
+from services.trainer.assignment import Assignment
 from services.trainer.effects import (
     AcknowledgeCancel,
     AgentEffect,
@@ -27,6 +27,7 @@ from services.trainer.effects import (
     StopProcess,
     TakeBack,
 )
+from services.trainer.phases import Phase
 from trainq.jobs import Effect, EffectKind
 from trainq.service.work import Interruption
 

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from services.trainer import wire
-from services.trainer.assignment import Assignment, Phase
+from services.trainer.assignment import Assignment
 from services.trainer.effects import (
     AcknowledgeCancel,
     BeginLine,
@@ -27,6 +27,7 @@ from services.trainer.effects import (
     StopProcess,
     TakeBack,
 )
+from services.trainer.phases import Phase
 from trainq.service.work import Interruption
 
 READY = wire.Ready(fingerprint={}, head="g", generation=1, step=0, journal_seq=0)

@@ -7,9 +7,11 @@ import socket
 import msgspec
 
 from services.trainer import wire
-from services.trainer.assignment import Assignment, Phase, StartProcess
+from services.trainer.assignment import Assignment
 from services.trainer.child import ChildExited, TrainingChild
+from services.trainer.effects import StartProcess
 from services.trainer.forking import Arguments, CannotFork
+from services.trainer.phases import Phase
 
 ARGUMENTS = Arguments(home="/nowhere", model="", threads=1, seed=0, log="/nowhere/log")
 

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from services.trainer.assignment import Phase
+from services.trainer.phases import Phase
 from tests.unit.services.trainer.simulation import STEPS, Simulation
 from trainq.service.work import Interruption
 
