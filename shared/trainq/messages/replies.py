@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 
 from trainq.jobs import EffectKind, JobKind, JobState, PinView, RemovalView
-from trainq.messages.requests import Heartbeat
 from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
+from trainq.messages.workers import Heartbeat
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):

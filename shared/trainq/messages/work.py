@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -46,6 +46,13 @@ class Lifecycle(StrEnum):
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Anything on a wire; ``type`` is the class name."""
+
+
+class Request(Message, frozen=True, kw_only=True):
+    """Asked of the broker. The same ``request_id`` with the same content may be sent again and again."""
+
+    request_id: Id
+    v: Literal[1] = 1
 
 
 class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
