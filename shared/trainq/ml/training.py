@@ -182,9 +182,10 @@ class Run:
     def publish_if_due(self) -> None:
         """Copy the state of now, and have it written while steps go on; not while another one is.
 
-        Nor right behind a batch that was left out: what the line may have to go back to should be older than that.
+        Nor beside a batch that is left out: what the line may have to go back to should be older than that.
         """
-        if self.effects.skips(self.line.facts.cursor.job_step - 1):
+        job_step = self.line.facts.cursor.job_step
+        if self.effects.skips(job_step - 1) or self.effects.skips(job_step):
             return
         if self.beside.is_busy or not self.line.has_unpublished_steps:
             self.pace.asked &= self.beside.is_busy
@@ -204,7 +205,6 @@ class Run:
         if publication is not None:
             self.pace.cost_seconds = publication.cost_seconds
             self.observer.published(publication)
-
 
     def back_to_head(self) -> None:
         """Forget what the newest generation does not hold, and stand where it does in the job.

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from services.broker import admission
-from trainq.config import DataSettings, FolderSettings, Settings, TrainOverrides, TrainSettings
+from trainq.config import DataSettings, FolderSettings, GuardSettings, Settings, TrainOverrides, TrainSettings
 from trainq.errors import RequestReusedError, UsageError
 from trainq.jobs import DuplicateSubmitted, JobSubmitted
 from trainq.messages import Overrides, SubmitItem, TrainSpec
@@ -30,6 +30,14 @@ def test_a_new_file_is_a_new_job() -> None:
     assert isinstance(event, JobSubmitted)
     assert (event.job, event.prepare, event.number) == ("train-4", "prepare-4", 4)
     assert event.spec == msgspec.to_builtins(admission.freeze(ITEM, SETTINGS))
+
+
+def test_the_guards_of_now_are_frozen_and_an_older_job_has_the_defaults() -> None:
+    settings = msgspec.structs.replace(SETTINGS, guard=GuardSettings(non_finite_in_a_row=7))
+    spec = msgspec.to_builtins(admission.freeze(ITEM, settings))
+    assert msgspec.convert(spec, TrainSpec).guard.non_finite_in_a_row == 7
+    del spec["guard"]
+    assert msgspec.convert(spec, TrainSpec).guard == GuardSettings()
 
 
 def test_the_same_request_means_the_same_job() -> None:

@@ -67,3 +67,19 @@ def test_it_is_looked_at_from_the_end_in_blocks_of_any_size(
         last = min(keep_steps, 40)
         assert history.last_loss == (1 / last if last else None)
     assert steps(tmp_path) == list(range(1, last + 1))
+
+
+@pytest.mark.parametrize("block_bytes", [7, 200, 1 << 16])
+def test_it_is_read_from_its_end_and_cut_while_it_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         block_bytes: int) -> None:
+    monkeypatch.setattr(metrics_module, "_BLOCK_BYTES", block_bytes)
+    write(tmp_path, 1, 9, keep_steps=0)
+    with open_metrics(tmp_path, "job", 9) as history:
+        assert [each.job_step for each in history.newest_first()] == [9, 8, 7, 6, 5, 4, 3, 2, 1]
+        history.cut(4)
+        assert (history.first_loss, history.last_loss) == (1.0, 0.25)
+        history.append(metrics(5))
+        assert next(history.newest_first()).job_step == 5
+        history.cut(0)
+        assert list(history.newest_first()) == []
+    assert steps(tmp_path) == []
