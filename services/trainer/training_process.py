@@ -305,7 +305,8 @@ class TrainingProcess:
         """Wait until what was said last is in the journal; false if the job is to be left before."""
         recorded = wire.Recorded(job=job)
         while recorded not in self._orders:
-            if self.wish(job) in (Wish.STOP, Wish.CANCEL):
+            self._hear()
+            if self._strongest_wish(job) in (Wish.STOP, Wish.CANCEL):
                 return False
             if recorded not in self._orders:  # it may have been heard just now
                 self._wait_for_orders()
@@ -317,8 +318,14 @@ class TrainingProcess:
         self._fitting_rows = rows
 
     def wish(self, job: str) -> Wish:
-        """What the waiting orders mean for the running job; the strongest of them."""
+        """What the waiting orders mean for the running job; the strongest of them. A checkpoint is wished for once."""
         self._hear()
+        wish = self._strongest_wish(job)
+        if wish is Wish.CHECKPOINT:
+            self._orders.remove(wire.Checkpoint(job=job))
+        return wish
+
+    def _strongest_wish(self, job: str) -> Wish:
         wishes = {Wish.GO_ON}
         for order in self._orders:
             match order:
@@ -330,10 +337,7 @@ class TrainingProcess:
                     wishes.add(Wish.KEEP)
                 case wire.Checkpoint() if order.job == job:
                     wishes.add(Wish.CHECKPOINT)
-        wish = max(wishes, key=list(Wish).index)
-        if wish is Wish.CHECKPOINT:
-            self._orders.remove(wire.Checkpoint(job=job))
-        return wish
+        return max(wishes, key=list(Wish).index)
 
     def say(self, message: wire.WireMessage) -> None:
         """Tell the agent, without waiting."""
