@@ -275,8 +275,6 @@ class Agent:
             case effects.StopProcess():
                 self._expect_saves(1)
                 self._child.send(wire.Stop())
-            case effects.KeepSteps() if self._outbox.has_effects:
-                pass  # it is said when the training is begun
             case effects.KeepSteps():
                 self._child.send(wire.Keep(job=effect.job, step=effect.step))
             case effects.PublishNow():
@@ -287,16 +285,14 @@ class Agent:
 
     def _perform_on_job(self, effect: AgentEffect, held: HeldLease | HeldTask) -> None:
         match effect:
-            case effects.BeginTraining() if self._outbox.has_effects:
-                # They may be in the journal already: no process may pass their steps without them.
-                self._outbox.put(lambda: self._begin_if_wanted(held))
             case effects.BeginRestore() | effects.BeginTraining():
                 self._begin(held.lease)
             case effects.ReportFingerprint():
-                report = outbox.fingerprint(held.lease, effect)
-                self._outbox.put(lambda: _ignore(self._report_what_is_waited_for(report)))
+                report, asked_by = outbox.fingerprint(held.lease, effect), self._child.pid
+                self._outbox.put(lambda: _ignore(self._report_what_is_waited_for(report, asked_by)))
             case effects.ReportEffects():
-                self._outbox.put(lambda: self._report_effects(held, effect), effects=True)
+                asked_by = self._child.pid
+                self._outbox.put(lambda: self._report_effects(held, effect, asked_by))
             case effects.ShowProgress():
                 held.progress = effect.progress
                 self._show_soon()
@@ -350,26 +346,22 @@ class Agent:
 
         self._outbox.put(ended)
 
-    def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects) -> bool:
+    def _report_what_is_waited_for(self, report: ReportFingerprint | ReportEffects, asked_by: int) -> bool:
+        """Whether it is recorded; the process that waits for it is told so, if it is still there."""
         recorded = self._outbox.tell(report)
-        if self._assignment.phase is Phase.TRAINING:
+        if self._assignment.phase is Phase.TRAINING and self._child.pid == asked_by:
             # Also after a no, which means that the lease is lost: the process is told to stop, and if not, it hangs.
             self._expected.expect_step(self._process.clock.monotonic())
             if recorded:
                 self._child.send(wire.Recorded(job=report.job))
         return recorded
 
-    def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects) -> None:
-        recorded = self._report_what_is_waited_for(outbox.decided(held.lease, decided))
+    def _report_effects(self, held: HeldLease | HeldTask, decided: effects.ReportEffects, asked_by: int) -> None:
+        recorded = self._report_what_is_waited_for(outbox.decided(held.lease, decided), asked_by)
+        self._assignment.decided()
         if recorded and isinstance(held.lease, Lease):
             # The next process of this very lease does its steps like that, too.
             held.lease = msgspec.structs.replace(held.lease, effects=(*held.lease.effects, *decided.effects))
-
-    def _begin_if_wanted(self, held: HeldLease | HeldTask) -> None:
-        """What was put off, if it is still to be done."""
-        if self._held is held and self._assignment.goes_on:
-            self._begin(held.lease)
-            self._perform(self._assignment.begun_late())
 
     def _begin(self, lease: Lease | TaskLease) -> None:
         now = self._process.clock.monotonic()

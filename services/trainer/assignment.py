@@ -81,6 +81,8 @@ class Assignment:
     _pause: str = ""
     _stop: str = ""
     _asks: bool = True
+    # How many reports of effects have had no answer.
+    _undecided: int = 0
     # The process ends, or has ended, because there was nothing to do.
     _dozes: bool = False
     # The job is a restore.
@@ -133,14 +135,9 @@ class Assignment:
             return self._stop_process() if self.phase is not Phase.RESTORING else []
         return self._start() if self.phase is Phase.DORMANT and (self.job or not self._dozes) else []
 
-    @property
-    def goes_on(self) -> bool:
-        """Whether the job that is held is being trained, and not to be taken back."""
-        return self.phase is Phase.TRAINING and not self.failure and self._wanted is not Wanted.TAKE_BACK
-
-    def begun_late(self) -> list[AgentEffect]:
-        """The training was put off, and has begun now: what was wanted of it meanwhile."""
-        return [self._keep()] if self._wanted is Wanted.KEEP else []
+    def decided(self) -> None:
+        """It is known whether the effects that were told of are in the journal, or refused."""
+        self._undecided -= 1
 
     def idle_for_long(self) -> list[AgentEffect]:
         """There was nothing to do for long: give the memory of the model back."""
@@ -238,6 +235,7 @@ class Assignment:
             case wire.OtherFingerprint() if message.job == self.job:
                 return [ReportFingerprint(before=message.before, after=message.after)]
             case wire.Deciding() if message.job == self.job:
+                self._undecided += 1
                 return [ReportEffects(effects=message.effects, reason=message.reason)]
             case wire.Progress() | wire.Restoring() if message.job == self.job:
                 self._ends.stands_at(message.job_step if isinstance(message, wire.Progress) else 0)
@@ -324,7 +322,9 @@ class Assignment:
         if ready.job == self.job:
             self._ends.stands_at(ready.job_step)
         # A head that is older than what was published before lacks what other jobs taught: the broker decides first.
-        goes_on = self.job and not self._restores and ready.generation >= before and not ready.begun
+        # And while nobody knows whether effects are in the journal, no process may pass their steps without them.
+        goes_on = (self.job and not self._restores and ready.generation >= before and not ready.begun
+                   and not self._undecided)
         return [Greet(ready=ready), *(self._go() if goes_on else [])]
 
     def _no_line(self, message: wire.NoLine) -> list[AgentEffect]:

@@ -22,26 +22,21 @@ class Outbox:
     def __init__(self, process: Process, peer: Peer) -> None:
         self._process = process
         self._peer = peer
-        self._entries: deque[tuple[Callable[[], None], bool]] = deque()
+        self._entries: deque[Callable[[], None]] = deque()
 
     @property
     def is_empty(self) -> bool:
         return not self._entries
 
-    @property
-    def has_effects(self) -> bool:
-        """Whether nobody knows yet if some effects are in the journal."""
-        return any(are_effects for _, are_effects in self._entries)
-
-    def put(self, act: Callable[[], None], *, effects: bool = False) -> None:
-        """``act`` tells the broker something, and raises if it was not heard. ``effects``: what makes steps others."""
-        self._entries.append((act, effects))
+    def put(self, act: Callable[[], None]) -> None:
+        """``act`` tells the broker something, and raises if it was not heard."""
+        self._entries.append(act)
 
     def send(self) -> None:
         """Tell the broker what waits; what it does not hear stays."""
         while self._entries:
             try:
-                self._entries[0][0]()
+                self._entries[0]()
             except (BrokerUnavailableError, StorageError, StorageFullError) as error:
                 self._process.log.warning("broker_does_not_take_it", error=str(error), waiting=len(self._entries))
                 return

@@ -1,4 +1,4 @@
-"""The assignment with a training process that answers as the real one does, and a broker that takes every report.
+"""The assignment with a training process that answers as the real one does, and a broker that may be away.
 
 What it is told goes through real messages and effects; only time is left out: :meth:`Simulation.pass_time` has the
 process do one thing at a time, so that whatever is ordered can come between any two.
@@ -45,6 +45,7 @@ class Process:
         self.orders: list[wire.ToTraining | str] = []
         self.job = ""
         self.waits = False
+        self.planned = STEPS
 
 
 class Head:
@@ -68,13 +69,17 @@ class Simulation:
         self.log: list[AgentEffect] = []
         self._numbers = 0
         self._job = ""
+        # At which step the journal says that the job ends; 0: at its plan's.
         self._cut = 0
-        self.begun = False
+        self.broker_is_away = False
+        self._outbox: list[tuple[ReportEffects, str, Process | None]] = []
+        self._greets = False
 
     # ------------------------------------------------------------------------------------------ the agent's turn
 
     def turn(self) -> None:
         """As the agent's: standing orders, what is wanted of the job, work to ask for."""
+        self._hear_broker()
         self.perform(self.assignment.controlled(pause=self.pause, stop=self.stop))
         if self.assignment.phase is Phase.ABSENT and not self.assignment.stopping:
             self.perform(self.assignment.begin())
@@ -83,7 +88,7 @@ class Simulation:
 
     def lease(self) -> str:
         """A new job is leased, if the agent wants one; its id."""
-        if not self.assignment.wants_job or self.pause:
+        if not self.assignment.wants_job or self.pause or self.broker_is_away or self._outbox:
             return ""
         self._numbers += 1
         self._job, self.wanted, self._cut = f"train-{self._numbers}", None, 0
@@ -92,7 +97,7 @@ class Simulation:
 
     def restore(self) -> str:
         """A restore is leased, if the agent wants one; its id."""
-        if not self.assignment.wants_restore:
+        if not self.assignment.wants_restore or self.broker_is_away or self._outbox:
             return ""
         self._numbers += 1
         self._job, self.wanted = f"restore-{self._numbers}", None
@@ -110,10 +115,11 @@ class Simulation:
                 assert self.process is None, "two training processes"
                 self.process = Process(self.head)
             case Greet():
-                self.perform(self.assignment.greeted(lost=False))
+                self._greets = True
+                self._hear_broker()
             case ReportEffects():
-                self._cut = effect.effects[0].step
-                self._tell(wire.Recorded(job=self.assignment.job))
+                self._outbox.append((effect, self._job, self.process))
+                self._hear_broker()
             case BeginTraining():
                 self._tell(wire.Train(job=self._job, token=1, shard="", shard_digest="", settings=None,  # type: ignore[arg-type]  # not looked at
                                       journal_seq=0))
@@ -130,10 +136,24 @@ class Simulation:
             case _ if isinstance(effect, _ENDS):
                 if isinstance(effect, CompleteJob):
                     self.kept_steps[self._job] = effect.result.steps_done
+                    assert effect.result.steps_done == self._planned, "other steps than the journal says"
                 self.ended.append((self._job, type(effect).__name__))
                 self.wanted = None
             case _:
                 pass
+
+    def _hear_broker(self) -> None:
+        """What the broker answers, if it is there: reports in their order, and then the greeting."""
+        while self._outbox and not self.broker_is_away:
+            effect, job, asked_by = self._outbox.pop(0)
+            if job == self.assignment.job:  # else its lease is over, and the report is refused
+                self._cut = effect.effects[0].step
+                if self.process is asked_by and self.assignment.phase is Phase.TRAINING:
+                    self._tell(wire.Recorded(job=job))
+            self.assignment.decided()
+        if self._greets and not self.broker_is_away and self.assignment.phase is not Phase.RESTORING:
+            self._greets = False
+            self.perform(self.assignment.greeted(lost=False))
 
     def _tell(self, order: wire.ToTraining | str) -> None:
         if self.process is not None:
@@ -176,7 +196,7 @@ class Simulation:
             if wire.Recorded(job=job) in process.orders:
                 process.orders.remove(wire.Recorded(job=job))
                 self._finish(process)
-        elif process.step == self._planned:
+        elif process.step == process.planned:
             self._finish(process)
         elif any(isinstance(order, wire.Keep) and order.step <= process.step for order in process.orders):
             if process.step:
@@ -192,7 +212,7 @@ class Simulation:
             process.step += 1
             self._say(wire.Progress(job=job, job_step=process.step, steps_planned=STEPS, global_step=0, loss=1.0,
                                     learning_rate=0.1, tokens_per_second=1.0, steps_this_run=1, elapsed_seconds=1.0))
-            if process.step == self._planned:
+            if process.step == process.planned:
                 self._finish(process)
 
     def _finish(self, process: Process) -> None:
@@ -217,6 +237,7 @@ class Simulation:
             case wire.Train():
                 process.job = order.job
                 process.step = self.head.step if self.head.job == order.job else 0
+                process.planned = self._planned
             case wire.Cancel() | wire.Keep():
                 if self.head.job == order.job and self.head.step:
                     self._publish_as("", 0)

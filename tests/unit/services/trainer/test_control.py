@@ -217,6 +217,23 @@ def test_after_whatever_was_ordered_a_resume_has_the_job_go_on(state: Callable[[
         assert made.ended[-1][1] in ("CompleteJob", "AcknowledgeCancel", "DropLease")
 
 
+def test_no_process_passes_the_step_of_an_effect_of_which_nobody_knows() -> None:
+    made = training()
+    made.broker_is_away = True
+    made.wanted = Interruption.KEEP
+    made.turn()
+    made.pass_time()
+    assert made.process is not None
+    assert made.process.waits
+    made.die()
+    made.settle()
+    assert made.assignment.phase is Phase.IDLE, "it is up, and waits for the broker"
+    made.broker_is_away = False
+    made.settle()
+    assert made.ended == [("train-1", "CompleteJob")]
+    assert made.kept_steps["train-1"] < STEPS
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever is ordered and dies in whatever order: one process, one end for each lease, free memory at rest."""
 
@@ -250,11 +267,15 @@ class AnyOrder(RuleBasedStateMachine):
         command(self.made)
 
     @rule(command=st.sampled_from([_cancel, _keep, _lose]))
-    @precondition(lambda self: self.made.assignment.job)
+    @precondition(lambda self: self.made.assignment.job and not self.made.broker_is_away)
     def end_the_job(self, command: Callable[[Simulation], None]) -> None:
         if command is _keep and self.made.wanted is not None:
             return
         command(self.made)
+
+    @rule(away=st.booleans())
+    def lose_or_find_the_broker(self, away: bool) -> None:
+        self.made.broker_is_away = away
 
     @rule()
     def rest(self) -> None:
@@ -273,6 +294,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         made = self.made
+        made.broker_is_away = False
         made.pause = "at last"
         made.settle()
         if made.assignment.phase is not Phase.PAUSED:
