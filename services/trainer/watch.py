@@ -46,8 +46,9 @@ class Watch:
             case wire.Published():
                 self.saved(now)
             # A step comes only after the broker has recorded what is waited for, whenever it is there.
-            case (wire.Ready() | wire.NoLine() | wire.Finished() | wire.Cancelled() | wire.Failed()
-                  | wire.OtherFingerprint() | wire.Deciding()):
+            case wire.OtherFingerprint() | wire.Deciding():
+                self.expect_answer()
+            case wire.Ready() | wire.NoLine() | wire.Finished() | wire.Cancelled() | wire.Failed():
                 self.expect_nothing()
 
     def expect_start(self, now: float) -> None:
@@ -94,6 +95,10 @@ class Watch:
     def slowest_step_seconds(self) -> float:
         """Of the recent ones; 0 if there was none."""
         return max(self._recent, default=0.0)
+
+    def expect_answer(self) -> None:
+        """It waits for the broker, however long that is away; what is written beside goes on."""
+        self._since = None
 
     def expect_nothing(self) -> None:
         """It has no work, or it is gone."""

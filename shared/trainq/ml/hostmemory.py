@@ -7,11 +7,19 @@ from collections.abc import Mapping
 import torch
 from safetensors import TensorSpec
 
+from trainq.errors import StorageError
 from trainq.ml.writing import HostTensor
 
 
+class HostMemoryShortError(StorageError):
+    """The host has no memory for a copy of the model's state: the machine's fault, and no file's."""
+
+
 class HostMemory:
-    """Takes as much room as what was last copied into it, until it is dropped."""
+    """Takes as much room as what was last copied into it, until it is dropped.
+
+    Pinned memory takes more: torch rounds each tensor's up to a power of two, and keeps it for the process.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[str, tuple[torch.Tensor, HostTensor]] = {}
@@ -21,19 +29,31 @@ class HostMemory:
 
         From a CUDA device into pinned memory (so that they run at the bus's speed, one after the other), and waited for
         once.
+
+        Raises:
+            HostMemoryShortError: there is no room; what was kept is let go of.
         """
         for name in self._kept.keys() - tensors.keys():
             del self._kept[name]
         for name, tensor in tensors.items():
             kept = self._kept.get(name)
             if kept is None or kept[0].shape != tensor.shape or kept[0].dtype != tensor.dtype:
-                fresh = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
-                self._kept[name] = fresh, host_tensor(fresh)
+                self._kept[name] = self._allocated(tensor)
         if tensors:
             torch._foreach_copy_([self._kept[name][0] for name in tensors], list(tensors.values()), non_blocking=True)
         for device in {tensor.device for tensor in tensors.values() if tensor.is_cuda}:
             torch.cuda.synchronize(device)
         return {name: self._kept[name][1] for name in tensors}
+
+
+    def _allocated(self, like: torch.Tensor) -> tuple[torch.Tensor, HostTensor]:
+        try:
+            fresh = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
+        except (MemoryError, RuntimeError) as error:
+            self._kept.clear()
+            raise HostMemoryShortError(f"there is no host memory for a copy of the model's state: {error}",
+                                       mend="end what else takes memory, or train a smaller model") from error
+        return fresh, host_tensor(fresh)
 
 
 def host_tensor(tensor: torch.Tensor) -> HostTensor:

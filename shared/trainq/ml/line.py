@@ -32,7 +32,7 @@ class ModelLine:
     has seen is never given again, whatever became of its directory. ``recomputes``: activations are computed again in
     the backward pass. ``memory``, ``folder`` and ``writer`` are what its checkpoints are made with
     (:mod:`trainq.ml.staging`, :mod:`trainq.ml.writing`); a write is in flight only inside of
-    :func:`trainq.ml.training.train`.
+    :func:`trainq.ml.training.train`. ``checkpoint_cost_seconds`` is what the last one beside the steps has cost them.
     """
 
     accelerator: Accelerator
@@ -48,6 +48,7 @@ class ModelLine:
     memory: HostMemory = field(default_factory=HostMemory)
     folder: ModelFolder = field(default_factory=ModelFolder)
     writer: Writer = field(default_factory=Writer)
+    checkpoint_cost_seconds: float = 0.0
 
     def release(self) -> None:
         """Let go of model and optimizer before others are loaded: a device may have no room for both.

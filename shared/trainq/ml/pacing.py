@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from trainq.config import TrainSettings
 
 
-def rest_seconds(cost_seconds: float, max_share: float) -> float:
-    """How long training must go on after a checkpoint that cost so much, for its share of the time to be that.
-
-    cost / (cost + rest) = share.
+def round_seconds(cost_seconds: float, max_share: float) -> float:
+    """How long it must be from one checkpoint to the next for its cost to be that share of the time: cost / share.
 
     Args:
         cost_seconds: what the last one cost the training.
         max_share: above 0, and at most 1, which allows one straight after the other.
     """
-    return cost_seconds * (1.0 / max_share - 1.0)
+    return cost_seconds / max_share if max_share < 1 else 0.0
 
 
 @dataclass(slots=True)
@@ -39,6 +37,6 @@ class Pace:
         if self.asked:
             return True
         passed = now - self.last_at
-        if passed < rest_seconds(self.cost_seconds, self.settings.checkpoint_max_share):
+        if passed < round_seconds(self.cost_seconds, self.settings.checkpoint_max_share):
             return False
         return passed >= self.settings.checkpoint_seconds or 0 < self.settings.checkpoint_steps <= unpublished_steps

@@ -24,6 +24,7 @@ from trainq.jobs import Effect, EffectKind
 from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, model
 from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
+from trainq.ml.hostmemory import HostMemoryShortError
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
 from trainq.ml.pacing import Pace
@@ -142,7 +143,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         _place_cursor(line, job, plan, effects)
         with open_metrics(home.metrics, job.id, line.facts.cursor.job_step) as metrics:
             run = Run(line, job, home, observer, shard, plan, metrics, effects, checkpointing.Beside(line, home),
-                      Pace(job.settings, last_at=time.monotonic()), guards.History(job.guard, metrics.newest_first()))
+                      Pace(job.settings, last_at=time.monotonic(), cost_seconds=line.checkpoint_cost_seconds),
+                      guards.History(job.guard, metrics.newest_first()))
             try:
                 ending = _run(run)
             finally:
@@ -194,7 +196,10 @@ class Run:
             return
         reason: Reason = "asked" if self.pace.asked else "interval"
         self.observer.publishing(self.line.checkpoint_bytes, waits=False)
-        self.beside.begin(reason, self.metrics.sync)
+        try:
+            self.beside.begin(reason, self.metrics.sync)
+        except HostMemoryShortError:
+            self.publish(reason)  # from where it lies, while the steps wait
         self.pace.last_at, self.pace.asked = time.monotonic(), False
 
     def settle(self, *, wait: bool) -> None:
@@ -203,7 +208,7 @@ class Run:
             self.observer.publishing(self.line.checkpoint_bytes, waits=True)
         publication = self.beside.take(wait=wait)
         if publication is not None:
-            self.pace.cost_seconds = publication.cost_seconds
+            self.pace.cost_seconds = self.line.checkpoint_cost_seconds = publication.cost_seconds
             self.observer.published(publication)
 
     def back_to_head(self) -> None:

@@ -7,6 +7,7 @@ that let go of the interpreter's lock while they work: safetensors' own writer, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -207,12 +208,19 @@ class Writer:
 
     def _work(self, staged: Staged, home: Home, before: Callable[[], None]) -> None:
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+            _be_polite()
             before()
             self._written = write(staged, home)
             point_current_at(home, self._written.facts)
         except BaseException as error:
             self._error = error
+
+
+def _be_polite() -> None:
+    """Only ever less than others: to ask for more needs a right (setpriority(2)), and no write may fail for it."""
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, thread, max(_NICENESS, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def _write_tensors(path: Path, content: TensorFile) -> None:

@@ -369,6 +369,9 @@ def test_what_a_checkpoint_has_cost_puts_the_next_one_off(
     assert [(publication.facts.reason, publication.facts.step) for publication in script.publications] == [
         ("interval", 1), ("job_end", 6)]
     costs.clear()
+    _, script = train(line, job_over(shard, "job-1b", settings), home, Script(line=line))
+    assert len(script.publications) == 1, "the next job knows what it has cost, too"
+    line.checkpoint_cost_seconds = 0.0
     _, script = train(line, job_over(shard, "job-2", settings), home, Script(line=line))
     assert len(script.publications) == 6
 
@@ -474,3 +477,15 @@ def test_taken_back_weights_keep_the_fingerprint_that_computed_them(
     line, _ = checkpointing.take_back(line, home)
     _, script = train(line, job_over(shard, "job-2"), home)
     assert script.changes == [({"device": "abacus"}, {"device": "cpu"})]
+
+
+def test_without_memory_for_a_copy_the_steps_wait_for_the_disk(
+        tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    line = start(tiny_model, home)
+    monkeypatch.setattr("trainq.ml.hostmemory.torch.empty", none_left)
+    outcome, script = train(line, job_over(shard, settings=EAGER), home, Script(line=line))
+    assert outcome.ending is Ending.FINISHED
+    assert {publication.facts.reason for publication in script.publications} == {"interval", "job_end"}

@@ -157,3 +157,31 @@ def test_the_systems_error_is_found_behind_what_libraries_raise() -> None:
     assert writing.os_error_number(wrapped) == errno.EMFILE
     assert writing.os_error_number(ValueError("I/O error: Input/output error (os error 5)")) == errno.EIO
     assert writing.os_error_number(ValueError("no error of the system")) is None
+
+
+def test_a_process_that_is_politer_than_the_writer_writes_all_the_same(
+        home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To be less polite than one is needs a right: the writer asks for no more than it has."""
+    asked: list[int] = []
+    monkeypatch.setattr(os, "getpriority", lambda *_: 12)
+    monkeypatch.setattr(os, "setpriority", lambda _which, _who, niceness: asked.append(niceness))
+    writer = Writer()
+    writer.begin(staged(torch.ones(2)), home, lambda: None)
+    writer.wait()
+    ended = writer.take()
+    assert ended is not None
+    assert ended[1] is None
+    assert asked == [12]
+
+
+def test_politeness_that_is_refused_hinders_no_write(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "no")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    writer = Writer()
+    writer.begin(staged(torch.ones(2)), home, lambda: None)
+    writer.wait()
+    ended = writer.take()
+    assert ended is not None
+    assert ended[1] is None
