@@ -8,7 +8,8 @@ from services.broker.roster import Roster
 from services.broker.standing import TRAINER, StandingOrders
 from trainq.clock import Clock
 from trainq.config import Settings
-from trainq.jobs import LINE_TASKS, NEEDS_GPU, TASKS, JobKind, JobState
+from trainq.errors import TransitionError
+from trainq.jobs import ENDED, LINE_TASKS, NEEDS_GPU, TASKS, JobKind, JobState
 from trainq.journal import JobRow, Queries
 from trainq.messages import ConsolidateTask
 
@@ -16,6 +17,8 @@ from trainq.messages import ConsolidateTask
 # long as it was held; a proof only reads.
 _NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE})
 _CONSOLIDATOR = "consolidator"
+# Below are those whose generation was lost (trainq.journal.schema): they begin anew.
+_FAR_AHEAD = -(1 << 40)
 
 
 class Chooser:
@@ -48,10 +51,13 @@ class Chooser:
     def choose_lent(self, job: str) -> leasing.Choice:
         """That job, if the GPU can be lent to it now; or why not."""
         row = self._queries.job(job)
+        if row.state in ENDED:
+            raise TransitionError(job, row.state.value, "having the GPU")
         waiting = self._lenders()
         if row not in waiting:
             return leasing.Choice(reason=f"{job} does not wait for the GPU")
-        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU), None)
+        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU
+                     and not (each.kind is JobKind.TRAIN and self._is_at_rest())), None)
         reason = lending.why_not_lent(row, busy=busy, first=waiting[0], due=self._is_due(row),
                                       trainer_holds=self._trainer_holds())
         return leasing.Choice(job=None if reason else row, reason=reason)
@@ -89,7 +95,15 @@ class Chooser:
         return lending.is_due(row, line, self._settings.broker.gpu_wait_jobs, training_waits=waits)
 
     def _trainer_holds(self) -> bool:
-        return self._roster.holds_gpu(TRAINER, self._clock.monotonic(), self._settings.broker.lease_seconds)
+        """A trainer of which this life of the broker has not heard yet may hold it."""
+        now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
+        if not self._roster.knows(TRAINER) and now - self._began_at <= term:
+            return True
+        return self._roster.holds_gpu(TRAINER, now, term)
+
+    def _is_at_rest(self) -> bool:
+        """Whether the job that runs is paused, and its model out of the memory."""
+        return bool(self._orders.why_paused()) and not self._trainer_holds()
 
     def _choose_task(self, kind: JobKind) -> leasing.Choice:
         head = self._queries.head(kind, self._clock.wall())
@@ -101,7 +115,8 @@ class Chooser:
     def _choose_train(self, head: JobRow | None) -> leasing.Choice:
         now_wall, line = self._clock.wall(), self._queries.line()
         return leasing.choose_train(
-            standing_reason=self._orders.why_nothing_new(), held_reason=line.held_reason, head=head,
+            standing_reason=self._orders.why_nothing_new(
+                half_done=head is not None and _FAR_AHEAD < head.front < 1), held_reason=line.held_reason, head=head,
             prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(JobKind.TRAIN),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
             prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall)

@@ -125,6 +125,7 @@ class Desk:
             elif isinstance(event, JobEvent) and entry.state is not JobState.RUNNING:
                 self.deadlines.stop(event.job)
                 self.roster.forget_progress(event.job)
+                self.roster.forget(event.job)
 
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one valid request; a refusal changes nothing.

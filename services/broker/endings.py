@@ -142,7 +142,7 @@ def fail(row: JobRow, train: JobRow, token: int, reason: str, policy: Policy, *,
         failed = {*policy.line.failed_jobs.split(), row.id}
         if len(failed) >= FAILED_JOBS_TO_HOLD:
             held = f"{len(failed)} different jobs failed in a row, the last one {row.id}: {reason}"
-            return [LeaseEnded(job=row.id, reason=reason),
+            return [LeaseEnded(job=row.id, reason=reason, anew=True),
                     QueueHeld(reason=held, seconds=HOLD_SECONDS, failures_in_a_row=True)]
     if row.kind in TASKS:
         # What is asked for is asked for again, by its schedule or by a person; nobody waits for it in a line.

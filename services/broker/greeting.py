@@ -63,11 +63,12 @@ class Greeter:
             removed=self._queries.removed_generations(), spans=self._queries.ancestry(line.generation),
             reinstatable=reinstatable)
         held = next((row for row in self._queries.running(hello.worker) if row.kind is JobKind.TRAIN), None)
+        head_job = self._queries.job(hello.job) if hello.job else None
+        known = [effect for effect, _ in self._queries.effects(head_job)] if head_job is not None else []
         self._recorder.record(*reconciling.reconcile(
-            hello, line=line, head_job=self._queries.job(hello.job) if hello.job else None, held=held,
-            uncovered=uncovered, reported=reported, reinstatable=reinstatable,
-            rebased=rebased))
-        lost = held is not None and (bool(uncovered) or any(row.id == held.id for row, _ in reinstatable))
+            hello, line=line, head_job=head_job, held=held, uncovered=uncovered, reported=reported,
+            reinstatable=reinstatable, rebased=rebased, known=known))
+        lost = held is not None and self._queries.job(held.id).state is not JobState.RUNNING
         return Greeted(lost=lost, newest=self._queries.line().newest)
 
     def _is_known(self, hello: Hello, line: LineRow) -> bool:

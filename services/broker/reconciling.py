@@ -16,6 +16,8 @@ from trainq.jobs import (
     AnyEvent,
     CheckpointDamaged,
     CheckpointPublished,
+    Effect,
+    EffectKind,
     HeadAdopted,
     JobReinstated,
     JobState,
@@ -145,7 +147,7 @@ def _reinstate(reinstatable: list[tuple[JobRow, int]], reason: str) -> list[AnyE
 
 def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: JobRow | None, uncovered: list[JobRow],
               reinstatable: list[tuple[JobRow, int]], reported: set[tuple[int, str]],
-              rebased: tuple[JobRow, RebaseTask] | None = None) -> list[AnyEvent]:
+              rebased: tuple[JobRow, RebaseTask] | None = None, known: Sequence[Effect] = ()) -> list[AnyEvent]:
     """The events that make the journal agree with the head; none when it does.
 
     Args:
@@ -158,6 +160,7 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
             had taken them out, and what that published is lost.
         reported: (generation, name) of the damaged generations that are in the journal.
         rebased: the rebase that has published the head, whatever became of it meanwhile.
+        known: the effects that the journal has of the head's job.
     """
     events = damaged(hello, reported)
     back = {row.id for row, _ in reinstatable}
@@ -179,10 +182,30 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
         for row in uncovered if row.id not in back
     ]
     events += _reinstate(reinstatable, f"the head is {hello.name} again, which holds it")
+    if head_job is not None and head_job.state in waiting and has_other_effects(hello, known):
+        # It is in the middle of another attempt than the journal has in mind, or the journal was brought back.
+        reason = f"the head, {hello.name}, stands in it with other effects than the journal knew of"
+        if head_job.state is JobState.RUNNING and not (uncovered and held is not None and held.id == head_job.id):
+            events.append(LeaseEnded(job=head_job.id, reason=reason))
+        events.append(JobUncovered(job=head_job.id, generation=0, reason=reason, effects=hello.effects))
+        held = None
     held_on = held is not None and not uncovered and head_job is not None and held.id == head_job.id
     if hello.done and head_job is not None and head_job.state in waiting and not held_on and head_job.id not in back:
         events.append(JobSucceeded(job=head_job.id, result={
             "type": "TrainResult", "steps_done": hello.job_step, "steps_planned": hello.steps_planned,
             "global_step": hello.step, "generation": hello.generation, "checkpoint": hello.name, "first_loss": None,
-            "last_loss": None}))
+            "last_loss": None,
+            "cut_from": next((effect.value for effect in hello.effects if effect.kind is EffectKind.CUT), 0)}))
     return events
+
+
+def has_other_effects(hello: Hello, known: Sequence[Effect]) -> bool:
+    """Whether the steps of the head's job were done under other effects than the journal has.
+
+    Args:
+        hello: what the trainer found.
+        known: the effects that the journal has of that job.
+    """
+    done = hello.job_step + hello.done  # a job that was cut has its end among them
+    return {effect for effect in known if effect.step < done} != {
+        effect for effect in hello.effects if effect.step < done}

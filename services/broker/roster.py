@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trainq.jobs import JobKind
 from trainq.messages import Heartbeat, Lifecycle, Progress, ServiceView
 
 # More services than any installation has; a client that invents names fills no memory.
@@ -19,6 +20,14 @@ class Roster:
         """A heartbeat came at ``now`` (monotonic seconds)."""
         if beat.service in self._beats or len(self._beats) < MAX_SERVICES:
             self._beats[beat.service] = (beat, now)
+
+    def knows(self, service: str) -> bool:
+        """Whether it was ever heard of."""
+        return service in self._beats
+
+    def forget(self, service: str) -> None:
+        """It was there for one job alone, which has ended."""
+        self._beats.pop(service, None)
 
     def progressed(self, job: str, progress: Progress) -> None:
         """The holder of the job's lease said how far it is."""
@@ -42,6 +51,10 @@ class Roster:
         beat, _ = self._beats.get(service, (None, 0.0))
         return beat.session if beat is not None and beat.state is not Lifecycle.STOPPED else ""
 
+    def is_heard(self, service: str, now: float, within_seconds: float) -> bool:
+        """Whether it has said anything lately."""
+        return service in self._beats and now - self._beats[service][1] <= within_seconds
+
     def is_up(self, service: str, now: float, within_seconds: float) -> bool:
         """Whether it has said lately that it runs."""
         beat, at = self._beats.get(service, (None, 0.0))
@@ -51,6 +64,6 @@ class Roster:
         """Every service by name."""
         return [
             ServiceView(name=name, session=beat.session, pid=beat.pid, state=beat.state, detail=beat.detail,
-                        started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
-            for name, (beat, at) in sorted(self._beats.items())
+                        gpu=beat.gpu, started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
+            for name, (beat, at) in sorted(self._beats.items()) if not name.startswith(f"{JobKind.LEND}-")
         ]

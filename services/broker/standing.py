@@ -8,6 +8,7 @@ clock while one broker lives, and by the wall clock over its restarts.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 
 from services.broker.recording import Recorder
@@ -46,6 +47,7 @@ class StandingOrders:
         self._quiet = [parse(text) for text in settings.trainer.quiet_hours]
         self._zone = zone(settings.schedule)
         self._resume_at: float | None = None
+        self._lease_seconds = settings.broker.lease_seconds
         line = queries.line()
         if line.paused_until:
             self._resume_at = clock.monotonic() + min(
@@ -82,9 +84,9 @@ class StandingOrders:
         line = self._queries.line()
         match request:
             case messages.PauseQueue():
-                wanted = request.seconds > 0
-                # A pause until further notice outlasts a yield, whichever comes first.
-                is_so = line.paused_reason is not None and (wanted or not line.paused_until)
+                # The longer one holds, whichever comes first; the longest is until further notice.
+                until = self._clock.wall() + request.seconds if request.seconds else math.inf
+                is_so = line.paused_reason is not None and until <= (line.paused_until or math.inf)
                 return self._record(None if is_so else QueuePaused(reason=request.reason, seconds=request.seconds))
             case messages.DrainQueue():
                 return self._record(None if line.drained_reason is not None else QueueDrained(reason=request.reason))
@@ -92,7 +94,8 @@ class StandingOrders:
                 return self._stop(line, request.reason)
             case messages.AskCheckpoint():
                 training = any(row.kind is JobKind.TRAIN for row in self._queries.running())
-                return self._record(CheckpointRequested() if training else None)
+                # What is paused was saved for it.
+                return self._record(CheckpointRequested() if training and not self.why_paused() else None)
             case messages.ResumeQueue():
                 ordered = line.paused_reason is not None or line.drained_reason is not None or line.stopped_session
                 return self._record(QueueResumed() if ordered else None)
@@ -125,19 +128,23 @@ class StandingOrders:
         return (f"the trainer is stopped: {line.stopped_reason}; trainq resume, or supervisorctl restart trainer, has "
                 "it go on")
 
-    def why_nothing_new(self) -> str:
-        """Why no train job is granted by a standing order; empty if one may be."""
+    def why_nothing_new(self, *, half_done: bool = False) -> str:
+        """Why no train job is granted by a standing order; empty if one may be.
+
+        ``half_done``: one that was given back in the middle, which a drain lets go on to its end.
+        """
         line = self._queries.line()
         if stopped := self.why_stopped():
             return stopped
-        if line.paused_reason is None and line.drained_reason is not None:
+        if line.paused_reason is None and line.drained_reason is not None and not half_done:
             return f"the queue is drained: {line.drained_reason}"
         return self.why_paused()
 
     def _stop(self, line: LineRow, reason: str) -> Done:
         session = self._roster.session_of(TRAINER)
-        if not session:
-            raise UsageError("no trainer has been heard of", mend="supervisorctl status trainer")
+        heard = self._roster.is_heard(TRAINER, self._clock.monotonic(), self._lease_seconds)
+        if not session or not heard:
+            raise UsageError("no trainer has been heard of lately", mend="supervisorctl status trainer")
         return self._record(None if line.stopped_session == session
                             else TrainerStopped(session=session, reason=reason))
 

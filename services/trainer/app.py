@@ -38,6 +38,8 @@ from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
+# How long a new agent waits for the first word of the broker.
+BROKER_SECONDS = 3.0
 # What makes an answer to a heartbeat worth having at once.
 _ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
                      "CancelRequested", "TaskSubmitted", "JobSucceeded", "JobFailed", "JobCancelled"})
@@ -74,6 +76,7 @@ class Agent:
         self._next_show = 0.0
         self._idle_since = process.clock.monotonic()
         self._checkpoint_asked = 0
+        self._begin_at = process.clock.monotonic() + BROKER_SECONDS
 
     def close(self) -> None:
         """Save, hand back, say goodbye; within the time that supervisord gives."""
@@ -96,7 +99,7 @@ class Agent:
     def turn(self) -> None:
         """One round: hear the training process, tell the broker, ask for work, wait."""
         self._control()
-        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping and not self._gpu_hold:
+        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping and self._may_begin:
             self._perform(self._assignment.begin())
         self._start_if_due()
         self._listen()
@@ -110,6 +113,12 @@ class Agent:
             if event.type in _ORDERS:
                 self._peer.beat_soon()  # the answer says what is ordered
 
+    @property
+    def _may_begin(self) -> bool:
+        """Not before it is known whether the memory is somebody else's now; a broker that is away is not waited for."""
+        knows = self._peer.has_heard or self._process.clock.monotonic() >= self._begin_at
+        return knows and not self._gpu_hold
+
     def _control(self) -> None:
         """Have what is ordered done."""
         told, now = self._peer.told, self._process.clock.monotonic()
@@ -117,10 +126,11 @@ class Agent:
         self._gpu_hold = seen.hold
         orders = controls.read(self._process.home, told, seen.pause)
         self._perform(self._assignment.controlled(pause=orders.pause, stop=orders.stop, asks=not orders.unheard_of))
-        if told.checkpoint > self._checkpoint_asked:
+        wanted = self._assignment.checkpoint_asked() if told.checkpoint > self._checkpoint_asked else None
+        if wanted is not None:
             self._checkpoint_asked = told.checkpoint
             if self._held is not None and told.checkpoint > self._held.lease.seq:
-                self._perform(self._assignment.checkpoint_asked())
+                self._perform(wanted)
         idle_minutes = self._process.settings.trainer.idle_minutes
         if self._held is not None or not idle_minutes:
             self._idle_since = now
@@ -216,6 +226,8 @@ class Agent:
             case wire.NoLine():
                 self._head.ready = None
         self._expected.heard(self._process.clock.monotonic(), message)
+        if self._assignment.phase is Phase.LEAVING:
+            self._expect_saves(1)  # whatever it has done last, it is to end
 
     def _end_if_hung(self) -> None:
         """A step that has been missing for too long: write down what it does, then end it and all it has started."""

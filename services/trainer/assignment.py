@@ -146,8 +146,10 @@ class Assignment:
         self._dozes = True
         return self._stop_process()
 
-    def checkpoint_asked(self) -> list[AgentEffect]:
-        """Somebody wants what there is of the job published; if none is being trained, all of it is."""
+    def checkpoint_asked(self) -> list[AgentEffect] | None:
+        """Somebody wants what there is of the job published: nothing, if none is trained. None: ask again later."""
+        if self.job and self.phase is Phase.STARTING:
+            return None
         return [PublishNow(job=self.job)] if self.job and self.phase is Phase.TRAINING else []
 
     def leased(self, job: str, *, cancel: bool = False, keep: bool = False, failure: str = "",

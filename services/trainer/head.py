@@ -80,4 +80,4 @@ def after(head: wire.Ready, published: wire.Published) -> wire.Ready:
         head, head=published.name, generation=published.generation, step=published.step, reason=published.reason,
         job=published.job, job_step=published.job_step, job_done=published.done, made_by="", restored_from=0,
         steps_planned=published.job_step if published.done else 0, size_bytes=published.size_bytes,
-        marks=published.marks)
+        marks=published.marks, effects=published.effects)

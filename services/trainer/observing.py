@@ -91,4 +91,4 @@ def published_message(publication: Publication) -> wire.Published:
         generation=facts.generation, name=facts.name, step=facts.step, reason=facts.reason,
         seconds=round(publication.seconds, 3), write_seconds=round(publication.write_seconds, 3),
         size_bytes=publication.size_bytes, job=facts.cursor.job, job_step=facts.cursor.job_step,
-        done=facts.cursor.done, marks=facts.marks)
+        done=facts.cursor.done, effects=facts.cursor.effects, marks=facts.marks)

@@ -209,6 +209,7 @@ class Published(WireMessage, frozen=True, kw_only=True, tag=True):
     job: str = ""
     job_step: int = 0
     done: bool = False
+    effects: tuple[Effect, ...] = ()
     marks: tuple[str, ...] = ()
 
 

@@ -140,7 +140,7 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
 def _fold_effects(job: Job, event: Event, fields: dict[str, Any]) -> None:
     if event.type == "EffectDecided":
         job.effects.add((fields["kind"], fields["effective_step"]))
-    elif event.type in ("AttemptFailed", "JobRetried"):
+    elif event.type in ("AttemptFailed", "JobRetried") or fields.get("anew"):
         job.effects.clear()
     elif event.type == "JobUncovered" and not fields["generation"]:
         job.effects = {(effect["kind"], effect["step"]) for effect in fields.get("effects", ())}

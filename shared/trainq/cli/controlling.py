@@ -174,13 +174,18 @@ def _rest(context: Context, done: Done, word: str, *, wait: bool) -> int:
 
 
 def _wait_for_rest(context: Context) -> None:
-    """Until the trainer says that it rests, or is gone."""
+    """Until the trainer says that it has given the memory back, or is gone, or is another one."""
+    session = ""
     with PatientClient(context.home, context.console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
             trainer = next((service for service in overview.services if service.name == "trainer"), None)
-            if trainer is None or trainer.state in (Lifecycle.PAUSED, Lifecycle.STOPPED):
+            if trainer is None or trainer.state is Lifecycle.STOPPED or not trainer.gpu:
                 return
+            if session and trainer.session != session and overview.stop == "" and overview.pause == "":
+                context.console.say("the trainer was started anew meanwhile, and goes on")
+                return
+            session = trainer.session
             time.sleep(POLL_SECONDS)
 
 

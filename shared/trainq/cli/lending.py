@@ -22,6 +22,7 @@ from trainq.cli.rendering import duration
 from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id, new_session_id
 from trainq.jobs import JobKind
+from trainq.liveness import die_with_parent
 from trainq.messages import (
     Accepted,
     Cancel,
@@ -69,6 +70,8 @@ def _run(arguments: Namespace, context: Context) -> int:
             broker.ask(Cancel(request_id=new_request_id(), job=accepted.job), Done)
             raise
         started = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.default_int_handler)
         try:
             code, why = lender.run(lease, arguments.words, arguments.limit)
         except OSError as error:
@@ -109,7 +112,19 @@ class _Lender:
 
     def run(self, lease: TaskLease, words: list[str], limit_seconds: float | None) -> tuple[int, str]:
         """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was."""
-        child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job})
+        parent = os.getpid()
+        # The program goes with this process, whatever ends it: nobody else would know that it has the GPU.
+        child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job},
+                                 preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent))
+        try:
+            return self._to_its_end(child, lease, limit_seconds)
+        finally:
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+    def _to_its_end(self, child: subprocess.Popen[bytes], lease: TaskLease,
+                    limit_seconds: float | None) -> tuple[int, str]:
         until = time.monotonic() + limit_seconds if limit_seconds is not None else None
         why, kill_at = "", 0.0
         leases = (LeaseState(job=lease.job, token=lease.token),)

@@ -21,7 +21,7 @@ _ONCE_SECONDS = 0.9
 
 
 class PatientClient:
-    """Asks until it is answered. Only for questions: nothing is changed by asking twice."""
+    """Asks until it is answered: what is asked again under its id, or with its token, is done once."""
 
     def __init__(self, home: Home, console: Console) -> None:
         self._broker = BrokerClient(home)

@@ -127,12 +127,13 @@ class LeaseEnded(JobEvent, frozen=True, kw_only=True, tag=True):
     """The lease ended without a verdict (expired, released, worker restarted); the job goes to the front again.
 
     ``died``: its worker was lost and did not give it back; ``step`` is where it was last heard of (None: unknown, or
-    it had not begun), so that a file that takes its worker along is found out.
+    it had not begun), so that a file that takes its worker along is found out. ``anew``: its steps were taken back.
     """
 
     reason: str
     died: bool = False
     step: int | None = None
+    anew: bool = False
 
 
 class AttemptFailed(JobEvent, frozen=True, kw_only=True, tag=True):

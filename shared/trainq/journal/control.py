@@ -18,6 +18,7 @@ from trainq.jobs import (
     JobEvent,
     JobRetried,
     JobUncovered,
+    LeaseEnded,
     QueueDrained,
     QueueHeld,
     QueueHoldLifted,
@@ -68,7 +69,7 @@ def note_effects(connection: apsw.Connection, key: int, event: JobEvent) -> None
         case EffectDecided():
             connection.execute("INSERT OR REPLACE INTO effects VALUES (?, ?, ?, ?, ?)",
                                (key, event.effective_step, event.kind.value, event.value, event.reason))
-        case AttemptFailed() | JobRetried():
+        case AttemptFailed() | JobRetried() | LeaseEnded(anew=True):
             connection.execute("DELETE FROM effects WHERE job=?", (key,))
         case JobUncovered() if not event.generation:
             # It goes on in the middle of an attempt that may not be the last one.

@@ -51,7 +51,7 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the broker last heard of a process; ``age_seconds`` ago."""
+    """What the broker last heard of a process; ``age_seconds`` ago. ``gpu``: a model of its is in the memory."""
 
     name: str
     session: str
@@ -60,6 +60,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     started_at: float
     age_seconds: float
+    gpu: bool = False
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):

@@ -41,6 +41,7 @@ from trainq.jobs import (
     JobSucceeded,
     JobTakenOut,
     JobUncovered,
+    LeaseEnded,
     LineRebased,
 )
 from trainq.journal import Journal, Queries, covers
@@ -178,7 +179,7 @@ def _note_effects(event: AnyEvent, effects: dict[str, dict[tuple[int, EffectKind
         case EffectDecided():
             effects.setdefault(event.job, {})[event.effective_step, event.kind] = Effect(
                 kind=event.kind, step=event.effective_step, value=event.value)
-        case AttemptFailed() | JobRetried():
+        case AttemptFailed() | JobRetried() | LeaseEnded(anew=True):
             effects.pop(event.job, None)
         case JobUncovered(generation=0):
             effects[event.job] = {(effect.step, effect.kind): effect for effect in event.effects}

@@ -53,6 +53,7 @@ class Peer:
         self.kept: set[str] = set()
         # The broker's last answer to a heartbeat: its standing orders hold until it says otherwise.
         self.told = HeartbeatReply()
+        self.has_heard = False
 
     def close(self) -> None:
         """Say goodbye (once, without waiting for an answer) and drop the connections."""
@@ -84,7 +85,7 @@ class Peer:
         for reply in self.client.take_posted():
             if isinstance(reply, HeartbeatReply):
                 self.lost.update(reply.lost)
-                self.told = reply
+                self.told, self.has_heard = reply, True
                 self.kept.update(reply.keep)
                 self.kept.difference_update(set(reply.cancel) - set(reply.keep))
                 self.cancelled.update(set(reply.cancel) - set(reply.keep))

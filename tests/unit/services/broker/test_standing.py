@@ -249,3 +249,173 @@ def test_two_wait_in_their_order(story: Story) -> None:
     assert take(story, second).reason == f"{first} (p) goes first"
     assert take(story, first).lease is not None
     assert take(story, second).reason == f"{first} (p) has the GPU"
+
+
+def test_a_trainer_of_which_a_new_broker_has_not_heard_may_hold_the_gpu(story: Story) -> None:
+    beat(story, gpu=True)
+    job = ask_for_gpu(story)
+    story.restart()
+    beat(story, service=job, session="l")
+    assert take(story, job).lease is None
+    story.clock.now += 31
+    beat(story, service=job, session="l")
+    assert take(story, job).lease is not None, "there is none"
+
+
+def test_a_lender_whose_job_has_ended_is_told(story: Story) -> None:
+    beat(story, gpu=True)
+    job = ask_for_gpu(story)
+    order(story, messages.Cancel, job=job)
+    refused = story.ask(messages.TakeLease(request_id=story.id(), worker=job, session="l", kinds=(JobKind.LEND,),
+                                           job=job))
+    assert isinstance(refused, messages.Refused)
+    assert "cancelled" in refused.message
+
+
+def test_lenders_leave_nothing_behind(story: Story) -> None:
+    for _ in range(260):
+        story.clock.now += 5
+        beat(story)
+        job = ask_for_gpu(story)
+        lent = take(story, job).lease
+        assert lent is not None, take(story, job).reason
+        order(story, messages.Fail, job=job, token=lent.token, reason="done")
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, Overview)
+    assert [service.name for service in overview.services] == ["trainer"]
+
+
+def test_a_paused_job_is_in_nobodys_way_and_goes_on_after_the_loan(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    order(story, PAUSE)
+    beat(story, held, gpu=True)
+    job = ask_for_gpu(story)
+    assert take(story, job).lease is None, "it is still in the memory"
+    beat(story, held, gpu=False)
+    lent = take(story, job).lease
+    assert lent is not None
+    order(story, RESUME)
+    assert beat(story, held).pause == f"{job} (p) has the GPU"
+    order(story, messages.Fail, job=job, token=lent.token, reason="done")
+    assert beat(story, held).pause == ""
+
+
+# ------------------------------------------------------------------------------------------------------- odds and ends
+
+def test_a_longer_yield_lengthens_one(story: Story) -> None:
+    order(story, PAUSE, seconds=60)
+    assert order(story, PAUSE, seconds=7200)
+    story.clock.now += 61
+    story.expire()
+    assert beat(story).pause
+
+
+def test_what_is_paused_has_been_saved(story: Story) -> None:
+    ready(story)
+    assert story.lease(JobKind.TRAIN) is not None
+    order(story, PAUSE)
+    assert not order(story, messages.AskCheckpoint)
+
+
+def test_a_trainer_that_was_not_heard_of_lately_is_not_stopped(story: Story) -> None:
+    story.clock.now += 31
+    refused = story.ask(messages.StopTrainer(request_id=story.id()))
+    assert isinstance(refused, messages.Refused)
+
+
+def test_a_drain_lets_a_job_go_on_that_was_given_back_in_the_middle(story: Story) -> None:
+    for content in "ab":
+        ready(story, content)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    order(story, DRAIN)
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
+    again = story.lease(JobKind.TRAIN, session="s2")
+    assert again is not None
+    assert again.job == lease.job
+    story.complete(again, TRAINED)
+    assert story.lease(JobKind.TRAIN, session="s2") is None
+
+
+def test_a_failure_that_holds_the_queue_begins_anew_too(story: Story) -> None:
+    for content in "abc":
+        ready(story, content)
+    for _ in range(2):
+        lease = story.lease(JobKind.TRAIN)
+        assert lease is not None
+        order(story, messages.Fail, job=lease.job, token=lease.token, reason="boom")
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    skip = Effect(kind=EffectKind.SKIP_BATCH, step=1)
+    order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(skip,), reason="nan")
+    order(story, messages.Fail, job=lease.job, token=lease.token, reason="boom")
+    assert "QueueHeld" in story.types()
+    story.clock.now += 301
+    story.expire()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert (again.job, again.effects) == (lease.job, ())
+
+
+def test_a_head_in_the_middle_of_an_earlier_attempt_brings_its_effects_back(story: Story) -> None:
+    """The state before the job does not verify, to which a failed attempt went back: the head is in that attempt."""
+    ready(story)
+    first = messages.Hello(request_id=story.id(), worker="train", session="s1", generation=1, name="g000001-s00000000",
+                           step=0, reason="initial")
+    story.ask(first)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    skip = Effect(kind=EffectKind.SKIP_BATCH, step=1)
+    order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(skip,), reason="nan")
+    for generation, name, job_step in ((2, "g000002-s00000005", 5), (3, "g000003-s00000000", 0)):
+        order(story, messages.ReportCheckpoint, job=lease.job, token=lease.token, generation=generation, name=name,
+              step=job_step, job_step=job_step, done=False, reason="r")
+    order(story, messages.Fail, job=lease.job, token=lease.token, reason="boom")
+    middle = messages.Hello(
+        request_id=story.id(), worker="train", session="s2", generation=2, name="g000002-s00000005", step=5,
+        reason="interval", job=lease.job, job_step=5, steps_planned=10, effects=(skip,),
+        damaged=(messages.DamagedGeneration(generation=3, name="g000003-s00000000", reason="x"),))
+    assert isinstance(story.ask(middle), messages.Greeted)
+    again = story.lease(JobKind.TRAIN, session="s2")
+    assert again is not None
+    assert (again.job, again.effects) == (lease.job, (skip,)), "it goes on there, before anything else"
+    # Said again, nothing changes.
+    before = len(story.types())
+    story.ask(middle)
+    assert len(story.types()) == before
+
+
+def test_a_journal_that_was_brought_back_learns_the_effects_from_the_head(story: Story) -> None:
+    ready(story)
+    story.ask(messages.Hello(request_id=story.id(), worker="train", session="s1", generation=1,
+                             name="g000001-s00000000", step=0, reason="initial"))
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    skip = Effect(kind=EffectKind.SKIP_BATCH, step=1)
+    greeted = story.ask(messages.Hello(
+        request_id=story.id(), worker="train", session="s1", generation=2, name="g000002-s00000005", step=5,
+        reason="interval", job=lease.job, job_step=5, steps_planned=10, effects=(skip,)))
+    assert isinstance(greeted, messages.Greeted)
+    assert greeted.lost, "its lease knows nothing of them"
+    again = story.lease(JobKind.TRAIN, session="s1")
+    assert again is not None
+    assert again.effects == (skip,)
+
+
+def test_a_job_that_was_cut_and_not_reported_says_from_what(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    cut = Effect(kind=EffectKind.CUT, step=5, value=10)
+    order(story, messages.ReportEffects, job=lease.job, token=lease.token, effects=(cut,), reason="skipped")
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
+    story.ask(messages.Hello(request_id=story.id(), worker="train", session="s2", generation=2,
+                             name="g000002-s00000005", step=5, reason="job_end", job=lease.job, job_step=5,
+                             steps_planned=5, done=True, effects=(cut,)))
+    detail = story.ask(messages.ShowJob(request_id=story.id(), job=lease.job))
+    assert isinstance(detail, messages.JobDetail)
+    assert detail.job.result is not None
+    assert detail.job.result["cut_from"] == 10

@@ -143,7 +143,7 @@ def _lose(made: Simulation) -> None:
 
 
 def _checkpoint(made: Simulation) -> None:
-    made.perform(made.assignment.checkpoint_asked())
+    made.perform(made.assignment.checkpoint_asked() or [])
 
 
 def _shut_down(made: Simulation) -> None:
