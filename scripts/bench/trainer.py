@@ -68,7 +68,7 @@ class Work:
             self.shard_digest, self.tokens = shard.digest, shard.tokens
             plan = Plan(shard.digest, shard.lengths(), self.settings)
             self.steps: list[list[ShardRow]] = [[shard.row(row) for row in micro_batch] for step in range(plan.steps)
-                                                for micro_batch in plan.micro_batches_of_step(step)]
+                                                for micro_batch in plan.micro_batches_of_step(step, batch_rows)]
         assert len(self.steps) == steps, "one micro-batch a step"
         self.start = line.begin(model_path, SEED).model
         self.pad = model.pad_token_id(self.start)
@@ -118,8 +118,11 @@ class _Clock(training.Observer):
     def stepped(self, metrics: Any, _cursor: Any) -> None:
         self.ended, self.loss = time.perf_counter(), metrics.loss
 
-    def publishing(self, size_bytes: int) -> None:
+    def publishing(self, size_bytes: int, *, waits: bool) -> None:
         pass
+
+    def decide(self, effects: Any, reason: str) -> bool:
+        raise AssertionError(f"{effects}: {reason}")
 
     def published(self, publication: Any) -> None:
         pass
