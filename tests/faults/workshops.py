@@ -174,6 +174,8 @@ class _Peer(Peer):
         self._replies: list[AnyReply] = []
         self.lost: set[str] = set()
         self.cancelled: set[str] = set()
+        self.kept: set[str] = set()
+        self.told, self.has_heard = messages.HeartbeatReply(), False
 
     def close(self) -> None:
         pass

@@ -47,11 +47,11 @@ BUGS = (
         edits=(("    _sync_directory(destination.parent)\n", ""),),
         caught_by="tests/unit/test_durability.py"),
     Bug(name="offset stored outside the checkpoint", path="shared/trainq/ml/training.py",
-        edits=(("        run.metrics.append(metrics)\n",
-                "        run.metrics.append(metrics)\n"
-                "        (run.home.root / 'offset').write_text(str(line.facts.cursor.job_step))\n"),
-               ("        _place_cursor(line, job, plan)\n",
-                "        _place_cursor(line, job, plan)\n"
+        edits=(("    run.metrics.append(metrics)\n",
+                "    run.metrics.append(metrics)\n"
+                "    (run.home.root / 'offset').write_text(str(run.line.facts.cursor.job_step))\n"),
+               ("        _place_cursor(line, job, plan, effects)\n",
+                "        _place_cursor(line, job, plan, effects)\n"
                 "        if line.facts.cursor.job_step and (home.root / 'offset').exists():\n"
                 "            line.facts = msgspec.structs.replace(line.facts, cursor=msgspec.structs.replace(\n"
                 "                line.facts.cursor, job_step=int((home.root / 'offset').read_text())))\n")),
@@ -79,7 +79,7 @@ BUGS = (
                 "            columns['attempts=attempts+?'] = 1\n")),
         caught_by=DESK),
     Bug(name="RNG not restored", path="shared/trainq/ml/checkpointing.py",
-        edits=(("    randomness.restore(_read_tensors(path / _RNG), state.rng)\n", ""),),
+        edits=(("    randomness.restore(_read_tensors(path / staging.RNG), state.rng)\n", ""),),
         caught_by="tests/unit/trainq/ml/test_checkpointing.py::test_the_generators_draw_what_they_would_have_drawn"),
     Bug(name="scheduler not restored", path="shared/trainq/ml/stepping.py",
         edits=(("        step=facts.step, job_step=job_step,",
