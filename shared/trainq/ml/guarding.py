@@ -14,7 +14,7 @@ import torch
 
 from trainq.errors import InputError, MaskingError, MemoryShortError
 from trainq.jobs import Effect, EffectKind
-from trainq.ml import guards, showing, stepping
+from trainq.ml import guards, randomness, showing, stepping
 from trainq.ml.guards import Reaction, State
 from trainq.ml.metrics import StepMetrics
 from trainq.shards import ShardRow
@@ -53,6 +53,7 @@ def step(run: Run) -> StepMetrics | None:
     job_step = line.facts.cursor.job_step
     rows_at_once = min(run.effects.micro_batch_rows(job_step, settings.micro_batch_rows),
                        len(run.plan.rows_of_step(job_step)))
+    before = randomness.remember()
     try:
         return stepping.step(line, run.shard, run.plan, settings, rows_at_once)
     except stepping.StepFaultError as error:
@@ -60,6 +61,8 @@ def step(run: Run) -> StepMetrics | None:
         # Their frames hold all that the step had in memory.
         fault.__cause__ = fault.__context__ = None
     line.optimizer.zero_grad(set_to_none=True)
+    # The job may be left here, and published: what this attempt has drawn must be drawn again.
+    randomness.go_back(before)
     match fault:
         case stepping.NotFiniteError():
             _leave_out(run, fault, job_step)

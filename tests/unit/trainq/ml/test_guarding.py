@@ -23,6 +23,7 @@ from trainq.ml.guards import OUT_OF_BAND, SKIPPED
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Ending, Job, Outcome, Wish
+from trainq.shards import ShardWriter
 
 LENGTHS = (5, 9, 3, 12, 7, 4, 8, 6, 10, 11, 5, 7)  # 12 rows: 4 steps an epoch
 STEPS = 16
@@ -201,6 +202,28 @@ def test_a_job_that_is_to_be_left_changes_nothing(tiny_model: Path, home: Home, 
     assert (outcome.ending, facts.cursor.job_step, facts.cursor.effects) == (Ending.STOPPED, 3, ())
 
 
+@pytest.mark.parametrize("fault", ["nan.job-1.3", "backward.job-1.3"])
+def test_a_stop_while_a_decision_is_waited_for_changes_no_bit(tiny_model: Path, home: Home, tmp_path: Path, job: Job,
+                                                              order: Order, fault: str) -> None:
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+
+    class Leaving(Script):
+        def wish(self) -> Wish:
+            return Wish.GO_ON if self.records else Wish.STOP
+
+        def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+            self.records = False
+            return super().decide(effects, reason)
+
+    order(fault, content="once")
+    outcome, _ = train(start(tiny_model, home), job, home, Leaving())
+    assert (outcome.ending, head(home).facts.cursor.job_step) == (Ending.STOPPED, 3)
+    _, second = train(checkpointing.restore(head(home)), job, home)
+    assert second.decided == []
+    assert everything(home) == everything(calm)
+
+
 def from_the_first_step(script: Script, order: Order) -> Script:
     """Memory gets short once the job has done a step."""
     stepped = script.stepped
@@ -271,9 +294,21 @@ def test_masks_that_hide_all_stop_at_once_and_show_a_row(tiny_model: Path, home:
     script = Script()
     with pytest.raises(MaskingError) as caught:
         train(start(tiny_model, home), job, home, script)
-    assert re.search(r"the loss of step 3 is exactly zero\. Line \d+, .*: .*\[\[.*\]\]", str(caught.value))
+    assert re.search(r"the loss of step 3 is exactly zero: none of its tokens has reached it.*\. Line \d+, .*: .*\[\[.*\]\]", str(caught.value))
     assert str(caught.value).isprintable()
     assert (len(script.steps), script.decided) == (2, [])
+
+
+def test_what_has_been_learnt_so_well_that_it_costs_nothing_is_no_fault(tiny_model: Path, home: Home) -> None:
+    path = home.cache / "known"
+    with files.publish_directory(path) as folder, ShardWriter(folder, key="known", context_tokens=1024) as writer:
+        writer.append([65] * 12, [True] * 12, bytes(32), 1)
+        writer.seal(b"{}")
+    settings = msgspec.structs.replace(SETTINGS_HERE, epochs=300, learning_rate=0.05, checkpoint_steps=0)
+    outcome, script = train(start(tiny_model, home), job_over(path, settings=settings), home)
+    assert outcome.ending is Ending.FINISHED
+    assert script.losses[-1] == 0.0
+    assert script.decided == []
 
 
 def test_too_little_to_train_in_the_whole_file(tiny_model: Path, home: Home, job: Job) -> None:
