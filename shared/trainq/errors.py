@@ -89,6 +89,10 @@ class MemoryShortError(InputError):
     code = "memory"
 
 
+class WeightsNotFiniteError(InputError):
+    """A weight is no finite number any more: what holds it is not published."""
+
+
 class NotFoundError(TrainqError):
     """What was named does not exist."""
 

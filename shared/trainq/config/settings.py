@@ -172,10 +172,10 @@ class TrainSettings(Section, frozen=True, kw_only=True):
 class GuardSettings(Section, frozen=True, kw_only=True):
     """[guard]: what is done when training goes wrong, by the numbers of its steps. Frozen into each job at its submit.
 
-    A batch with a loss or gradient that is no finite number is left out. ``non_finite_in_a_row`` of them take the line
-    back to its newest generation; the same again in one job, or more than ``max_skipped_share`` of its batches left
-    out, is the file's fault. A file of which less than ``min_trained_share`` of the tokens are trained has a fault in
-    its masks.
+    A batch with a loss or gradient that is no finite number is left out. ``non_finite_in_a_row`` of them, or such a
+    weight, take the line back to its newest generation; the same again in one job, or more than ``max_skipped_share``
+    of its batches being such, is the file's fault (0: no batch is left out for anything). A file of which less
+    than ``min_trained_share`` of the tokens are trained has a fault in its masks.
 
     The other rules look at the last ``window_steps`` steps whose loss was in its band, and hold once there are 16 (or
     a whole window). A gradient's norm above ``spike_factor`` times their median is noted. The loss leaves its band

@@ -39,7 +39,7 @@ class Moment(NamedTuple):
 def remember() -> Moment:
     """The states now, for this process alone: below 0.1 ms, which each step can afford."""
     # What was never initialised has drawn nothing.
-    of_gpus = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()
+    of_gpus = tuple(torch.cuda.get_rng_state_all()) if torch.cuda.is_initialized() else ()  # type: ignore[no-untyped-call]
     return Moment(torch.get_rng_state(), of_gpus, np.random.get_state(legacy=True), random.getstate())
 
 

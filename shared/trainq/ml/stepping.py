@@ -105,8 +105,7 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
         # Without a limit the norm is measured all the same: clipping to infinity multiplies by 1.
         grad_norm = float(line.accelerator.clip_grad_norm_(line.model.parameters(), settings.max_grad_norm or math.inf))
     if not entered.targets:
-        raise MaskError(f"the loss of step {job_step + 1} is exactly zero: none of its tokens has reached it as a target",
-                        rows)
+        raise MaskError(f"the loss of step {job_step + 1} is exactly zero: none of its tokens is a target of it", rows)
     skipped = precision.is_overflow(scale, loss_is_finite=math.isfinite(loss),
                                     gradients_are_finite=math.isfinite(grad_norm))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)) and not skipped:
