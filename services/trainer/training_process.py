@@ -164,6 +164,9 @@ class TrainingProcess:
             opened = line.begin(self._arguments.model, self._arguments.seed, self._arguments.lora)
         else:
             opened = checkpointing.restore(found)
+        if self._arguments.gpu_required:
+            surroundings.refuse_processor(opened.accelerator.device.type)
+        if found is not None:
             writing.point_current_at(self._home, found.facts)
         self._say_ready(opened, damaged, started, found.size_bytes if found is not None else 0)
         return opened

@@ -145,6 +145,13 @@ class OtherModelError(TrainqError):
     code = "other_model"
 
 
+class NoGpuError(TrainqError):
+    """A GPU is required, and torch computes on something else."""
+
+    exit_code = 78
+    code = "no_gpu"
+
+
 class OtherFingerprintError(TrainqError):
     """What computes now is not what computed the head, and the configuration says to wait for a person."""
 
