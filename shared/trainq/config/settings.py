@@ -195,6 +195,12 @@ class GuardSettings(Section, frozen=True, kw_only=True):
     settle_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 16
     on_band: Literal["mark", "fail"] = "mark"
 
+    @classmethod
+    def none(cls) -> GuardSettings:
+        """Those of a job that was submitted before there were guards: a number that is not finite fails the attempt."""
+        return cls(max_skipped_share=0.0, min_trained_share=0.0, spike_factor=1e6, band_factor=1e6, band_margin=1e6,
+                   band_steps=1_000_000, settle_steps=0)
+
 
 class TrainerSettings(Section, frozen=True, kw_only=True):
     """[trainer]: the agent's watch over its training process, and what it does on a machine that changed.

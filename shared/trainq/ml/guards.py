@@ -7,7 +7,8 @@ Rules:
   the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
 * A weight that is no finite number, found where it was to be published, takes the line back in the same way, once.
 * A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
-* A loss far above that median is out of its band; so many steps in a row are a bad state.
+* A loss far above that median is out of its band; so many steps in a row are a bad state. Four times as many, and it is
+  the line's level: from then on it enters the median, and what stays there comes back into the band.
 * A state is marked from then on, or from a batch that was left out, until so many steps went well.
 
 The good batches since that generation are left out, too: three bad ones in a row are a sign of weights that went
@@ -34,6 +35,9 @@ from trainq.ml.metrics import StepMetrics
 
 # Fewer steps have no median worth the name.
 LEAST_STEPS = 16
+
+# After so many times ``band_steps`` steps out of its band a loss is the level of the line, and is compared with.
+ACCEPTED_AFTER = 4
 
 # All effects of a job, each with its reason, travel in one message.
 MOST_SKIPPED = 4000
@@ -168,26 +172,31 @@ class History:
         steps = iter(newest_first)
         newest = next(steps, None)
         self._out_of_band = newest.out_of_band if newest is not None else 0
-        in_band = (each for each in chain([newest] if newest is not None else [], steps) if not each.out_of_band)
-        window = list(islice(in_band, self._settings.window_steps))[::-1]
-        self._losses = deque((each.loss for each in window), self._settings.window_steps)
-        norms = (each.grad_norm for each in window if each.grad_norm is not None)
-        self._norms = deque(norms, self._settings.window_steps)
+        every = chain([newest] if newest is not None else [], steps)
+        entered = ((each.loss, each.grad_norm) for each in every if self._enters(each.out_of_band))
+        # One window for both, so that it is the same wherever it is read back.
+        self._window = deque(list(islice(entered, self._settings.window_steps))[::-1], self._settings.window_steps)
+
+    def _enters(self, out_of_band: int) -> bool:
+        """Whether a step is compared with. One out of the band is not: what stays high would soon be the measure.
+
+        It becomes that only after long, so that every bad state ends some time.
+        """
+        return not out_of_band or out_of_band > ACCEPTED_AFTER * self._settings.band_steps
 
     def judge(self, loss: float, grad_norm: float | None) -> Judged:
         """Compare a step with those before it, and count it among them; of one that overflowed in fp16 the loss alone.
         """
         settings, spike, is_out = self._settings, False, False
-        if len(self._losses) >= min(LEAST_STEPS, settings.window_steps):
-            spike = (grad_norm is not None and bool(self._norms)
-                     and grad_norm > settings.spike_factor * statistics.median(self._norms))
-            is_out = loss > settings.band_factor * statistics.median(self._losses) + settings.band_margin
+        if len(self._window) >= min(LEAST_STEPS, settings.window_steps):
+            norms = [norm for _, norm in self._window if norm is not None]
+            spike = (grad_norm is not None and bool(norms)
+                     and grad_norm > settings.spike_factor * statistics.median(norms))
+            median = statistics.median(loss for loss, _ in self._window)
+            is_out = loss > settings.band_factor * median + settings.band_margin
         self._out_of_band = self._out_of_band + 1 if is_out else 0
-        if not is_out:
-            # Else a loss that stays high would soon be what is compared with.
-            self._losses.append(loss)
-            if grad_norm is not None:
-                self._norms.append(grad_norm)
+        if self._enters(self._out_of_band):
+            self._window.append((loss, grad_norm))
         return Judged(grad_spike=spike, out_of_band=self._out_of_band)
 
 
