@@ -12,13 +12,13 @@ from trainq.backups import BackupFacts
 
 
 def make_backup(store: Path, seq: int, contents: dict[str, bytes], *, journal_id: str = "j", at: float = 0.0,
-                made: int = 0) -> str:
+                made: int = 0, marks: tuple[str, ...] = ()) -> str:
     """Make one with these files; its name. ``at`` is what its facts say, ``made`` what its file system does."""
     files.make_directory(store)
     written = objects.Writer(store, lambda _: None)
     records = {name: written.keep_bytes(content) for name, content in contents.items()}
     facts = BackupFacts(journal_id=journal_id, seq=seq, checkpoint="", jobs=0, lacking=[], created_at=at,
-                        created_by="test")
+                        created_by="test", marks=marks)
     own = manifests.digest_bytes(repr((seq, journal_id, sorted(records), made)).encode())[:8]
     path = store / f"b{seq:09d}-{own}"
     with files.publish_directory(path) as folder:

@@ -9,6 +9,7 @@ import msgspec
 from services.broker import greeting, keeping, tasks, timetable, views
 from services.broker.choosing import Chooser
 from services.broker.guarding import DiskGuard
+from services.broker.headmarks import HeadMarks
 from services.broker.roster import Roster
 from services.broker.standing import StandingOrders
 from trainq import messages
@@ -18,7 +19,6 @@ from trainq.errors import UsageError
 from trainq.jobs import FAILED, TASKS, JobKind, JobSubmitted
 from trainq.journal import JobRow, Journal, Queries
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
-from trainq.retention import stock
 
 WAITING_SHOWN = 100
 TASKS_SHOWN = 10
@@ -44,8 +44,7 @@ class Reader:
         self._guard = guard
         self._chooser = chooser
         self._orders = orders
-        # A generation, and what it is marked with.
-        self._marked: tuple[str, tuple[str, ...]] = ("", ())
+        self._head_marks = HeadMarks(configuration.home.checkpoints)
 
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one request of :data:`READS`."""
@@ -111,14 +110,7 @@ class Reader:
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
             services=self._roster.views(self._clock.monotonic()), disk=self._guard.view(),
             pause=self._orders.why_paused(), drain=line.drained_reason or "",
-            stop=self._orders.why_stopped(), marks=self._marks(line.checkpoint))
-
-    def _marks(self, checkpoint: str) -> tuple[str, ...]:
-        """What is wrong with the state in the head; a generation is read once, and never changes."""
-        if self._marked[0] != checkpoint:
-            facts = stock.read_facts(self._configuration.home.checkpoints / checkpoint) if checkpoint else None
-            self._marked = (checkpoint, facts.marks if facts is not None else ())
-        return self._marked[1]
+            stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint))
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -126,11 +126,9 @@ class Retention(Worker[TaskLease]):
                        lambda: self._older_proven(held))
 
     def _older_proven(self, held: HeldTask) -> str:
-        """The older of the generations that always stay, if all are there and whole; else nothing."""
-        newest = checkpoints.list_generations(self._home.checkpoints)[:stock.LEAST_CHECKPOINTS]
-        if len(newest) < stock.LEAST_CHECKPOINTS or not self._newest_are_proven(held):
-            return ""
-        return newest[-1].name
+        """The generation that proves what is trained for good, if it and the newer ones that must stay are whole."""
+        proving = stock.proving(self._home.checkpoints)
+        return proving if proving and self._newest_are_proven(held) else ""
 
     def _newest_are_proven(self, held: HeldTask) -> bool:
         """Whether as many as must stay, the newest ones, and the newest that is not marked, are whole to the last byte;

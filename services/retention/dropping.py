@@ -36,7 +36,8 @@ class Dropped(NamedTuple):
 
 
 class Dropper:
-    """Lets go for one task. ``proven`` names, when it is asked, the older of the two newest if both are whole."""
+    """Lets go for one task. ``proven`` names, when it is asked, the generation that proves what is
+    trained for good (:func:`trainq.retention.stock.proving`), if it is whole."""
 
     def __init__(self, peer: Peer, held: HeldTask, home: Home, settings: RetentionSettings,
                  proven: Callable[[], str]) -> None:

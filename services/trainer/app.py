@@ -57,7 +57,7 @@ class Agent:
         self._child = TrainingChild(Arguments(
             home=str(process.home.root), model=settings.model.path, threads=settings.train.threads,
             seed=settings.train.seed, lora=settings.lora, log=str(process.home.logs / "training-process.log"),
-            stacks=str(process.home.run / "training-process.stacks"),
+            stacks=str(process.home.run / "training-process.stacks"), gpu_required=settings.trainer.gpu == "required",
             on_fingerprint_change=settings.trainer.on_fingerprint_change))
         self._assignment = Assignment()
         self._expected = Watch(settings.trainer)
@@ -143,13 +143,16 @@ class Agent:
         """Say why the training process is gone on purpose."""
         if self._assignment.phase is Phase.DORMANT and why:
             self._process.set_state(Lifecycle.PAUSED, why)
-        elif self._gpu_hold and self._assignment.phase in (Phase.ABSENT, Phase.IDLE, Phase.DORMANT):
+        elif self._gpu_hold and (self._start_at is not None or self._assignment.phase in (
+                Phase.ABSENT, Phase.IDLE, Phase.DORMANT)):
             self._process.set_state(Lifecycle.PAUSED, self._gpu_hold)
         elif self._process.state is Lifecycle.PAUSED and self._assignment.phase is not Phase.PAUSED:
             self._process.set_state(Lifecycle.RUNNING)
 
     def _ask_for_work(self) -> None:
         """Ask for a job, if one could be done now; while no training can be, for a restore alone."""
+        if self._assignment.wants_job and self._gpu.is_passed_over(self._head.device):
+            self._perform(self._assignment.idle_for_long())  # the next one is begun on the GPU
         kinds = list[JobKind]()
         if self._assignment.wants_restore and (self._head.is_refused or self._assignment.phase is Phase.LINELESS):
             kinds = [JobKind.RESTORE]
@@ -180,7 +183,8 @@ class Agent:
             self._perform(self._assignment.greeted(lost=reply.lost))
 
     def _start_if_due(self) -> None:
-        if self._start_at is not None and self._process.clock.monotonic() >= self._start_at:
+        # One that is begun while the GPU is away would stay on the processor.
+        if self._start_at is not None and not self._gpu_hold and self._process.clock.monotonic() >= self._start_at:
             self._start_at = None
             self._process.log.info("training_process_starts")
             self._expected.expect_start(self._process.clock.monotonic())

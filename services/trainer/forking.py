@@ -24,6 +24,8 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     stacks: str = ""
     lora: LoraSettings = LoraSettings()
     on_fingerprint_change: Literal["continue", "hold"] = "continue"
+    # Nothing may be computed on the processor.
+    gpu_required: bool = False
 
 
 class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

@@ -34,6 +34,11 @@ class Head:
         return (self.ready is not None and self._greets
                 and self._process.clock.monotonic() >= self._greet_at)
 
+    @property
+    def device(self) -> str:
+        """What the training process computes on; empty while there is none."""
+        return self.ready.fingerprint.get("device", "") if self.ready is not None else ""
+
     def lost(self) -> None:
         """The process ended, or has no line."""
         self.ready, self._greets, self.is_refused = None, False, False

@@ -12,12 +12,24 @@ from pathlib import Path
 
 from trainq import checkpoints, files
 from trainq.config import Home
-from trainq.errors import AlreadyRunningError
+from trainq.errors import AlreadyRunningError, NoGpuError
 
 # A killed predecessor is gone in milliseconds; one in an uninterruptible write may take longer.
 LOCK_WAIT_SECONDS = 60.0
 _LOCK_POLL_SECONDS = 0.05
 _MAX_LOG_BYTES = 10 * 1024 * 1024
+
+
+def refuse_processor(device: str) -> None:
+    """Refuse to train on the processor where a GPU is required, whatever the driver says of it.
+
+    Raises:
+        NoGpuError: torch has chosen another ``device`` than one of CUDA's.
+    """
+    if device != "cuda":
+        raise NoGpuError(f"torch computes on the {device}, and a GPU is required ([trainer] gpu)",
+                         mend="torch.cuda.is_available() must be true in .venv: a torch with CUDA, and a driver that "
+                              "it can use")
 
 
 def redirect_output(log: Path) -> None:

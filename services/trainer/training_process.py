@@ -21,6 +21,7 @@ import msgspec
 
 from services.trainer import surroundings, wire
 from services.trainer.failures import GroundLostError, failure, needs_new_process
+from services.trainer.fitting import Fitting
 from services.trainer.forking import Arguments
 from services.trainer.observing import Observer, published_message
 from services.trainer.rebaser import rebase
@@ -81,8 +82,7 @@ class TrainingProcess:
     def __init__(self, channel: wire.Channel, home: Home, arguments: Arguments) -> None:
         self._channel, self._home, self._arguments = channel, home, arguments
         self._orders: deque[wire.ToTraining] = deque()
-        # So many rows at once have fitted into memory where more had not; 0 while nothing is known.
-        self._fitting_rows = 0
+        self._fitting = Fitting()
 
     def serve(self) -> None:
         """Restore or begin the line, and train what comes until told to stop."""
@@ -164,6 +164,9 @@ class TrainingProcess:
             opened = line.begin(self._arguments.model, self._arguments.seed, self._arguments.lora)
         else:
             opened = checkpointing.restore(found)
+        if self._arguments.gpu_required:
+            surroundings.refuse_processor(opened.accelerator.device.type)
+        if found is not None:
             writing.point_current_at(self._home, found.facts)
         self._say_ready(opened, damaged, started, found.size_bytes if found is not None else 0)
         return opened
@@ -206,7 +209,7 @@ class TrainingProcess:
         job = training.Job(id=order.job, token=order.token, shard=Path(order.shard), shard_digest=order.shard_digest,
                            settings=order.settings, journal_seq=order.journal_seq, effects=order.effects,
                            name=order.name, digest=order.digest, guard=order.guard,
-                           fitting_rows=self._fitting_rows)
+                           fitting_rows=self._fitting.job_begins())
         self._line.generation_floor = order.newest
         try:
             self._take_back_unfinished(order.job)
@@ -315,7 +318,7 @@ class TrainingProcess:
 
     def fitted(self, rows: int) -> None:
         """So many rows at once are to fit into memory, where more have not."""
-        self._fitting_rows = rows
+        self._fitting.fitted(rows)
 
     def wish(self, job: str) -> Wish:
         """What the waiting orders mean for the running job; the strongest of them. A checkpoint is wished for once."""

@@ -46,6 +46,8 @@ class BackupFacts(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     created_by: str
     format: int = FORMAT
+    # Those of the head in it; a backup of before there were any has none.
+    marks: tuple[str, ...] = ()
 
 
 class Backup(NamedTuple):
@@ -215,8 +217,9 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
                    for name, record in _sealed(folder)}
     wanted[home.journal.name] = _Wanted(journal_copy, FileRecord(
         blake3=manifests.digest_file(journal_copy, on_chunk), size_bytes=journal_copy.stat().st_size))
+    marks = checkpoints.read_facts(home.checkpoints / line.checkpoint).marks if line.checkpoint else ()
     return wanted, BackupFacts(journal_id=journal_id, seq=seq, checkpoint=line.checkpoint, jobs=line.next_number - 1,
-                               lacking=[], created_at=created_at, created_by=created_by)
+                               lacking=[], marks=marks, created_at=created_at, created_by=created_by)
 
 
 def _generations(home: Home, head: str) -> Iterator[Path]:

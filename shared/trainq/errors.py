@@ -89,6 +89,10 @@ class MemoryShortError(InputError):
     code = "memory"
 
 
+class WeightsNotFiniteError(InputError):
+    """A weight is no finite number any more: what holds it is not published."""
+
+
 class NotFoundError(TrainqError):
     """What was named does not exist."""
 
@@ -139,6 +143,13 @@ class OtherModelError(TrainqError):
 
     exit_code = 78
     code = "other_model"
+
+
+class NoGpuError(TrainqError):
+    """A GPU is required, and torch computes on something else."""
+
+    exit_code = 78
+    code = "no_gpu"
 
 
 class OtherFingerprintError(TrainqError):

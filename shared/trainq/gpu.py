@@ -137,7 +137,8 @@ def family(pid: int) -> set[int]:
 def look(environment: Mapping[str, str], nvml: Any = None) -> View:
     """What the driver says of the GPU that training uses: the first that ``CUDA_VISIBLE_DEVICES`` leaves, or the first.
 
-    Waits for the driver, which may take a second where it is not kept loaded.
+    Its numbers are the driver's (``CUDA_DEVICE_ORDER=PCI_BUS_ID``, with which the training process runs). Waits for the
+    driver, which may take a second where it is not kept loaded.
 
     Args:
         environment: the process's.
@@ -171,12 +172,22 @@ def _library() -> Any:
 def _device(nvml: Any, visible: str | None) -> Any:
     """The handle; None if no device is there, or none is visible."""
     first = visible.split(",")[0].strip() if visible is not None else "0"
-    if first.startswith(("GPU-", "MIG-")):
+    if first.startswith("MIG-"):
         return nvml.nvmlDeviceGetHandleByUUID(first)
+    if first.startswith("GPU-"):
+        # As CUDA does: the beginning of a name will do, if it is that of one alone.
+        handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(nvml.nvmlDeviceGetCount())]
+        named = [handle for handle in handles if _text(nvml.nvmlDeviceGetUUID(handle)).startswith(first)]
+        return named[0] if len(named) == 1 else None
     # As CUDA does: what is no number, like "-1" or nothing, hides this device and all behind it.
     if not first.isdecimal() or int(first) >= nvml.nvmlDeviceGetCount():
         return None
     return nvml.nvmlDeviceGetHandleByIndex(int(first))
+
+
+def _text(name: str | bytes) -> str:
+    """Former versions of the library give bytes."""
+    return name.decode() if isinstance(name, bytes) else name
 
 
 def _uses(nvml: Any, device: Any) -> tuple[Use, ...]:

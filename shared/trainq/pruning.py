@@ -5,7 +5,8 @@ other. The order is by the journal's number; and because a line that was restore
 numbers that were reached before, what the order of making keeps is kept, too, as the file system has it and as the
 backups say. So a clock that jumped, like a line that was left, only makes more stay; both together may not.
 
-The newest that is whole always stays: it is proven before anything goes. A backup goes by one rename of its manifest's
+The newest that is whole always stays, and so does the newest of those whose model is not marked (``[guard]``): they are
+proven before anything goes. A backup goes by one rename of its manifest's
 folder; killed anywhere, what is listed is whole, and the next prune collects the content that is left over.
 """
 
@@ -195,6 +196,11 @@ def _reasons(last_made_first: Sequence[Backup], rules: Buckets, faults_of: Proof
         return {name: why or ["none of this home is whole"] for name, why in reasons.items()}
     for name in dict.fromkeys(whole):
         reasons[name].insert(0, "the newest that is whole")
+    unmarked = [_newest_whole([each for each in order if not each.facts.marks], faults, faults_of)
+                for order in (by_number, last_made_first, by_word)]
+    for name in dict.fromkeys(unmarked):
+        if name and name not in whole:
+            reasons[name].insert(0, "the newest that is whole, and whose model is not marked")
     return reasons
 
 

@@ -395,6 +395,18 @@ def test_a_stop_wins_over_waiting_for_the_record(agent: Agent) -> None:
     assert head(agent.home).facts == before, "nothing was computed"
 
 
+def test_where_a_gpu_is_required_nothing_is_computed_on_the_processor(agent: Agent) -> None:
+    """Whatever NVML says: what counts is what torch has chosen, which is the processor here."""
+    agent.arguments = msgspec.structs.replace(agent.arguments, gpu_required=True)
+    agent.child.arguments = agent.arguments
+    agent.child.start()
+    failed = agent.until(wire.Failed)
+    assert (failed.system, failed.job, failed.code) == (True, "", "no_gpu")
+    assert "torch computes on the cpu, and a GPU is required" in failed.reason
+    assert not any(isinstance(message, wire.Ready) for message in agent.heard)
+    assert checkpoints.list_generations(agent.home.checkpoints) == []
+
+
 def test_a_fork_server_that_hangs_before_it_has_forked_is_ended(tmp_path: Path, tiny_model: Path) -> None:
     child = TrainingChild(Arguments(home="", model="", threads=1, seed=0, log=""))
     agent = Agent(child, make_home(tmp_path / "home"), tiny_model)

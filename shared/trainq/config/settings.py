@@ -172,10 +172,10 @@ class TrainSettings(Section, frozen=True, kw_only=True):
 class GuardSettings(Section, frozen=True, kw_only=True):
     """[guard]: what is done when training goes wrong, by the numbers of its steps. Frozen into each job at its submit.
 
-    A batch with a loss or gradient that is no finite number is left out. ``non_finite_in_a_row`` of them take the line
-    back to its newest generation; the same again in one job, or more than ``max_skipped_share`` of its batches left
-    out, is the file's fault. A file of which less than ``min_trained_share`` of the tokens are trained has a fault in
-    its masks.
+    A batch with a loss or gradient that is no finite number is left out. ``non_finite_in_a_row`` of them, or such a
+    weight, take the line back to its newest generation; the same again in one job, or more than ``max_skipped_share``
+    of its batches being such, is the file's fault (0: no batch is left out for anything). A file of which less
+    than ``min_trained_share`` of the tokens are trained has a fault in its masks.
 
     The other rules look at the last ``window_steps`` steps whose loss was in its band, and hold once there are 16 (or
     a whole window). A gradient's norm above ``spike_factor`` times their median is noted. The loss leaves its band
@@ -194,6 +194,12 @@ class GuardSettings(Section, frozen=True, kw_only=True):
     band_steps: Annotated[int, Meta(ge=1, le=1_000_000)] = 8
     settle_steps: Annotated[int, Meta(ge=0, le=1_000_000)] = 16
     on_band: Literal["mark", "fail"] = "mark"
+
+    @classmethod
+    def none(cls) -> GuardSettings:
+        """Those of a job that was submitted before there were guards: a number that is not finite fails the attempt."""
+        return cls(max_skipped_share=0.0, min_trained_share=0.0, spike_factor=1e6, band_factor=1e6, band_margin=1e6,
+                   band_steps=1_000_000, settle_steps=0)
 
 
 class TrainerSettings(Section, frozen=True, kw_only=True):

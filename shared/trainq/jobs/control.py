@@ -20,7 +20,8 @@ from trainq.jobs.base import Event, JobEvent
 class EffectKind(StrEnum):
     """What an effect does at its step."""
 
-    # The batch of the step is left out: no weight moves, and the generators of random numbers are seeded anew.
+    # The batch of the step is left out: no weight moves, and the generators of random numbers are seeded anew. The
+    # effect's value is 1 where nothing was wrong with it: the line was taken back behind it.
     SKIP_BATCH = "skip_batch"
     # From the step on so many rows go through the model at once (the effect's value); the batch stays what it is.
     MICRO_BATCH = "micro_batch"

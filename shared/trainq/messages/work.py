@@ -59,7 +59,8 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a submit froze: the settings that its preparation and its training use, whatever is configured later.
 
     ``line_seed`` is the configuration's, with which a model line is begun, whatever the job's own is; null in what was
-    submitted before jobs could have one of their own, so that it is theirs.
+    submitted before jobs could have one of their own, so that it is theirs. Nor had those any ``guard``: they are
+    trained, and derived again, as they were then.
     """
 
     model: str
@@ -67,7 +68,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     train: TrainSettings
     lora: LoraSettings = LoraSettings()
     line_seed: int | None = None
-    guard: GuardSettings = GuardSettings()
+    guard: GuardSettings = GuardSettings.none()
 
 
 def _check_report(report: dict[str, Any]) -> None:

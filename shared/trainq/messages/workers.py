@@ -157,8 +157,8 @@ class PurgeRemoval(LeaseRequest, frozen=True, kw_only=True, tag=True):
 class DropData(LeaseRequest, frozen=True, kw_only=True, tag=True):
     """May the holder of this retention task delete this content? The reply names what it must delete, and report.
 
-    ``proven`` names the older of the two newest generations, when both were just proven: what it holds is trained for
-    good.
+    ``proven`` names the older of the two newest generations and of the newest that is not marked, when all of them were
+    just proven: what it holds is trained for good.
     """
 
     digests: Annotated[tuple[Digest, ...], Meta(max_length=MAX_DIGESTS)]

@@ -57,7 +57,7 @@ def publish(line: ModelLine, home: Home, reason: Reason, *, made_by: str = "") -
     ``made_by`` is the task that has put that state together, where it was one.
 
     Raises:
-        InputError: a weight is not finite; nothing was published.
+        WeightsNotFiniteError: a weight is not finite; nothing was published.
         StorageError, StorageFullError: nothing was published, or everything but the link ``current``.
     """
     return _publish(line, home, reason, determinism.fingerprint(line.accelerator.device), made_by=made_by)
@@ -116,7 +116,7 @@ class Beside:
             wait: until it is done.
 
         Raises:
-            InputError, StorageError, StorageFullError: as :func:`publish`, by what was in flight.
+            WeightsNotFiniteError, StorageError, StorageFullError: as :func:`publish`, by what was in flight.
         """
         line, started = self._line, time.monotonic()
         if wait:

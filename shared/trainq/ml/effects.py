@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from trainq.jobs import Effect, EffectKind
 from trainq.ml import determinism
+from trainq.ml.guards import LeftOut
 
 _SEEDS = 2**31
 
@@ -27,9 +28,11 @@ class Effects:
         self._by_step |= {(effect.step, effect.kind): effect for effect in recorded}
 
     @property
-    def skipped(self) -> frozenset[int]:
+    def left_out(self) -> LeftOut:
         """The steps whose batches are left out."""
-        return frozenset(step for step, kind in self._by_step if kind is EffectKind.SKIP_BATCH)
+        skips = [effect for effect in self._by_step.values() if effect.kind is EffectKind.SKIP_BATCH]
+        return LeftOut(frozenset(effect.step for effect in skips if not effect.value),
+                       frozenset(effect.step for effect in skips if effect.value))
 
     def skips(self, step: int) -> bool:
         """Whether the batch of ``step`` is left out."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import torch
 
-from trainq.errors import InputError, MaskingError, MemoryShortError
+from trainq.errors import InputError, MaskingError, MemoryShortError, WeightsNotFiniteError
 from trainq.jobs import Effect, EffectKind
-from trainq.ml import guards, showing, stepping
-from trainq.ml.guards import Reaction, State
+from trainq.ml import guards, randomness, showing, stepping
+from trainq.ml.guards import Answer, Reaction, State
 from trainq.ml.metrics import StepMetrics
 from trainq.shards import ShardRow
 from trainq.textcodec import TextCodec
@@ -53,6 +53,7 @@ def step(run: Run) -> StepMetrics | None:
     job_step = line.facts.cursor.job_step
     rows_at_once = min(run.effects.micro_batch_rows(job_step, settings.micro_batch_rows),
                        len(run.plan.rows_of_step(job_step)))
+    before = randomness.remember()
     try:
         return stepping.step(line, run.shard, run.plan, settings, rows_at_once)
     except stepping.StepFaultError as error:
@@ -60,6 +61,8 @@ def step(run: Run) -> StepMetrics | None:
         # Their frames hold all that the step had in memory.
         fault.__cause__ = fault.__context__ = None
     line.optimizer.zero_grad(set_to_none=True)
+    # The job may be left here, and published: what this attempt has drawn must be drawn again.
+    randomness.go_back(before)
     match fault:
         case stepping.NotFiniteError():
             _leave_out(run, fault, job_step)
@@ -90,6 +93,22 @@ def refuse_bad(run: Run, metrics: StepMetrics) -> None:
                          mend="lower the learning rate, or look at the file; the band is [guard] band_factor's")
 
 
+def refuse_weights(run: Run, error: WeightsNotFiniteError) -> None:
+    """The state that was to be published holds a weight that is no finite number: go back behind it.
+
+    The line is at its newest generation then, also where the job is to be left before that is recorded.
+
+    Raises:
+        InputError: it has come before, or nothing may be left out.
+    """
+    answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, head_step=run.head_step,
+                                      job_step=run.line.facts.cursor.job_step)
+    if answer.reaction is Reaction.FAIL:
+        raise InputError(f"{error.reason}; {answer.reason}", field=error.field, mend=error.mend) from error
+    _decide(run, _skipped(answer), f"{error}; {answer.reason}")
+    run.back_to_head()
+
+
 def left_out(run: Run) -> None:
     """The batch of the cursor's step is left out: mark what follows."""
     _mark(run, State.of(run.line.facts).after_skip(run.line.facts.step, run.job.guard))
@@ -111,13 +130,18 @@ def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
     # What is being written is the newest generation before anything is counted from that.
     run.settle(wait=True)
     answer = guards.after_non_finite(
-        run.job.guard, run.effects.skipped, job_step=job_step, head_step=run.head_step, planned=run.plan.steps)
+        run.job.guard, run.effects.left_out, job_step=job_step, head_step=run.head_step, planned=run.plan.steps)
     lines = f"lines {fault.lines[:32]} of the file"
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", mend=f"lower the learning rate, or look at {lines}")
-    skipped = tuple(Effect(kind=EffectKind.SKIP_BATCH, step=step) for step in answer.steps)
-    if _decide(run, skipped, f"{fault}; {answer.reason} ({lines})") and answer.reaction is Reaction.ROLL_BACK:
+    if (_decide(run, _skipped(answer), f"{fault}; {answer.reason} ({lines})")
+            and answer.reaction is Reaction.ROLL_BACK):
         run.back_to_head()
+
+
+def _skipped(answer: Answer) -> tuple[Effect, ...]:
+    return tuple(Effect(kind=EffectKind.SKIP_BATCH, step=step, value=int(step in answer.good))
+                 for step in answer.steps)
 
 
 def _take_fewer_rows(run: Run, fault: stepping.NoMemoryError, job_step: int, rows: int) -> None:

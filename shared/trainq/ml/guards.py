@@ -4,10 +4,16 @@ Rules:
 
 * A loss or a gradient that is no finite number: its batch is left out. The third in a row (a setting) takes the line
   back to its newest generation, and leaves out every batch since; the line goes on behind them. If that comes again in
-  the same job, or too large a share of its batches would be left out, the attempt has failed.
+  the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
+* A weight that is no finite number, found where it was to be published, takes the line back in the same way, once.
 * A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
-* A loss far above that median is out of its band; so many steps in a row are a bad state.
+* A loss far above that median is out of its band; so many steps in a row are a bad state. Four times as many, and it is
+  the line's level: from then on it enters the median, and what stays there comes back into the band.
 * A state is marked from then on, or from a batch that was left out, until so many steps went well.
+
+The good batches since that generation are left out, too: three bad ones in a row are a sign of weights that went
+wrong before them, and whoever did the same steps again would come to the same weights. How many there are depends on
+when the last checkpoint was made, so they do not count in the share: whether an attempt fails depends on the numbers.
 
 All of it is a function of the job's effects, of its steps' numbers and of the head's facts: what is resumed anywhere
 decides the same.
@@ -21,6 +27,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain, islice
+from typing import NamedTuple
 
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import GuardSettings
@@ -29,8 +36,13 @@ from trainq.ml.metrics import StepMetrics
 # Fewer steps have no median worth the name.
 LEAST_STEPS = 16
 
+# After so many times ``band_steps`` steps out of its band a loss is the level of the line, and is compared with.
+ACCEPTED_AFTER = 4
+
 # All effects of a job, each with its reason, travel in one message.
 MOST_SKIPPED = 4000
+# So many of them may be batches that were no finite numbers, and so many steps may lie behind the newest generation.
+MOST_NOT_FINITE = MOST_UNPUBLISHED = MOST_SKIPPED // 2
 
 SKIPPED = "a batch was left out"
 OUT_OF_BAND = "the loss was out of its band"
@@ -46,56 +58,85 @@ class Reaction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``steps`` are those whose batches are left out, or would have been; ``reason`` is for people."""
+    """``steps`` are those whose batches are left out, or would have been; ``reason`` is for people.
+
+    ``good`` are those of them in which nothing was wrong.
+    """
 
     reaction: Reaction
     steps: range
     reason: str
+    good: frozenset[int] = frozenset()
 
 
-def after_non_finite(settings: GuardSettings, skipped: Collection[int], *, job_step: int, head_step: int,
+class LeftOut(NamedTuple):
+    """The steps whose batches are left out already: for their own numbers, and good ones with a roll back."""
+
+    not_finite: Collection[int] = frozenset()
+    good: Collection[int] = frozenset()
+
+    def were_taken_back(self, in_a_row: int) -> bool:
+        """Whether the line was: without that there are no good ones, and always fewer than so many in a row."""
+        return bool(self.good) or any(_in_a_row_before(self.not_finite, step + 1) >= in_a_row
+                                      for step in self.not_finite)
+
+
+def after_non_finite(settings: GuardSettings, left_out: LeftOut, *, job_step: int, head_step: int,
                      planned: int) -> Answer:
     """What follows on such a loss or gradient.
 
     Args:
         settings: the job's.
-        skipped: the steps whose batches are left out already.
+        left_out: what is left out already.
         job_step: the step in which it was met, from 0.
         head_step: how many of the job's steps the newest generation covers.
         planned: how many steps the job was to have.
     """
-    limit = settings.non_finite_in_a_row
-    in_a_row = 1 + _in_a_row_before(skipped, job_step)
-    if in_a_row < limit:
-        reaction, steps, reason = Reaction.SKIP, range(job_step, job_step + 1), "its batch is left out"
-    elif _has_row(skipped, limit):
-        return Answer(Reaction.FAIL, range(job_step, job_step + 1),
-                      "it has come again after the line had been taken back once")
-    else:
-        reaction, steps = Reaction.ROLL_BACK, range(min(head_step, job_step), job_step + 1)
-        reason = (f"{in_a_row} batches in a row: the line is taken back to its newest generation, and the batches of "
-                  f"the {len(steps)} steps since are left out")
-    left_out = len(set(skipped).union(steps))
-    if left_out > MOST_SKIPPED:
-        return Answer(Reaction.FAIL, steps,
-                      f"{left_out} of its batches would be left out, at most {MOST_SKIPPED} may be")
-    share = left_out / planned
+    limit, this = settings.non_finite_in_a_row, range(job_step, job_step + 1)
+    not_finite = {*left_out.not_finite, job_step}
+    share = len(not_finite) / planned
     if share > settings.max_skipped_share:
-        return Answer(Reaction.FAIL, steps, f"{share:.0%} of its batches would be left out, at most "
+        return Answer(Reaction.FAIL, this, f"{share:.0%} of its batches would be left out, at most "
                       f"{settings.max_skipped_share:.0%} may be")
-    return Answer(reaction, steps, reason)
+    if len(not_finite) > MOST_NOT_FINITE:
+        return Answer(Reaction.FAIL, this,
+                      f"{len(not_finite)} of its batches would be left out, at most {MOST_NOT_FINITE} may be")
+    in_a_row = 1 + _in_a_row_before(left_out.not_finite, job_step)
+    if in_a_row < limit:
+        return Answer(Reaction.SKIP, this, "its batch is left out")
+    return _taken_back(settings, left_out, not_finite, range(min(head_step, job_step), job_step + 1),
+                       f"{in_a_row} batches in a row")
 
 
-def _in_a_row_before(skipped: Collection[int], job_step: int) -> int:
+def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: int, head_step: int) -> Answer:
+    """What follows on a weight that is no finite number, after ``job_step`` steps of the job: as above.
+
+    It came with one of the steps since the newest generation, and nobody knows with which.
+    """
+    steps = range(min(head_step, job_step), job_step)
+    if not steps or not settings.max_skipped_share:
+        return Answer(Reaction.FAIL, steps, "no batch may be left out for it")
+    return _taken_back(settings, left_out, left_out.not_finite, steps, "it would be published")
+
+
+def _taken_back(settings: GuardSettings, left_out: LeftOut, not_finite: Collection[int], steps: range,
+                why: str) -> Answer:
+    if left_out.were_taken_back(settings.non_finite_in_a_row):
+        return Answer(Reaction.FAIL, steps, "it has come again after the line had been taken back once")
+    together = len({*left_out.not_finite, *left_out.good, *steps})
+    if together > MOST_SKIPPED:
+        return Answer(Reaction.FAIL, steps,
+                      f"{together} of its batches would be left out, at most {MOST_SKIPPED} may be")
+    good = frozenset(steps).difference(not_finite)
+    return Answer(Reaction.ROLL_BACK, steps, f"{why}: the line is taken back to its newest generation, and the batches "
+                  f"of the {len(steps)} steps since are left out, {len(good)} good ones among them", good)
+
+
+def _in_a_row_before(steps: Collection[int], job_step: int) -> int:
     count = 0
-    while job_step - 1 - count in skipped:
+    while job_step - 1 - count in steps:
         count += 1
     return count
-
-
-def _has_row(skipped: Collection[int], length: int) -> bool:
-    """Whether so many batches in a row were left out: without having been taken back there are always fewer."""
-    return any(_in_a_row_before(skipped, step + 1) >= length for step in skipped)
 
 
 def masking_fault(trained_tokens: int, tokens: int, settings: GuardSettings) -> str:
@@ -131,26 +172,31 @@ class History:
         steps = iter(newest_first)
         newest = next(steps, None)
         self._out_of_band = newest.out_of_band if newest is not None else 0
-        in_band = (each for each in chain([newest] if newest is not None else [], steps) if not each.out_of_band)
-        window = list(islice(in_band, self._settings.window_steps))[::-1]
-        self._losses = deque((each.loss for each in window), self._settings.window_steps)
-        norms = (each.grad_norm for each in window if each.grad_norm is not None)
-        self._norms = deque(norms, self._settings.window_steps)
+        every = chain([newest] if newest is not None else [], steps)
+        entered = ((each.loss, each.grad_norm) for each in every if self._enters(each.out_of_band))
+        # One window for both, so that it is the same wherever it is read back.
+        self._window = deque(list(islice(entered, self._settings.window_steps))[::-1], self._settings.window_steps)
+
+    def _enters(self, out_of_band: int) -> bool:
+        """Whether a step is compared with. One out of the band is not: what stays high would soon be the measure.
+
+        It becomes that only after long, so that every bad state ends some time.
+        """
+        return not out_of_band or out_of_band > ACCEPTED_AFTER * self._settings.band_steps
 
     def judge(self, loss: float, grad_norm: float | None) -> Judged:
         """Compare a step with those before it, and count it among them; of one that overflowed in fp16 the loss alone.
         """
         settings, spike, is_out = self._settings, False, False
-        if len(self._losses) >= min(LEAST_STEPS, settings.window_steps):
-            spike = (grad_norm is not None and bool(self._norms)
-                     and grad_norm > settings.spike_factor * statistics.median(self._norms))
-            is_out = loss > settings.band_factor * statistics.median(self._losses) + settings.band_margin
+        if len(self._window) >= min(LEAST_STEPS, settings.window_steps):
+            norms = [norm for _, norm in self._window if norm is not None]
+            spike = (grad_norm is not None and bool(norms)
+                     and grad_norm > settings.spike_factor * statistics.median(norms))
+            median = statistics.median(loss for loss, _ in self._window)
+            is_out = loss > settings.band_factor * median + settings.band_margin
         self._out_of_band = self._out_of_band + 1 if is_out else 0
-        if not is_out:
-            # Else a loss that stays high would soon be what is compared with.
-            self._losses.append(loss)
-            if grad_norm is not None:
-                self._norms.append(grad_norm)
+        if self._enters(self._out_of_band):
+            self._window.append((loss, grad_norm))
         return Judged(grad_spike=spike, out_of_band=self._out_of_band)
 
 

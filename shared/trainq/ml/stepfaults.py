@@ -6,8 +6,8 @@ A no-op unless armed. ``TRAINQ_STEP_FAULTS`` in the environment names a folder; 
 * ``nan.<job>.<step>``: the loss of this step (from 0) is no number, and so are its gradients;
 * ``zero.<job>.<step>``: no token of this step is trained;
 * ``hang.<job>.<step>``: this step never ends;
-* ``memory.<job>.<rows>``: there is no memory for more rows at once than this; ``update.<job>.<step>``: none for the
-  optimizer in this step.
+* ``memory.<job>.<rows>``: there is no memory for more rows at once than this; ``backward.<job>.<step>``: none for the
+  backward pass of this step; ``update.<job>.<step>``: none for the optimizer in it.
 
 ``any`` stands for every job, ``every`` for every step. A file with the content ``once`` is used up by the first who
 meets it, and removed; one that says anything else stays. What is ordered can be changed while it runs. The environment
@@ -23,11 +23,11 @@ from pathlib import Path
 import torch
 
 ENVIRONMENT_KEY = "TRAINQ_STEP_FAULTS"
-KINDS = ("nan", "zero", "hang", "memory", "update")
+KINDS = ("nan", "zero", "hang", "memory", "backward", "update")
 
 _folder: Path | None = None
 # What was met when the step began, and of which job it is.
-_nan = _zero = False
+_nan = _zero = _backward = False
 _job = ""
 
 
@@ -63,14 +63,25 @@ def _is_fault(name: str) -> bool:
 
 def begin_step(job: str, job_step: int) -> None:
     """A step is about to be computed."""
-    global _nan, _zero, _job
+    global _nan, _zero, _backward, _job
     if _folder is None:
         return
     _job = job
     _nan, _zero = _meets("nan", job_step), _meets("zero", job_step)
+    _backward = _meets("backward", job_step)
     if _meets("hang", job_step):
         while True:
             time.sleep(3600)
+
+
+def begin_backward() -> None:
+    """A micro-batch has gone forward, and is about to go backward.
+
+    Raises:
+        torch.OutOfMemoryError: it is ordered.
+    """
+    if _folder is not None and _backward:
+        raise torch.OutOfMemoryError("out of memory, as ordered, in the backward pass")
 
 
 def begin_update(job_step: int) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import msgspec
@@ -33,7 +34,7 @@ _NO_MEMORY = ("DefaultCPUAllocator: ", "not enough memory: you tried to allocate
 class StepFaultError(Exception):
     """A step came to nothing: neither weights nor optimizer nor the facts have moved, but for :class:`NoMemoryError`.
 
-    Gradients are left, and numbers were drawn.
+    Gradients are left, and numbers were drawn: the caller takes both back.
     """
 
 
@@ -46,7 +47,11 @@ class NotFiniteError(StepFaultError):
 
 
 class MaskError(StepFaultError):
-    """Nothing of the step's rows is trained."""
+    """Nothing of the step's rows is trained.
+
+    What counts are the targets that really reach the loss. A loss of exactly zero over some is no fault: in float32 a
+    token whose logit is more than about 17 above all others costs exactly nothing.
+    """
 
     def __init__(self, fault: str, rows: list[ShardRow]) -> None:
         self.rows = rows
@@ -90,7 +95,7 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
         step=facts.step, job_step=job_step, steps_planned=plan.steps, optimizer_since=facts.optimizer_since))
     optimizer.adopt(line.optimizer, settings, rate)
     line.adopt_recomputation(wanted=settings.gradient_checkpointing)
-    entered: list[bytes] = []
+    entered = _Entered([])
     scale = precision.scale_of(settings, facts.loss_scale)
     share = _Share(settings, trained_tokens, scale.scale if scale is not None else None)
     with _memory_watched(moved=False):
@@ -99,8 +104,8 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
             precision.unscale(line.model.parameters(), scale)
         # Without a limit the norm is measured all the same: clipping to infinity multiplies by 1.
         grad_norm = float(line.accelerator.clip_grad_norm_(line.model.parameters(), settings.max_grad_norm or math.inf))
-    if loss == 0.0:
-        raise MaskError(f"the loss of step {job_step + 1} is exactly zero", rows)
+    if not entered.targets:
+        raise MaskError(f"the loss of step {job_step + 1} is exactly zero: none of its tokens is a target of it", rows)
     skipped = precision.is_overflow(scale, loss_is_finite=math.isfinite(loss),
                                     gradients_are_finite=math.isfinite(grad_norm))
     if not (math.isfinite(loss) and math.isfinite(grad_norm)) and not skipped:
@@ -110,7 +115,7 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
             stepfaults.begin_update(job_step)
             line.optimizer.step()
     line.optimizer.zero_grad(set_to_none=True)
-    line.ledger += ledger.records(job_step, entered)
+    line.ledger += ledger.records(job_step, entered.rows)
     line.facts = msgspec.structs.replace(
         facts, step=facts.step + 1, rows_seen=facts.rows_seen + len(rows), tokens_seen=facts.tokens_seen + tokens,
         metrics=_measured(facts, loss),
@@ -140,15 +145,26 @@ class _Share(NamedTuple):
     loss_scale: float | None
 
 
-def _backward(line: ModelLine, rows: list[ShardRow], of_step: _Share, entered: list[bytes]) -> float:
-    """Add the gradients of one micro-batch, and its rows' digests to ``entered``; gives its share of the mean loss."""
+@dataclass(slots=True)
+class _Entered:
+    """What has gone through the model in a step: its rows' digests, and how many targets the loss was made of."""
+
+    rows: list[bytes]
+    targets: int = 0
+
+
+def _backward(line: ModelLine, rows: list[ShardRow], of_step: _Share, entered: _Entered) -> float:
+    """Add the gradients of one micro-batch, and what it was to ``entered``; gives its share of the mean loss."""
     stepfaults.refuse_rows(len(rows))
     batch = batches.collate(rows, model.pad_token_id(line.model))
-    entered += ledger.row_digests(batch, rows)
+    entered.rows += ledger.row_digests(batch, rows)
     device = line.accelerator.device
-    tokens_bt, labels_bt = batch.tokens_bt.to(device), stepfaults.masked(batch.labels_bt).to(device)
+    labels_bt = stepfaults.masked(batch.labels_bt)
+    entered.targets += int((labels_bt[:, 1:] != batches.NOT_TRAINED).sum())
+    tokens_bt, labels_bt = batch.tokens_bt.to(device), labels_bt.to(device)
     with precision.autocast(of_step.settings, device):
         logits_btv = line.model(input_ids=tokens_bt, use_cache=False).logits
+    stepfaults.begin_backward()
     # What stands at t predicts t + 1.
     loss = cross_entropy(logits_btv[:, :-1].flatten(0, 1).float(), labels_bt[:, 1:].flatten(),
                          ignore_index=batches.NOT_TRAINED, reduction="sum") / max(1, of_step.trained_tokens)

@@ -7,6 +7,7 @@ is published.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ import msgspec
 from trainq import checkpoints, crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import GuardSettings, Home, TrainSettings
-from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError
+from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError, WeightsNotFiniteError
 from trainq.jobs import Effect, EffectKind
 from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, model
 from trainq.ml.checkpointing import Publication
@@ -148,7 +149,9 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
             try:
                 ending = _run(run)
             finally:
-                run.settle(wait=True)
+                # Who leaves the job, or fails it, has no use for such a state, and nobody publishes it.
+                with contextlib.suppress(WeightsNotFiniteError):
+                    run.settle(wait=True)
             return Outcome(ending=ending, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
 
 
@@ -192,7 +195,8 @@ class Run:
         if self.beside.is_busy or not self.line.has_unpublished_steps:
             self.pace.asked &= self.beside.is_busy
             return
-        if not self.pace.is_due(time.monotonic(), self.line.unpublished_steps):
+        unpublished = self.line.unpublished_steps
+        if unpublished < guards.MOST_UNPUBLISHED and not self.pace.is_due(time.monotonic(), unpublished):
             return
         reason: Reason = "asked" if self.pace.asked else "interval"
         self.observer.publishing(self.line.checkpoint_bytes, waits=False)
@@ -229,37 +233,57 @@ class Run:
 
 
 def _run(run: Run) -> Ending:
-    line = run.line
     guarding.begin(run)
-    while not line.facts.cursor.done:
-        if _is_all_done(run):
-            run.publish("job_end")
-            break
-        match run.observer.wish():
-            case Wish.CANCEL:
-                return Ending.CANCELLED
-            case Wish.STOP:
-                run.settle(wait=True)
-                if line.has_unpublished_steps:
-                    run.publish("stop")
-                return Ending.STOPPED
-            case Wish.KEEP:
-                if not line.facts.cursor.job_step:
-                    return Ending.CANCELLED  # there is nothing to keep
-                _cut(run)
-                continue
-            case Wish.CHECKPOINT:
-                run.pace.asked = True
-                run.publish_if_due()
-            case _:
-                pass
-        _do_step(run)
-        run.settle(wait=False)
-        if line.facts.cursor.done:
-            run.publish("job_end")
-        else:
+    ending: Ending | None = None
+    while ending is None:
+        try:
+            ending = _turn(run)
+        except WeightsNotFiniteError as error:
+            guarding.refuse_weights(run, error)
+    return ending
+
+
+def _turn(run: Run) -> Ending | None:
+    """Do what is wished for, and the next step; None while there is more to do.
+
+    Raises:
+        WeightsNotFiniteError: the state of now, or an earlier one that was being written, is not fit to be published.
+    """
+    line = run.line
+    if _is_all_done(run):
+        run.publish("job_end")
+        return Ending.FINISHED
+    match run.observer.wish():
+        case Wish.CANCEL:
+            return Ending.CANCELLED
+        case Wish.STOP:
+            _save(run)
+            return Ending.STOPPED
+        case Wish.KEEP:
+            if not line.facts.cursor.job_step:
+                return Ending.CANCELLED  # there is nothing to keep
+            _cut(run)
+            return None
+        case Wish.CHECKPOINT:
+            run.pace.asked = True
             run.publish_if_due()
-    return Ending.FINISHED
+        case _:
+            pass
+    _do_step(run)
+    run.settle(wait=False)
+    if line.facts.cursor.done:
+        run.publish("job_end")
+        return Ending.FINISHED
+    run.publish_if_due()
+    return None
+
+
+def _save(run: Run) -> None:
+    """Publish what there is, before the job is left. Not what is unfit: the next life meets it again, and decides."""
+    with contextlib.suppress(WeightsNotFiniteError):
+        run.settle(wait=True)
+        if run.line.has_unpublished_steps:
+            run.publish("stop")
 
 
 def _do_step(run: Run) -> None:

@@ -25,7 +25,7 @@ from safetensors import SafetensorError, TensorSpec, serialize_file
 from trainq import cards, checkpoints, crashpoints, files, manifests, room
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import Home
-from trainq.errors import InputError
+from trainq.errors import WeightsNotFiniteError
 
 # How Rust's std::io::Error shows itself.
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -111,7 +111,7 @@ def write(staged: Staged, home: Home) -> Written:
     """Publish what was staged; only the process that holds the lock on the checkpoints' folder calls this.
 
     Raises:
-        InputError: a weight is not finite; nothing was published.
+        WeightsNotFiniteError: a weight is not finite; nothing was published.
         StorageError, StorageFullError: nothing was published.
     """
     started, computed = time.monotonic(), time.thread_time()
@@ -240,5 +240,5 @@ def _refuse_non_finite(staged: Staged) -> None:
             continue
         for name in sorted(content.checked):
             if not content.tensors[name].is_finite:
-                raise InputError("a weight is not a finite number any more", field=name,
-                                 mend="lower the learning rate, or look at the rows of this file")
+                raise WeightsNotFiniteError("a weight is not a finite number any more", field=name,
+                                            mend="lower the learning rate, or look at the rows of this file")

@@ -71,6 +71,20 @@ def to_be_proven(folder: Path) -> list[Path]:
     return there[:LEAST_CHECKPOINTS] + [path for path in there[LEAST_CHECKPOINTS:] if path.name == unmarked]
 
 
+def proving(folder: Path) -> str:
+    """The generation that proves, once :func:`to_be_proven` are whole, that what it holds is trained for good.
+
+    Whatever becomes of the newest ones, and of all whose state is marked, it or an older one can be gone back to: the
+    older of the two that always stay and of the newest unmarked one. Empty if there are too few, or none is unmarked.
+    """
+    there = checkpoints.list_generations(folder)
+    unmarked = _newest_unmarked({path.name: read_facts(path) for path in there})
+    names = [path.name for path in there]
+    if len(names) < LEAST_CHECKPOINTS or not unmarked:
+        return ""
+    return names[max(LEAST_CHECKPOINTS - 1, names.index(unmarked))]
+
+
 def _newest_unmarked(newest_first: dict[str, checkpoints.CheckpointFacts | None]) -> str:
     """The name of the newest whose state is good, as far as is known; empty if there is none."""
     return next((name for name, facts in newest_first.items() if facts is not None and not facts.is_bad), "")

@@ -82,6 +82,13 @@ def test_what_comes_of_it_is_the_home_as_it_was(story: Story, tmp_path: Path) ->
     journal.close()
 
 
+def test_it_says_what_is_wrong_with_the_head_in_it(story: Story, tmp_path: Path) -> None:
+    assert back_up(story, tmp_path / "store").backup.facts.marks == ()
+    marked = publish(story.configuration.home.checkpoints, 4, {"w": b"4"}, job="train-2", marks=("bad",))
+    story.ask(Hello(request_id=story.id(), worker="trainer", session="s", generation=4, name=marked, step=40))
+    assert back_up(story, tmp_path / "store").backup.facts.marks == ("bad",)
+
+
 def test_the_next_one_copies_only_what_is_new(story: Story, tmp_path: Path) -> None:
     store = tmp_path / "store"
     story.submit("more than the journal, which is copied whole, grows by" * 1000)

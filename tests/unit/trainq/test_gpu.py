@@ -37,6 +37,7 @@ class Nvml:
         self.nvmlDeviceGetCount = self._device_get_count
         self.nvmlDeviceGetHandleByIndex = self._device_get_handle_by_index
         self.nvmlDeviceGetHandleByUUID = self._device_get_handle_by_uuid
+        self.nvmlDeviceGetUUID = self._device_get_uuid
         self.nvmlDeviceGetComputeRunningProcesses = self._device_get_compute_running_processes
         self.nvmlDeviceGetTemperature = self._device_get_temperature
 
@@ -62,6 +63,9 @@ class Nvml:
     def _device_get_handle_by_uuid(self, name: str) -> str:
         return str(self._call("handle", name))
 
+    def _device_get_uuid(self, device: str) -> str | bytes:
+        return {"device 0": "GPU-12ab-0", "device 1": b"GPU-12cd-1"}[device]
+
     def _device_get_compute_running_processes(self, device: str) -> list[SimpleNamespace]:
         wanted = {"device 0": 5, "device 1": 6}.get(device, 7)
         return list(self._call("uses", [SimpleNamespace(pid=wanted, usedGpuMemory=3 << 30),
@@ -71,7 +75,8 @@ class Nvml:
         return int(self._call("celsius", 61))
 
 
-@pytest.mark.parametrize(("visible", "pid"), [(None, 5), ("0", 5), ("1,0", 6), ("GPU-12ab", 7), ("MIG-12ab", 7)])
+@pytest.mark.parametrize(("visible", "pid"), [(None, 5), ("0", 5), ("1,0", 6), ("GPU-12ab", 5), ("GPU-12cd-1", 6),
+                                              ("MIG-12ab", 7)])
 def test_it_looks_at_the_gpu_that_is_trained_on(visible: str | None, pid: int) -> None:
     nvml = Nvml()
     environment = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
@@ -79,7 +84,7 @@ def test_it_looks_at_the_gpu_that_is_trained_on(visible: str | None, pid: int) -
     assert nvml.open == 0
 
 
-@pytest.mark.parametrize("visible", ["", "-1", "2", "none"])
+@pytest.mark.parametrize("visible", ["", "-1", "2", "none", "GPU-12", "GPU-99"])
 def test_a_gpu_that_is_hidden_is_none(visible: str) -> None:
     assert gpu.look({"CUDA_VISIBLE_DEVICES": visible}, Nvml()) == View()
 

@@ -57,6 +57,16 @@ def test_a_plan_changes_nothing_and_what_is_done_is_what_it_said(store: Path) ->
     assert len([digest for digest in digests(store) if not digest.endswith(".damaged")]) == 2
 
 
+def test_the_newest_whose_model_is_not_marked_stays_though_no_rule_keeps_it(store: Path) -> None:
+    for number in (6, 7):
+        make_backup(store, number, {"own": b"%010d" % number}, at=NOON + number * DAY, marks=("a batch was left out",))
+    damage(store, sorted(names(store))[4], "own")
+    planned = pruning.plan(store, Buckets(last=1), on_chunk)
+    assert [verdict.seq for verdict in planned.verdicts if verdict.keep] == [7, 4], "the fifth is not whole"
+    assert planned.verdicts[0].reasons[0] == "the newest that is whole"
+    assert planned.verdicts[3].reasons == ("the newest that is whole, and whose model is not marked",)
+
+
 def test_what_two_backups_share_stays_with_one_of_them(store: Path) -> None:
     pruning.apply(store, Buckets(last=1), on_chunk)
     [left] = names(store)

@@ -32,12 +32,12 @@ def test_a_new_file_is_a_new_job() -> None:
     assert event.spec == msgspec.to_builtins(admission.freeze(ITEM, SETTINGS))
 
 
-def test_the_guards_of_now_are_frozen_and_an_older_job_has_the_defaults() -> None:
+def test_the_guards_of_now_are_frozen_and_an_older_job_has_none() -> None:
     settings = msgspec.structs.replace(SETTINGS, guard=GuardSettings(non_finite_in_a_row=7))
     spec = msgspec.to_builtins(admission.freeze(ITEM, settings))
     assert msgspec.convert(spec, TrainSpec).guard.non_finite_in_a_row == 7
     del spec["guard"]
-    assert msgspec.convert(spec, TrainSpec).guard == GuardSettings()
+    assert msgspec.convert(spec, TrainSpec).guard == GuardSettings.none()
 
 
 def test_the_same_request_means_the_same_job() -> None:

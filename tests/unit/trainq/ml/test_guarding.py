@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 
 from tests.unit.trainq.ml import tiny
 from tests.unit.trainq.ml.test_training import everything, head, metric_lines
@@ -23,6 +25,7 @@ from trainq.ml.guards import OUT_OF_BAND, SKIPPED
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Ending, Job, Outcome, Wish
+from trainq.shards import ShardWriter
 
 LENGTHS = (5, 9, 3, 12, 7, 4, 8, 6, 10, 11, 5, 7)  # 12 rows: 4 steps an epoch
 STEPS = 16
@@ -201,6 +204,81 @@ def test_a_job_that_is_to_be_left_changes_nothing(tiny_model: Path, home: Home, 
     assert (outcome.ending, facts.cursor.job_step, facts.cursor.effects) == (Ending.STOPPED, 3, ())
 
 
+@pytest.mark.parametrize("fault", ["nan.job-1.3", "backward.job-1.3"])
+def test_a_stop_while_a_decision_is_waited_for_changes_no_bit(tiny_model: Path, home: Home, tmp_path: Path, job: Job,
+                                                              order: Order, fault: str) -> None:
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+
+    class Leaving(Script):
+        def wish(self) -> Wish:
+            return Wish.GO_ON if self.records else Wish.STOP
+
+        def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+            self.records = False
+            return super().decide(effects, reason)
+
+    order(fault, content="once")
+    outcome, _ = train(start(tiny_model, home), job, home, Leaving())
+    assert (outcome.ending, head(home).facts.cursor.job_step) == (Ending.STOPPED, 3)
+    _, second = train(checkpointing.restore(head(home)), job, home)
+    assert second.decided == []
+    assert everything(home) == everything(calm)
+
+
+class Spoiling(Script):
+    """A weight is no number any more after these steps of the job; so often."""
+
+    def __init__(self, line: ModelLine, *steps: int, times: int = 1, then: Wish = Wish.GO_ON) -> None:
+        super().__init__()
+        self._spoils, self._steps, self._times, self._then = line, steps, times, then
+
+    def wish(self) -> Wish:
+        return Wish.GO_ON if self._times else self._then
+
+    def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+        super().stepped(metrics, cursor)
+        if metrics.job_step in self._steps and self._times:
+            self._times -= 1
+            with torch.no_grad():
+                next(iter(self._spoils.model.parameters()))[0, 0] = math.inf
+
+
+@pytest.mark.parametrize("at", [6, 9, STEPS])
+def test_a_weight_that_is_no_number_takes_the_line_back_whenever_it_is_met(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, at: int) -> None:
+    """Written beside the steps, at the job's end, and by the batches that are no numbers for it."""
+    line = start(tiny_model, home)
+    outcome, script = train(line, job, home, Spoiling(line, at))
+    assert outcome.ending is Ending.FINISHED
+    assert ("a weight is not a finite number" in script.decided[-1][1]) is (at != 9)
+    assert "the line is taken back to its newest generation" in script.decided[-1][1]
+    assert at - 1 in steps_of(script)
+    assert line.facts == line.head == head(home).facts
+    driven = another_home(tmp_path, "driven")
+    train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
+    assert everything(driven) == everything(home)
+
+
+def test_the_second_weight_that_is_no_number_fails(tiny_model: Path, home: Home, job: Job) -> None:
+    line = start(tiny_model, home)
+    with pytest.raises(InputError, match="not a finite number any more; it has come again after the line had been"):
+        train(line, job, home, Spoiling(line, 6, 12, times=2))
+
+
+@pytest.mark.parametrize(("wish", "ending"), [(Wish.STOP, Ending.STOPPED), (Wish.CANCEL, Ending.CANCELLED)])
+def test_a_job_that_is_left_with_a_weight_that_is_no_number_is_just_left(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, wish: Wish, ending: Ending) -> None:
+    line = start(tiny_model, home)
+    outcome, script = train(line, job, home, Spoiling(line, 6, then=wish))
+    assert (outcome.ending, script.decided) == (ending, [])
+    assert head(home).facts.cursor.job_step == 4
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+    train(checkpointing.restore(head(home)), job, home)
+    assert everything(home) == everything(calm)
+
+
 def from_the_first_step(script: Script, order: Order) -> Script:
     """Memory gets short once the job has done a step."""
     stepped = script.stepped
@@ -271,9 +349,21 @@ def test_masks_that_hide_all_stop_at_once_and_show_a_row(tiny_model: Path, home:
     script = Script()
     with pytest.raises(MaskingError) as caught:
         train(start(tiny_model, home), job, home, script)
-    assert re.search(r"the loss of step 3 is exactly zero\. Line \d+, .*: .*\[\[.*\]\]", str(caught.value))
+    assert re.search(r"the loss of step 3 .* zero: none .* of it\. Line \d+, .*: .*\[\[.*\]\]", str(caught.value))
     assert str(caught.value).isprintable()
     assert (len(script.steps), script.decided) == (2, [])
+
+
+def test_what_has_been_learnt_so_well_that_it_costs_nothing_is_no_fault(tiny_model: Path, home: Home) -> None:
+    path = home.cache / "known"
+    with files.publish_directory(path) as folder, ShardWriter(folder, key="known", context_tokens=1024) as writer:
+        writer.append([65] * 12, [True] * 12, bytes(32), 1)
+        writer.seal(b"{}")
+    settings = msgspec.structs.replace(SETTINGS_HERE, epochs=300, learning_rate=0.05, checkpoint_steps=0)
+    outcome, script = train(start(tiny_model, home), job_over(path, settings=settings), home)
+    assert outcome.ending is Ending.FINISHED
+    assert script.losses[-1] == 0.0
+    assert script.decided == []
 
 
 def test_too_little_to_train_in_the_whole_file(tiny_model: Path, home: Home, job: Job) -> None:

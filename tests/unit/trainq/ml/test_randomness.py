@@ -29,6 +29,19 @@ def test_states_go_through_tensors_and_json() -> None:
     assert draw() == drawn
 
 
+def test_a_moment_is_gone_back_to() -> None:
+    determinism.seed(8)
+    random.gauss(0, 1)
+
+    def draw() -> list[float]:
+        return [random.gauss(0, 1), float(np.random.standard_normal()), *torch.randn(5).tolist()]
+
+    moment = randomness.remember()
+    drawn = draw()
+    randomness.go_back(moment)
+    assert draw() == drawn
+
+
 def test_what_is_no_state_is_refused() -> None:
     tensors, remainder = randomness.capture()
     for name in ("torch_cpu", "numpy", "python"):

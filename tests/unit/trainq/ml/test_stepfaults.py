@@ -20,6 +20,7 @@ def _disarmed() -> Iterator[None]:
 def test_unarmed_nothing_happens() -> None:
     stepfaults.arm_from_environment({})
     stepfaults.begin_step("train-1", 0)
+    stepfaults.begin_backward()
     stepfaults.begin_update(0)
     stepfaults.refuse_rows(10**6)
     assert float(stepfaults.spoiled(torch.tensor(2.0))) == 2.0
@@ -42,6 +43,16 @@ def test_each_fault_at_its_step_and_job(tmp_path: Path) -> None:
     for call, number in ((stepfaults.begin_update, 9), (stepfaults.refuse_rows, 3)):
         with pytest.raises(torch.OutOfMemoryError):
             call(number)
+
+
+def test_no_memory_in_the_backward_pass_of_one_step(tmp_path: Path) -> None:
+    (tmp_path / "backward.train-1.5").touch()
+    stepfaults.arm(str(tmp_path))
+    stepfaults.begin_step("train-1", 5)
+    with pytest.raises(torch.OutOfMemoryError):
+        stepfaults.begin_backward()
+    stepfaults.begin_step("train-1", 6)
+    stepfaults.begin_backward()
 
 
 def test_one_that_comes_once_is_used_up(tmp_path: Path) -> None:

@@ -56,11 +56,20 @@ def test_the_newest_that_is_not_marked_stays_in_both_stores(tmp_path: Path) -> N
         "c6": "the head: training goes on from it", "s1": "", "s2": unmarked, "s3": "", "s4": "",
         "s5": "the newest snapshot"}
     assert [path.name for path in stock.to_be_proven(home.checkpoints)] == [names[5], names[4], names[1]]
+    assert stock.proving(home.checkpoints) == names[1], "what was learnt in marked states alone is not safe"
     marked = {item.name for item in stock.read(home, NOTHING) if item.marks}
     assert marked == set(names[2:])
     publish(home.checkpoints, 7, {"w": b"1"})
     assert why(home)["c2"] == ""
     assert len(stock.to_be_proven(home.checkpoints)) == 2
+    assert stock.proving(home.checkpoints) == names[5], "the second newest, whatever its own state"
+
+
+def test_nothing_proves_while_all_are_marked_or_there_is_one_alone(tmp_path: Path) -> None:
+    publish(tmp_path / "marked", 1, {"w": b"1"}, marks=("bad",))
+    publish(tmp_path / "marked", 2, {"w": b"1"}, marks=("bad",))
+    publish(tmp_path / "one", 1, {"w": b"1"})
+    assert [stock.proving(tmp_path / name) for name in ("marked", "one", "none")] == ["", "", ""]
 
 
 def test_the_weights_under_an_adapter_stay_and_all_do_while_one_cannot_be_read(tmp_path: Path) -> None:
