@@ -114,6 +114,7 @@ def test_a_file_that_was_never_prepared_has_no_steps(question: Question) -> None
     assert (said.fate, said.steps) == ("trained", [])
 
 
+@pytest.mark.slow  # it imports torch
 def test_as_a_process(question: Question) -> None:
     def run(question: Question) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([sys.executable, "-m", "trainq.ml.rowtracing"], input=msgspec.json.encode(question),
