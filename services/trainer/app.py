@@ -305,7 +305,7 @@ class Agent:
                 self._begin(held.lease)
             case effects.ReportFingerprint():
                 report, asked_by = outbox.fingerprint(held.lease, effect), self._child.pid
-                self._outbox.put(lambda: _ignore(self._report_what_is_waited_for(report, asked_by)))
+                self._outbox.put(lambda: self._report_what_is_waited_for(report, asked_by))
             case effects.ReportEffects():
                 asked_by = self._child.pid
                 self._outbox.put(lambda: self._report_effects(held, effect, asked_by))
@@ -314,7 +314,7 @@ class Agent:
                 self._show_soon()
             case effects.ReportPublished():
                 made = outbox.checkpoint(held.lease, effect.published)
-                self._outbox.put(lambda: _ignore(self._outbox.tell(made)))
+                self._outbox.put(lambda: self._outbox.tell(made))
             case effects.ReleaseJob():
                 hold_seconds = 0.0
                 if effect.system_fault:
@@ -389,10 +389,6 @@ class Agent:
         # It may have to take back another job first: two checkpoints are read then, and one is written.
         self._expected.expect_job(now, 3 * self._checkpoint_bytes + orders.size_bytes(Path(message.shard)))
         self._child.send(message)
-
-
-def _ignore(_heard: bool) -> None:
-    """A definite no changes nothing here: the heartbeat tells of the lost lease."""
 
 
 def serve(process: Process) -> None:

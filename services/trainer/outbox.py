@@ -22,13 +22,13 @@ class Outbox:
     def __init__(self, process: Process, peer: Peer) -> None:
         self._process = process
         self._peer = peer
-        self._entries: deque[Callable[[], None]] = deque()
+        self._entries: deque[Callable[[], object]] = deque()
 
     @property
     def is_empty(self) -> bool:
         return not self._entries
 
-    def put(self, act: Callable[[], None]) -> None:
+    def put(self, act: Callable[[], object]) -> None:
         """``act`` tells the broker something, and raises if it was not heard."""
         self._entries.append(act)
 

@@ -20,6 +20,9 @@ from trainq.merged import MergedFacts
 from trainq.ml import adapter, checkpointing, consolidating, model, rebasing
 from trainq.ml.line import ModelLine
 
+# A model is merged in each of them, in a process of its own in some.
+pytestmark = pytest.mark.slow
+
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.2)
 TOKENS = torch.tensor([[1, 2, 3, 4, 5]])
 

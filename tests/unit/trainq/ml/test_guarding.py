@@ -27,6 +27,9 @@ from trainq.ml.metrics import StepMetrics
 from trainq.ml.training import Ending, Job, Outcome, Wish
 from trainq.shards import ShardWriter
 
+# A model is trained in each of them, again and again; the rules alone are in test_guards.
+pytestmark = pytest.mark.slow
+
 LENGTHS = (5, 9, 3, 12, 7, 4, 8, 6, 10, 11, 5, 7)  # 12 rows: 4 steps an epoch
 STEPS = 16
 SETTINGS_HERE = msgspec.structs.replace(SETTINGS, epochs=4, checkpoint_steps=2, checkpoint_max_share=1.0)
@@ -132,7 +135,6 @@ def test_one_batch_that_is_no_number_is_left_out(tiny_model: Path, home: Home, t
     assert everything(driven) == everything(home)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("die", [*(Dying(steps) for steps in (3, 5, 6, 9)),
                                  *(Dying(before=number) for number in (1, 2, 3)),
                                  *(Dying(after=number) for number in (1, 2, 3))],
@@ -245,7 +247,6 @@ class Spoiling(Script):
                 next(iter(self._spoils.model.parameters()))[0, 0] = math.inf
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("at", [6, 9, STEPS])
 def test_a_weight_that_is_no_number_takes_the_line_back_whenever_it_is_met(
         tiny_model: Path, home: Home, tmp_path: Path, job: Job, at: int) -> None:
@@ -294,7 +295,6 @@ def from_the_first_step(script: Script, order: Order) -> Script:
     return script
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("die", [Dying(3), Dying(before=2), Dying(after=1)],
                          ids=lambda die: f"{die._steps}-{die._before}-{die._after}")
 def test_without_memory_fewer_rows_go_through_at_once_from_that_step_on(

@@ -64,6 +64,7 @@ def test_each_job_has_the_rates_of_its_own_schedule(tiny_model: Path, home: Home
     assert rates(third) == [0.5] * STEPS
 
 
+@pytest.mark.slow  # each trains two jobs, and goes on from after each of their steps
 @pytest.mark.parametrize(("changes", "lora"), [
     (ALL_AT_ONCE, line.NO_ADAPTER),
     ({**ALL_AT_ONCE, "micro_batch_rows": 3}, LORA),
