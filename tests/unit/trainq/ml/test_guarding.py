@@ -362,7 +362,7 @@ def test_what_has_been_learnt_so_well_that_it_costs_nothing_is_no_fault(tiny_mod
     with files.publish_directory(path) as folder, ShardWriter(folder, key="known", context_tokens=1024) as writer:
         writer.append([65] * 12, [True] * 12, bytes(32), 1)
         writer.seal(b"{}")
-    settings = msgspec.structs.replace(SETTINGS_HERE, epochs=300, learning_rate=0.05, checkpoint_steps=0)
+    settings = msgspec.structs.replace(SETTINGS_HERE, epochs=80, learning_rate=0.2, checkpoint_steps=0)
     outcome, script = train(start(tiny_model, home), job_over(path, settings=settings), home)
     assert outcome.ending is Ending.FINISHED
     assert script.losses[-1] == 0.0
