@@ -82,7 +82,7 @@ class Bench:
 
     def step(self) -> float:
         """One optimizer step, and how long it took."""
-        return stepping.step(self.line, self.shard, self.plan, self.settings).seconds
+        return stepping.step(self.line, self.shard, self.plan, self.settings, self.settings.micro_batch_rows).seconds
 
     def nothing(self) -> dict[str, float]:
         return {"a step": self.step()}
