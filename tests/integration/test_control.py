@@ -138,7 +138,7 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     (drill.home.inbox / "third.jsonl").write_bytes(b'{"prompt": "third?", "completion": "yes"}\n')
     assert installation.trainq("wait", "--idle").stdout == "idle\n"
     assert len(drill.states()) == 3
-    drill.rederive()
+    drill.prove()
 
 
 def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Installation) -> None:
@@ -158,4 +158,4 @@ def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Insta
     waiting = drill.train("third.jsonl", 8)
     wait_for(lambda: "quiet hours until" in trainq("why").stdout, "the quiet hours are said")
     assert drill.states()[waiting] == "queued"
-    drill.rederive()
+    drill.prove()
