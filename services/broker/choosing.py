@@ -42,8 +42,8 @@ class Chooser:
         if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
             return leasing.Choice(reason=held)
         if kind in TASKS:
-            lent = self._lent() if kind in LINE_TASKS else None
-            return leasing.Choice(reason=f"{lent.id} ({lent.name}) has the GPU") if lent else self._choose_task(kind)
+            lent = self._why_lent() if kind in LINE_TASKS else ""
+            return leasing.Choice(reason=lent) if lent else self._choose_task(kind)
         head = self._queries.head(kind, self._clock.wall())
         if kind is JobKind.PREPARE:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
@@ -66,9 +66,8 @@ class Chooser:
 
     def why_gpu_is_wanted(self) -> str:
         """Why the trainer is to give its memory back; empty if it need not. Never while it has a job."""
-        lent = self._lent()
-        if lent is not None:
-            return f"{lent.id} ({lent.name}) has the GPU"
+        if lent := self._why_lent():
+            return lent
         if any(row.kind in NEEDS_GPU for row in self._queries.running()):
             return ""
         first = next(iter(self._lenders()), None)
@@ -76,20 +75,21 @@ class Chooser:
 
     def lenders_gone(self) -> list[JobRow]:
         """Who waits for the GPU, and is not there any more to use it."""
-        now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
-        if now - self._began_at <= term:
+        term = self._settings.broker.lease_seconds
+        if self._clock.monotonic() - self._began_at <= term:
             return []  # this life of the broker has not had the time to hear of them
-        return [row for row in self._queries.open_tasks(JobKind.LEND) if row.state is JobState.QUEUED
-                and self._clock.wall() - row.submitted_at > term and not self._roster.is_up(row.id, now, term)]
+        return [row for row in self._lenders(there=False) if self._clock.wall() - row.submitted_at > term]
 
-    def _lent(self) -> JobRow | None:
-        return next((row for row in self._queries.open_tasks(JobKind.LEND) if row.state is JobState.RUNNING), None)
+    def _why_lent(self) -> str:
+        """Who has the GPU instead of the trainer; empty if nobody has."""
+        return next((lending.has_it(row) for row in self._queries.open_tasks(JobKind.LEND)
+                     if row.state is JobState.RUNNING), "")
 
-    def _lenders(self) -> list[JobRow]:
-        """Who waits for the GPU, the first one first, and is there to use it."""
+    def _lenders(self, *, there: bool = True) -> list[JobRow]:
+        """Who waits for the GPU, the first one first, and is ``there`` to use it, or is not."""
         now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
         return [row for row in self._queries.open_tasks(JobKind.LEND)
-                if row.state is JobState.QUEUED and self._roster.is_up(row.id, now, term)]
+                if row.state is JobState.QUEUED and self._roster.is_up(row.id, now, term) is there]
 
     def _is_due(self, row: JobRow) -> bool:
         line = self._queries.line()

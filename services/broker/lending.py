@@ -9,6 +9,11 @@ from __future__ import annotations
 from trainq.journal import JobRow, LineRow
 
 
+def has_it(row: JobRow) -> str:
+    """In words, who has the GPU."""
+    return f"{row.id} ({row.name}) has the GPU"
+
+
 def is_due(row: JobRow, line: LineRow, wait_jobs: int, *, training_waits: bool) -> bool:
     """Whether it goes before the train jobs that wait: so many were started since it was asked for, or none can be."""
     return line.started - row.started_before >= wait_jobs or not training_waits
@@ -25,7 +30,7 @@ def why_not_lent(row: JobRow, *, busy: JobRow | None, first: JobRow, due: bool, 
         trainer_holds: the model is still in its memory.
     """
     if busy is not None:
-        return f"{busy.id} ({busy.name}) has the GPU"
+        return has_it(busy)
     if row.id != first.id:
         return f"{first.id} ({first.name}) goes first"
     if not due:

@@ -43,8 +43,8 @@ class Roster:
 
     def holds_gpu(self, service: str, now: float, within_seconds: float) -> bool:
         """Whether it has said lately that it has something in the memory of the GPU."""
-        beat, at = self._beats.get(service, (None, 0.0))
-        return beat is not None and beat.gpu and beat.state is not Lifecycle.STOPPED and now - at <= within_seconds
+        beat = self._lately(service, now, within_seconds)
+        return beat is not None and beat.gpu and beat.state is not Lifecycle.STOPPED
 
     def session_of(self, service: str) -> str:
         """The life of the service that was last heard of; empty if none was, or that has said goodbye."""
@@ -53,12 +53,16 @@ class Roster:
 
     def is_heard(self, service: str, now: float, within_seconds: float) -> bool:
         """Whether it has said anything lately."""
-        return service in self._beats and now - self._beats[service][1] <= within_seconds
+        return self._lately(service, now, within_seconds) is not None
 
     def is_up(self, service: str, now: float, within_seconds: float) -> bool:
         """Whether it has said lately that it runs."""
+        beat = self._lately(service, now, within_seconds)
+        return beat is not None and beat.state is Lifecycle.RUNNING
+
+    def _lately(self, service: str, now: float, within_seconds: float) -> Heartbeat | None:
         beat, at = self._beats.get(service, (None, 0.0))
-        return beat is not None and beat.state is Lifecycle.RUNNING and now - at <= within_seconds
+        return beat if now - at <= within_seconds else None
 
     def views(self, now: float) -> list[ServiceView]:
         """Every service by name."""

@@ -96,8 +96,8 @@ class Assignment:
         if self.job or self.stopping or self._stop:
             return False
         # While it is paused, the broker grants what is to be ended, and no other job.
-        return self._asks if self.phase is Phase.DORMANT else (self.phase is Phase.IDLE and self._greeted
-                                                               and not self._pause)
+        at_work = self.phase is Phase.IDLE and self._greeted and not self._pause
+        return self._asks if self.phase is Phase.DORMANT else at_work
 
     @property
     def wants_restore(self) -> bool:

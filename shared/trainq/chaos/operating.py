@@ -13,7 +13,6 @@ from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import NotFoundError, TransitionError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind
 from trainq.messages import (
     AnyRequest,
     AskCheckpoint,
@@ -74,7 +73,7 @@ class Operator(Person):
 
     def _skip(self, broker: BrokerClient, *, keep: bool) -> None:
         overview = self.ask(broker, GetOverview(request_id=new_request_id()), Overview)
-        running = next((job for job in overview.running if job.kind is JobKind.TRAIN), None) if overview else None
+        running = overview.training if overview else None
         if running is None:
             return
         self.skipped.add(running.id)

@@ -19,14 +19,12 @@ from trainq.cli.steering import MAX_REASON, end_one, said
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind
 from trainq.messages import (
     AnyRequest,
     AskCheckpoint,
     Done,
     Events,
     GetOverview,
-    JobView,
     Lifecycle,
     Overview,
     PauseQueue,
@@ -116,7 +114,7 @@ def _published_after(context: Context, seq: int) -> str:
                 if event.type == "CheckpointPublished":
                     return str(event.body["name"])
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            if _training(overview) is None and not found.events:
+            if overview.training is None and not found.events:
                 return ""
             time.sleep(POLL_SECONDS)
 
@@ -134,7 +132,7 @@ def _skip(arguments: Namespace, context: Context) -> int:
     with BrokerClient(context.home) as broker:
         job = arguments.job
         if job is None:
-            running = _training(broker.call(GetOverview(request_id=new_request_id()), Overview))
+            running = broker.call(GetOverview(request_id=new_request_id()), Overview).training
             if running is None:
                 raise UsageError("nothing is being trained", mend="name the job: trainq skip JOB")
             job = running.id
@@ -187,10 +185,6 @@ def _wait_for_rest(context: Context) -> None:
                 return
             session = trainer.session
             time.sleep(POLL_SECONDS)
-
-
-def _training(overview: Overview) -> JobView | None:
-    return next((job for job in overview.running if job.kind is JobKind.TRAIN), None)
 
 
 COMMANDS = {

@@ -15,7 +15,6 @@ from trainq.cli.rendering import cut
 from trainq.cli.steering import MAX_REASON
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind
 from trainq.messages import Done, DrainQueue, GetOverview, JobView, Overview
 
 POLL_SECONDS = 0.3
@@ -53,7 +52,7 @@ def _wait(context: Context, *, once: bool) -> JobView | None:
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            training = next((job for job in overview.running if job.kind is JobKind.TRAIN), None)
+            training = overview.training
             if training is None or once:
                 return training
             if console.lively:

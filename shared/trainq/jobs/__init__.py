@@ -61,6 +61,7 @@ from trainq.jobs.events import (
     QueueHeld,
     QueueHoldLifted,
     TaskSubmitted,
+    effects_left,
 )
 from trainq.jobs.keeping import (
     CopyPinned,
@@ -163,6 +164,7 @@ __all__ = [
     "TaskSubmitted",
     "TrainerStopped",
     "class_jobs",
+    "effects_left",
     "rank",
     "transition",
 ]

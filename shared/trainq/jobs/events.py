@@ -337,3 +337,14 @@ AnyEvent = (
     | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
     | ScheduleFired | ScheduleSkipped | EffectDecided | QueueDrained | TrainerStopped | CheckpointRequested
 )
+
+
+def effects_left(event: Event) -> tuple[Effect, ...] | None:
+    """The effects with which the event's job goes on, where it does not go on with those that it had; else None."""
+    match event:
+        case AttemptFailed() | LeaseEnded(anew=True) | JobRetried():
+            return ()
+        case JobUncovered(generation=0):
+            return event.effects  # in the middle of an attempt that may not be the last one
+        case _:
+            return None

@@ -9,22 +9,19 @@ import apsw
 from trainq.jobs import (
     AgeingSet,
     AnyEvent,
-    AttemptFailed,
     CheckpointRequested,
     Effect,
     EffectDecided,
     EffectKind,
     InboxCounted,
     JobEvent,
-    JobRetried,
-    JobUncovered,
-    LeaseEnded,
     QueueDrained,
     QueueHeld,
     QueueHoldLifted,
     QueuePaused,
     QueueResumed,
     TrainerStopped,
+    effects_left,
 )
 
 
@@ -65,19 +62,13 @@ def line_changes(event: AnyEvent, seq: int, at: float, hold_spent: int) -> dict[
 
 def note_effects(connection: apsw.Connection, key: int, event: JobEvent) -> None:
     """What an event of a train job does to its effects: one more; or the job begins anew, and none is left."""
-    match event:
-        case EffectDecided():
-            connection.execute("INSERT OR REPLACE INTO effects VALUES (?, ?, ?, ?, ?)",
-                               (key, event.effective_step, event.kind.value, event.value, event.reason))
-        case AttemptFailed() | JobRetried() | LeaseEnded(anew=True):
-            connection.execute("DELETE FROM effects WHERE job=?", (key,))
-        case JobUncovered() if not event.generation:
-            # It goes on in the middle of an attempt that may not be the last one.
-            connection.execute("DELETE FROM effects WHERE job=?", (key,))
-            connection.executemany("INSERT INTO effects VALUES (?, ?, ?, ?, '')",
-                                   [(key, effect.step, effect.kind.value, effect.value) for effect in event.effects])
-        case _:
-            pass
+    if isinstance(event, EffectDecided):
+        connection.execute("INSERT OR REPLACE INTO effects VALUES (?, ?, ?, ?, ?)",
+                           (key, event.effective_step, event.kind.value, event.value, event.reason))
+    elif (left := effects_left(event)) is not None:
+        connection.execute("DELETE FROM effects WHERE job=?", (key,))
+        connection.executemany("INSERT INTO effects VALUES (?, ?, ?, ?, '')",
+                               [(key, effect.step, effect.kind.value, effect.value) for effect in left])
 
 
 def effects_of(connection: apsw.Connection, key: int) -> tuple[tuple[Effect, str], ...]:

@@ -313,6 +313,11 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     stop: str = ""
     marks: tuple[str, ...] = ()
 
+    @property
+    def training(self) -> JobView | None:
+        """The train job that runs, or is paused with its lease; None if there is none."""
+        return next((job for job in self.running if job.kind is JobKind.TRAIN), None)
+
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """A committed event as it is published and replayed: ``body`` holds the fields, also ``type``."""

@@ -12,6 +12,7 @@ import functools
 import os
 import platform
 import random
+from collections.abc import Mapping, Set
 from importlib import metadata
 from typing import Any
 
@@ -94,3 +95,10 @@ def _half_precision() -> str:
         return "unknown"
     return " ".join(sorted(name for name, has in ask().items()
                            if has is True and ("f16" in name or "fp16" in name or name == "avx_ne_convert")))
+
+
+def differing(before: Mapping[str, str], after: Mapping[str, str],
+              ignored: Set[str]) -> tuple[dict[str, str], dict[str, str]] | None:
+    """What is not equal in two fingerprints, of the keys that are not ignored: as it was, and as it is. Else None."""
+    keys = sorted(key for key in (before.keys() | after.keys()) - ignored if before.get(key) != after.get(key))
+    return ({key: before.get(key, "") for key in keys}, {key: after.get(key, "") for key in keys}) if keys else None

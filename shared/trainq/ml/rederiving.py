@@ -30,19 +30,18 @@ from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
 from trainq.jobs import (
     AnyEvent,
-    AttemptFailed,
     Effect,
     EffectDecided,
     EffectKind,
+    JobEvent,
     JobPrepared,
     JobReinstated,
-    JobRetried,
     JobSubmitted,
     JobSucceeded,
     JobTakenOut,
     JobUncovered,
-    LeaseEnded,
     LineRebased,
+    effects_left,
 )
 from trainq.journal import Journal, Queries, covers
 from trainq.messages import TrainSpec
@@ -175,16 +174,11 @@ def read_promises(journal: Journal) -> Promises:
 
 def _note_effects(event: AnyEvent, effects: dict[str, dict[tuple[int, EffectKind], Effect]]) -> None:
     """What the event does to the effects of its job: one more; or the job begins anew, and none is left."""
-    match event:
-        case EffectDecided():
-            effects.setdefault(event.job, {})[event.effective_step, event.kind] = Effect(
-                kind=event.kind, step=event.effective_step, value=event.value)
-        case AttemptFailed() | JobRetried() | LeaseEnded(anew=True):
-            effects.pop(event.job, None)
-        case JobUncovered(generation=0):
-            effects[event.job] = {(effect.step, effect.kind): effect for effect in event.effects}
-        case _:
-            pass
+    if isinstance(event, EffectDecided):
+        effects.setdefault(event.job, {})[event.effective_step, event.kind] = Effect(
+            kind=event.kind, step=event.effective_step, value=event.value)
+    elif isinstance(event, JobEvent) and (left := effects_left(event)) is not None:
+        effects[event.job] = {(effect.step, effect.kind): effect for effect in left}
 
 
 def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None) -> dict[str, Any]:

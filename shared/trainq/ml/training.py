@@ -396,7 +396,5 @@ def _tell_changed_fingerprint(line: ModelLine, job: Job, observer: Observer) -> 
     ignored = {"threads"} if not cursor.job or (cursor.job != job.id and job.settings.threads) else set()
     if job.settings.precision == "fp32" or determinism.HALF_PRECISION not in before:
         ignored.add(determinism.HALF_PRECISION)
-    changed = sorted(key for key in (before.keys() | after.keys()) - ignored if before.get(key) != after.get(key))
-    if changed:
-        observer.fingerprint_changed({key: before.get(key, "") for key in changed},
-                                     {key: after.get(key, "") for key in changed})
+    if changed := determinism.differing(before, after, ignored):
+        observer.fingerprint_changed(*changed)
