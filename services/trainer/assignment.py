@@ -275,14 +275,14 @@ class Assignment:
         if self._ends.too_many:
             reason = f"{self._ends.too_many} (last: {how})"
             self.phase = Phase.PAUSED
-            return [*self._given_back(reason), PauseTrainer(reason=reason)]
+            return [*self._given_up(reason, system_fault=True), PauseTrainer(reason=reason)]
         if before is Phase.LEAVING and (self._rests or self._dozes):
             self.phase = Phase.DORMANT
             return self._given_up(self._stop) if self._stop else []
         self.phase = Phase.STARTING
         given_back = []
         if self._ends.starts_fail:
-            given_back = self._given_back(f"the training process ends before it is ready ({how})")
+            given_back = self._given_up(f"the training process ends before it is ready ({how})", system_fault=True)
         pause = self._ends.pause_seconds
         trouble = ShowTrouble(reason=f"the training process ended, and is started again in {pause:.0f} s ({how})")
         return [*given_back, *([trouble] if pause else []), StartProcess(after_seconds=pause)]
@@ -291,12 +291,12 @@ class Assignment:
         self.phase, self._dozes = Phase.STARTING, False
         return [StartProcess()]
 
-    def _given_up(self, reason: str) -> list[AgentEffect]:
-        """The job that is held is given back, with all that is done of it saved."""
+    def _given_up(self, reason: str, *, system_fault: bool = False) -> list[AgentEffect]:
+        """The job that is held is given back, with what is saved of it."""
         if not self.job:
             return []
         self._forget_job()
-        return [ReleaseJob(reason=reason)]
+        return [ReleaseJob(reason=reason, system_fault=system_fault)]
 
     def _taken_back(self) -> list[AgentEffect]:
         if self._restores and self.phase is Phase.IDLE:
@@ -304,12 +304,6 @@ class Assignment:
         if not self.failure:
             return self._left(AcknowledgeCancel())
         return self._left(FailJob(reason=self.failure, counts=not self._ends.has_progressed, final=self._final))
-
-    def _given_back(self, reason: str) -> list[AgentEffect]:
-        if not self.job:
-            return []
-        self._forget_job()
-        return [ReleaseJob(reason=reason, system_fault=True)]
 
     def _ready(self, ready: wire.Ready) -> list[AgentEffect]:
         before, self.generation = self.generation, ready.generation
@@ -337,7 +331,7 @@ class Assignment:
         if self._restores:
             return self._not_restored()
         self.phase = Phase.LINELESS
-        return [*self._given_back(message.reason), ShowTrouble(reason=message.reason)]
+        return [*self._given_up(message.reason, system_fault=True), ShowTrouble(reason=message.reason)]
 
     def _not_restored(self) -> list[AgentEffect]:
         """The process has another line than the one that it was to publish, or none."""
