@@ -125,7 +125,9 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     started = time.monotonic()
     control = socket.socket(fileno=int(sys.argv[1]))
-    # This is the preloading: torch and all that a training process uses come in with it.
+    # This is the preloading: torch and all that a training process uses come in with it. Nothing of it becomes garbage,
+    # and a fifth of its time went to looking for some.
+    gc.disable()
     try:
         for module in (_TRAINING_PROCESS, *sys.argv[3:]):
             importlib.import_module(module)
@@ -135,6 +137,7 @@ def main() -> None:
         raise
     # What is here now is left alone by the children's garbage collectors, so that its pages stay shared.
     gc.freeze()
+    gc.enable()
     _answer(control, ForkServerReady(seconds=round(time.monotonic() - started, 3)))
     serve(control)
 
