@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +16,13 @@ import msgspec
 import orjson
 import psutil
 import pytest
+from supervisor.xmlrpc import SupervisorTransport
 
 from trainq import config
 from trainq.chaos import installation as chaos
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
+from trainq.messages import Events, EventView, GetOverview, JobList, JobView, ListJobs, Overview, Replay
 
 ROOT = config.project_root()
 
@@ -93,9 +95,11 @@ class Installation(chaos.Installation):
         return done.stdout
 
     def pid(self, program: str) -> int:
-        """The pid of a program as supervisord knows it; 0 if it does not run."""
-        words = self.control("pid", program).split()
-        return int(words[0]) if words and words[0].isdigit() else 0
+        """The pid of a program as supervisord knows it; 0 if it does not run. Asked very often: not by a command."""
+        transport = SupervisorTransport(serverurl=f"unix://{self.folder / 'supervisor' / 'supervisor.sock'}")
+        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as supervisord:
+            known: Any = supervisord.supervisor.getProcessInfo(program)
+        return int(known["pid"])
 
     def kill(self, program: str) -> int:
         """kill -9 a program; its pid. Waits until supervisord has started it again."""
@@ -121,8 +125,13 @@ class Installation(chaos.Installation):
         return tasks.queue_size + len(tasks.running)
 
     def events(self, job: str = "") -> list[dict[str, Any]]:
-        lines = self.trainq("events", "--json", *(["--job", job] if job else [])).stdout.splitlines()
-        return [orjson.loads(line) for line in lines]
+        """All events, or all of one job, in order; asked of the broker itself, too."""
+        found: list[EventView] = []
+        with BrokerClient(self.home) as client:
+            while page := client.call(Replay(request_id=new_request_id(), after_seq=found[-1].seq if found else 0,
+                                             job=job), Events).events:
+                found += page
+        return [msgspec.to_builtins(event) for event in found]
 
     def logs(self) -> str:
         """The ends of all logs, for a failure's report."""

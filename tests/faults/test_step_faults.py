@@ -139,7 +139,7 @@ def test_masks_memory_and_a_hang(installation: Installation, faults: Path) -> No
 
 
 def test_a_disk_that_lies_about_fsync_costs_the_steps_since_the_generation_before(installation: Installation) -> None:
-    installation.settings = SETTINGS
+    installation.settings = {**SETTINGS, "TRAINQ_TRAIN_CHECKPOINT_STEPS": "4"}
     installation.start()
     installation.wait_answers()
     installation.submit_rows("a.jsonl", ROWS)
@@ -150,11 +150,13 @@ def test_a_disk_that_lies_about_fsync_costs_the_steps_since_the_generation_befor
 
 
 def _lied_to(installation: Installation, name: str, lie: str) -> None:
-    installation.submit_rows(f"{name}.jsonl", 8 * ROWS)
-    wait_for(lambda: any(seen.cursor.job == name and not seen.cursor.done and seen.cursor.job_step >= 4 for seen in (
+    installation.submit_rows(f"{name}.jsonl", 2 * ROWS)
+    wait_for(lambda: any(seen.cursor.job == name and not seen.cursor.done and seen.cursor.job_step >= 8 for seen in (
         checkpoints.read_facts(path) for path in checkpoints.list_generations(installation.home.checkpoints)[:1])),
         "it is in the middle", PATIENCE_SECONDS)
-    installation.control("stop", "trainer")
+    agent = installation.pid("trainer")
+    os.kill(agent, signal.SIGSTOP)  # or it would have the next one forked before the disk has lied
+    kill_training_process(installation, lambda: True)
     newest, before = checkpoints.list_generations(installation.home.checkpoints)[:2]
     weights = newest / "optimizer.safetensors"
     size = weights.stat().st_size
@@ -165,7 +167,7 @@ def _lied_to(installation: Installation, name: str, lie: str) -> None:
             stream.write(bytes(size - size // 2))
         else:
             stream.truncate(size // 2 if lie == "truncated" else 0)
-    installation.control("start", "trainer")
+    os.kill(agent, signal.SIGCONT)
     ends(installation, name, "succeeded")
     assert newest.name in [str(aside) for aside, _ in checkpoints.list_set_aside(installation.home.checkpoints)]
     lineage = [checkpoints.read_facts(path).parent for path in checkpoints.list_generations(

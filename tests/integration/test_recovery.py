@@ -64,7 +64,7 @@ def test_a_hung_training_process_leaves_its_stacks_and_the_job_goes_on(installat
     installation.settings = {**FAST, "TRAINQ_TRAINER_HANG_SECONDS": "5", "TRAINQ_TRAINER_HANG_FACTOR": "2"}
     installation.start()
     installation.wait_answers()
-    installation.submit_rows("a.jsonl", 600)
+    installation.submit_rows("a.jsonl", 300)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     hung = training_process(installation)
     assert hung is not None
@@ -82,7 +82,7 @@ def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Install
     installation.settings = {**FAST, "TRAINQ_BROKER_LEASE_SECONDS": "2", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "0.5"}
     installation.start()
     installation.wait_answers()
-    installation.submit_rows("a.jsonl", 600)
+    installation.submit_rows("a.jsonl", 300)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
     broker = installation.pid("broker")
     steps = installation.home.metrics / "train-1.jsonl"

@@ -123,15 +123,15 @@ def test_what_cannot_be_taken_is_set_aside_with_the_reason(running: Installation
 
 
 def long_job(running: Installation, word: str = "row") -> str:
-    """Submit a job of some hundred steps and wait until it is in the middle; its id."""
-    path = write(running, f"{word}.jsonl", rows(160, word))
-    job = str(running.json("submit", path, "--epochs", "6")["receipts"][0]["job"])
+    """Submit a job of 60 small steps and wait until it is in the middle; its id."""
+    path = write(running, f"{word}.jsonl", rows(40, word))
+    job = str(running.json("submit", path, "--epochs", "6", "--set", "batch_rows=4")["receipts"][0]["job"])
     wait_for(lambda: len(metrics(running, job)) > 5, "it trains", 90)
     return job
 
 
 def finished(running: Installation, job: str) -> dict[str, Any]:
-    wait_for(lambda: show(running, job)["state"] == "succeeded", f"{job} succeeds", 200)
+    wait_for(lambda: job in [each["id"] for each in running.jobs("succeeded")], f"{job} succeeds", 200)
     found = show(running, job)
     assert found["result"]["steps_done"] == found["result"]["steps_planned"] == 60
     assert [entry["job_step"] for entry in metrics(running, job)] == list(range(1, 61)), "each step once"
