@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from services.broker import consolidating, leasing, lending, tasks
 from services.broker.guarding import DiskGuard
-from services.broker.headmarks import HeadMarks
 from services.broker.roster import Roster
 from services.broker.standing import TRAINER, StandingOrders
 from trainq.clock import Clock
@@ -26,14 +25,13 @@ class Chooser:
     """Runs inside the desk's transaction, and for those who only look."""
 
     def __init__(self, queries: Queries, settings: Settings, clock: Clock, guard: DiskGuard, roster: Roster,
-                 orders: StandingOrders, head_marks: HeadMarks) -> None:
+                 orders: StandingOrders) -> None:
         self._queries = queries
         self._settings = settings
         self._clock = clock
         self._guard = guard
         self._roster = roster
         self._orders = orders
-        self._head_marks = head_marks
         self._head_wait = leasing.HeadWait()
         self._began_at = clock.monotonic()
 
@@ -154,10 +152,8 @@ class Chooser:
         return [(row, task) for row, task in waiting if isinstance(task, ConsolidateTask)]
 
     def _why_not_consolidated(self) -> str:
-        line = self._queries.line()
-        asked_now = any(task.now for _, task in self._consolidations())
         return consolidating.why_not(
-            line=line, marks=() if asked_now else self._head_marks.of(line.checkpoint), line_task=self._line_task(),
+            line=self._queries.line(), line_task=self._line_task(),
             training=next((each for each in self._queries.running() if each.kind is JobKind.TRAIN), None),
             head=self._queries.head(JobKind.TRAIN, self._clock.wall()), waiting=self._queries.waiting_of_people(),
             impatient=self._is_impatient())

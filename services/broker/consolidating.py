@@ -23,13 +23,12 @@ def is_impatient(row: JobRow, task: ConsolidateTask, overdue_hours: float, now_w
     return task.now or now_wall - row.submitted_at >= overdue_hours * 3600
 
 
-def why_not(*, line: LineRow, marks: tuple[str, ...], line_task: JobRow | None, training: JobRow | None,
-            head: JobRow | None, waiting: JobRow | None, impatient: bool) -> str:
+def why_not(*, line: LineRow, line_task: JobRow | None, training: JobRow | None, head: JobRow | None,
+            waiting: JobRow | None, impatient: bool) -> str:
     """Why no adapter is merged now; empty if one may be.
 
     Args:
         line: the model line.
-        marks: what is wrong with the state in its head; none where a person wants it merged all the same.
         line_task: a restore or a rebase that has not ended.
         training: the train job that runs.
         head: the first train job of the line; below 1 its ``front`` says that its steps may be in the weights.
@@ -42,9 +41,6 @@ def why_not(*, line: LineRow, marks: tuple[str, ...], line_task: JobRow | None, 
         return f"{training.id} is being trained"
     if head is not None and head.front < 1:
         return f"{head.id} is half done"
-    if marks:
-        return (f"the state of the head is marked ({', '.join(marks)}): it waits until steps enough went well; "
-                "trainq consolidate --now does not wait")
     if impatient:
         return ""
     if waiting is not None:

@@ -18,7 +18,6 @@ from services.broker.copying import Copier
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
 from services.broker.guarding import DiskGuard
-from services.broker.headmarks import HeadMarks
 from services.broker.reading import READS, Reader
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
@@ -77,8 +76,7 @@ class Desk:
         self._recorder = Recorder(journal, self._queries, clock)
         guard = DiskGuard(configuration.home.root, configuration.settings.disk, clock.monotonic)
         self.orders = standing.StandingOrders(self._queries, self._recorder, self.roster, configuration.settings, clock)
-        self._chooser = chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster, self.orders,
-                                           HeadMarks(configuration.home.checkpoints))
+        self._chooser = chooser = Chooser(self._queries, configuration.settings, clock, guard, self.roster, self.orders)
         self._granter = Granter(journal, self._queries, self._recorder, settings, chooser, self._lose_worker)
         self._reader = Reader(journal, self._queries, self.roster, clock, configuration, guard, chooser, self.orders)
         self.timetable = Timetable(self._queries, self._recorder, configuration.settings.schedule, clock)

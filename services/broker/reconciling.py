@@ -17,7 +17,6 @@ from trainq.jobs import (
     CheckpointDamaged,
     CheckpointPublished,
     Effect,
-    EffectKind,
     HeadAdopted,
     JobReinstated,
     JobState,
@@ -27,6 +26,8 @@ from trainq.jobs import (
     LeaseEnded,
     LineRebased,
     LineRestored,
+    batches_left_out,
+    cut_from,
 )
 from trainq.journal import JobRow, LineRow, Span
 from trainq.messages import Hello, RebaseTask, RestoreTask, TaskResult
@@ -195,7 +196,8 @@ def reconcile(hello: Hello, *, line: LineRow, head_job: JobRow | None, held: Job
             "type": "TrainResult", "steps_done": hello.job_step, "steps_planned": hello.steps_planned,
             "global_step": hello.step, "generation": hello.generation, "checkpoint": hello.name, "first_loss": None,
             "last_loss": None,
-            "cut_from": next((effect.value for effect in hello.effects if effect.kind is EffectKind.CUT), 0)}))
+            "cut_from": cut_from(hello.effects),
+            "batches_left_out": batches_left_out(hello.effects, hello.job_step)}))
     return events
 
 

@@ -19,7 +19,17 @@ from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
 from trainq.merged import MergedFacts
-from trainq.messages import GetOverview, JobList, ListJobs, Overview, Progress, RebaseTask, TaskLease, TaskResult
+from trainq.messages import (
+    ConsolidateTask,
+    GetOverview,
+    JobList,
+    ListJobs,
+    Overview,
+    Progress,
+    RebaseTask,
+    TaskLease,
+    TaskResult,
+)
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite
 
@@ -53,8 +63,14 @@ class Consolidator(Worker[TaskLease]):
         facts = checkpoints.read_facts(self._home.checkpoints / head)
         if facts.cursor.job and not facts.cursor.done:
             raise UsageError(f"{head} is in the middle of {facts.cursor.job}", mend="ask again when it has ended")
+        if not facts.adapter_of and not self._process.settings.lora.rank:
+            return TaskResult(summary="there is no adapter: all weights are trained")
+        if facts.is_bad and not _asked_now(held):
+            return TaskResult(summary=f"put off: the state of the head is marked ({', '.join(facts.marks)}); "
+                              "trainq consolidate --now merges it all the same")
         if not facts.adapter_of:
-            return self._without_adapter(head)
+            return TaskResult(summary=f"{head} has no adapter yet: one is put on its weights",
+                              facts={"rebase": self._rebase(head)})
         if not self._has_learned(facts):
             return TaskResult(summary=f"nothing was learned since {facts.adapter_of}, and [lora] is as it was")
         try:
@@ -78,12 +94,6 @@ class Consolidator(Worker[TaskLease]):
                           warmup=True)
         document: dict[str, Any] = msgspec.to_builtins(task)
         return document
-
-    def _without_adapter(self, head: str) -> TaskResult:
-        if self._process.settings.lora.rank:
-            return TaskResult(summary=f"{head} has no adapter yet: one is put on its weights",
-                              facts={"rebase": self._rebase(head)})
-        return TaskResult(summary="there is no adapter: all weights are trained")
 
     def _has_learned(self, head: CheckpointFacts) -> bool:
         """Whether the adapter has taken a step since it was fresh, or is to be another one."""
@@ -131,6 +141,11 @@ class Consolidator(Worker[TaskLease]):
             return
         if not waiting:
             self._process.log.info("merged_removed", names=merged.remove_all(self._home))
+
+
+def _asked_now(held: HeldTask) -> bool:
+    task = held.lease.task
+    return isinstance(task, ConsolidateTask) and task.now
 
 
 def serve(process: Process) -> None:

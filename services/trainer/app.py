@@ -58,7 +58,7 @@ class Agent:
             home=str(process.home.root), model=settings.model.path, threads=settings.train.threads,
             seed=settings.train.seed, lora=settings.lora, log=str(process.home.logs / "training-process.log"),
             stacks=str(process.home.run / "training-process.stacks"), gpu_required=settings.trainer.gpu == "required",
-            on_fingerprint_change=settings.trainer.on_fingerprint_change))
+            on_fingerprint_change=settings.trainer.on_fingerprint_change, foreign_mib=settings.trainer.foreign_mib))
         self._assignment = Assignment()
         self._expected = Watch(settings.trainer)
         self._stop_time = StopTime(process.home, process.log)

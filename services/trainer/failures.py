@@ -23,16 +23,16 @@ class GroundLostError(TrainqError):
     code = DamageError.code
 
 
-def failure(job: str, error: Exception) -> wire.Failed:
+def failure(job: str, error: Exception, *, foreign_mib: int = 0) -> wire.Failed:
     """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's.
 
-    So is a lack of memory where others use the same GPU.
+    So is a lack of memory where others use more than ``foreign_mib`` of the same GPU.
     """
     system = isinstance(error, OSError) or is_accelerator_error(error) or (
         isinstance(error, TrainqError) and error.code in _SYSTEM_CODES)
     code = error.code if isinstance(error, TrainqError) else type(error).__name__
     reason = str(error)[:2048] or type(error).__name__
-    if isinstance(error, MemoryShortError) and (others := gpu.used_by_others()):
+    if isinstance(error, MemoryShortError) and (others := gpu.used_by_others(foreign_mib)):
         system, reason = True, f"{reason}; {others}"
     return wire.Failed(job=job, system=system, final=code in _FINAL_CODES, code=code, reason=reason,
                        traceback="".join(traceback.format_exception(error))[-_MAX_TRACEBACK_CHARACTERS:])

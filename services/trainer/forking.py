@@ -26,6 +26,8 @@ class Arguments(msgspec.Struct, frozen=True, kw_only=True):
     on_fingerprint_change: Literal["continue", "hold"] = "continue"
     # Nothing may be computed on the processor.
     gpu_required: bool = False
+    # What others may have on the GPU (MiB) that is no reason for a lack of memory; 0 where no limit is set.
+    foreign_mib: int = 0
 
 
 class ForkServerReady(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=True):

@@ -11,7 +11,7 @@ def result(message: wire.Finished) -> TrainResult:
     return TrainResult(
         steps_done=message.steps_done, steps_planned=message.steps_planned, global_step=message.global_step,
         generation=message.generation, checkpoint=message.checkpoint, first_loss=message.first_loss,
-        last_loss=message.last_loss, cut_from=message.cut_from)
+        last_loss=message.last_loss, cut_from=message.cut_from, batches_left_out=message.batches_left_out)
 
 
 def progress(message: wire.Progress | wire.Restoring) -> Progress:

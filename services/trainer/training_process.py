@@ -9,6 +9,7 @@ is progress that is dropped. SIGTERM and SIGINT are the agent's to act upon; the
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import signal
@@ -26,11 +27,11 @@ from services.trainer.forking import Arguments
 from services.trainer.observing import Observer, published_message
 from services.trainer.rebaser import rebase
 from services.trainer.restorer import restore
-from trainq import checkpoints, crashpoints, diskfaults, files
+from trainq import checkpoints, crashpoints, diskfaults, files, gpu
 from trainq.checkpoints import WeightsMissingError
 from trainq.config import Home
 from trainq.errors import DamageError, StorageError, TrainqError
-from trainq.jobs import EffectKind
+from trainq.jobs import batches_left_out, cut_from
 from trainq.messages import MAX_DAMAGED, DamagedGeneration
 from trainq.ml import checkpointing, determinism, line, model, stepfaults, training, writing
 from trainq.ml.checkpointing import Publication
@@ -82,7 +83,7 @@ class TrainingProcess:
     def __init__(self, channel: wire.Channel, home: Home, arguments: Arguments) -> None:
         self._channel, self._home, self._arguments = channel, home, arguments
         self._orders: deque[wire.ToTraining] = deque()
-        self._fitting = Fitting()
+        self._fitting = Fitting(functools.partial(gpu.used_by_others, arguments.foreign_mib))
 
     def serve(self) -> None:
         """Restore or begin the line, and train what comes until told to stop."""
@@ -263,7 +264,7 @@ class TrainingProcess:
 
     def _fail(self, job: str, error: Exception) -> None:
         """Say it, and forget whatever the failed step did to the model in memory."""
-        told = failure(job, error)
+        told = failure(job, error, foreign_mib=self._arguments.foreign_mib)
         self._channel.send(told)
         surroundings.note(told.traceback)
         if needs_new_process(error) or self._line.is_released:
@@ -355,7 +356,8 @@ class TrainingProcess:
             job=facts.cursor.job, steps_done=facts.cursor.job_step, steps_planned=facts.cursor.steps_planned,
             global_step=facts.step, generation=facts.generation, checkpoint=facts.name, first_loss=first_loss,
             last_loss=last_loss,
-            cut_from=next((effect.value for effect in facts.cursor.effects if effect.kind is EffectKind.CUT), 0)))
+            cut_from=cut_from(facts.cursor.effects),
+            batches_left_out=batches_left_out(facts.cursor.effects, facts.cursor.job_step)))
 
     def _next_order(self) -> wire.ToTraining:
         """Wait for an order."""

@@ -29,9 +29,11 @@ class Watch:
     _since: float | None = None
     _what: str = ""
     _allowed_seconds: float = 0.0
-    # Until when a checkpoint that is written beside the steps must be done, and what it was allowed.
+    # Until when a checkpoint that is written beside the steps must be done, and what it was allowed. That it is on the
+    # disk is told at the next step boundary: it is late once a step began after that time and ended without a word.
     _beside_until: float | None = None
     _beside_seconds: float = 0.0
+    _steps_ended_late: int = 0
     _recent: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
 
     def heard(self, now: float, message: wire.FromTraining) -> None:
@@ -68,6 +70,8 @@ class Watch:
 
     def stepped(self, now: float) -> None:
         """A step is done."""
+        if self._beside_until is not None and now > self._beside_until:
+            self._steps_ended_late += 1
         # The first one of a job took what came before it as well, which says nothing of a step.
         if self._since is not None and self._what == _STEP:
             self._recent.append(now - self._since)
@@ -83,11 +87,11 @@ class Watch:
         """It writes a checkpoint of about this size while it goes on with its steps."""
         # A writer beside the steps gets what they leave: as long as it is allowed to hold them up, and as much again.
         self._beside_seconds = 2 * (self.settings.hang_seconds + size_bytes / SAVE_BYTES_PER_SECOND)
-        self._beside_until = now + self._beside_seconds
+        self._beside_until, self._steps_ended_late = now + self._beside_seconds, 0
 
     def saved(self, now: float) -> None:
         """A checkpoint is on the disk, whoever waited for it."""
-        self._beside_until = None
+        self._beside_until, self._steps_ended_late = None, 0
         if self._what != _STEP or self._since is None:
             self.expect_step(now)
 
@@ -97,18 +101,19 @@ class Watch:
         return max(self._recent, default=0.0)
 
     def expect_answer(self) -> None:
-        """It waits for the broker, however long that is away; what is written beside goes on."""
+        """It waits for the broker, however long that is away."""
         self._since = None
 
     def expect_nothing(self) -> None:
         """It has no work, or it is gone."""
         self._since = self._beside_until = None
+        self._steps_ended_late = 0
 
     def overdue(self, now: float) -> str:
         """What has been missing for too long, for people; empty if nothing has."""
-        if self._beside_until is not None and now > self._beside_until:
-            return (f"a checkpoint is being written beside the steps for {self._beside_seconds:.0f} s, which is what "
-                    "is allowed")
+        if self._steps_ended_late > 1:
+            return (f"a checkpoint is being written beside the steps for more than {self._beside_seconds:.0f} s, which "
+                    "is what is allowed")
         if self._since is None or now - self._since <= self._allowed_seconds:
             return ""
         return f"{self._what} for {now - self._since:.0f} s, {self._allowed_seconds:.0f} s are allowed"

@@ -226,6 +226,7 @@ class Finished(WireMessage, frozen=True, kw_only=True, tag=True):
     last_loss: float | None
     # So many steps it was to have, and was cut short; 0 if it was not.
     cut_from: int = 0
+    batches_left_out: int = 0
 
 
 class Cancelled(WireMessage, frozen=True, kw_only=True, tag=True):

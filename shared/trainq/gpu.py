@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 # So much cooler than the limit it must be before training goes on.
 RELIEF_CELSIUS = 5
-# What others have on the GPU that is no reason for a lack of memory: a desktop, a monitor.
-WORTH_NAMING_MIB = 256
+# What others have on the GPU that is no reason for a lack of memory, where no limit is set: a desktop, a monitor.
+WORTH_NAMING_MIB = 1024
 _MIB = 1 << 20
 _VISIBLE_KEY = "CUDA_VISIBLE_DEVICES"
 
@@ -104,10 +104,14 @@ def said(others: Sequence[Use]) -> str:
     return f"others use {sum(use.mib for use in others)} MiB of the GPU: {names}{', ...' if len(others) > 3 else ''}"
 
 
-def used_by_others() -> str:
-    """Who else takes memory of the GPU that this process trains on, for people; empty if it is nobody's to speak of."""
+def used_by_others(foreign_mib: int = 0) -> str:
+    """Who else takes memory of the GPU that this process trains on, for people; empty if it is nobody's to speak of.
+
+    Beside what ``foreign_mib`` lets others have, jobs are begun: so much is no reason why a job lacks memory, or one
+    that never fits would be tried for ever.
+    """
     others = foreign(look(os.environ), {os.getpid()}, os.getpid(), is_here)
-    return said(others) if sum(use.mib for use in others) >= WORTH_NAMING_MIB else ""
+    return said(others) if sum(use.mib for use in others) > (foreign_mib or WORTH_NAMING_MIB) else ""
 
 
 def is_here(pid: int) -> bool:

@@ -97,3 +97,13 @@ def test_the_scripts_of_cron_wait_and_say_what_they_did(place: Place) -> None:
     done = subprocess.run([ROOT / "scripts" / "weekly_consolidation.sh"], env=place.environment, capture_output=True,
                           text=True, check=False, timeout=60)
     assert (done.returncode, "consolidate-" in done.stdout) == (0, True), (done.stdout, done.stderr)
+
+
+def test_a_consolidation_of_a_marked_head_ends_and_is_waited_for_by_nobody(place: Place) -> None:
+    place.environment["TRAINQ_LORA_RANK"] = "4"
+    place.tell_of(generations.publish(place.home.checkpoints, 2, {"w": b"1"}, marks=("a batch was left out",)))
+    place.start("consolidator")
+    said = place.json("consolidate", "--wait")["jobs"][0]
+    assert (said["state"], said["result"]["summary"].partition(";")[0]) == (
+        "succeeded", "put off: the state of the head is marked (a batch was left out)")
+    assert place.run("wait", "--idle")[0] == "idle\n"

@@ -50,7 +50,8 @@ def outcome(job: JobView) -> str:
     first, last = result.get("first_loss"), result.get("last_loss")
     losses = f", loss {first:.3f} to {last:.3f}" if isinstance(first, float) and isinstance(last, float) else ""
     cut = f" of {result['cut_from']}, then skipped" if result.get("cut_from") else ""
-    return f"{steps} step{'' if steps == 1 else 's'}{cut}{losses}"
+    left_out = f", {result['batches_left_out']} of them left out" if result.get("batches_left_out") else ""
+    return f"{steps} step{'' if steps == 1 else 's'}{cut}{left_out}{losses}"
 
 
 def took(job: JobView) -> str:

@@ -106,8 +106,8 @@ class TrainOverrides(Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     What is unset is as [train] says. An unknown name is refused: to pass over it would train otherwise than was asked.
     ``threads`` is none of them: it is part of the fingerprint under which bits repeat, and a job that changed it would
-    make the next one look computed on another machine. Nor are ``checkpoint_seconds`` and ``checkpoint_steps``, which
-    weigh the machine's time against the work that a crash may cost, and change no bit.
+    make the next one look computed on another machine. Nor are ``checkpoint_seconds``, ``checkpoint_steps`` and
+    ``checkpoint_max_share``, which weigh the machine's time against the work that a crash may cost, and change no bit.
     """
 
     epochs: Epochs | UnsetType | None = UNSET

@@ -25,6 +25,8 @@ from trainq.jobs.control import (
     QueuePaused,
     QueueResumed,
     TrainerStopped,
+    batches_left_out,
+    cut_from,
 )
 from trainq.jobs.events import (
     AgeingSet,
@@ -163,7 +165,9 @@ __all__ = [
     "Store",
     "TaskSubmitted",
     "TrainerStopped",
+    "batches_left_out",
     "class_jobs",
+    "cut_from",
     "effects_left",
     "rank",
     "transition",

@@ -8,6 +8,7 @@ from the journal, does the same steps. What only stops and goes on (pause, drain
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated
 
@@ -35,6 +36,16 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     kind: EffectKind
     step: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     value: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+
+
+def cut_from(effects: Iterable[Effect]) -> int:
+    """How many steps a job was to have that these have cut short; 0 if none has."""
+    return next((effect.value for effect in effects if effect.kind is EffectKind.CUT), 0)
+
+
+def batches_left_out(effects: Iterable[Effect], steps: int) -> int:
+    """How many batches of a job's first ``steps`` these leave out."""
+    return sum(effect.kind is EffectKind.SKIP_BATCH and effect.step < steps for effect in effects)
 
 
 class EffectDecided(JobEvent, frozen=True, kw_only=True, tag=True):

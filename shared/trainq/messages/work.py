@@ -102,7 +102,8 @@ class RejectResult(Message, frozen=True, kw_only=True, tag=True):
 class TrainResult(Message, frozen=True, kw_only=True, tag=True):
     """A training ended with a published generation that covers all of the job's steps.
 
-    ``cut_from``: it was to have so many steps, and was cut short; 0 if it was not.
+    ``cut_from``: it was to have so many steps, and was cut short; 0 if it was not. ``batches_left_out``: in so many of
+    the steps that are done no row was trained.
     """
 
     steps_done: Natural
@@ -113,6 +114,7 @@ class TrainResult(Message, frozen=True, kw_only=True, tag=True):
     first_loss: float | None = None
     last_loss: float | None = None
     cut_from: Natural = 0
+    batches_left_out: Natural = 0
 
 
 class TaskResult(Message, frozen=True, kw_only=True, tag=True):

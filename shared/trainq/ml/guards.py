@@ -3,17 +3,18 @@
 Rules:
 
 * A loss or a gradient that is no finite number: its batch is left out. The third in a row (a setting) takes the line
-  back to its newest generation, and leaves out every batch since; the line goes on behind them. If that comes again in
-  the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
+  back to its newest generation, and leaves out the batches since, the good ones too; the line goes on behind them. If
+  that comes again in the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
 * A weight that is no finite number, found where it was to be published, takes the line back in the same way, once.
 * A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
 * A loss far above that median is out of its band; so many steps in a row are a bad state. Four times as many, and it is
   the line's level: from then on it enters the median, and what stays there comes back into the band.
 * A state is marked from then on, or from a batch that was left out, until so many steps went well.
 
-The good batches since that generation are left out, too: three bad ones in a row are a sign of weights that went
-wrong before them, and whoever did the same steps again would come to the same weights. How many there are depends on
-when the last checkpoint was made, so they do not count in the share: whether an attempt fails depends on the numbers.
+Good batches are left out, too: three bad ones in a row are a sign of weights that went wrong before them, and whoever
+did the same steps again would come to the same weights. How many there are since the newest generation depends on when
+that was made, and may be all of the file: so many of the last ones go with the bad ones as the share allows, and those
+before them are done again. Whether an attempt fails depends on the numbers alone.
 
 All of it is a function of the job's effects, of its steps' numbers and of the head's facts: what is resumed anywhere
 decides the same.
@@ -98,38 +99,44 @@ def after_non_finite(settings: GuardSettings, left_out: LeftOut, *, job_step: in
     if share > settings.max_skipped_share:
         return Answer(Reaction.FAIL, this, f"{share:.0%} of its batches would be left out, at most "
                       f"{settings.max_skipped_share:.0%} may be")
+    if len(not_finite) >= planned:
+        return Answer(Reaction.FAIL, this, "nothing of it would be trained")
     if len(not_finite) > MOST_NOT_FINITE:
         return Answer(Reaction.FAIL, this,
                       f"{len(not_finite)} of its batches would be left out, at most {MOST_NOT_FINITE} may be")
     in_a_row = 1 + _in_a_row_before(left_out.not_finite, job_step)
     if in_a_row < limit:
         return Answer(Reaction.SKIP, this, "its batch is left out")
-    return _taken_back(settings, left_out, not_finite, range(min(head_step, job_step), job_step + 1),
+    return _taken_back(settings, left_out, not_finite, range(min(head_step, job_step), job_step + 1), planned,
                        f"{in_a_row} batches in a row")
 
 
-def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: int, head_step: int) -> Answer:
+def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: int, head_step: int,
+                      planned: int) -> Answer:
     """What follows on a weight that is no finite number, after ``job_step`` steps of the job: as above.
 
     It came with one of the steps since the newest generation, and nobody knows with which.
     """
     steps = range(min(head_step, job_step), job_step)
-    if not steps or not settings.max_skipped_share:
-        return Answer(Reaction.FAIL, steps, "no batch may be left out for it")
-    return _taken_back(settings, left_out, left_out.not_finite, steps, "it would be published")
+    return _taken_back(settings, left_out, left_out.not_finite, steps, planned, "it would be published")
 
 
-def _taken_back(settings: GuardSettings, left_out: LeftOut, not_finite: Collection[int], steps: range,
+def _taken_back(settings: GuardSettings, left_out: LeftOut, not_finite: Collection[int], since: range, planned: int,
                 why: str) -> Answer:
+    """``since``: the steps since the newest generation, of which the last ones are left out."""
     if left_out.were_taken_back(settings.non_finite_in_a_row):
-        return Answer(Reaction.FAIL, steps, "it has come again after the line had been taken back once")
-    together = len({*left_out.not_finite, *left_out.good, *steps})
-    if together > MOST_SKIPPED:
-        return Answer(Reaction.FAIL, steps,
-                      f"{together} of its batches would be left out, at most {MOST_SKIPPED} may be")
+        return Answer(Reaction.FAIL, since, "it has come again after the line had been taken back once")
+    most = min(int(planned * settings.max_skipped_share), MOST_SKIPPED, planned - 1)
+    first, together = since.stop, set(not_finite)
+    while first > since.start and (first - 1 in together or len(together) < most):
+        first -= 1
+        together.add(first)
+    steps = range(first, since.stop)
+    if set(steps).issubset(left_out.not_finite):
+        return Answer(Reaction.FAIL, since, "no batch may be left out for it")
     good = frozenset(steps).difference(not_finite)
     return Answer(Reaction.ROLL_BACK, steps, f"{why}: the line is taken back to its newest generation, and the batches "
-                  f"of the {len(steps)} steps since are left out, {len(good)} good ones among them", good)
+                  f"of the last {len(steps)} steps are left out, {len(good)} good ones among them", good)
 
 
 def _in_a_row_before(steps: Collection[int], job_step: int) -> int:

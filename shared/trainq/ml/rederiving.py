@@ -53,7 +53,7 @@ from trainq.preparing import Prepared, PrepareProgress
 from trainq.textcodec import TextCodec
 
 _PAGE_EVENTS = 1000
-# Long enough that no interval checkpoint is published (the most that a setting may say).
+# Long enough that no interval checkpoint is published but every 2,000 steps (the most that a setting may say).
 _NEVER_SECONDS = 86_400.0
 
 

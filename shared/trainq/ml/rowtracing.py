@@ -115,10 +115,11 @@ def _with_steps(said: Answer, question: Question, path: Path) -> Answer:
         plan = batches.Plan(shard.digest, shard.lengths(), question.train)
         digest = ledger.row_digest(shard.row(index))
     effects = Effects(question.effects)
-    steps = [step for step in range(effects.steps_planned(plan.steps))
-             if index in plan.rows_of_step(step) and not effects.skips(step)]
-    # Two rows may have become the same tokens: only where this one was to come in.
-    entered = {name: [step + 1 for step in ledger.steps_of(Path(where).read_bytes(), digest) if step in steps]
+    of_plan = [step for step in range(plan.steps) if index in plan.rows_of_step(step)]
+    steps = [step for step in of_plan if step < effects.steps_planned(plan.steps) and not effects.skips(step)]
+    # Two rows may have become the same tokens: only where this one was to come in. Not by the effects, which are those
+    # of now: a copy may be of an attempt that had others, and its ledger has what came in there.
+    entered = {name: [step + 1 for step in ledger.steps_of(Path(where).read_bytes(), digest) if step in of_plan]
                for name, where in question.ledgers.items()}
     return msgspec.structs.replace(said, entered=entered,
                                    steps=[(step + 1, plan.epoch_of_step(step) + 1) for step in steps])

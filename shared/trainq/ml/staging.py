@@ -14,9 +14,9 @@ import torch
 
 from trainq.checkpoints import CheckpointFacts
 from trainq.ml import adapter, ledger, modelfiles, optimizer, randomness
-from trainq.ml.hostmemory import host_tensor
+from trainq.ml.hostmemory import HostMemoryShortError, host_tensor
 from trainq.ml.line import ModelLine
-from trainq.ml.writing import Staged, TensorFile
+from trainq.ml.writing import HostTensor, Staged, TensorFile
 
 OPTIMIZER, RNG, STATE = "optimizer.safetensors", "rng.safetensors", "state.json"
 
@@ -69,9 +69,14 @@ def stage(line: ModelLine, facts: CheckpointFacts, *, steps_go_on: bool) -> Stag
 
 def _in_host_memory(line: ModelLine, parts: Mapping[str, _Part], *, copied: bool) -> dict[str, TensorFile]:
     live = {f"{file}:{name}": tensor for file, part in parts.items() for name, tensor in part.tensors.items()}
+    hosts: dict[str, HostTensor] | None = None
     if copied or any(tensor.is_cuda for tensor in live.values()):
-        hosts = line.memory.copy(live)
-    else:
+        try:
+            hosts = line.memory.copy(live)
+        except HostMemoryShortError:
+            if copied:
+                raise
+    if hosts is None:  # where it lies, or in memory that need not be pinned
         hosts = {key: host_tensor(tensor) for key, tensor in live.items()}
     return {file: TensorFile(tensors={name: hosts[f"{file}:{name}"] for name in part.tensors},
                              metadata=part.metadata, checked=part.checked) for file, part in parts.items()}

@@ -22,6 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from trainq.checkpoints import CheckpointFacts
 from trainq.config import TrainSettings
+from trainq.jobs import batches_left_out
 from trainq.ml import batches, ledger, model, optimizer, precision, schedules, stepfaults
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
@@ -175,6 +176,7 @@ def _backward(line: ModelLine, rows: list[ShardRow], of_step: _Share, entered: _
 
 def _measured(facts: CheckpointFacts, loss: float) -> dict[str, float]:
     """The metrics of a line after one more step of its job."""
-    done = facts.cursor.job_step
+    cursor = facts.cursor
+    done = cursor.job_step - batches_left_out(cursor.effects, cursor.job_step)
     mean = facts.metrics.get("loss_mean", loss) if done else loss
     return {"loss": loss, "loss_mean": mean + (loss - mean) / (done + 1)}

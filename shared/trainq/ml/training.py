@@ -126,7 +126,7 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
     A cancelled job leaves its steps in memory: follow with :func:`trainq.ml.checkpointing.take_back`.
 
     Raises:
-        InputError: the job's fault: no rows, rows that do not fit the model, too many numbers that are not finite,
+        InputError: the job's fault: no rows, rows that do not fit the model, too many numbers that are not finite, or
             another shard than the one it began with; MaskingError where trying again changes nothing.
         ShardLostError: the shard is not there, or is not what its digest says.
         StorageError, StorageFullError: a checkpoint or the metrics could not be written.
@@ -177,12 +177,14 @@ class Run:
         head = self.line.head
         return head.cursor.job_step if head is not None and head.cursor.job == self.job.id else 0
 
-    def publish(self, reason: Reason) -> None:
+    def publish(self, reason: Reason) -> Publication:
         """Wait until the state of now is on the disk."""
         self.settle(wait=True)
         self.metrics.sync()
         self.observer.publishing(self.line.checkpoint_bytes, waits=True)
-        self.observer.published(checkpointing.publish(self.line, self.home, reason))
+        publication = checkpointing.publish(self.line, self.home, reason)
+        self.observer.published(publication)
+        return publication
 
     def publish_if_due(self) -> None:
         """Copy the state of now, and have it written while steps go on; not while another one is.
@@ -203,7 +205,8 @@ class Run:
         try:
             self.beside.begin(reason, self.metrics.sync)
         except HostMemoryShortError:
-            self.publish(reason)  # from where it lies, while the steps wait
+            # From where it lies, while the steps wait: that is what the next one is going to cost, too.
+            self.pace.cost_seconds = self.line.checkpoint_cost_seconds = self.publish(reason).cost_seconds
         self.pace.last_at, self.pace.asked = time.monotonic(), False
 
     def settle(self, *, wait: bool) -> None:
@@ -223,8 +226,8 @@ class Run:
         """
         self.settle(wait=True)
         assert self.line.head is not None
-        # Reading it takes about as long as writing it.
-        self.observer.publishing(self.line.checkpoint_bytes, waits=True)
+        # Reading it takes about as long as writing it; the weights under an adapter are read and proven, too.
+        self.observer.publishing(self.line.checkpoint_bytes + self.line.model_bytes, waits=True)
         verified = checkpoints.verify(self.home.checkpoints / self.line.head.name)
         self.line.become(checkpointing.restore_instead(self.line, verified))
         _place_cursor(self.line, self.job, self.plan, self.effects)
@@ -267,8 +270,6 @@ def _turn(run: Run) -> Ending | None:
         case Wish.CHECKPOINT:
             run.pace.asked = True
             run.publish_if_due()
-        case _:
-            pass
     _do_step(run)
     run.settle(wait=False)
     if line.facts.cursor.done:
@@ -288,9 +289,9 @@ def _save(run: Run) -> None:
 
 def _do_step(run: Run) -> None:
     """The next step of the job, as its effects have it; or what was decided instead of it."""
-    settings, effects, job_step = run.job.settings, run.effects, run.line.facts.cursor.job_step
-    effects.seed_where_one_begins(job_step, settings.seed)
-    if effects.skips(job_step):
+    job_step = run.line.facts.cursor.job_step
+    run.effects.seed_where_one_begins(job_step, run.job.settings.seed)
+    if run.effects.skips(job_step):
         _advance(run)
         guarding.left_out(run)
         return
@@ -316,7 +317,7 @@ def _advance(run: Run) -> None:
 
 
 def _cut(run: Run) -> None:
-    """Have the steps that are done be all of the job; nothing changes if it is to be left before that is recorded."""
+    """Have the steps that are done be all of the job; nothing changes if it is left before that is recorded."""
     cut = Effect(kind=EffectKind.CUT, step=run.line.facts.cursor.job_step, value=run.plan.steps)
     if run.observer.decide((cut,), f"the rest of its {run.plan.steps} steps is skipped"):
         run.effects.add((cut,))

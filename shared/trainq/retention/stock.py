@@ -39,8 +39,9 @@ def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
 def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     """{name: why} of the generations that training may need; ``head`` is the one that the journal knows.
 
-    The two newest; the newest whose state is not marked; the head; what it was published after; the state before the
-    first step of the job in it, to which that job is taken back; and the weights under each adapter that is there.
+    The two newest; the newest whose state is not marked, with what it needs; the head; what it was published after;
+    the state before the first step of the job in it, to which that job is taken back; and the weights under each
+    adapter that is there.
     """
     names = [path.name for path in checkpoints.list_generations(folder)]
     reasons: dict[str, str] = {}
@@ -53,7 +54,10 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
     for place, name in enumerate(names[:LEAST_CHECKPOINTS], start=1):
         reasons.setdefault(name, f"one of {LEAST_CHECKPOINTS} that always stay ({place})")
     known = {name: read_facts(folder / name) for name in names}
-    reasons.setdefault(_newest_unmarked(known), "the newest whose state is not marked")
+    unmarked = _newest_unmarked(known)
+    reasons.setdefault(unmarked, "the newest whose state is not marked")
+    if (found := known.get(unmarked)) is not None:
+        reasons |= {name: f"{unmarked} needs it" for name in found.needs if name not in reasons}
     unreadable = next((name for name, facts in known.items() if facts is None), "")
     for name, facts in known.items():
         if facts is not None and not facts.has_weights:
@@ -65,10 +69,16 @@ def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:
 
 
 def to_be_proven(folder: Path) -> list[Path]:
-    """The generations that must be whole before an older one may go: the newest ones, and the newest unmarked one."""
+    """The generations that must be whole before an older one may go.
+
+    The newest ones, and the newest unmarked one with those without which it is worth nothing.
+    """
     there = checkpoints.list_generations(folder)
-    unmarked = _newest_unmarked({path.name: read_facts(path) for path in there})
-    return there[:LEAST_CHECKPOINTS] + [path for path in there[LEAST_CHECKPOINTS:] if path.name == unmarked]
+    known = {path.name: read_facts(path) for path in there}
+    unmarked = _newest_unmarked(known)
+    facts = known.get(unmarked)
+    wanted = {unmarked, *(facts.needs if facts is not None else ())}
+    return there[:LEAST_CHECKPOINTS] + [path for path in there[LEAST_CHECKPOINTS:] if path.name in wanted]
 
 
 def proving(folder: Path) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from tests.generations import publish
 from tests.stories import TRAINED, Story
 from trainq import messages
 from trainq.config import LoraSettings
@@ -123,34 +122,6 @@ def test_without_anything_to_merge_nothing_follows(story: Barrier) -> None:
     story.end(lease, TaskResult(summary="there is no adapter"))
     assert story.types("consolidate-1") == ["TaskSubmitted", "LeaseGranted", "JobSucceeded"]
     assert story.queries.open_tasks(JobKind.REBASE) == []
-
-
-def test_while_the_head_is_marked_it_is_put_off_and_holds_nobody_up_unless_asked_for_now(story: Barrier) -> None:
-    folder = story.configuration.home.checkpoints
-    story.hello(name=publish(folder, 2, {"w": b"1"}, marks=("a batch was left out",)), step=20)
-    story.consolidate()
-    story.clock.now += 25 * 3600
-    story.beat()
-    lease, reason = story.task(JobKind.CONSOLIDATE)
-    assert lease is None
-    assert reason.startswith("the state of the head is marked (a batch was left out): it waits")
-    job = story.ready("a")
-    story.beat()
-    trained = story.lease(JobKind.TRAIN)
-    assert trained is not None
-    assert trained.job == job
-    story.complete(trained, TRAINED)
-    story.consolidate(now=True)
-    assert story.task(JobKind.CONSOLIDATE)[0] is not None
-
-
-def test_it_is_begun_once_the_head_is_not_marked(story: Barrier) -> None:
-    folder = story.configuration.home.checkpoints
-    story.hello(name=publish(folder, 2, {"w": b"1"}, marks=("a batch was left out",)), step=20)
-    story.consolidate()
-    assert story.task(JobKind.CONSOLIDATE)[0] is None
-    story.hello(generation=3, name=publish(folder, 3, {"w": b"1"}), step=30)
-    assert story.task(JobKind.CONSOLIDATE)[0] is not None
 
 
 def test_it_waits_for_the_files_of_people_but_not_for_generated_ones(story: Barrier) -> None:

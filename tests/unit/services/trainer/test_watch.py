@@ -76,10 +76,26 @@ def test_a_checkpoint_beside_the_steps_that_never_ends_is_a_hang() -> None:
     watch = Watch(SETTINGS)
     watch.expect_step(0.0)
     watch.expect_save_beside(0.0, 10_000_000_000)
-    for now in range(100, 2300, 100):
+    for now in range(100, 2400, 100):
         watch.stepped(float(now))
-    assert watch.overdue(2239.0) == ""
-    assert "written beside the steps for 2240 s" in watch.overdue(2241.0)
+    assert watch.overdue(2399.0) == "", "that it is done is told at the end of a step"
+    watch.stepped(2400.0)
+    assert "written beside the steps for more than 2240 s" in watch.overdue(2401.0)
+
+
+def test_a_checkpoint_that_is_on_the_disk_long_before_it_can_be_told_is_no_hang() -> None:
+    watch = Watch(SETTINGS)
+    for now in (0.0, 60.0, 120.0):
+        watch.stepped(now)
+    watch.expect_save_beside(120.0, 10_000_000)
+    assert watch.overdue(700.0) == "", "a slow step, as slow as is allowed"
+    watch.stepped(700.0)
+    watch.saved(700.1)
+    watch.stepped(800.0)
+    assert watch.overdue(801.0) == ""
+    watch.expect_save_beside(801.0, 10_000_000)
+    watch.expect_answer()
+    assert watch.overdue(10_000.0) == "", "the broker is away"
     watch.expect_nothing()
     assert watch.overdue(1e9) == ""
 

@@ -19,7 +19,7 @@ from trainq import checkpoints, files
 from trainq.checkpoints import Cursor
 from trainq.config import GuardSettings, Home
 from trainq.errors import InputError, MaskingError, MemoryShortError
-from trainq.jobs import Effect, EffectKind
+from trainq.jobs import Effect, EffectKind, batches_left_out
 from trainq.ml import checkpointing, stepfaults
 from trainq.ml.guards import OUT_OF_BAND, SKIPPED
 from trainq.ml.line import ModelLine
@@ -165,6 +165,33 @@ def test_before_any_generation_of_the_job_it_goes_back_to_its_beginning(tiny_mod
     assert [line["job_step"] for line in metric_lines(home)] == list(range(5, STEPS + 1))
     assert (head(home).facts.step, head(home).facts.base) == (STEPS - 4, "g000001-s00000000")
     assert line.facts == line.head == head(home).facts, "who holds the line has the one of now"
+
+
+def test_a_short_file_is_not_lost_with_its_last_batches(tiny_model: Path, home: Home, tmp_path: Path, job: Job,
+                                                        order: Order) -> None:
+    order("nan.job-1.13", "nan.job-1.14", "nan.job-1.15")
+    job = replace(job, settings=msgspec.structs.replace(SETTINGS_HERE, checkpoint_steps=0),
+                  guard=msgspec.structs.replace(GUARD, max_skipped_share=0.25))
+    outcome, script = train(start(tiny_model, home), job, home)
+    assert steps_of(script) == [12, 13, 14, 15], "a quarter of its 16"
+    assert [line["job_step"] for line in metric_lines(home)] == list(range(1, 13))
+    facts = head(home).facts
+    assert (outcome.ending, facts.step, facts.cursor.done, batches_left_out(facts.cursor.effects, 16)) == (
+        Ending.FINISHED, 12, True, 4)
+    stepfaults.arm("")
+    driven = another_home(tmp_path, "driven")
+    train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
+    assert everything(driven) == everything(home)
+
+
+def test_what_is_left_out_at_the_beginning_is_no_part_of_the_mean(tiny_model: Path, home: Home, job: Job,
+                                                                  order: Order) -> None:
+    line = start(tiny_model, home)
+    line.facts = msgspec.structs.replace(line.facts, metrics={"loss_mean": 1e6})
+    order("nan.job-1.0")
+    train(line, job, home)
+    losses = [each["loss"] for each in metric_lines(home)]
+    assert head(home).facts.metrics["loss_mean"] == pytest.approx(sum(losses) / len(losses))
 
 
 def test_the_same_again_fails_with_the_lines_and_the_line_is_as_it_was(tiny_model: Path, home: Home, job: Job,

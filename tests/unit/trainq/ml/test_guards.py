@@ -51,23 +51,37 @@ def test_behind_a_line_that_was_taken_back_one_is_left_out_and_the_third_in_a_ro
     assert react({12, 13}, 14, good={4})[0] is Reaction.FAIL, "whatever it was taken back for"
 
 
-def test_the_good_ones_that_are_left_out_with_a_roll_back_do_not_count_in_the_share() -> None:
+def test_of_the_good_ones_so_many_are_left_out_with_a_roll_back_as_the_share_has_room_for() -> None:
     answers = [after_non_finite(RULES, LeftOut({7, 8}), job_step=9, head_step=head, planned=10) for head in (0, 7, 9)]
     assert [answer.reaction for answer in answers] == [Reaction.ROLL_BACK] * 3, "wherever the last checkpoint was"
-    assert [sorted(answer.good) for answer in answers] == [[0, 1, 2, 3, 4, 5, 6], [], []]
-    assert "the 10 steps since are left out, 7 good ones among them" in answers[0].reason
+    assert [list(answer.steps) for answer in answers] == [[5, 6, 7, 8, 9], [7, 8, 9], [9]]
+    assert [sorted(answer.good) for answer in answers] == [[5, 6], [], []]
+    assert "the last 5 steps are left out, 2 good ones among them" in answers[0].reason
+    assert react({1, 7, 8}, 9, 0, 10) == (Reaction.ROLL_BACK, [6, 7, 8, 9]), "one is left out already"
     assert react({0, 2, 4, 6, 8}, 9, 0, 10)[0] is Reaction.FAIL
 
 
 def test_bad_weights_take_the_line_back_once() -> None:
-    answer = guards.after_bad_weights(RULES, LeftOut({5}), job_step=7, head_step=4)
+    answer = guards.after_bad_weights(RULES, LeftOut({5}), job_step=7, head_step=4, planned=100)
     assert (answer.reaction, list(answer.steps), sorted(answer.good)) == (Reaction.ROLL_BACK, [4, 5, 6], [4, 6])
     for left_out in (LeftOut({5}, {4, 6}), LeftOut({1, 2, 3})):
-        again = guards.after_bad_weights(RULES, left_out, job_step=12, head_step=9)
+        again = guards.after_bad_weights(RULES, left_out, job_step=12, head_step=9, planned=100)
         assert (again.reaction, "taken back once" in again.reason) == (Reaction.FAIL, True)
     none = msgspec.structs.replace(RULES, max_skipped_share=0.0)
-    assert guards.after_bad_weights(none, LeftOut(), job_step=7, head_step=4).reaction is Reaction.FAIL
-    assert guards.after_bad_weights(RULES, LeftOut(), job_step=4, head_step=4).reaction is Reaction.FAIL
+    for rules, step, planned in ((none, 7, 100), (RULES, 4, 100), (RULES, 7, 1)):
+        answer = guards.after_bad_weights(rules, LeftOut(), job_step=step, head_step=4, planned=planned)
+        assert answer.reaction is Reaction.FAIL
+    only_left_out = guards.after_bad_weights(RULES, LeftOut({5, 6}), job_step=7, head_step=5, planned=4)
+    assert only_left_out.reaction is Reaction.FAIL, "nothing would be otherwise the next time"
+
+
+def test_no_job_ends_with_nothing_trained() -> None:
+    every = msgspec.structs.replace(RULES, max_skipped_share=1.0)
+    for planned, left_out in ((1, set[int]()), (2, {0})):
+        answer = after_non_finite(every, LeftOut(left_out), job_step=len(left_out), head_step=0, planned=planned)
+        assert answer.reaction is Reaction.FAIL
+    answer = after_non_finite(every, LeftOut({7, 8}), job_step=9, head_step=0, planned=10)
+    assert list(answer.steps) == list(range(1, 10))
 
 
 @pytest.mark.parametrize(("planned", "reaction"), [(1, Reaction.FAIL), (2, Reaction.SKIP), (100, Reaction.SKIP)])
@@ -75,9 +89,9 @@ def test_more_than_a_share_of_the_job_fails(planned: int, reaction: Reaction) ->
     assert react(set(), 0, 0, planned)[0] is reaction
 
 
-def test_more_than_fits_into_a_message_fails() -> None:
-    assert react({20_000, 20_001}, 20_002, 20_002 - guards.MOST_SKIPPED, 10**6)[0] is Reaction.FAIL
-    assert react({20_000, 20_001}, 20_002, 20_003 - guards.MOST_SKIPPED, 10**6)[0] is Reaction.ROLL_BACK
+def test_no_more_are_left_out_than_fit_into_a_message() -> None:
+    reaction, steps = react({20_000, 20_001}, 20_002, 0, 10**6)
+    assert (reaction, len(steps), steps[-1]) == (Reaction.ROLL_BACK, guards.MOST_SKIPPED, 20_002)
     assert react(set(range(0, 4 * guards.MOST_NOT_FINITE, 4)), 10**5, planned=10**6)[0] is Reaction.FAIL
 
 

@@ -101,6 +101,11 @@ def test_the_ledger_says_what_has_entered(question: Question, tmp_path: Path) ->
     without.write_bytes(ledger.records(steps[0] - 1, [digests[1], digests[2]]))
     said = ask(question, 1, ledgers={"reaching": str(reaching), "without": str(without)})
     assert said.entered == {"reaching": [steps[0]], "without": []}
+    # What the job leaves out now, an attempt before had trained.
+    for effect in (Effect(kind=EffectKind.SKIP_BATCH, step=steps[0] - 1), Effect(kind=EffectKind.CUT, step=0, value=4)):
+        said = ask(question, 1, ledgers={"reaching": str(reaching)}, effects=[effect])
+        assert said.entered == {"reaching": [steps[0]]}
+        assert steps[0] not in [step for step, _ in said.steps]
 
 
 def test_a_lost_shard_is_made_again(question: Question, tmp_path: Path) -> None:

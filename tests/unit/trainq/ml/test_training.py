@@ -489,3 +489,5 @@ def test_without_memory_for_a_copy_the_steps_wait_for_the_disk(
     outcome, script = train(line, job_over(shard, settings=EAGER), home, Script(line=line))
     assert outcome.ending is Ending.FINISHED
     assert {publication.facts.reason for publication in script.publications} == {"interval", "job_end"}
+    before = [publication for publication in script.publications if publication.facts.reason == "interval"]
+    assert line.checkpoint_cost_seconds == before[-1].cost_seconds, "that counts as what they cost"

@@ -44,6 +44,18 @@ def test_the_head_of_the_journal_stays_also_where_a_newer_one_lies(tmp_path: Pat
     assert why(home, Kept(pins=[], removals=[], checkpoint=names[1], dropping=[]))["c2"].startswith("the head")
 
 
+def test_the_newest_that_is_not_marked_stays_with_what_it_needs(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    ground = publish(home.checkpoints, 1, {"w": b"1"})
+    publish(home.checkpoints, 2, {"w": b"1"}, marks=("bad",))
+    middle = publish(home.checkpoints, 3, {"w": b"1"}, base=ground, job="train-1", done=False)
+    late = [publish(home.checkpoints, number, {"w": b"1"}, marks=("bad",)) for number in range(4, 8)]
+    assert why(home) == {"c1": f"{middle} needs it", "c2": "", "c3": "the newest whose state is not marked", "c4": "",
+                         "c5": "", "c6": "one of 2 that always stay (2)", "c7": "the head: training goes on from it"}
+    proven = [path.name for path in stock.to_be_proven(home.checkpoints)]
+    assert proven == [late[3], late[2], middle, ground]
+
+
 def test_the_newest_that_is_not_marked_stays_in_both_stores(tmp_path: Path) -> None:
     home = Home(tmp_path)
     names = [publish(home.checkpoints, number, {"w": b"1"}, marks=("bad",) if number > 2 else ())
