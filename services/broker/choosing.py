@@ -19,6 +19,8 @@ _NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKi
 _CONSOLIDATOR = "consolidator"
 # Below are those whose generation was lost (trainq.journal.schema): they begin anew.
 _FAR_AHEAD = -(1 << 40)
+# The one among them whose steps are in the line, which stands in its middle.
+_GOES_ON = -(1 << 60)
 
 
 class Chooser:
@@ -40,7 +42,7 @@ class Chooser:
         if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
             return leasing.Choice(reason=held)
         if kind in TASKS:
-            lent = self._why_lent() if kind in LINE_TASKS else ""
+            lent = self.why_lent() if kind in LINE_TASKS else ""
             return leasing.Choice(reason=lent) if lent else self._choose_task(kind)
         head = self._queries.head(kind, self._clock.wall())
         if kind is JobKind.PREPARE:
@@ -64,12 +66,17 @@ class Chooser:
 
     def why_gpu_is_wanted(self) -> str:
         """Why the trainer is to give its memory back; empty if it need not. Never while it has a job."""
-        if lent := self._why_lent():
+        if lent := self.why_lent():
             return lent
         if any(row.kind in NEEDS_GPU for row in self._queries.running()):
             return ""
         first = next(iter(self._lenders()), None)
         return f"{first.id} ({first.name}) waits for the GPU" if first is not None and self._is_due(first) else ""
+
+    def half_done(self) -> str:
+        """The train job that waits, and has steps in the line; empty if there is none."""
+        head = self._queries.head(JobKind.TRAIN, self._clock.wall())
+        return head.id if head is not None and _is_half_done(head) else ""
 
     def lenders_gone(self) -> list[JobRow]:
         """Who waits for the GPU, and is not there any more to use it."""
@@ -78,7 +85,7 @@ class Chooser:
             return []  # this life of the broker has not had the time to hear of them
         return [row for row in self._lenders(there=False) if self._clock.wall() - row.submitted_at > term]
 
-    def _why_lent(self) -> str:
+    def why_lent(self) -> str:
         """Who has the GPU instead of the trainer; empty if nobody has."""
         return next((lending.has_it(row) for row in self._queries.open_tasks(JobKind.LEND)
                      if row.state is JobState.RUNNING), "")
@@ -91,7 +98,9 @@ class Chooser:
 
     def _is_due(self, row: JobRow) -> bool:
         line = self._queries.line()
-        waits = self._choose_train(self._queries.head(JobKind.TRAIN, self._clock.wall())).job is not None
+        # A trainer that rests by itself (a file says so, or the GPU's heat) begins none of them.
+        waits = (self._choose_train(self._queries.head(JobKind.TRAIN, self._clock.wall())).job is not None
+                 and not self._trainer_pauses())
         return lending.is_due(row, line, self._settings.broker.gpu_wait_jobs, training_waits=waits)
 
     def _trainer_holds(self) -> bool:
@@ -103,7 +112,10 @@ class Chooser:
 
     def _is_at_rest(self) -> bool:
         """Whether the job that runs is paused, and its model out of the memory."""
-        return bool(self._orders.why_paused()) and not self._trainer_holds()
+        return (bool(self._orders.why_paused()) or self._trainer_pauses()) and not self._trainer_holds()
+
+    def _trainer_pauses(self) -> bool:
+        return self._roster.pauses(TRAINER, self._clock.monotonic(), self._settings.broker.lease_seconds)
 
     def _choose_task(self, kind: JobKind) -> leasing.Choice:
         head = self._queries.head(kind, self._clock.wall())
@@ -116,7 +128,7 @@ class Chooser:
         now_wall, line = self._clock.wall(), self._queries.line()
         return leasing.choose_train(
             standing_reason=self._orders.why_nothing_new(
-                half_done=head is not None and _FAR_AHEAD < head.front < 1), held_reason=line.held_reason, head=head,
+                half_done=_is_half_done(head)), held_reason=line.held_reason, head=head,
             prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(JobKind.TRAIN),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
             prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall)
@@ -157,3 +169,7 @@ class Chooser:
             training=next((each for each in self._queries.running() if each.kind is JobKind.TRAIN), None),
             head=self._queries.head(JobKind.TRAIN, self._clock.wall()), waiting=self._queries.waiting_of_people(),
             impatient=self._is_impatient())
+
+
+def _is_half_done(head: JobRow | None) -> bool:
+    return head is not None and (_FAR_AHEAD < head.front < 1 or head.front == _GOES_ON)

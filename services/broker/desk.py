@@ -297,7 +297,8 @@ class Desk:
                 continue
             self.roster.progressed(lease.job, lease.progress)
             self.deadlines.renew(lease.job, lease.token, now)
-            if row.cancel_reason is not None:
+            # A job at rest is ended by a training process, which must not be started beside a loan.
+            if row.cancel_reason is not None and not (row.kind is JobKind.TRAIN and self._chooser.why_lent()):
                 cancel.append(lease.job)
                 keep += [lease.job] if row.keep else []
         pause, stop, checkpoint = self.orders.reply(beat)

@@ -110,7 +110,8 @@ class Reader:
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
             services=self._roster.views(self._clock.monotonic()), disk=self._guard.view(),
             pause=self._orders.why_paused(), drain=line.drained_reason or "",
-            stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint))
+            stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint),
+            half_done=self._chooser.half_done())
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -46,6 +46,11 @@ class Roster:
         beat = self._lately(service, now, within_seconds)
         return beat is not None and beat.gpu and beat.state is not Lifecycle.STOPPED
 
+    def pauses(self, service: str, now: float, within_seconds: float) -> bool:
+        """Whether it has said lately that it pauses."""
+        beat = self._lately(service, now, within_seconds)
+        return beat is not None and beat.state is Lifecycle.PAUSED
+
     def session_of(self, service: str) -> str:
         """The life of the service that was last heard of; empty if none was, or that has said goodbye."""
         beat, _ = self._beats.get(service, (None, 0.0))

@@ -186,7 +186,8 @@ class Assignment:
             self._forget_job()
             return [DropLease()]
         if lost and self.job:
-            training, self.phase = self.phase is Phase.TRAINING, Phase.IDLE
+            training = self.phase is Phase.TRAINING
+            self.phase = Phase.IDLE if training else self.phase
             self._forget_job()
             return [ForgetJob(), *(self._stop_process() if training else [])]
         return self._go() if self.job and self.phase is Phase.IDLE and not self._rests else []

@@ -9,6 +9,7 @@ import signal
 # pid_t is a signed 32 bit number on Linux; what does not fit in it is nobody's, and os.kill refuses to take it.
 _MAX_PID = 2**31 - 1
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def is_alive(pid: int) -> bool:
@@ -29,3 +30,8 @@ def die_with_parent(number: signal.Signals, parent: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of whatever descends from this process and loses its own (prctl(2)): so none of it is lost."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1)

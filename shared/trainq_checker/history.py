@@ -121,7 +121,7 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
     elif event.type in _REWRITES:
         _rewrite(history, job, event, fields["generation"])
     elif event.type in _REOPENS:
-        if job.end not in _REOPENS[event.type]:
+        if job.end not in _REOPENS[event.type] and not _is_gone_on_with(job, event, fields):
             history.violations.append(f"{event.type} of {job.id}, which is {job.state} (event {event.seq})")
         job.end, job.end_seq, job.waits = "", 0, "queued"
     elif event.type == "JobPrepared":
@@ -135,6 +135,12 @@ def _fold_job(history: History, event: Event, fields: dict[str, Any]) -> None:
         job.lease_seq = event.seq
     if event.type in _ENDS_A_LEASE:
         job.lease_seq = 0
+
+
+def _is_gone_on_with(job: Job, event: Event, fields: dict[str, Any]) -> bool:
+    """Whether the line was put into the middle of a job, whatever that was, and it goes on there."""
+    return event.type == "JobUncovered" and fields["generation"] == 0 and not job.lease_seq and (
+        job.end in ("", "cancelled", "quarantined"))
 
 
 def _fold_effects(job: Job, event: Event, fields: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from typing import Any
 
@@ -132,8 +133,16 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     drill.until_trained(first, second)
     assert installation.trainq("lend", "--limit", "1s", "--", "sleep", "60", expect=128 + 15)
     assert installation.trainq("lend", "--", "false", expect=1)
+    # Nobody whom it has started stays beside the trainer, neither those who go on after its end.
+    orphan = installation.folder / "orphan"
+    words = f"sleep 600 & echo $! > {orphan}; sleep 600 & wait"
+    assert installation.trainq("lend", "--limit", "1s", "--", "bash", "-c", words, expect=128 + 15)
+    assert installation.trainq("lend", "--", "bash", "-c", f"kill -0 $(cat {orphan}) && exit 3; sleep 600 & exit 0")
+    assert not [line for line in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True,
+                                                check=True).stdout.splitlines() if line == "sleep 600"]
     ended = {job["id"]: job["state"] for job in installation.json("status")["background_tasks"]["recent"]}
-    assert ended == {"lend-1": "succeeded", "lend-2": "failed", "lend-3": "failed"}
+    assert ended == {"lend-1": "succeeded", "lend-2": "failed", "lend-3": "failed", "lend-4": "failed",
+                     "lend-5": "succeeded"}
     wait_for(lambda: training_process(drill), "the model is back")
     (drill.home.inbox / "third.jsonl").write_bytes(b'{"prompt": "third?", "completion": "yes"}\n')
     assert installation.trainq("wait", "--idle").stdout == "idle\n"

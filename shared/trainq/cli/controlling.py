@@ -19,6 +19,7 @@ from trainq.cli.steering import MAX_REASON, end_one, said
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, UsageError
 from trainq.ids import new_request_id
+from trainq.liveness import is_alive
 from trainq.messages import (
     AnyRequest,
     AskCheckpoint,
@@ -30,10 +31,13 @@ from trainq.messages import (
     PauseQueue,
     Replay,
     ResumeQueue,
+    ServiceView,
     StopTrainer,
 )
 
 POLL_SECONDS = 0.2
+# Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
+UNHEARD_SECONDS = 30.0
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
@@ -94,10 +98,11 @@ def _configure_checkpoint(parser: ArgumentParser) -> None:
 def _checkpoint(arguments: Namespace, context: Context) -> int:
     console = context.console
     done = _order(context, AskCheckpoint(request_id=new_request_id()), "")
-    name = _published_after(context, done.seq) if done.changed and arguments.wait else ""
+    waits = done.changed and arguments.wait
+    name = _published_after(context, done.seq) if waits else ""
     if console.json:
         console.emit({"changed": done.changed, "checkpoint": name})
-    elif not done.changed:
+    elif not done.changed or (waits and not name):
         console.line("nothing is being trained: all of it is published")
     else:
         console.line(name or "it is published with the next step")
@@ -105,7 +110,7 @@ def _checkpoint(arguments: Namespace, context: Context) -> int:
 
 
 def _published_after(context: Context, seq: int) -> str:
-    """The name of the next generation after that event; empty if the job is left before there is one."""
+    """The name of the next generation after that event; empty if the job is left, or rests, before there is one."""
     with PatientClient(context.home, context.console) as broker:
         while True:
             found = broker.ask(Replay(request_id=new_request_id(), after_seq=seq), Events)
@@ -114,7 +119,9 @@ def _published_after(context: Context, seq: int) -> str:
                 if event.type == "CheckpointPublished":
                     return str(event.body["name"])
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            if overview.training is None and not found.events:
+            trainer = _trainer(overview)
+            rests = trainer is not None and trainer.state is Lifecycle.PAUSED and not trainer.gpu
+            if (overview.training is None or rests) and not found.events:
                 return ""
             time.sleep(POLL_SECONDS)
 
@@ -172,19 +179,28 @@ def _rest(context: Context, done: Done, word: str, *, wait: bool) -> int:
 
 
 def _wait_for_rest(context: Context) -> None:
-    """Until the trainer says that it has given the memory back, or is gone, or is another one."""
-    session = ""
+    """Until the trainer says that it has given the memory back, or is gone, or is to go on."""
+    began = time.monotonic()
     with PatientClient(context.home, context.console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            trainer = next((service for service in overview.services if service.name == "trainer"), None)
-            if trainer is None or trainer.state is Lifecycle.STOPPED or not trainer.gpu:
+            trainer = _trainer(overview)
+            if trainer is None:
+                # A broker that has just come up has not heard of it yet; one that is there says so long before.
+                if time.monotonic() - began > UNHEARD_SECONDS:
+                    return
+            elif trainer.state is Lifecycle.STOPPED or not trainer.gpu or not is_alive(trainer.pid):
                 return
-            if session and trainer.session != session and overview.stop == "" and overview.pause == "":
-                context.console.say("the trainer was started anew meanwhile, and goes on")
+            elif not overview.stop and not overview.pause:
+                context.console.say("the trainer goes on meanwhile: it was resumed, or started anew")
                 return
-            session = trainer.session
+            else:
+                began = time.monotonic()
             time.sleep(POLL_SECONDS)
+
+
+def _trainer(overview: Overview) -> ServiceView | None:
+    return next((service for service in overview.services if service.name == "trainer"), None)
 
 
 COMMANDS = {

@@ -53,9 +53,10 @@ def _wait(context: Context, *, once: bool) -> JobView | None:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
             training = overview.training
-            if training is None or once:
+            # One that was given back in the middle goes on to its end, too, and has not begun again yet.
+            if once or (training is None and not overview.half_done):
                 return training
-            if console.lively:
+            if console.lively and training is not None:
                 console.show(cut(printable(f"{training.id}  {wording.standing(training)}"), console.talk_width))
             time.sleep(POLL_SECONDS)
 

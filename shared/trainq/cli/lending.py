@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import msgspec
 
+from trainq import gpu
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -22,7 +23,7 @@ from trainq.cli.rendering import duration
 from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id, new_session_id
 from trainq.jobs import JobKind
-from trainq.liveness import die_with_parent
+from trainq.liveness import adopt_orphans, die_with_parent
 from trainq.messages import (
     Accepted,
     Cancel,
@@ -45,6 +46,7 @@ POLL_SECONDS = 0.5
 BEAT_SECONDS = 1.0
 # How long a program may take to end after it was asked to.
 _END_SECONDS = 10.0
+_LOOK_SECONDS = 0.05
 _CANNOT_RUN = 127  # as a shell has it
 _MAX_NAME = 200
 
@@ -113,15 +115,33 @@ class _Lender:
     def run(self, lease: TaskLease, words: list[str], limit_seconds: float | None) -> tuple[int, str]:
         """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was."""
         parent = os.getpid()
+        adopt_orphans()
         # The program goes with this process, whatever ends it: nobody else would know that it has the GPU.
         child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job},
                                  preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent))
         try:
             return self._to_its_end(child, lease, limit_seconds)
         finally:
-            if child.poll() is None:
-                child.kill()
-                child.wait()
+            self._end_all(child)
+
+    def _end_all(self, child: subprocess.Popen[bytes]) -> None:
+        """Nobody whom the program has started may go on beside the trainer, with the GPU that is given back."""
+        kill_at = time.monotonic() + _END_SECONDS
+        give_up_at = kill_at + _END_SECONDS
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        told = set[int]()
+        while (left := gpu.family(os.getpid()) - {os.getpid()}) and time.monotonic() < give_up_at:
+            number = signal.SIGTERM if time.monotonic() < kill_at else signal.SIGKILL
+            for pid in left if number is signal.SIGKILL else left - told:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, number)
+            told |= left
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            time.sleep(_LOOK_SECONDS)
 
     def _to_its_end(self, child: subprocess.Popen[bytes], lease: TaskLease,
                     limit_seconds: float | None) -> tuple[int, str]:
@@ -138,7 +158,9 @@ class _Lender:
                     ordered = f"it was ended after {duration(limit_seconds or 0.0)} (--limit)"
                 if ordered and not why:
                     why, kill_at = ordered, now + _END_SECONDS
-                    child.send_signal(signal.SIGTERM)
+                    for pid in gpu.family(child.pid):
+                        with contextlib.suppress(ProcessLookupError, PermissionError):
+                            os.kill(pid, signal.SIGTERM)
                 elif why and now >= kill_at:
                     child.kill()
             except KeyboardInterrupt:

@@ -291,7 +291,8 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
 
     ``pause`` says why nothing is trained (a pause, a yield, quiet hours), ``drain`` why nothing new is begun, ``stop``
     why the trainer that lives now does nothing more; each is empty if it is not so. ``marks`` say what is wrong with
-    the state in ``checkpoint``; none if nothing is.
+    the state in ``checkpoint``; none if nothing is. ``half_done`` is the train job that waits
+    and has steps in the line.
     """
 
     journal_id: str
@@ -312,6 +313,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     drain: str = ""
     stop: str = ""
     marks: tuple[str, ...] = ()
+    half_done: str = ""
 
     @property
     def training(self) -> JobView | None:

@@ -48,6 +48,10 @@ class Effects:
         """How many steps are all of a job that was to have ``planned``."""
         return min([planned, *(effect.step for effect in self._by_step.values() if effect.kind is EffectKind.CUT)])
 
+    def agree_with(self, others: Iterable[Effect], steps: int) -> bool:
+        """Whether the job's first ``steps`` steps are the same with those."""
+        return set(self.until(steps - 1)) == {effect for effect in others if effect.step < steps}
+
     def until(self, step: int) -> tuple[Effect, ...]:
         """Those that hold by the time that ``step`` is done, in order."""
         return tuple(effect for key, effect in sorted(self._by_step.items()) if key[0] <= step)

@@ -134,8 +134,10 @@ def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
     lines = f"lines {fault.lines[:32]} of the file"
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", mend=f"lower the learning rate, or look at {lines}")
-    if (_decide(run, _skipped(answer), f"{fault}; {answer.reason} ({lines})")
-            and answer.reaction is Reaction.ROLL_BACK):
+    _decide(run, _skipped(answer), f"{fault}; {answer.reason} ({lines})")
+    if answer.reaction is Reaction.ROLL_BACK:
+        # Also where the job is left before that is known to be recorded: it may be, and what would be published now
+        # holds batches that are left out then.
         run.back_to_head()
 
 

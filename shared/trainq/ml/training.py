@@ -20,8 +20,15 @@ import msgspec
 from trainq import checkpoints, crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import GuardSettings, Home, TrainSettings
-from trainq.errors import DamageError, InputError, OtherModelError, ShardLostError, WeightsNotFiniteError
-from trainq.jobs import Effect, EffectKind
+from trainq.errors import (
+    DamageError,
+    InputError,
+    OtherModelError,
+    ShardLostError,
+    StorageError,
+    WeightsNotFiniteError,
+)
+from trainq.jobs import Effect, EffectKind, batches_left_out
 from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, model
 from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
@@ -33,6 +40,10 @@ from trainq.shards import Shard
 from trainq.textcodec import TextCodec
 
 DEFAULT_GUARD = GuardSettings()
+
+
+class OtherEffectsError(StorageError):
+    """What lies on the disk was trained otherwise than the journal has it: no file's fault, and nothing to train on."""
 
 
 class Wish(StrEnum):
@@ -195,7 +206,6 @@ class Run:
         if self.effects.skips(job_step - 1) or self.effects.skips(job_step):
             return
         if self.beside.is_busy or not self.line.has_unpublished_steps:
-            self.pace.asked &= self.beside.is_busy
             return
         unpublished = self.line.unpublished_steps
         if unpublished < guards.MOST_UNPUBLISHED and not self.pace.is_due(time.monotonic(), unpublished):
@@ -263,7 +273,8 @@ def _turn(run: Run) -> Ending | None:
             _save(run)
             return Ending.STOPPED
         case Wish.KEEP:
-            if not line.facts.cursor.job_step:
+            done = line.facts.cursor.job_step
+            if done == batches_left_out(line.facts.cursor.effects, done):
                 return Ending.CANCELLED  # there is nothing to keep
             _cut(run)
             return None
@@ -370,6 +381,9 @@ def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan, effects: Effect
                 or cursor.job_step > planned):
             raise InputError(f"the job began with shard {cursor.shard} and {cursor.steps_planned} steps, and is to go "
                              f"on with shard {job.shard_digest} and {planned} steps", mend="begin it again")
+        if not effects.agree_with(cursor.effects, cursor.job_step):
+            raise OtherEffectsError(f"the line stands in {job.id} with other effects than the journal has",
+                                    mend="the broker sees it in the head and decides: wait")
         cursor = msgspec.structs.replace(cursor, token=job.token)
         base, jobs = line.facts.base, line.facts.jobs
     else:

@@ -205,6 +205,16 @@ def test_an_uncovered_job_may_succeed_again(root: Path) -> None:
     assert check(root)[0] == 0
 
 
+@pytest.mark.parametrize("end", [None, jobs.JobCancelled(job="train-5", reason="x"),
+                                 jobs.JobQuarantined(job="train-5", reason="x")])
+def test_the_line_may_be_put_into_the_middle_of_any_job(root: Path, end: jobs.AnyEvent | None) -> None:
+    append(root, jobs.JobUncovered(job="train-5", generation=9, reason="lost"), *([end] if end is not None else []),
+           jobs.JobUncovered(job="train-5", generation=0, reason="restored into its middle"),
+           jobs.LeaseGranted(job="train-5", worker="w", session="s2", attempt=2),
+           jobs.JobSucceeded(job="train-5", result={}))
+    assert check(root)[0] == 0
+
+
 def test_an_open_job_and_its_lease(root: Path) -> None:
     append(root, jobs.JobUncovered(job="train-5", generation=9, reason="lost"),
            jobs.LeaseGranted(job="train-5", worker="w", session="s2", attempt=2))

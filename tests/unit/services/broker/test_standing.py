@@ -303,6 +303,44 @@ def test_a_paused_job_is_in_nobodys_way_and_goes_on_after_the_loan(story: Story)
     assert beat(story, held).pause == ""
 
 
+def test_it_is_lent_while_the_trainer_rests_for_a_reason_of_its_own(story: Story) -> None:
+    """A file in control/, or the GPU's heat: the broker knows of it by the heartbeat alone."""
+    for content in "ab":
+        ready(story, content)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    beat(story, held, gpu=True, state=Lifecycle.PAUSED)
+    job = ask_for_gpu(story)
+    assert take(story, job).lease is None, "it is still in the memory"
+    beat(story, held, gpu=False, state=Lifecycle.PAUSED)
+    lent = take(story, job).lease
+    assert lent is not None
+    assert beat(story, held).pause == f"{job} (p) has the GPU"
+    order(story, messages.Fail, job=job, token=lent.token, reason="done")
+    story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
+    beat(story, state=Lifecycle.PAUSED)
+    assert take(story, ask_for_gpu(story)).lease is not None, "no job can be begun that would go first"
+
+
+def test_what_needs_a_training_process_is_told_after_the_loan(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    order(story, PAUSE)
+    beat(story, held)
+    job = ask_for_gpu(story)
+    lent = take(story, job).lease
+    assert lent is not None
+    order(story, messages.Cancel, job=lease.job)
+    assert beat(story, held).cancel == ()
+    order(story, messages.Cancel, job=job)
+    assert beat(story, (job, lent.token), session="l", service=job).cancel == (job,), "the program itself is"
+    order(story, messages.Fail, job=job, token=lent.token, reason="done")
+    assert beat(story, held).cancel == (lease.job,)
+
+
 # ------------------------------------------------------------------------------------------------------- odds and ends
 
 def test_a_longer_yield_lengthens_one(story: Story) -> None:
@@ -333,6 +371,9 @@ def test_a_drain_lets_a_job_go_on_that_was_given_back_in_the_middle(story: Story
     assert lease is not None
     order(story, DRAIN)
     story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, Overview)
+    assert (overview.training, overview.half_done) == (None, lease.job), "who drains waits for it"
     again = story.lease(JobKind.TRAIN, session="s2")
     assert again is not None
     assert again.job == lease.job
@@ -379,9 +420,11 @@ def test_a_head_in_the_middle_of_an_earlier_attempt_brings_its_effects_back(stor
         reason="interval", job=lease.job, job_step=5, steps_planned=10, effects=(skip,),
         damaged=(messages.DamagedGeneration(generation=3, name="g000003-s00000000", reason="x"),))
     assert isinstance(story.ask(middle), messages.Greeted)
+    order(story, DRAIN)  # which lets what is half done go on
     again = story.lease(JobKind.TRAIN, session="s2")
     assert again is not None
     assert (again.job, again.effects) == (lease.job, (skip,)), "it goes on there, before anything else"
+    order(story, RESUME)
     # Said again, nothing changes.
     before = len(story.types())
     story.ask(middle)

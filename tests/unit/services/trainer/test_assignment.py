@@ -161,6 +161,16 @@ def test_a_job_whose_ground_was_lost_is_forgotten(training: Assignment) -> None:
     assert training.wants_job
 
 
+def test_a_job_whose_ground_was_lost_while_its_process_ends_makes_room_for_none(training: Assignment) -> None:
+    training.ended("signal 9", own=False)
+    training.heard(READY)
+    training.controlled(pause="lunch", stop="")
+    training.controlled(pause="", stop="")
+    assert training.phase is Phase.LEAVING
+    assert training.greeted(lost=True) == [ForgetJob()]
+    assert (training.phase, training.wants_job) == (Phase.LEAVING, False)
+
+
 def test_a_job_leased_to_be_failed_is_taken_back_first(idle: Assignment) -> None:
     assert idle.leased("train-1", failure="it kills its worker") == [TakeBack(job="train-1")]
     assert idle.heard(CANCELLED) == [FailJob(reason="it kills its worker", counts=True)]

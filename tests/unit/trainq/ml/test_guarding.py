@@ -24,7 +24,7 @@ from trainq.ml import checkpointing, stepfaults
 from trainq.ml.guards import OUT_OF_BAND, SKIPPED
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
-from trainq.ml.training import Ending, Job, Outcome, Wish
+from trainq.ml.training import Ending, Job, OtherEffectsError, Outcome, Wish
 from trainq.shards import ShardWriter
 
 # A model is trained in each of them, again and again; the rules alone are in test_guards.
@@ -254,6 +254,55 @@ def test_a_stop_while_a_decision_is_waited_for_changes_no_bit(tiny_model: Path, 
     _, second = train(checkpointing.restore(head(home)), job, home)
     assert second.decided == []
     assert everything(home) == everything(calm)
+
+
+def test_a_stop_while_a_roll_back_is_recorded_changes_no_bit(tiny_model: Path, home: Home, tmp_path: Path, job: Job,
+                                                             order: Order) -> None:
+    """It is not heard whether it was recorded, and it was."""
+    order("nan.job-1.5", "nan.job-1.6", "nan.job-1.7")
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+
+    class Leaving(Script):
+        leaves = False
+
+        def wish(self) -> Wish:
+            return Wish.STOP if self.leaves else Wish.GO_ON
+
+        def decide(self, effects: tuple[Effect, ...], reason: str) -> bool:
+            super().decide(effects, reason)
+            self.leaves = len(effects) > 1
+            return not self.leaves
+
+    outcome, leaving = train(start(tiny_model, home), job, home, Leaving())
+    assert steps_of(leaving) == [4, 5, 6, 7]
+    assert (outcome.ending, head(home).facts.cursor.job_step) == (Ending.STOPPED, 4)
+    train(checkpointing.restore(head(home)), replace(job, effects=leaving.effects), home)
+    assert everything(home) == everything(calm)
+
+
+def test_a_line_that_was_trained_with_other_effects_is_not_gone_on_with(tiny_model: Path, home: Home, job: Job,
+                                                                        order: Order) -> None:
+    order("nan.job-1.5")
+    _, script = train(start(tiny_model, home), job, home, Script(at=9))
+    line = checkpointing.restore(head(home))
+    with pytest.raises(OtherEffectsError, match="with other effects than the journal has"):
+        train(line, job, home)
+    later = Effect(kind=EffectKind.SKIP_BATCH, step=12)
+    train(line, replace(job, effects=(*script.effects, later)), home)
+    assert head(home).facts.cursor.done
+
+
+def test_of_a_job_of_which_all_was_left_out_there_is_nothing_to_keep(tiny_model: Path, home: Home, job: Job,
+                                                                     order: Order) -> None:
+    order("nan.job-1.0", "nan.job-1.1")
+
+    class Keeping(Script):
+        def wish(self) -> Wish:
+            return Wish.KEEP if len(self.decided) == 2 else Wish.GO_ON
+
+    outcome, script = train(start(tiny_model, home), job, home, Keeping())
+    assert (outcome.ending, steps_of(script)) == (Ending.CANCELLED, [0, 1])
 
 
 class Spoiling(Script):
