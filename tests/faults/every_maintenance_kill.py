@@ -9,11 +9,11 @@ and ``wrong``, which must be empty.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import shutil
 import signal
-import sys
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -98,7 +98,7 @@ def numbered(reached: list[str]) -> list[tuple[str, int]]:
     return [(point, hits) for point, times in Counter(reached).items() for hits in range(1, times + 1)]
 
 
-def campaign(folder: Path, names: list[str]) -> dict[str, object]:
+def campaign(folder: Path, names: list[str], stride: int) -> dict[str, object]:
     kills: dict[str, int] = {}
     wrong: list[str] = []
     for act, template in built(folder, names):
@@ -109,6 +109,7 @@ def campaign(folder: Path, names: list[str]) -> dict[str, object]:
                     if point.startswith("journal.")]
         places = [(killed_alone, *each) for each in numbered(by_worker)]
         places += [(killed_together, *each) for each in [*numbered(by_worker)[::TOGETHER], *numbered(journals)]]
+        places = places[::stride]
         kills[kind.__name__] = len(places)
         for kill, point, hits in places:
             may_miss = hits > [*by_worker, *journals].count(point) - act.may_lack
@@ -121,4 +122,9 @@ def campaign(folder: Path, names: list[str]) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(campaign(Path(sys.argv[1]), sys.argv[2:]), indent=1))
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--stride", type=int, default=1, help="only every n-th of the kills")
+    chosen = parser.parse_args()
+    print(json.dumps(campaign(chosen.folder, chosen.names, chosen.stride), indent=1))
