@@ -21,6 +21,9 @@ from trainq.jobs import Store
 from trainq.ml import adapter, checkpointing, generation, line
 from trainq.ml.training import Ending, Wish
 
+# An adapted model is trained in each of them.
+pytestmark = pytest.mark.slow
+
 LORA = LoraSettings(rank=4, alpha=8, dropout=0.2)
 ADAPTER = "adapter/adapter_model.safetensors"
 INITIAL = "g000001-s00000000"
