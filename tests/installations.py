@@ -12,17 +12,14 @@ import xmlrpc.client
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 import orjson
 import psutil
 import pytest
 from supervisor.xmlrpc import SupervisorTransport
 
+from tests.asking import Asking
 from trainq import config
 from trainq.chaos import installation as chaos
-from trainq.client import BrokerClient
-from trainq.ids import new_request_id
-from trainq.messages import Events, EventView, GetOverview, JobList, JobView, ListJobs, Overview, Replay
 
 ROOT = config.project_root()
 
@@ -38,7 +35,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> 
     pytest.fail(f"not within {seconds:g} s: {what}")
 
 
-class Installation(chaos.Installation):
+class Installation(Asking, chaos.Installation):
     """:class:`trainq.chaos.installation.Installation` with what tests do: commands, kills by program, reports."""
 
     def end(self, patience_seconds: float = 60.0) -> None:
@@ -52,8 +49,7 @@ class Installation(chaos.Installation):
 
     def wait_answers(self) -> None:
         """Until the broker answers, however busy the machine is with starting all the others."""
-        with BrokerClient(self.home) as client:
-            client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=60)
+        self.overview()
 
     def psutil_processes(self) -> list[psutil.Process]:
         """Every living process of this installation."""
@@ -108,30 +104,10 @@ class Installation(chaos.Installation):
         wait_for(lambda: self.pid(program) not in (0, pid), f"{program} is started again")
         return int(pid)
 
-    def jobs(self, *states: str) -> list[dict[str, Any]]:
-        """All train jobs, newest first. Asked of the broker itself: whoever waits for something asks very often."""
-        found: list[JobView] = []
-        with BrokerClient(self.home) as client:
-            while page := client.call(ListJobs(
-                    request_id=new_request_id(), limit=1000,
-                    before_number=found[-1].number if found else None), JobList).jobs:
-                found += page
-        return [msgspec.to_builtins(job) for job in found if not states or job.state in states]
-
     def tasks_waiting(self) -> int:
         """How many tasks wait or are being done."""
-        with BrokerClient(self.home) as client:
-            tasks = client.call(GetOverview(request_id=new_request_id()), Overview).background_tasks
+        tasks = self.overview().background_tasks
         return tasks.queue_size + len(tasks.running)
-
-    def events(self, job: str = "") -> list[dict[str, Any]]:
-        """All events, or all of one job, in order; asked of the broker itself, too."""
-        found: list[EventView] = []
-        with BrokerClient(self.home) as client:
-            while page := client.call(Replay(request_id=new_request_id(), after_seq=found[-1].seq if found else 0,
-                                             job=job), Events).events:
-                found += page
-        return [msgspec.to_builtins(event) for event in found]
 
     def logs(self) -> str:
         """The ends of all logs, for a failure's report."""

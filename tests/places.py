@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from tests.asking import Asking
 from trainq import checkpoints, files
 from trainq.client import BrokerClient
 from trainq.config import Home, project_root
@@ -22,7 +23,6 @@ from trainq.messages import (
     Complete,
     Done,
     Fail,
-    GetOverview,
     Greeted,
     Heartbeat,
     HeartbeatReply,
@@ -31,7 +31,6 @@ from trainq.messages import (
     Leased,
     LeaseState,
     Lifecycle,
-    Overview,
     PrepareResult,
     Progress,
     Result,
@@ -43,7 +42,7 @@ ROOT = project_root()
 START_SECONDS = 20.0
 
 
-class Place:
+class Place(Asking):
     """A home with a broker in it, and the command line that belongs to it."""
 
     def __init__(self, root: Path) -> None:
@@ -59,20 +58,19 @@ class Place:
         self._services[name] = subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=self.environment,
                                                 cwd=ROOT, stdout=subprocess.DEVNULL)
         if name == "broker":
-            with BrokerClient(self.home) as client:
-                client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=START_SECONDS)
+            self.overview(START_SECONDS)
 
     def pid(self, name: str) -> int:
         return self._services[name].pid
 
     def stop(self, name: str, number: int = signal.SIGTERM) -> None:
-        process = self._services.pop(name)
-        process.send_signal(number)
-        process.wait(START_SECONDS)
+        self._services[name].send_signal(number)
+        self.wait_end(name)
 
     def wait_end(self, name: str) -> None:
-        """Until a service has ended by itself."""
-        self._services.pop(name).wait(START_SECONDS)
+        """Until a service has ended. One that does not in time is still there for :meth:`stop_all`."""
+        self._services[name].wait(START_SECONDS)
+        del self._services[name]
 
     def stop_all(self) -> None:
         for name in list(self._services):

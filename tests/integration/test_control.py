@@ -11,9 +11,6 @@ import pytest
 from tests.drills import Drill
 from tests.installations import Installation, wait_for
 from trainq import checkpoints
-from trainq.client import BrokerClient
-from trainq.ids import new_request_id
-from trainq.messages import GetOverview, Overview
 
 pytestmark = pytest.mark.slow
 
@@ -26,14 +23,9 @@ def drill(installation: Installation) -> Drill:
     return Drill(installation)
 
 
-def overview(drill: Drill) -> Overview:
-    with BrokerClient(drill.home) as client:
-        return client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=30)
-
-
 def step(drill: Drill) -> int:
     """The step of the running job; 0 if there is none, or it has done none."""
-    running = [job for job in overview(drill).running if job.kind == "train"]
+    running = [job for job in drill.installation.overview().running if job.kind == "train"]
     return running[0].progress.step if running and running[0].progress else 0
 
 
