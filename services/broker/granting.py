@@ -48,7 +48,9 @@ class Granter:
                 return Leased(lease=self._lease_message(row))  # the reply was lost; this is the same lease
             self._lose_worker(row, f"{worker} was restarted")
             returned = self._queries.job(row.id)
-            if returned.state is JobState.QUEUED and returned.front < 1:
+            # Beside a loan nothing is gone on with: what ends a job at rest needs a training process, too.
+            lent = row.kind is JobKind.TRAIN and self._chooser.why_lent()
+            if returned.state is JobState.QUEUED and returned.front < 1 and not lent:
                 return self._grant(returned, worker, session)
         if session == self._queries.line().stopped_session:
             return Leased(lease=None, reason="this life of the trainer is stopped")

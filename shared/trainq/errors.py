@@ -90,7 +90,12 @@ class MemoryShortError(InputError):
 
 
 class WeightsNotFiniteError(InputError):
-    """A weight is no finite number any more: what holds it is not published."""
+    """A weight is no finite number any more: what holds it is not published.
+
+    ``job_step``: after so many steps of the job, where that is not the state of now.
+    """
+
+    job_step: int | None = None
 
 
 class NotFoundError(TrainqError):

@@ -115,6 +115,8 @@ class _Lender:
     def run(self, lease: TaskLease, words: list[str], limit_seconds: float | None) -> tuple[int, str]:
         """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was."""
         parent = os.getpid()
+        # A shell may have given this process children of its own: they are none of the program's.
+        others = gpu.family(parent) - {parent}
         adopt_orphans()
         # The program goes with this process, whatever ends it: nobody else would know that it has the GPU.
         child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job},
@@ -122,26 +124,27 @@ class _Lender:
         try:
             return self._to_its_end(child, lease, limit_seconds)
         finally:
-            self._end_all(child)
+            self._end_all(child, lease, others)
 
-    def _end_all(self, child: subprocess.Popen[bytes]) -> None:
+    def _end_all(self, child: subprocess.Popen[bytes], lease: TaskLease, others: set[int]) -> None:
         """Nobody whom the program has started may go on beside the trainer, with the GPU that is given back."""
-        kill_at = time.monotonic() + _END_SECONDS
-        give_up_at = kill_at + _END_SECONDS
         if child.poll() is None:
             child.kill()
             child.wait()
-        told = set[int]()
-        while (left := gpu.family(os.getpid()) - {os.getpid()}) and time.monotonic() < give_up_at:
-            number = signal.SIGTERM if time.monotonic() < kill_at else signal.SIGKILL
-            for pid in left if number is signal.SIGKILL else left - told:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, number)
-            told |= left
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
-            time.sleep(_LOOK_SECONDS)
+        kill_at = time.monotonic() + _END_SECONDS
+        give_up_at, told = kill_at + _END_SECONDS, set[int]()
+        while (left := _descendants(others)) and time.monotonic() < give_up_at:
+            try:
+                number = signal.SIGTERM if time.monotonic() < kill_at else signal.SIGKILL
+                _signal(left if number is signal.SIGKILL else left - told, number)
+                told |= left
+                for pid in left:
+                    with contextlib.suppress(ChildProcessError):
+                        os.waitpid(pid, os.WNOHANG)
+                self._beat((LeaseState(job=lease.job, token=lease.token),))
+                time.sleep(_LOOK_SECONDS)
+            except KeyboardInterrupt:
+                kill_at = 0.0  # no more patience
 
     def _to_its_end(self, child: subprocess.Popen[bytes], lease: TaskLease,
                     limit_seconds: float | None) -> tuple[int, str]:
@@ -158,9 +161,7 @@ class _Lender:
                     ordered = f"it was ended after {duration(limit_seconds or 0.0)} (--limit)"
                 if ordered and not why:
                     why, kill_at = ordered, now + _END_SECONDS
-                    for pid in gpu.family(child.pid):
-                        with contextlib.suppress(ProcessLookupError, PermissionError):
-                            os.kill(pid, signal.SIGTERM)
+                    _signal(gpu.family(child.pid), signal.SIGTERM)
                 elif why and now >= kill_at:
                     child.kill()
             except KeyboardInterrupt:
@@ -200,6 +201,18 @@ class _Lender:
         if self._job in reply.lost:
             return "the GPU was taken back: the broker had not heard of it for too long"
         return "cancelled" if self._job in reply.cancel else ""
+
+
+def _descendants(others: set[int]) -> set[int]:
+    """All that descends from this process, but for ``others`` and what descends from them."""
+    own = {os.getpid()}
+    return gpu.family(os.getpid()) - own - {pid for other in others for pid in gpu.family(other)}
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 COMMANDS = {"lend": Command(_configure, _run)}

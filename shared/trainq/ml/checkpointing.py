@@ -29,7 +29,7 @@ from safetensors.torch import load as tensors_from_bytes
 from trainq import checkpoints, files
 from trainq.checkpoints import CheckpointFacts, Cursor, Reason, Verified
 from trainq.config import Home
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, WeightsNotFiniteError
 from trainq.ml import adapter, determinism, ledger, model, optimizer, randomness, staging, writing
 from trainq.ml.line import ModelLine, assemble
 
@@ -91,6 +91,7 @@ class Beside:
     def __init__(self, line: ModelLine, home: Home) -> None:
         self._line, self._home = line, home
         self._stood_still = 0.0
+        self._job_step = 0
 
     @property
     def is_busy(self) -> bool:
@@ -106,6 +107,7 @@ class Beside:
         started = time.monotonic()
         line = self._line
         facts = _facts(line, reason, determinism.fingerprint(line.accelerator.device), "")
+        self._job_step = facts.cursor.job_step
         line.writer.begin(staging.stage(line, facts, steps_go_on=True), self._home, before)
         self._stood_still = time.monotonic() - started
 
@@ -131,6 +133,8 @@ class Beside:
                 line.facts, generation=facts.generation, reason=facts.reason, parent=facts.parent,
                 fingerprint=facts.fingerprint, made_by=facts.made_by, restored_from=facts.restored_from,
                 adapter_of=facts.adapter_of)
+        if isinstance(error, WeightsNotFiniteError):
+            error.job_step = self._job_step
         if error is not None:
             raise error
         assert written is not None

@@ -101,8 +101,9 @@ def refuse_weights(run: Run, error: WeightsNotFiniteError) -> None:
     Raises:
         InputError: it has come before, or nothing may be left out.
     """
-    answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, head_step=run.head_step,
-                                      job_step=run.line.facts.cursor.job_step, planned=run.plan.steps)
+    job_step = error.job_step if error.job_step is not None else run.line.facts.cursor.job_step
+    answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, head_step=run.head_step, job_step=job_step,
+                                      planned=run.plan.steps)
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{error.reason}; {answer.reason}", field=error.field, mend=error.mend) from error
     _decide(run, _skipped(answer), f"{error}; {answer.reason}")

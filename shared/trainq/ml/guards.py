@@ -14,7 +14,7 @@ Rules:
 Good batches are left out, too: three bad ones in a row are a sign of weights that went wrong before them, and whoever
 did the same steps again would come to the same weights. How many there are since the newest generation depends on when
 that was made, and may be all of the file: so many of the last ones go with the bad ones as the share allows, and those
-before them are done again. Whether an attempt fails depends on the numbers alone.
+before them are done again. Whether an attempt fails by its losses and gradients depends on these alone.
 
 All of it is a function of the job's effects, of its steps' numbers and of the head's facts: what is resumed anywhere
 decides the same.

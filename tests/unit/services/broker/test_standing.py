@@ -335,10 +335,13 @@ def test_what_needs_a_training_process_is_told_after_the_loan(story: Story) -> N
     assert lent is not None
     order(story, messages.Cancel, job=lease.job)
     assert beat(story, held).cancel == ()
+    assert story.lease(JobKind.TRAIN, session="s2") is None, "nor does another life of the trainer do it"
     order(story, messages.Cancel, job=job)
     assert beat(story, (job, lent.token), session="l", service=job).cancel == (job,), "the program itself is"
     order(story, messages.Fail, job=job, token=lent.token, reason="done")
-    assert beat(story, held).cancel == (lease.job,)
+    again = story.lease(JobKind.TRAIN, session="s2")
+    assert again is not None
+    assert (again.job, again.cancel) == (lease.job, True)
 
 
 # ------------------------------------------------------------------------------------------------------- odds and ends

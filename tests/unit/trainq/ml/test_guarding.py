@@ -18,7 +18,7 @@ from tests.unit.trainq.ml.tiny import SETTINGS, MakeShard, Script, job_over, sta
 from trainq import checkpoints, files
 from trainq.checkpoints import Cursor
 from trainq.config import GuardSettings, Home
-from trainq.errors import InputError, MaskingError, MemoryShortError
+from trainq.errors import InputError, MaskingError, MemoryShortError, WeightsNotFiniteError
 from trainq.jobs import Effect, EffectKind, batches_left_out
 from trainq.ml import checkpointing, stepfaults
 from trainq.ml.guards import OUT_OF_BAND, SKIPPED
@@ -487,3 +487,17 @@ def test_marks_and_metrics_are_the_same_where_it_was_stopped(tiny_model: Path, h
     assert any(marks(calm).values())
     assert (head(home).facts.settled_at, head(home).facts.marks) == (head(calm).facts.settled_at,
                                                                      head(calm).facts.marks)
+
+
+def test_a_weight_that_is_found_bad_late_is_blamed_on_the_steps_before_its_checkpoint(
+        tiny_model: Path, home: Home, job: Job) -> None:
+    line = start(tiny_model, home)
+    train(line, job, home, Script(at=4))
+    with torch.no_grad():
+        next(iter(line.model.parameters()))[0, 0] = math.inf
+    beside = checkpointing.Beside(line, home)
+    beside.begin("interval", lambda: None)
+    line.facts = msgspec.structs.replace(line.facts, cursor=msgspec.structs.replace(line.facts.cursor, job_step=7))
+    with pytest.raises(WeightsNotFiniteError) as caught:
+        beside.take(wait=True)
+    assert caught.value.job_step == 4
