@@ -18,7 +18,7 @@ from trainq import config
 from trainq.chaos import processes
 
 SEED = 1
-FAULT_SECONDS = 20
+FAULT_SECONDS = 30
 
 
 pytestmark = pytest.mark.slow
