@@ -42,7 +42,7 @@ SHOW_SECONDS = 1.0
 BROKER_SECONDS = 3.0
 # What makes an answer to a heartbeat worth having at once.
 _ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
-                     "CancelRequested", "TaskSubmitted", "JobSucceeded", "JobFailed", "JobCancelled"})
+                     "CancelRequested", "TaskSubmitted", "LeaseGranted", "JobSucceeded", "JobFailed", "JobCancelled"})
 
 
 class Agent:
