@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
-import shutil
 import signal
-import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from installations import ROOT, Installation
+from installations import ROOT, Installation, new_installation, throw_away
 
 # What a test starts imports the tree under test, whatever is installed in the environment.
 os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
@@ -35,15 +31,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.fixture
 def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     """An installation that is not started yet."""
-    folder = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp"))  # short: see above
-    made = Installation(folder)
+    made = new_installation()
     yield made
-    made.end()
-    if getattr(request.node, "failed", False):
-        sys.stderr.write(made.logs())
-    left = made.processes()
-    shutil.rmtree(folder, ignore_errors=True)
-    assert not left, f"left running: {left}"
+    throw_away(made, with_logs=getattr(request.node, "failed", False))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import xmlrpc.client
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -33,6 +36,21 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> 
             return value
         time.sleep(0.05)
     pytest.fail(f"not within {seconds:g} s: {what}")
+
+
+def new_installation() -> Installation:
+    """One in a folder of its own, not started; :func:`throw_away` must follow."""
+    return Installation(Path(tempfile.mkdtemp(prefix="tq", dir="/tmp")))  # short: see trainq.chaos.installation
+
+
+def throw_away(made: Installation, *, with_logs: bool) -> None:
+    """End it and remove it; ``with_logs``: say the ends of its logs, for a failure's report."""
+    made.end()
+    if with_logs:
+        sys.stderr.write(made.logs())
+    left = made.processes()
+    shutil.rmtree(made.folder, ignore_errors=True)
+    assert not left, f"left running: {left}"
 
 
 class Installation(Asking, chaos.Installation):
@@ -92,10 +110,22 @@ class Installation(Asking, chaos.Installation):
 
     def pid(self, program: str) -> int:
         """The pid of a program as supervisord knows it; 0 if it does not run. Asked very often: not by a command."""
-        transport = SupervisorTransport(serverurl=f"unix://{self.folder / 'supervisor' / 'supervisor.sock'}")
-        with xmlrpc.client.ServerProxy("http://localhost", transport=transport) as supervisord:
+        with self._supervisord_api() as supervisord:
             known: Any = supervisord.supervisor.getProcessInfo(program)
         return int(known["pid"])
+
+    def at_rest(self) -> bool:
+        """Whether all programs run, nothing keeps them from working, and nothing is left for them to do."""
+        with self._supervisord_api() as supervisord:
+            programs: Any = supervisord.supervisor.getAllProcessInfo()
+        if any(program["statename"] != "RUNNING" for program in programs):
+            return False
+        known = self.overview()
+        return not (known.pause or known.drain or known.stop or known.running or known.waiting)
+
+    def _supervisord_api(self) -> xmlrpc.client.ServerProxy:
+        transport = SupervisorTransport(serverurl=f"unix://{self.folder / 'supervisor' / 'supervisor.sock'}")
+        return xmlrpc.client.ServerProxy("http://localhost", transport=transport)
 
     def kill(self, program: str) -> int:
         """kill -9 a program; its pid. Waits until supervisord has started it again."""

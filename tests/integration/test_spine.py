@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
-from installations import ROOT, Installation, wait_for
-from trainq import manifests
+from installations import ROOT, Installation, new_installation, throw_away, wait_for
+from trainq import checkpoints, manifests
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ QUICK = {"TRAINQ_WATCHER_SETTLE_SECONDS": "0.3", "TRAINQ_WATCHER_SWEEP_SECONDS":
          "TRAINQ_BROKER_HEARTBEAT_SECONDS": "1", "TRAINQ_BROKER_LEASE_SECONDS": "6"}
 
 
-def rows(count: int, word: str = "row") -> str:
+def rows(count: int, word: str) -> str:
     return "".join(orjson.dumps({"prompt": f"{word} {n}?", "completion": f"{word} {n * n}."}).decode() + "\n"
                    for n in range(count))
 
@@ -38,10 +39,51 @@ def running(installation: Installation) -> Installation:
     return installation
 
 
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[Installation]]:
+    """The installation that tests share: none before the first of them, and after one that failed."""
+    kept: list[Installation] = []
+    yield kept
+    for each in kept:
+        throw_away(each, with_logs=False)
+
+
+@pytest.fixture
+def shared(request: pytest.FixtureRequest, kept: list[Installation]) -> Iterator[Installation]:
+    """For a test that needs no beginning: others may have been here before, with files of other words.
+
+    Everything must be at rest again when it passes. When it fails, the next one gets another installation.
+    """
+    if not kept:
+        kept.append(new_installation())
+    is_as_it_was = False
+    try:
+        if not kept[0].runs:
+            kept[0].settings = dict(QUICK)
+            kept[0].start()
+        yield kept[0]
+        if not getattr(request.node, "failed", False):
+            wait_for(kept[0].at_rest, "all is at rest again")
+            is_as_it_was = True
+    finally:
+        if not is_as_it_was:
+            throw_away(kept.pop(), with_logs=True)
+
+
 def write(installation: Installation, name: str, content: str) -> str:
     path = installation.folder / name
     path.write_text(content)
     return str(path)
+
+
+def submit(installation: Installation, name: str, content: str, *options: str) -> str:
+    """Submit a file; its job."""
+    return str(installation.json("submit", write(installation, name, content), *options)["receipts"][0]["job"])
+
+
+def named(installation: Installation, name: str, *states: str) -> dict[str, Any] | None:
+    """The job of the file of this name, if there is one and it is in one of these states."""
+    return next((job for job in installation.jobs(*states) if job["name"] == name), None)
 
 
 def metrics(installation: Installation, job: str) -> list[dict[str, Any]]:
@@ -55,7 +97,7 @@ def show(installation: Installation, job: str) -> dict[str, Any]:
 
 
 def test_files_go_in_both_ways_and_a_model_comes_out(running: Installation) -> None:
-    first = write(running, "same.jsonl", rows(40))
+    first = write(running, "same.jsonl", rows(40, "row"))
     running.trainq("submit", first, "--epochs", "2", "--wait")
     (running.home.inbox / "sub").mkdir()
     (running.home.inbox / "sub" / "same.jsonl").write_text(rows(24, "other") + rows(2, "other"))
@@ -92,40 +134,41 @@ def test_files_go_in_both_ways_and_a_model_comes_out(running: Installation) -> N
         assert path.stat().st_mode & 0o077 == 0
 
 
-def test_a_file_still_being_written_is_waited_for(running: Installation) -> None:
-    path = running.home.inbox / "slow.jsonl"
+def test_a_file_still_being_written_is_waited_for(shared: Installation) -> None:
+    path = shared.home.inbox / "slow.jsonl"
     wait_for(path.parent.is_dir, "the inbox")
     with path.open("w") as stream:
-        stream.write(rows(8))
+        stream.write(rows(8, "slow"))
         stream.flush()
-        (running.home.inbox / "whole.jsonl").write_text(rows(8, "whole"))
-        wait_for(lambda: running.jobs(), "the file beside it is taken")
-        assert [job["name"] for job in running.jobs()] == ["whole.jsonl"]
+        (shared.home.inbox / "whole.jsonl").write_text(rows(8, "whole"))
+        wait_for(lambda: named(shared, "whole.jsonl"), "the file beside it is taken")
+        assert named(shared, "slow.jsonl") is None
         stream.write(rows(4, "late"))
-    wait_for(lambda: len(running.jobs()) == 2, "it is taken when it is closed")
-    slow = next(job for job in running.jobs() if job["name"] == "slow.jsonl")
-    wait_for(lambda: len(running.jobs("succeeded")) == 2, "both are trained")
-    assert running.json("show", slow["id"])["report"]["read"] == 12
-    assert not [path for path in running.home.inbox.iterdir() if not path.name.startswith(".")]
+    slow = wait_for(lambda: named(shared, "slow.jsonl"), "it is taken when it is closed")
+    wait_for(lambda: all(named(shared, name, "succeeded") for name in ("slow.jsonl", "whole.jsonl")),
+             "both are trained")
+    assert shared.json("show", slow["id"])["report"]["read"] == 12
+    assert not [path for path in shared.home.inbox.iterdir() if not path.name.startswith(".")]
 
 
-def test_what_cannot_be_taken_is_set_aside_with_the_reason(running: Installation) -> None:
-    wait_for(running.home.inbox.is_dir, "the inbox")
-    (running.home.inbox / "notes.txt").write_text("hello")
-    (running.home.inbox / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnot json\n')
-    job = wait_for(lambda: running.jobs("rejected"), "the bad file is rejected")[0]
+def test_what_cannot_be_taken_is_set_aside_with_the_reason(shared: Installation) -> None:
+    wait_for(shared.home.inbox.is_dir, "the inbox")
+    (shared.home.inbox / "notes.txt").write_text("hello")
+    (shared.home.inbox / "bad.jsonl").write_text('{"prompt": "a", "completion": "b"}\nnot json\n')
+    job = wait_for(lambda: named(shared, "bad.jsonl", "rejected"), "the bad file is rejected")
     assert "row" in job["reason"]
-    report = orjson.loads((running.home.rejected / f"{job['id']}.report.json").read_bytes())
+    report = orjson.loads((shared.home.rejected / f"{job['id']}.report.json").read_bytes())
     assert "line" in str(report)
-    wait_for(lambda: [event for event in running.events() if event["type"] == "FileRefused"], "the text is refused")
-    kept = [path for path in running.home.rejected.iterdir() if path.name.endswith("notes.txt")]
+    wait_for(lambda: [event for event in shared.events()
+                      if event["type"] == "FileRefused" and event["body"]["name"] == "notes.txt"],
+             "the text is refused")
+    kept = [path for path in shared.home.rejected.iterdir() if path.name.endswith("notes.txt")]
     assert [path.read_text() for path in kept] == ["hello"]
 
 
-def long_job(running: Installation, word: str = "row") -> str:
-    """Submit a job of 60 small steps and wait until it is in the middle; its id."""
-    path = write(running, f"{word}.jsonl", rows(40, word))
-    job = str(running.json("submit", path, "--epochs", "6", "--set", "batch_rows=4")["receipts"][0]["job"])
+def long_job(running: Installation, word: str, epochs: int = 6) -> str:
+    """Submit a job of 60 small steps (or other epochs of 10) and wait until it is in the middle; its id."""
+    job = submit(running, f"{word}.jsonl", rows(40, word), "--epochs", str(epochs), "--set", "batch_rows=4")
     wait_for(lambda: len(metrics(running, job)) > 5, "it trains", 90)
     return job
 
@@ -155,92 +198,103 @@ def test_kill_9_of_each_program_while_a_job_runs(running: Installation) -> None:
     assert finished(running, job)["attempts"] == 1
 
 
-def test_stop_saves_and_start_goes_on_at_the_next_step(running: Installation) -> None:
-    job = long_job(running)
-    running.control("stop", "all")
-    done = metrics(running, job)[-1]["job_step"]
-    newest = running.home.current.resolve()
+def test_stop_saves_and_start_goes_on_at_the_next_step(shared: Installation) -> None:
+    job = long_job(shared, "stopped")
+    shared.control("stop", "all")
+    done = metrics(shared, job)[-1]["step"]
+    newest = shared.home.current.resolve()
     manifests.verify(newest, "checkpoint")
     assert f"s{done:08d}" in newest.name, "the last step is in the checkpoint"
-    assert "not" in running.trainq("why").stdout
-    running.control("start", "all")
-    finished(running, job)
-    events = [event["type"] for event in running.events(job)]
+    assert "not" in shared.trainq("why").stdout
+    shared.control("start", "all")
+    finished(shared, job)
+    events = [event["type"] for event in shared.events(job)]
     assert events.count("LeaseGranted") == 2
     assert events[-1] == "JobSucceeded"
 
 
 def test_kill_9_of_supervisord_leaves_nobody_behind(running: Installation) -> None:
-    job = long_job(running)
+    job = long_job(running, "row")
     running.kill_supervisord()
     wait_for(lambda: not running.processes(), "its programs stop by themselves", 60)
     running.start()
     finished(running, job)
 
 
-def test_a_cancelled_job_leaves_no_steps_in_the_weights(running: Installation) -> None:
-    before = wait_for(lambda: running.home.current.exists() and running.home.current.resolve(), "the first generation")
+def test_a_cancelled_job_leaves_no_steps_in_the_weights(shared: Installation) -> None:
+    current = shared.home.current
+    before = wait_for(lambda: current.exists() and current.resolve(), "there is a generation")
     weights = manifests.read(before, "checkpoint").files["model.safetensors"]
-    job = long_job(running)
-    running.trainq("cancel", job)
-    running.trainq("wait", job, expect=1)
-    assert show(running, job)["state"] == "cancelled"
-    after = running.home.current.resolve()
+    job = long_job(shared, "cancelled", epochs=100)
+    shared.trainq("cancel", job)
+    shared.trainq("wait", job, expect=1)
+    assert show(shared, job)["state"] == "cancelled"
+    after = current.resolve()
     assert manifests.verify(after, "checkpoint").files["model.safetensors"] == weights
-    second = write(running, "next.jsonl", rows(16, "next"))
-    running.trainq("submit", second, "--wait")
-    assert show(running, "train-2")["result"]["global_step"] == 1
+    second = submit(shared, "next.jsonl", rows(16, "next"))
+    shared.trainq("wait", second)
+    steps_before = checkpoints.read_facts(after).step
+    assert show(shared, second)["result"]["global_step"] == steps_before + 1
 
 
-def test_a_lost_shard_is_made_again(running: Installation) -> None:
-    running.trainq("pause")
-    for number in range(2):
-        running.trainq("submit", write(running, f"{number}.jsonl", rows(16, f"word{number}")))
-    wait_for(lambda: all(job["prepared"] for job in running.jobs()) and len(running.jobs()) == 2, "both are prepared")
-    first, second = (show(running, job) for job in ("train-1", "train-2"))
-    for event in running.events("train-1"):
+def test_a_lost_shard_is_made_again(shared: Installation) -> None:
+    shared.trainq("pause")
+    first, second = (submit(shared, f"lost-{word}.jsonl", rows(16, word)) for word in ("first", "second"))
+    wait_for(lambda: all(job["prepared"] for job in shared.jobs() if job["id"] in (first, second)),
+             "both are prepared")
+    for event in shared.events(first):
         if event["type"] == "JobPrepared":
-            shutil.rmtree(running.home.cache / event["body"]["shard"])
-    running.trainq("resume")
-    running.trainq("wait", first["id"], second["id"])
-    assert show(running, "train-1")["failures"] == 0
-    assert "PreparationReopened" in [event["type"] for event in running.events("prepare-1")]
+            shutil.rmtree(shared.home.cache / event["body"]["shard"])
+    shared.trainq("resume")
+    shared.trainq("wait", first, second)
+    assert show(shared, first)["failures"] == 0
+    prepared = first.replace("train", "prepare")
+    assert "PreparationReopened" in [event["type"] for event in shared.events(prepared)]
 
 
-def test_a_pause_is_said_and_kept(running: Installation) -> None:
-    running.trainq("pause", "--reason", "lunch")
-    running.trainq("submit", write(running, "a.jsonl", rows(8)))
-    wait_for(lambda: "lunch" in running.trainq("why").stdout, "why says it")
-    running.kill("broker")
-    wait_for(lambda: "lunch" in running.trainq("why").stdout, "a restarted broker says it too")
-    assert running.jobs("queued")
-    running.trainq("resume")
-    wait_for(lambda: running.jobs("succeeded"), "it is trained after the pause")
+def test_a_pause_is_said_and_kept(shared: Installation) -> None:
+    shared.trainq("pause", "--reason", "lunch")
+    submit(shared, "paused.jsonl", rows(8, "paused"))
+    wait_for(lambda: "lunch" in shared.trainq("why").stdout, "why says it")
+    shared.kill("broker")
+    wait_for(lambda: "lunch" in shared.trainq("why").stdout, "a restarted broker says it too")
+    assert named(shared, "paused.jsonl", "queued")
+    shared.trainq("resume")
+    wait_for(lambda: named(shared, "paused.jsonl", "succeeded"), "it is trained after the pause")
 
 
-def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(running: Installation) -> None:
+def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(shared: Installation) -> None:
     def states() -> dict[str, str]:
-        return {one["name"]: one["state"] for one in running.json("status")["services"]}
+        return {one["name"]: one["state"] for one in shared.json("status")["services"]}
 
-    wait_for(running.home.status_file.exists, "there is a picture")
-    wait_for(lambda: set(states().values()) == {"RUNNING"}, "all run")
-    running.control("stop", "preparer")
+    def all_run() -> bool:
+        """As the picture has it, which the command reads: a command is a process, and this is asked often."""
+        picture = orjson.loads(shared.home.status_file.read_bytes())
+        return {one["state"] for one in picture["services"]} == {"RUNNING"}
+
+    wait_for(shared.home.status_file.exists, "there is a picture")
+    wait_for(all_run, "all run")
+    wait_for(lambda: set(states().values()) == {"RUNNING"}, "it is shown that all run", 10)
+    shared.control("stop", "preparer")
     wait_for(lambda: states()["preparer"] == "STOPPED", "a stopped one is shown", 10)
-    running.control("stop", "broker")
-    wait_for(lambda: "broker" in running.trainq("why").stdout, "a missing broker is the reason", 20)
-    assert "old" in running.trainq("status").stderr
-    running.trainq("submit", write(running, "a.jsonl", rows(8)), expect=69)
+    shared.control("stop", "broker")
+    wait_for(lambda: "broker" in shared.trainq("why").stdout, "a missing broker is the reason", 20)
+    assert "old" in shared.trainq("status").stderr
+    shared.trainq("submit", write(shared, "unheard.jsonl", rows(8, "unheard")), expect=69)
+    shared.control("start", "broker", "preparer")
 
 
-def test_the_protocols_examples_work_as_printed(running: Installation) -> None:
+def test_the_protocols_examples_work_as_printed(shared: Installation) -> None:
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "protocol.md").read_text(), re.DOTALL)
     subscriber, lister = examples
     assert len([line for line in subscriber.splitlines() if line.strip()]) <= 10
-    running.trainq("submit", write(running, "a.jsonl", rows(8)), "--wait")
-    listed = subprocess.run([sys.executable, "-c", lister, str(running.home.root)], capture_output=True, text=True,
+    job = submit(shared, "listed.jsonl", rows(8, "listed"))
+    shared.trainq("wait", job)
+    listed = subprocess.run([sys.executable, "-c", lister, str(shared.home.root)], capture_output=True, text=True,
                             check=True, timeout=30)
-    assert listed.stdout.split() == ["train-1", "succeeded", "a.jsonl"]
+    assert listed.stdout.splitlines() == [f"{each['id']} {each['state']} {each['name']}" for each in shared.jobs()]
+    assert f"{job} succeeded listed.jsonl" in listed.stdout.splitlines()
     once = subscriber.replace("while True:", "for _ in range(2):")
-    heard = subprocess.run([sys.executable, "-c", once, str(running.home.root)], capture_output=True, text=True,
+    heard = subprocess.run([sys.executable, "-c", once, str(shared.home.root)], capture_output=True, text=True,
                            check=True, timeout=30)
     assert "queue is empty" in heard.stdout
