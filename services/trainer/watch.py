@@ -91,7 +91,7 @@ class Watch:
 
     def saved(self, now: float) -> None:
         """A checkpoint is on the disk, whoever waited for it."""
-        self._beside_until, self._steps_ended_late = None, 0
+        self._beside_until = None
         if self._what != _STEP or self._since is None:
             self.expect_step(now)
 
@@ -107,11 +107,10 @@ class Watch:
     def expect_nothing(self) -> None:
         """It has no work, or it is gone."""
         self._since = self._beside_until = None
-        self._steps_ended_late = 0
 
     def overdue(self, now: float) -> str:
         """What has been missing for too long, for people; empty if nothing has."""
-        if self._steps_ended_late > 1:
+        if self._beside_until is not None and self._steps_ended_late > 1:
             return (f"a checkpoint is being written beside the steps for more than {self._beside_seconds:.0f} s, which "
                     "is what is allowed")
         if self._since is None or now - self._since <= self._allowed_seconds:
