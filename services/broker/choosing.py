@@ -10,7 +10,7 @@ from trainq.clock import Clock
 from trainq.config import Settings
 from trainq.errors import TransitionError
 from trainq.jobs import ENDED, LINE_TASKS, NEEDS_GPU, TASKS, JobKind, JobState
-from trainq.journal import JobRow, Queries
+from trainq.journal import BEFORE_ALL, JobRow, Queries
 from trainq.messages import ConsolidateTask
 
 # What writes much. Retention makes room; what changes the line looks for itself, and would hold up the training for as
@@ -20,7 +20,7 @@ _CONSOLIDATOR = "consolidator"
 # Below are those whose generation was lost (trainq.journal.schema): they begin anew.
 _FAR_AHEAD = -(1 << 40)
 # The one among them whose steps are in the line, which stands in its middle.
-_GOES_ON = -(1 << 60)
+_GOES_ON = -BEFORE_ALL
 
 
 class Chooser:

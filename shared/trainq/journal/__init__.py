@@ -6,11 +6,12 @@ same lock).
 """
 
 from trainq.journal.lineage import Span, covers
-from trainq.journal.projections import LineRow
+from trainq.journal.projections import BEFORE_ALL, LineRow
 from trainq.journal.queries import JobRow, Queries, ScheduleRow
 from trainq.journal.store import Journal, JournalFailure, PartialWriteError, Recorded
 
 __all__ = [
+    "BEFORE_ALL",
     "JobRow",
     "Journal",
     "JournalFailure",

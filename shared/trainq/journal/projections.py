@@ -57,7 +57,7 @@ _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?"
 # How many of the jobs that failed in a row are remembered; more than anybody counts to.
 MAX_FAILED_JOBS = 16
 # Generations are far below this, so that an uncovered job's place is below 0.
-_BEFORE_ALL = 1 << 60
+BEFORE_ALL = 1 << 60
 
 _NEW_JOB = """
 INSERT INTO jobs (key, kind, state, name, front, generated, priority, rank, started_before, digest, content,
@@ -320,7 +320,7 @@ class Fold:
                         "reason=?": event.reason, "deaths=?": 0, "death_step=?": None}
             case JobUncovered():
                 # Before every job that was given back, and among themselves in the order of what was lost.
-                return {**_CLEAN_SLATE, "front=?": event.generation - _BEFORE_ALL, "reason=?": event.reason,
+                return {**_CLEAN_SLATE, "front=?": event.generation - BEFORE_ALL, "reason=?": event.reason,
                         "generation=?": 0, "retry_at=?": 0.0, "cancel_reason=?": None, "keep=?": 0}
             case JobTakenOut():
                 return {**_CLEAN_SLATE, "reason=?": event.reason, "generation=?": 0, "result=?": None}
