@@ -8,7 +8,6 @@ is published.
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,15 +20,12 @@ from trainq import checkpoints, crashpoints, room
 from trainq.checkpoints import Cursor, Reason
 from trainq.config import GuardSettings, Home, TrainSettings
 from trainq.errors import (
-    DamageError,
     InputError,
-    OtherModelError,
-    ShardLostError,
     StorageError,
     WeightsNotFiniteError,
 )
 from trainq.jobs import Effect, EffectKind, batches_left_out
-from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, model
+from trainq.ml import adapter, batches, checkpointing, determinism, guarding, guards, opening
 from trainq.ml.checkpointing import Publication
 from trainq.ml.effects import Effects
 from trainq.ml.hostmemory import HostMemoryShortError
@@ -37,7 +33,6 @@ from trainq.ml.line import ModelLine
 from trainq.ml.metrics import MetricsFile, StepMetrics, open_metrics
 from trainq.ml.pacing import Pace
 from trainq.shards import Shard
-from trainq.textcodec import TextCodec
 
 DEFAULT_GUARD = GuardSettings()
 
@@ -146,8 +141,8 @@ def train(line: ModelLine, job: Job, home: Home, observer: Observer) -> Outcome:
         with open_metrics(home.metrics, job.id, line.head.cursor.steps_planned) as metrics:
             return Outcome(ending=Ending.FINISHED, first_loss=metrics.first_loss, last_loss=metrics.last_loss)
     determinism.set_threads(job.settings.threads)
-    with _open_shard(job.shard) as shard:
-        plan = _plan(line, job, home, shard)
+    with opening.open_shard(job.shard) as shard:
+        plan = opening.plan(line, home, shard, job.shard_digest, job.settings)
         # Else the steps until the first checkpoint would be done for nothing.
         room.refuse_without(home.checkpoints, line.checkpoint_bytes, "the job's first checkpoint")
         _tell_changed_fingerprint(line, job, observer)
@@ -342,35 +337,6 @@ def _is_all_done(run: Run) -> bool:
         cursor = msgspec.structs.replace(cursor, done=True, effects=run.effects.until(planned))
     run.line.facts = msgspec.structs.replace(facts, cursor=msgspec.structs.replace(cursor, steps_planned=planned))
     return run.line.facts.cursor.done
-
-
-@functools.lru_cache(maxsize=1)
-def _codec_digest(home: Home, checkpoint: str) -> str:
-    return TextCodec.load(home.checkpoints / checkpoint).digest
-
-
-def _open_shard(path: Path) -> Shard:
-    try:
-        return Shard.open(path, verify=True)
-    except DamageError as error:
-        raise ShardLostError(error.path, error.reason, mend="it is made again from the file") from error
-
-
-def _plan(line: ModelLine, job: Job, home: Home, shard: Shard) -> batches.Plan:
-    if shard.digest != job.shard_digest:
-        raise ShardLostError(str(job.shard), f"it is the shard {shard.digest}, the job asks for {job.shard_digest}",
-                          mend="prepare the file again")
-    # The line's own tokenizer lies in its head; a shard of another one would train garbage without an error.
-    if shard.facts.codec and line.head is not None and shard.facts.codec != _codec_digest(home, line.head.name):
-        raise OtherModelError("the file was prepared with another tokenizer or template than this model line has",
-                              mend="a home has one model line: set [model] path back, or use another home")
-    if not shard.rows:
-        raise InputError("there is no row to train", mend="look at the report of the preparation")
-    context = model.context_tokens(line.model)
-    if context is not None and shard.facts.longest_row_tokens > context:
-        raise InputError(f"a row has {shard.facts.longest_row_tokens} tokens, the model takes {context}",
-                         mend="prepare the file for this model")
-    return batches.Plan(shard.digest, shard.lengths(), job.settings)
 
 
 def _place_cursor(line: ModelLine, job: Job, plan: batches.Plan, effects: Effects) -> None:
