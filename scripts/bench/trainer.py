@@ -127,6 +127,9 @@ class _Clock(training.Observer):
     def published(self, publication: Any) -> None:
         pass
 
+    def taken_back(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         pass
 

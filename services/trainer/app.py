@@ -27,13 +27,7 @@ from services.trainer.stopping import StopTime
 from services.trainer.watch import Watch
 from trainq.errors import TrainqError
 from trainq.jobs import JobKind
-from trainq.messages import (
-    Lease,
-    Lifecycle,
-    ReportEffects,
-    ReportFingerprint,
-    TaskLease,
-)
+from trainq.messages import Lease, Lifecycle, ReportEffects, ReportFingerprint, TaskLease
 from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
@@ -65,6 +59,7 @@ class Agent:
         self._gpu = GpuGuard(settings.trainer, process.clock.monotonic)
         # Why no job is begun on the GPU as it is.
         self._gpu_hold = ""
+        self._controls = controls.Controls()
         self._hung = ""
         self._head = Head(process, self._peer)
         self._faults = MachineFaults()
@@ -104,6 +99,7 @@ class Agent:
         self._start_if_due()
         self._listen()
         self._end_if_hung()
+        self._show_rest()
         self._outbox.send()
         self._greet_if_due()
         self._keep()
@@ -121,11 +117,13 @@ class Agent:
 
     def _control(self) -> None:
         """Have what is ordered done."""
+        self._peer.hear()
         told, now = self._peer.told, self._process.clock.monotonic()
         seen = self._gpu.verdict(self._child.pid)
         self._gpu_hold = seen.hold
-        orders = controls.read(self._process.home, told, seen.pause)
-        self._perform(self._assignment.controlled(pause=orders.pause, stop=orders.stop, asks=not orders.unheard_of))
+        self._controls = controls.read(self._process.home, told, seen.pause)
+        self._perform(self._assignment.controlled(pause=self._controls.pause, stop=self._controls.stop,
+                                                  asks=not self._controls.unheard_of))
         wanted = self._assignment.checkpoint_asked() if told.checkpoint > self._checkpoint_asked else None
         if wanted is not None:
             self._checkpoint_asked = told.checkpoint
@@ -136,13 +134,13 @@ class Agent:
             self._idle_since = now
         elif now - self._idle_since >= idle_minutes * 60:
             self._perform(self._assignment.idle_for_long())
-        self._show_rest(orders.stop or orders.pause)
-        self._process.holds_gpu = self._assignment.phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED)
 
-    def _show_rest(self, why: str) -> None:
-        """Say why the training process is gone on purpose."""
-        if self._assignment.phase is Phase.DORMANT and why:
-            self._process.set_state(Lifecycle.PAUSED, why)
+    def _show_rest(self) -> None:
+        """Say whether the memory is held, and why the training process is gone on purpose."""
+        self._process.holds_gpu = self._assignment.phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED)
+        ordered = self._controls.stop or self._controls.pause
+        if self._assignment.phase is Phase.DORMANT and ordered:
+            self._process.set_state(Lifecycle.PAUSED, ordered)
         elif self._gpu_hold and (self._start_at is not None or self._assignment.phase in (
                 Phase.ABSENT, Phase.IDLE, Phase.DORMANT)):
             self._process.set_state(Lifecycle.PAUSED, self._gpu_hold)

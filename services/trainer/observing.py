@@ -77,6 +77,9 @@ class Observer:
                 self._process.fitted(effect.value)
         return recorded
 
+    def taken_back(self, reason: str) -> None:
+        self._process.say(wire.TakenBack(job=self._job, reason=reason))
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         if self._process.holds_on_other_fingerprint:
             raise OtherFingerprintError(before, after)

@@ -44,6 +44,8 @@ class Watch:
             case wire.Saving(waits=False):
                 self.expect_save_beside(now, message.size_bytes)
             case wire.Saving():
+                # What was being written beside the steps is waited for first, and need not have come to anything.
+                self._beside_until = None
                 self.expect_save(now, message.size_bytes)
             case wire.Published():
                 self.saved(now)

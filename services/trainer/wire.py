@@ -158,6 +158,13 @@ class Saving(WireMessage, frozen=True, kw_only=True, tag=True):
     waits: bool = True
 
 
+class TakenBack(WireMessage, frozen=True, kw_only=True, tag=True):
+    """The line stands at its newest generation again, and does the job's steps since as before: nothing to decide."""
+
+    job: str
+    reason: str
+
+
 class OtherFingerprint(WireMessage, frozen=True, kw_only=True, tag=True):
     """The job is computed on something else than the head was: the bits do not repeat across this point.
 
@@ -252,8 +259,8 @@ class Failed(WireMessage, frozen=True, kw_only=True, tag=True):
 
 ToTraining = Train | Cancel | Keep | Checkpoint | Restore | Rebase | Begin | Recorded | Stop
 FromTraining = (
-    Ready | NoLine | Saving | OtherFingerprint | Deciding | Progress | Restoring | Published | Finished | Cancelled
-    | Failed
+    Ready | NoLine | Saving | OtherFingerprint | Deciding | TakenBack | Progress | Restoring | Published | Finished
+    | Cancelled | Failed
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -80,6 +80,9 @@ class _Life:
         for old in checkpoints.list_generations(self._home.checkpoints)[1:]:
             files.remove_tree(old)
 
+    def taken_back(self, reason: str) -> None:
+        raise AssertionError(reason)
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         raise AssertionError(f"it is the same machine: {before} {after}")
 

@@ -49,6 +49,7 @@ def _run(arguments: Namespace, context: Context) -> int:
 def _wait(context: Context, *, once: bool) -> JobView | None:
     """Until nothing trains; with ``once``, what still does."""
     console = context.console
+    told = once or console.lively
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
@@ -58,6 +59,9 @@ def _wait(context: Context, *, once: bool) -> JobView | None:
                 return training
             if console.lively and training is not None:
                 console.show(cut(printable(f"{training.id}  {wording.standing(training)}"), console.talk_width))
+            elif not told and training is not None:
+                console.say(f"{training.id} goes on to its end: {wording.standing(training)}")
+                told = True
             time.sleep(POLL_SECONDS)
 
 

@@ -55,11 +55,17 @@ def step(run: Run) -> StepMetrics | None:
                        len(run.plan.rows_of_step(job_step)))
     before = randomness.remember()
     try:
-        return stepping.step(line, run.shard, run.plan, settings, rows_at_once)
+        metrics = stepping.step(line, run.shard, run.plan, settings, rows_at_once)
     except stepping.StepFaultError as error:
         fault = error.with_traceback(None)
         # Their frames hold all that the step had in memory.
         fault.__cause__ = fault.__context__ = None
+    else:
+        name = _not_finite(line.model) if job_step < run.search.until else ""
+        if not name:
+            return metrics
+        _leave_out_spoiling(run, name, job_step)
+        return None
     line.optimizer.zero_grad(set_to_none=True)
     # The job may be left here, and published: what this attempt has drawn must be drawn again.
     randomness.go_back(before)
@@ -93,20 +99,22 @@ def refuse_bad(run: Run, metrics: StepMetrics) -> None:
                          mend="lower the learning rate, or look at the file; the band is [guard] band_factor's")
 
 
-def refuse_weights(run: Run, error: WeightsNotFiniteError) -> None:
-    """The state that was to be published holds a weight that is no finite number: go back behind it.
-
-    The line is at its newest generation then, also where the job is to be left before that is recorded.
+def take_back(run: Run, error: WeightsNotFiniteError) -> None:
+    """The weights are no finite numbers any more: go back behind that, and look for the step that does it.
 
     Raises:
-        InputError: it has come before, or nothing may be left out.
+        InputError: it has come again and again, and no step does it when it is done again.
     """
+    search = run.search
+    search.times += 1
+    if search.times > guards.MOST_SEARCHES:
+        raise InputError(f"{error.reason}; the line was taken back {guards.MOST_SEARCHES} times for it, and no step "
+                         "did it when it was done again", field=error.field,
+                         mend="look at the machine: its memory, its temperature, its GPU's errors") from error
     job_step = error.job_step if error.job_step is not None else run.line.facts.cursor.job_step
-    answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, head_step=run.head_step, job_step=job_step,
-                                      planned=run.plan.steps)
-    if answer.reaction is Reaction.FAIL:
-        raise InputError(f"{error.reason}; {answer.reason}", field=error.field, mend=error.mend) from error
-    _decide(run, _skipped(answer), f"{error}; {answer.reason}")
+    search.until = max(search.until, job_step)
+    run.observer.taken_back(f"{error}; the line is taken back to its newest generation, and the weights are looked at "
+                            f"after each of the steps up to {search.until}")
     run.back_to_head()
 
 
@@ -130,8 +138,11 @@ def _decide(run: Run, effects: tuple[Effect, ...], reason: str) -> bool:
 def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
     # What is being written is the newest generation before anything is counted from that.
     run.settle(wait=True)
-    answer = guards.after_non_finite(
-        run.job.guard, run.effects.left_out, job_step=job_step, head_step=run.head_step, planned=run.plan.steps)
+    if name := _not_finite(run.line.model):
+        # Then it is not this batch's fault.
+        raise WeightsNotFiniteError("a weight is not a finite number any more", field=name)
+    answer = guards.after_non_finite(run.job.guard, run.effects.left_out, job_step=job_step, head_step=run.head_step,
+                                     planned=run.steps_planned)
     lines = f"lines {fault.lines[:32]} of the file"
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", mend=f"lower the learning rate, or look at {lines}")
@@ -140,6 +151,25 @@ def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
         # Also where the job is left before that is known to be recorded: it may be, and what would be published now
         # holds batches that are left out then.
         run.back_to_head()
+
+
+def _leave_out_spoiling(run: Run, name: str, job_step: int) -> None:
+    """The step that was just done has made this weight no finite number: the line goes back before it."""
+    lines = f"lines {sorted(run.shard.row(row).line for row in run.plan.rows_of_step(job_step))[:32]} of the file"
+    fault = f"step {job_step + 1} makes a weight no finite number"
+    answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, job_step=job_step,
+                                      planned=run.steps_planned)
+    if answer.reaction is Reaction.FAIL:
+        raise InputError(f"{fault}; {answer.reason}", field=name, mend=f"lower the learning rate, or look at {lines}")
+    _decide(run, _skipped(answer), f"{fault} ({name}); {answer.reason} ({lines})")
+    run.search.times = 0
+    run.back_to_head()
+
+
+def _not_finite(model: torch.nn.Module) -> str:
+    """The name of a trained weight that is no finite number; empty if there is none."""
+    return next((name for name, weight in model.named_parameters()
+                 if weight.requires_grad and not bool(torch.isfinite(weight).all())), "")
 
 
 def _skipped(answer: Answer) -> tuple[Effect, ...]:

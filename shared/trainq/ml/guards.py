@@ -5,7 +5,9 @@ Rules:
 * A loss or a gradient that is no finite number: its batch is left out. The third in a row (a setting) takes the line
   back to its newest generation, and leaves out the batches since, the good ones too; the line goes on behind them. If
   that comes again in the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
-* A weight that is no finite number, found where it was to be published, takes the line back in the same way, once.
+* A weight that is no finite number, found where it was to be published or by a loss that is none, takes the line back
+  to its newest generation. The steps since are done again, and the weights are looked at after each of them: the batch
+  of the one that spoils them is left out. If none does, it was the machine, and nothing of it stays.
 * A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
 * A loss far above that median is out of its band; so many steps in a row are a bad state. Four times as many, and it is
   the line's level: from then on it enters the median, and what stays there comes back into the band.
@@ -48,6 +50,9 @@ MOST_NOT_FINITE = MOST_UNPUBLISHED = MOST_SKIPPED // 2
 SKIPPED = "a batch was left out"
 OUT_OF_BAND = "the loss was out of its band"
 
+# A machine that spoils the weights again and again is not the one to train on.
+MOST_SEARCHES = 3
+
 
 class Reaction(StrEnum):
     """What follows on a loss or a gradient that is no finite number."""
@@ -68,6 +73,15 @@ class Answer:
     steps: range
     reason: str
     good: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class Search:
+    """For the step that spoils the weights: they are looked at after each of the job's steps before ``until``."""
+
+    until: int = 0
+    # How often the line was taken back for it in this life since a step was found.
+    times: int = 0
 
 
 class LeftOut(NamedTuple):
@@ -93,50 +107,54 @@ def after_non_finite(settings: GuardSettings, left_out: LeftOut, *, job_step: in
         head_step: how many of the job's steps the newest generation covers.
         planned: how many steps the job was to have.
     """
-    limit, this = settings.non_finite_in_a_row, range(job_step, job_step + 1)
-    not_finite = {*left_out.not_finite, job_step}
-    share = len(not_finite) / planned
-    if share > settings.max_skipped_share:
-        return Answer(Reaction.FAIL, this, f"{share:.0%} of its batches would be left out, at most "
-                      f"{settings.max_skipped_share:.0%} may be")
-    if len(not_finite) >= planned:
-        return Answer(Reaction.FAIL, this, "nothing of it would be trained")
-    if len(not_finite) > MOST_NOT_FINITE:
-        return Answer(Reaction.FAIL, this,
-                      f"{len(not_finite)} of its batches would be left out, at most {MOST_NOT_FINITE} may be")
+    refusal = _too_many(settings, left_out, job_step, planned)
+    if refusal:
+        return refusal
     in_a_row = 1 + _in_a_row_before(left_out.not_finite, job_step)
-    if in_a_row < limit:
-        return Answer(Reaction.SKIP, this, "its batch is left out")
-    return _taken_back(settings, left_out, not_finite, range(min(head_step, job_step), job_step + 1), planned,
-                       f"{in_a_row} batches in a row")
+    if in_a_row < settings.non_finite_in_a_row:
+        return _this_alone(job_step)
+    return _taken_back(settings, left_out, range(min(head_step, job_step), job_step + 1), planned, in_a_row)
 
 
-def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: int, head_step: int,
-                      planned: int) -> Answer:
-    """What follows on a weight that is no finite number, after ``job_step`` steps of the job: as above.
-
-    It came with one of the steps since the newest generation, and nobody knows with which.
-    """
-    steps = range(min(head_step, job_step), job_step)
-    return _taken_back(settings, left_out, left_out.not_finite, steps, planned, "it would be published")
+def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: int, planned: int) -> Answer:
+    """What follows on a step whose update makes a weight no finite number: as above."""
+    return _too_many(settings, left_out, job_step, planned) or _this_alone(job_step)
 
 
-def _taken_back(settings: GuardSettings, left_out: LeftOut, not_finite: Collection[int], since: range, planned: int,
-                why: str) -> Answer:
+def _too_many(settings: GuardSettings, left_out: LeftOut, job_step: int, planned: int) -> Answer | None:
+    """Why this one cannot be left out beside the others, if so."""
+    count = len({*left_out.not_finite, job_step})
+    share = count / planned
+    if share > settings.max_skipped_share:
+        why = f"{share:.0%} of its batches would be left out, at most {settings.max_skipped_share:.0%} may be"
+    elif count >= planned:
+        why = "nothing of it would be trained"
+    elif count > MOST_NOT_FINITE:
+        why = f"{count} of its batches would be left out, at most {MOST_NOT_FINITE} may be"
+    else:
+        return None
+    return Answer(Reaction.FAIL, range(job_step, job_step + 1), why)
+
+
+def _this_alone(job_step: int) -> Answer:
+    return Answer(Reaction.SKIP, range(job_step, job_step + 1), "its batch is left out")
+
+
+def _taken_back(settings: GuardSettings, left_out: LeftOut, since: range, planned: int, in_a_row: int) -> Answer:
     """``since``: the steps since the newest generation, of which the last ones are left out."""
     if left_out.were_taken_back(settings.non_finite_in_a_row):
         return Answer(Reaction.FAIL, since, "it has come again after the line had been taken back once")
+    not_finite = {*left_out.not_finite, since[-1]}
     most = min(int(planned * settings.max_skipped_share), MOST_SKIPPED, planned - 1)
     first, together = since.stop, set(not_finite)
     while first > since.start and (first - 1 in together or len(together) < most):
         first -= 1
         together.add(first)
     steps = range(first, since.stop)
-    if set(steps).issubset(left_out.not_finite):
-        return Answer(Reaction.FAIL, since, "no batch may be left out for it")
     good = frozenset(steps).difference(not_finite)
-    return Answer(Reaction.ROLL_BACK, steps, f"{why}: the line is taken back to its newest generation, and the batches "
-                  f"of the last {len(steps)} steps are left out, {len(good)} good ones among them", good)
+    return Answer(Reaction.ROLL_BACK, steps, f"{in_a_row} batches in a row: the line is taken back to its newest "
+                  f"generation, and the batches of the last {len(steps)} steps are left out, {len(good)} good ones "
+                  "among them", good)
 
 
 def _in_a_row_before(steps: Collection[int], job_step: int) -> int:

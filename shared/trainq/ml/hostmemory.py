@@ -45,21 +45,34 @@ class HostMemory:
             torch.cuda.synchronize(device)
         return {name: self._kept[name][1] for name in tensors}
 
-
     def _allocated(self, like: torch.Tensor) -> tuple[torch.Tensor, HostTensor]:
         try:
-            fresh = torch.empty(like.shape, dtype=like.dtype, pin_memory=like.is_cuda)
-        except (MemoryError, RuntimeError) as error:
+            fresh = _empty(like, pinned=like.is_cuda)
+        except HostMemoryShortError:
             self._kept.clear()
-            raise HostMemoryShortError(f"there is no host memory for a copy of the model's state: {error}",
-                                       mend="end what else takes memory, or train a smaller model") from error
+            raise
         return fresh, host_tensor(fresh)
 
 
 def host_tensor(tensor: torch.Tensor) -> HostTensor:
-    """The bytes of a tensor as they lie in host memory, if they lie there in one piece; else a copy of them."""
-    laid_out = tensor.detach().cpu().contiguous()
+    """The bytes of a tensor as they lie in host memory, if they lie there in one piece; else a copy of them.
+
+    Raises:
+        HostMemoryShortError: there is no room for the copy.
+    """
+    laid_out = tensor.detach()
+    if laid_out.device.type != "cpu":
+        laid_out = _empty(laid_out, pinned=False).copy_(laid_out)
+    laid_out = laid_out.contiguous()
     content = laid_out.reshape(-1).view(torch.uint8).numpy()
     # No tensor of nothing has an address, and no slice in Rust is without one.
     return HostTensor(TensorSpec(dtype=str(laid_out.dtype).removeprefix("torch."), shape=list(laid_out.shape),
                                  data_ptr=laid_out.data_ptr() or 1, data_len=content.nbytes), content)
+
+
+def _empty(like: torch.Tensor, *, pinned: bool) -> torch.Tensor:
+    try:
+        return torch.empty(like.shape, dtype=like.dtype, pin_memory=pinned)
+    except (MemoryError, RuntimeError) as error:
+        raise HostMemoryShortError(f"there is no host memory for a copy of the model's state: {error}",
+                                   mend="end what else takes memory, or train a smaller model") from error

@@ -117,6 +117,9 @@ class _Told:
         raise DamageError(self._job, f"it needs {effects[0].kind} at step {effects[0].step}, and the journal has none: "
                           f"{reason}")
 
+    def taken_back(self, reason: str) -> None:
+        _tell(event="taken_back", job=self._job, reason=reason)
+
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         # Between two jobs of one process only their own number of threads differs.
         _tell(event="fingerprint_changed", job=self._job, before=before, after=after)

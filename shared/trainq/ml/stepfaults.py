@@ -7,7 +7,8 @@ A no-op unless armed. ``TRAINQ_STEP_FAULTS`` in the environment names a folder; 
 * ``zero.<job>.<step>``: no token of this step is trained;
 * ``hang.<job>.<step>``: this step never ends;
 * ``memory.<job>.<rows>``: there is no memory for more rows at once than this; ``backward.<job>.<step>``: none for the
-  backward pass of this step; ``update.<job>.<step>``: none for the optimizer in it.
+  backward pass of this step; ``update.<job>.<step>``: none for the optimizer in it;
+* ``weights.<job>.<step>``: a weight is no finite number after this step.
 
 ``any`` stands for every job, ``every`` for every step. A file with the content ``once`` is used up by the first who
 meets it, and removed; one that says anything else stays. What is ordered can be changed while it runs. The environment
@@ -23,7 +24,7 @@ from pathlib import Path
 import torch
 
 ENVIRONMENT_KEY = "TRAINQ_STEP_FAULTS"
-KINDS = ("nan", "zero", "hang", "memory", "backward", "update")
+KINDS = ("nan", "zero", "hang", "memory", "backward", "update", "weights")
 
 _folder: Path | None = None
 # What was met when the step began, and of which job it is.
@@ -92,6 +93,14 @@ def begin_update(job_step: int) -> None:
     """
     if _folder is not None and _meets("update", job_step):
         raise torch.OutOfMemoryError("out of memory, as ordered, in the optimizer")
+
+
+def end_update(job_step: int, model: torch.nn.Module) -> None:
+    """The optimizer has moved the weights."""
+    if _folder is not None and _meets("weights", job_step):
+        weight = next(weight for weight in model.parameters() if weight.requires_grad)
+        with torch.no_grad():
+            weight.view(-1)[0] = float("inf")
 
 
 def refuse_rows(rows: int) -> None:

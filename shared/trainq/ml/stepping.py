@@ -115,6 +115,7 @@ def step(line: ModelLine, shard: Shard, plan: batches.Plan, settings: TrainSetti
         with _memory_watched(moved=True):
             stepfaults.begin_update(job_step)
             line.optimizer.step()
+        stepfaults.end_update(job_step, line.model)
     line.optimizer.zero_grad(set_to_none=True)
     line.ledger += ledger.records(job_step, entered.rows)
     line.facts = msgspec.structs.replace(

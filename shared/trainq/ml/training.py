@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -85,6 +85,10 @@ class Observer(Protocol):
 
         Only then may the first of their steps be done.
         """
+        ...
+
+    def taken_back(self, reason: str) -> None:
+        """The steps since the newest generation are undone, and are done again as they were."""
         ...
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
@@ -176,6 +180,12 @@ class Run:
     beside: checkpointing.Beside
     pace: Pace
     history: guards.History
+    search: guards.Search = field(default_factory=guards.Search)
+
+    @property
+    def steps_planned(self) -> int:
+        """How many steps are all of the job."""
+        return self.effects.steps_planned(self.plan.steps)
 
     @property
     def head_step(self) -> int:
@@ -247,7 +257,7 @@ def _run(run: Run) -> Ending:
         try:
             ending = _turn(run)
         except WeightsNotFiniteError as error:
-            guarding.refuse_weights(run, error)
+            guarding.take_back(run, error)
     return ending
 
 
@@ -331,7 +341,7 @@ def _cut(run: Run) -> None:
 
 def _is_all_done(run: Run) -> bool:
     """Whether the job has no step left because it is cut where it stands; the cursor then says so."""
-    facts, planned = run.line.facts, run.effects.steps_planned(run.plan.steps)
+    facts, planned = run.line.facts, run.steps_planned
     cursor = facts.cursor
     if cursor.job_step == planned:
         cursor = msgspec.structs.replace(cursor, done=True, effects=run.effects.until(planned))

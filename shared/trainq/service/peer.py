@@ -73,15 +73,16 @@ class Peer:
                 request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
                 state=process.state, detail=process.detail[:4096], started_at=process.started_at, leases=leases,
                 gpu=process.holds_gpu))
-        self._sort_replies()
+        self.hear()
 
     def take_posted(self) -> list[AnyReply]:
         """The replies to requests posted on :attr:`client` by others than this object."""
-        self._sort_replies()
+        self.hear()
         taken, self._replies = self._replies, []
         return taken
 
-    def _sort_replies(self) -> None:
+    def hear(self) -> None:
+        """Take in what the broker has said by now."""
         for reply in self.client.take_posted():
             if isinstance(reply, HeartbeatReply):
                 self.lost.update(reply.lost)
@@ -97,8 +98,14 @@ class Peer:
         self._next_beat = 0.0
 
     def wait(self, seconds: float) -> list[EventView]:
-        """Wait for input, a signal or the time; the events that came meanwhile (live messages are left out)."""
-        self.process.wait(min(seconds, self.process.settings.broker.heartbeat_seconds))
+        """Wait for input, a signal or the time; the events that came meanwhile (live messages are left out).
+
+        An order that came beside the reply to a call does not wait: no socket would wake the loop for it any more.
+        """
+        before = self.told
+        self.hear()
+        new_order = self.told != before
+        self.process.wait(0.0 if new_order else min(seconds, self.process.settings.broker.heartbeat_seconds))
         return self.take_events()
 
     def take_events(self) -> list[EventView]:

@@ -1,5 +1,6 @@
 """The watch: what counts as a hang, and what does not."""
 
+from services.trainer import wire
 from services.trainer.watch import Watch
 from trainq.config import TrainerSettings
 
@@ -98,6 +99,18 @@ def test_a_checkpoint_that_is_on_the_disk_long_before_it_can_be_told_is_no_hang(
     assert watch.overdue(10_000.0) == "", "the broker is away"
     watch.expect_nothing()
     assert watch.overdue(1e9) == ""
+
+
+def test_a_checkpoint_beside_the_steps_that_came_to_nothing_is_not_waited_for() -> None:
+    watch = Watch(SETTINGS)
+    watch.expect_step(0.0)
+    # Its weights were no numbers: the line is taken back, and goes on.
+    for message in (wire.Saving(size_bytes=10_000_000, waits=False), wire.TakenBack(job="train-1", reason="a weight"),
+                    wire.Saving(size_bytes=10_000_000, waits=True)):
+        watch.heard(1.0, message)
+    for now in range(2, 600):
+        watch.stepped(float(now))
+    assert watch.overdue(600.0) == ""
 
 
 def test_after_a_checkpoint_that_was_waited_for_a_step_is_due() -> None:

@@ -324,25 +324,76 @@ class Spoiling(Script):
 
 
 @pytest.mark.parametrize("at", [6, 9, STEPS])
-def test_a_weight_that_is_no_number_takes_the_line_back_whenever_it_is_met(
+def test_weights_that_the_machine_has_spoiled_change_no_bit_whenever_that_is_met(
         tiny_model: Path, home: Home, tmp_path: Path, job: Job, at: int) -> None:
-    """Written beside the steps, at the job's end, and by the batches that are no numbers for it."""
+    """Written beside the steps, at the job's end, and by a loss that is no number for it."""
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
     line = start(tiny_model, home)
     outcome, script = train(line, job, home, Spoiling(line, at))
-    assert outcome.ending is Ending.FINISHED
-    assert ("a weight is not a finite number" in script.decided[-1][1]) is (at != 9)
-    assert "the line is taken back to its newest generation" in script.decided[-1][1]
-    assert at - 1 in steps_of(script)
+    assert (outcome.ending, script.decided) == (Ending.FINISHED, [])
+    assert [f"after each of the steps up to {at}" in reason for reason in script.taken_backs] == [True]
     assert line.facts == line.head == head(home).facts
-    driven = another_home(tmp_path, "driven")
+    assert everything(home) == everything(calm)
+
+
+def test_weights_that_the_machine_spoils_again_and_again_fail(tiny_model: Path, home: Home, job: Job) -> None:
+    class SpoilingAtOnce(Spoiling):
+        """Behind the look at them."""
+
+        def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+            self._times = 1
+            super().stepped(metrics, cursor)
+
+    line = start(tiny_model, home)
+    with pytest.raises(InputError, match="taken back 3 times for it, and no step did it"):
+        train(line, job, home, SpoilingAtOnce(line, STEPS))
+    assert not line.head.cursor.done
+
+
+@pytest.mark.parametrize("at", [0, 6, 8, STEPS - 1])
+def test_the_step_that_spoils_the_weights_is_found_and_left_out_wherever_the_newest_generation_is(
+        tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order, at: int) -> None:
+    order(f"weights.job-1.{at}")
+    line = start(tiny_model, home)
+    outcome, script = train(line, job, home)
+    assert (outcome.ending, len(script.taken_backs)) == (Ending.FINISHED, 1)
+    (effects, reason), = script.decided
+    assert effects == (Effect(kind=EffectKind.SKIP_BATCH, step=at),)
+    assert re.fullmatch(rf"step {at + 1} makes a weight no finite number \(\S+\); its batch is left out "
+                        r"\(lines \[\d+(, \d+)*\] of the file\)", reason)
+    rarely, driven = another_home(tmp_path, "rarely"), another_home(tmp_path, "driven")
+    seldom = replace(job, settings=msgspec.structs.replace(job.settings, checkpoint_steps=1000))
+    assert train(start(tiny_model, rarely), seldom, rarely)[1].effects == script.effects
+    # Now it is the journal that leaves it out.
     train(start(tiny_model, driven), replace(job, effects=script.effects), driven)
     assert everything(driven) == everything(home)
 
 
-def test_the_second_weight_that_is_no_number_fails(tiny_model: Path, home: Home, job: Job) -> None:
-    line = start(tiny_model, home)
-    with pytest.raises(InputError, match="not a finite number any more; it has come again after the line had been"):
-        train(line, job, home, Spoiling(line, 6, 12, times=2))
+def test_too_many_steps_that_spoil_the_weights_fail_with_their_rows(tiny_model: Path, home: Home, job: Job,
+                                                                    order: Order) -> None:
+    order(*(f"weights.job-1.{step}" for step in range(0, 16, 2)))
+    few = replace(job, guard=msgspec.structs.replace(GUARD, max_skipped_share=0.1))
+    with pytest.raises(InputError, match=r"step 3 makes .* 12% of its batches would be left out.*lines \["):
+        train(start(tiny_model, home), few, home)
+    _, script = train(checkpointing.restore(head(home)), job, home)
+    assert sorted(effect.step for effect in script.effects) == list(range(0, 16, 2))
+
+
+def test_of_a_job_that_was_cut_only_the_step_that_spoils_the_weights_is_left_out(
+        tiny_model: Path, home: Home, job: Job, order: Order) -> None:
+    order("weights.job-1.5")
+
+    class Keeping(Script):
+        def wish(self) -> Wish:
+            return Wish.KEEP if self._done == 6 and not self.decided else Wish.GO_ON
+
+    seldom = replace(job, settings=msgspec.structs.replace(job.settings, checkpoint_steps=1000))
+    outcome, script = train(start(tiny_model, home), seldom, home, Keeping())
+    assert [[effect.kind for effect in effects] for effects, _ in script.decided] == [
+        [EffectKind.CUT], [EffectKind.SKIP_BATCH]]
+    facts = head(home).facts
+    assert (outcome.ending, facts.cursor.done, facts.step) == (Ending.FINISHED, True, 5)
 
 
 @pytest.mark.parametrize(("wish", "ending"), [(Wish.STOP, Ending.STOPPED), (Wish.CANCEL, Ending.CANCELLED)])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from safetensors.torch import load
 
 from trainq.config import Home
-from trainq.ml.hostmemory import HostMemory, host_tensor
+from trainq.ml.hostmemory import HostMemory, HostMemoryShortError, host_tensor
 from trainq.ml.writing import HostTensor, TensorFile, _write_tensors
 
 
@@ -39,3 +40,8 @@ def test_another_shape_or_type_is_other_memory(home: Home) -> None:
 def test_what_lies_in_host_memory_already_is_not_copied() -> None:
     tensor = torch.ones(3, requires_grad=True)
     assert host_tensor(tensor).spec.data_ptr == tensor.data_ptr()
+
+
+def test_what_lies_elsewhere_and_does_not_fit_here_is_the_machines_fault() -> None:
+    with pytest.raises(HostMemoryShortError, match="no host memory"):
+        host_tensor(torch.empty(2**50, device="meta"))

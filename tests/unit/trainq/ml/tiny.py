@@ -35,6 +35,7 @@ class Script:
         self.publications: list[Publication] = []
         self.changes: list[tuple[dict[str, str], dict[str, str]]] = []
         self.announced: list[int] = []
+        self.taken_backs: list[str] = []
         # What was recorded, in order; and whether it is to be left before anything more is.
         self.decided: list[tuple[tuple[Effect, ...], str]] = []
         self.records = True
@@ -64,6 +65,9 @@ class Script:
     def effects(self) -> tuple[Effect, ...]:
         """What a resumed job is given: one of the same kind and step replaces the one before."""
         return tuple({(effect.kind, effect.step): effect for each, _ in self.decided for effect in each}.values())
+
+    def taken_back(self, reason: str) -> None:
+        self.taken_backs.append(reason)
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:
         self.changes.append((before, after))
