@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.broker import consolidating, leasing, lending, tasks
+from services.broker import consolidating, endings, leasing, lending, tasks
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
 from services.broker.standing import TRAINER, StandingOrders
@@ -58,8 +58,8 @@ class Chooser:
         waiting = self._lenders()
         if row not in waiting:
             return leasing.Choice(reason=f"{job} does not wait for the GPU")
-        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU
-                     and not (each.kind is JobKind.TRAIN and self._is_at_rest())), None)
+        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU and not self._is_at_rest(each)),
+                    None)
         reason = lending.why_not_lent(row, busy=busy, first=waiting[0], due=self._is_due(row),
                                       trainer_holds=self._trainer_holds())
         return leasing.Choice(job=None if reason else row, reason=reason)
@@ -100,7 +100,7 @@ class Chooser:
         line = self._queries.line()
         # A trainer that rests by itself (a file says so, or the GPU's heat) begins none of them.
         waits = (self._choose_train(self._queries.head(JobKind.TRAIN, self._clock.wall())).job is not None
-                 and not self._trainer_pauses())
+                 and not self._trainer_rests())
         return lending.is_due(row, line, self._settings.broker.gpu_wait_jobs, training_waits=waits)
 
     def _trainer_holds(self) -> bool:
@@ -110,12 +110,14 @@ class Chooser:
             return True
         return self._roster.holds_gpu(TRAINER, now, term)
 
-    def _is_at_rest(self) -> bool:
-        """Whether the job that runs is paused, and its model out of the memory."""
-        return (bool(self._orders.why_paused()) or self._trainer_pauses()) and not self._trainer_holds()
+    def _is_at_rest(self, row: JobRow) -> bool:
+        """Whether the job that runs is paused, its model out of the memory, and nothing to be done with it yet."""
+        if row.kind is not JobKind.TRAIN or row.cancel_reason is not None or endings.failure_of(row):
+            return False
+        return (bool(self._orders.why_paused()) or self._trainer_rests()) and not self._trainer_holds()
 
-    def _trainer_pauses(self) -> bool:
-        return self._roster.pauses(TRAINER, self._clock.monotonic(), self._settings.broker.lease_seconds)
+    def _trainer_rests(self) -> bool:
+        return self._roster.rests(TRAINER, self._clock.monotonic(), self._settings.broker.lease_seconds)
 
     def _choose_task(self, kind: JobKind) -> leasing.Choice:
         head = self._queries.head(kind, self._clock.wall())

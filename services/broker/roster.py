@@ -42,14 +42,14 @@ class Roster:
         self._progress.pop(job, None)
 
     def holds_gpu(self, service: str, now: float, within_seconds: float) -> bool:
-        """Whether it has said lately that it has something in the memory of the GPU."""
+        """Whether it has said lately that it has something in the memory of the GPU, or is to."""
         beat = self._lately(service, now, within_seconds)
-        return beat is not None and beat.gpu and beat.state is not Lifecycle.STOPPED
+        return beat is not None and bool(beat.gpu) and beat.state is not Lifecycle.STOPPED
 
-    def pauses(self, service: str, now: float, within_seconds: float) -> bool:
-        """Whether it has said lately that it pauses."""
+    def rests(self, service: str, now: float, within_seconds: float) -> bool:
+        """Whether it has said lately that it begins nothing, for reasons of its own."""
         beat = self._lately(service, now, within_seconds)
-        return beat is not None and beat.state is Lifecycle.PAUSED
+        return beat is not None and beat.rests
 
     def session_of(self, service: str) -> str:
         """The life of the service that was last heard of; empty if none was, or that has said goodbye."""
@@ -73,6 +73,6 @@ class Roster:
         """Every service by name."""
         return [
             ServiceView(name=name, session=beat.session, pid=beat.pid, state=beat.state, detail=beat.detail,
-                        gpu=beat.gpu, started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
+                        gpu=bool(beat.gpu), started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
             for name, (beat, at) in sorted(self._beats.items()) if not name.startswith(f"{JobKind.LEND}-")
         ]

@@ -16,6 +16,7 @@ import msgspec
 from services.trainer import controls, effects, orders, outbox, wire
 from services.trainer.assignment import Assignment
 from services.trainer.child import ChildExited, TrainingChild
+from services.trainer.claim import Claim
 from services.trainer.effects import AgentEffect
 from services.trainer.ends import MachineFaults
 from services.trainer.forking import Arguments
@@ -32,8 +33,6 @@ from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
 SHOW_SECONDS = 1.0
-# How long a new agent waits for the first word of the broker.
-BROKER_SECONDS = 3.0
 # What makes an answer to a heartbeat worth having at once.
 _ORDERS = frozenset({"QueuePaused", "QueueResumed", "QueueDrained", "TrainerStopped", "CheckpointRequested",
                      "CancelRequested", "TaskSubmitted", "LeaseGranted", "JobSucceeded", "JobFailed", "JobCancelled"})
@@ -53,7 +52,7 @@ class Agent:
             seed=settings.train.seed, lora=settings.lora, log=str(process.home.logs / "training-process.log"),
             stacks=str(process.home.run / "training-process.stacks"), gpu_required=settings.trainer.gpu == "required",
             on_fingerprint_change=settings.trainer.on_fingerprint_change, foreign_mib=settings.trainer.foreign_mib))
-        self._assignment = Assignment()
+        self._assignment, self._claim = Assignment(), Claim()
         self._expected = Watch(settings.trainer)
         self._stop_time = StopTime(process.home, process.log)
         self._gpu = GpuGuard(settings.trainer, process.clock.monotonic)
@@ -71,7 +70,6 @@ class Agent:
         self._next_show = 0.0
         self._idle_since = process.clock.monotonic()
         self._checkpoint_asked = 0
-        self._begin_at = process.clock.monotonic() + BROKER_SECONDS
 
     def close(self) -> None:
         """Save, hand back, say goodbye; within the time that supervisord gives."""
@@ -94,7 +92,7 @@ class Agent:
     def turn(self) -> None:
         """One round: hear the training process, tell the broker, ask for work, wait."""
         self._control()
-        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping and self._may_begin:
+        if self._assignment.phase is Phase.ABSENT and not self._assignment.stopping and not self._gpu_hold:
             self._perform(self._assignment.begin())
         self._start_if_due()
         self._listen()
@@ -108,12 +106,6 @@ class Agent:
         for event in self._peer.wait(IDLE_SECONDS):
             if event.type in _ORDERS:
                 self._peer.beat_soon()  # the answer says what is ordered
-
-    @property
-    def _may_begin(self) -> bool:
-        """Not before it is known whether the memory is somebody else's now; a broker that is away is not waited for."""
-        knows = self._peer.has_heard or self._process.clock.monotonic() >= self._begin_at
-        return knows and not self._gpu_hold
 
     def _control(self) -> None:
         """Have what is ordered done."""
@@ -137,14 +129,16 @@ class Agent:
 
     def _show_rest(self) -> None:
         """Say whether the memory is held, and why the training process is gone on purpose."""
-        self._process.holds_gpu = self._assignment.phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED)
+        phase = self._assignment.phase
+        self._claim.hold(phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED))
+        self._process.gpu_claim = self._claim.number
+        self._process.rests = self._controls.unheard_of or bool(self._gpu_hold) or phase is Phase.PAUSED
         ordered = self._controls.stop or self._controls.pause
-        if self._assignment.phase is Phase.DORMANT and ordered:
+        if phase is Phase.DORMANT and ordered:
             self._process.set_state(Lifecycle.PAUSED, ordered)
-        elif self._gpu_hold and (self._start_at is not None or self._assignment.phase in (
-                Phase.ABSENT, Phase.IDLE, Phase.DORMANT)):
+        elif self._gpu_hold and (self._start_at is not None or phase in (Phase.ABSENT, Phase.IDLE, Phase.DORMANT)):
             self._process.set_state(Lifecycle.PAUSED, self._gpu_hold)
-        elif self._process.state is Lifecycle.PAUSED and self._assignment.phase is not Phase.PAUSED:
+        elif self._process.state is Lifecycle.PAUSED and phase is not Phase.PAUSED:
             self._process.set_state(Lifecycle.RUNNING)
 
     def _ask_for_work(self) -> None:
@@ -182,7 +176,10 @@ class Agent:
 
     def _start_if_due(self) -> None:
         # One that is begun while the GPU is away would stay on the processor.
-        if self._start_at is not None and not self._gpu_hold and self._process.clock.monotonic() >= self._start_at:
+        if self._start_at is None or self._gpu_hold:
+            return
+        waited_seconds = self._process.clock.monotonic() - self._start_at
+        if waited_seconds >= 0 and self._claim.is_granted(self._peer.told, waited_seconds):
             self._start_at = None
             self._process.log.info("training_process_starts")
             self._expected.expect_start(self._process.clock.monotonic())

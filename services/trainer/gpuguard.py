@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from trainq import gpu
+from trainq import gpu, liveness
 from trainq.config import TrainerSettings
 
 LOOK_SECONDS = 5.0
@@ -72,7 +72,7 @@ class GpuGuard:
             self._verdict = gpu.judge(late, [], self._limits, was_hot=False)._replace(pause=self._verdict.pause)
 
     def _judge(self, view: gpu.View, training: int) -> None:
-        others = gpu.foreign(view, gpu.family(os.getpid()) if view.uses else (), training, gpu.is_here)
+        others = gpu.foreign(view, liveness.family(os.getpid()) if view.uses else (), training, gpu.is_here)
         self._verdict = gpu.judge(view, others, self._limits, was_hot=bool(self._verdict.pause))
         self._is_fine = view.found and not self._verdict.hold
         self._was_told &= view.found and not view.trouble

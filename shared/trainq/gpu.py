@@ -119,25 +119,6 @@ def is_here(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def family(pid: int) -> set[int]:
-    """The process, and all that descend from it."""
-    children: dict[int, list[int]] = {}
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            try:
-                # proc(5): the name, in parentheses, may hold anything; the parent is the second field behind it.
-                parent = int(Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[1])
-            except (OSError, IndexError):
-                continue  # it has just ended
-            children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = {pid}, [pid]
-    while waiting:
-        new = [child for child in children.get(waiting.pop(), []) if child not in found]
-        found.update(new)
-        waiting += new
-    return found
-
-
 def look(environment: Mapping[str, str], nvml: Any = None) -> View:
     """What the driver says of the GPU that training uses: the first that ``CUDA_VISIBLE_DEVICES`` leaves, or the first.
 

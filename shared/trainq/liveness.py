@@ -1,10 +1,11 @@
-"""Whether a process lives, and who dies with whom."""
+"""Whether a process lives, who descends from it, and who dies with whom."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+from pathlib import Path
 
 # pid_t is a signed 32 bit number on Linux; what does not fit in it is nobody's, and os.kill refuses to take it.
 _MAX_PID = 2**31 - 1
@@ -23,6 +24,25 @@ def is_alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def family(pid: int) -> set[int]:
+    """The process, and all that descend from it."""
+    children: dict[int, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if entry.name.isdecimal():
+            try:
+                # proc(5): the name, in parentheses, may hold anything; the parent is the second field behind it.
+                parent = int(Path(entry.path, "stat").read_bytes().rpartition(b")")[2].split()[1])
+            except (OSError, IndexError):
+                continue  # it has just ended
+            children.setdefault(parent, []).append(int(entry.name))
+    found, waiting = {pid}, [pid]
+    while waiting:
+        new = [child for child in children.get(waiting.pop(), []) if child not in found]
+        found.update(new)
+        waiting += new
+    return found
 
 
 def die_with_parent(number: signal.Signals, parent: int) -> None:

@@ -175,7 +175,7 @@ class _Peer(Peer):
         self.lost: set[str] = set()
         self.cancelled: set[str] = set()
         self.kept: set[str] = set()
-        self.told, self.has_heard = messages.HeartbeatReply(), False
+        self.told = messages.HeartbeatReply()
 
     def close(self) -> None:
         pass

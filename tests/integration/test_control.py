@@ -64,7 +64,10 @@ def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undis
     trainq("stop", "--wait", "--reason", "the trainer rests")
     wait_for(lambda: drill.states() == {job: "queued", second: "queued"}, "the job is given back")
     assert "the trainer rests" in trainq("why").stdout
+    # What cannot go on by itself is not waited for.
+    assert trainq("drain").stdout.startswith(f"{job} is saved, and not at its end: the trainer is stopped")
     drill.installation.control("restart", "trainer")  # a stop is for one life of the trainer
+    trainq("resume")
     stood = until_step(drill, 1)
     # Files do it without the broker.
     drill.installation.control("stop", "broker")

@@ -15,9 +15,11 @@ from trainq.cli.rendering import cut
 from trainq.cli.steering import MAX_REASON
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.messages import Done, DrainQueue, GetOverview, JobView, Overview
+from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview
 
 POLL_SECONDS = 0.3
+# A trainer that lives is never silent for so long; one that crashed is back before.
+AWAY_SECONDS = 30.0
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -31,38 +33,51 @@ def _run(arguments: Namespace, context: Context) -> int:
     with BrokerClient(context.home) as broker:
         done = broker.call(DrainQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), Done)
     try:
-        last = _wait(context, once=arguments.no_wait)
+        left, why = _wait(context, once=arguments.no_wait)
     except KeyboardInterrupt:
         console.say("not waiting any longer; no further training begins until trainq resume")
         raise
     console.clear()
     if console.json:
-        console.emit({"drained": last is None, "changed": done.changed, "running": last.id if last else None})
-    elif last is not None:
-        console.line(f"{last.id} goes on to its end: {printable(wording.standing(last))}")
+        console.emit({"drained": not left, "changed": done.changed, "running": left or None, "reason": why})
     else:
-        console.line("drained: nothing trains")
+        how = "goes on to its end" if arguments.no_wait else "is saved, and not at its end"
+        console.line(printable(f"{left} {how}: {why}") if left else "drained: nothing trains")
     console.say("trainq resume lets the next one start")
     return 0
 
 
-def _wait(context: Context, *, once: bool) -> JobView | None:
-    """Until nothing trains; with ``once``, what still does."""
-    console = context.console
-    told = once or console.lively
+def _wait(context: Context, *, once: bool) -> tuple[str, str]:
+    """Until nothing trains, or nothing can: the job that is not at its end then, if any, and how it stands.
+
+    With ``once`` as it is now.
+    """
+    console, told = context.console, ""
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            training = overview.training
+            training, rests = overview.training, _why_it_rests(overview)
             # One that was given back in the middle goes on to its end, too, and has not begun again yet.
-            if once or (training is None and not overview.half_done):
-                return training
-            if console.lively and training is not None:
-                console.show(cut(printable(f"{training.id}  {wording.standing(training)}"), console.talk_width))
-            elif not told and training is not None:
-                console.say(f"{training.id} goes on to its end: {wording.standing(training)}")
-                told = True
+            left = training.id if training is not None else overview.half_done
+            standing = wording.standing(training) if training is not None else overview.waiting_reason
+            standing = f"{standing}; {rests}" if training is not None and rests else rests or standing
+            if once or rests or not left:
+                return left, standing if left else ""
+            if console.lively:
+                console.show(cut(printable(f"{left}  {standing}"), console.talk_width))
+            elif told != left:
+                console.say(f"{left} goes on to its end: {standing}")
+                told = left
             time.sleep(POLL_SECONDS)
+
+
+def _why_it_rests(overview: Overview) -> str:
+    """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself."""
+    trainer = next((service for service in overview.services if service.name == "trainer"), None)
+    if trainer is None or trainer.state is Lifecycle.STOPPED or trainer.age_seconds > AWAY_SECONDS:
+        return "the trainer is not there: supervisorctl start trainer"
+    # One that is just being saved is not at rest yet.
+    return "" if trainer.gpu else overview.stop or overview.pause
 
 
 COMMANDS = {"drain": Command(_configure, _run)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shlex
 import signal
@@ -13,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from trainq import gpu
+from trainq import keeper
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -23,7 +24,6 @@ from trainq.cli.rendering import duration
 from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id, new_session_id
 from trainq.jobs import JobKind
-from trainq.liveness import adopt_orphans, die_with_parent
 from trainq.messages import (
     Accepted,
     Cancel,
@@ -44,10 +44,7 @@ from trainq.messages import (
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-# How long a program may take to end after it was asked to.
-_END_SECONDS = 10.0
-_LOOK_SECONDS = 0.05
-_CANNOT_RUN = 127  # as a shell has it
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _MAX_NAME = 200
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
@@ -72,8 +69,6 @@ def _run(arguments: Namespace, context: Context) -> int:
             broker.ask(Cancel(request_id=new_request_id(), job=accepted.job), Done)
             raise
         started = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.default_int_handler)
         try:
             code, why = lender.run(lease, arguments.words, arguments.limit)
         except OSError as error:
@@ -97,6 +92,9 @@ class _Lender:
         self._console = context.console
         self._session = new_session_id()
         self._next_beat = 0.0
+        # Why the program is to end, and when it is asked to if it has not ended by itself.
+        self._why, self._end_at = "", math.inf
+        self._kept: subprocess.Popen[bytes] | None = None
 
     def wait(self) -> TaskLease:
         """Until the GPU is free for it."""
@@ -113,60 +111,47 @@ class _Lender:
             time.sleep(POLL_SECONDS)
 
     def run(self, lease: TaskLease, words: list[str], limit_seconds: float | None) -> tuple[int, str]:
-        """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was."""
-        parent = os.getpid()
-        # A shell may have given this process children of its own: they are none of the program's.
-        others = gpu.family(parent) - {parent}
-        adopt_orphans()
-        # The program goes with this process, whatever ends it: nobody else would know that it has the GPU.
-        child = subprocess.Popen(words, env={**os.environ, "TRAINQ_LENT": lease.job},
-                                 preexec_fn=lambda: die_with_parent(signal.SIGTERM, parent))
+        """Run the program to its end; its exit code as subprocess has it, and why it was ended if it was.
+
+        Raises:
+            OSError: it cannot be run.
+        """
+        for number in _ENDING:
+            signal.signal(number, lambda heard, _: self._heard(heard))
         try:
-            return self._to_its_end(child, lease, limit_seconds)
+            # It goes with this process, whatever ends that: nobody else would know that it has the GPU.
+            self._kept, reader = keeper.start(words, {**os.environ, "TRAINQ_LENT": lease.job})
+            self._watch(self._kept, lease, limit_seconds)
         finally:
-            self._end_all(child, lease, others)
+            for number in _ENDING:
+                signal.signal(number, signal.default_int_handler)
+        ended = keeper.ending(reader)
+        if isinstance(ended, OSError):
+            raise ended
+        return self._kept.returncode if ended is None else ended, self._why
 
-    def _end_all(self, child: subprocess.Popen[bytes], lease: TaskLease, others: set[int]) -> None:
-        """Nobody whom the program has started may go on beside the trainer, with the GPU that is given back."""
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-        kill_at = time.monotonic() + _END_SECONDS
-        give_up_at, told = kill_at + _END_SECONDS, set[int]()
-        while (left := _descendants(others)) and time.monotonic() < give_up_at:
-            try:
-                number = signal.SIGTERM if time.monotonic() < kill_at else signal.SIGKILL
-                _signal(left if number is signal.SIGKILL else left - told, number)
-                told |= left
-                for pid in left:
-                    with contextlib.suppress(ChildProcessError):
-                        os.waitpid(pid, os.WNOHANG)
-                self._beat((LeaseState(job=lease.job, token=lease.token),))
-                time.sleep(_LOOK_SECONDS)
-            except KeyboardInterrupt:
-                kill_at = 0.0  # no more patience
-
-    def _to_its_end(self, child: subprocess.Popen[bytes], lease: TaskLease,
-                    limit_seconds: float | None) -> tuple[int, str]:
-        until = time.monotonic() + limit_seconds if limit_seconds is not None else None
-        why, kill_at = "", 0.0
+    def _watch(self, kept: subprocess.Popen[bytes], lease: TaskLease, limit_seconds: float | None) -> None:
+        limit_at = time.monotonic() + limit_seconds if limit_seconds is not None else math.inf
         leases = (LeaseState(job=lease.job, token=lease.token),)
-        while True:
-            try:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    return child.wait(POLL_SECONDS), why
-                ordered = self._beat(leases)
-                now = time.monotonic()
-                if not why and until is not None and now >= until:
-                    ordered = f"it was ended after {duration(limit_seconds or 0.0)} (--limit)"
-                if ordered and not why:
-                    why, kill_at = ordered, now + _END_SECONDS
-                    _signal(gpu.family(child.pid), signal.SIGTERM)
-                elif why and now >= kill_at:
-                    child.kill()
-            except KeyboardInterrupt:
-                # The terminal has told the program, too; it has its time to end.
-                why, kill_at = why or "interrupted", kill_at or time.monotonic() + _END_SECONDS
+        while kept.poll() is None:
+            ordered = self._beat(leases)
+            now = time.monotonic()
+            if now >= limit_at:
+                ordered = f"it was ended after {duration(limit_seconds or 0.0)} (--limit)"
+            if (ordered and not self._why) or now >= self._end_at:
+                self._why, self._end_at = self._why or ordered, math.inf
+                kept.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                kept.wait(POLL_SECONDS)
+
+    def _heard(self, number: int) -> None:
+        """A signal came for this process, and is for the program."""
+        if self._kept is None or (number == signal.SIGINT and not self._why):
+            # The terminal has told the program, too; it has its time to end.
+            self._end_at = time.monotonic() + keeper.END_SECONDS
+        else:
+            self._kept.send_signal(signal.SIGUSR1 if number == signal.SIGINT else signal.SIGTERM)
+        self._why = self._why or "interrupted"
 
     def report(self, lease: TaskLease, code: int, why: str, seconds: float) -> Complete | Fail:
         """What the broker is told of the end."""
@@ -201,18 +186,6 @@ class _Lender:
         if self._job in reply.lost:
             return "the GPU was taken back: the broker had not heard of it for too long"
         return "cancelled" if self._job in reply.cancel else ""
-
-
-def _descendants(others: set[int]) -> set[int]:
-    """All that descends from this process, but for ``others`` and what descends from them."""
-    own = {os.getpid()}
-    return gpu.family(os.getpid()) - own - {pid for other in others for pid in gpu.family(other)}
-
-
-def _signal(pids: set[int], number: signal.Signals) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
 
 
 COMMANDS = {"lend": Command(_configure, _run)}

@@ -86,8 +86,8 @@ class Leased(Message, frozen=True, kw_only=True, tag=True):
 class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
     """What the worker must know: leases that it lost, jobs that it is to end, and those of them to ``keep`` in part.
 
-    To the trainer: why it is to pause, and why to do no more in this life (empty: it is not); and the number of the
-    event that last asked for a checkpoint.
+    To the trainer: why it is to pause, and why to do no more in this life (empty: it is not); the number of the event
+    that last asked for a checkpoint; and the heartbeat's ``gpu`` if the memory is the trainer's, else 0.
     """
 
     lost: tuple[str, ...] = ()
@@ -96,6 +96,7 @@ class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
     pause: str = ""
     stop: str = ""
     checkpoint: int = 0
+    gpu: int = 0
 
 
 class Greeted(Message, frozen=True, kw_only=True, tag=True):

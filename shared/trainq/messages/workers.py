@@ -45,7 +45,12 @@ class TakeLease(Request, frozen=True, kw_only=True, tag=True):
 
 
 class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
-    """I live, this is my state, these are my leases. Never journalled. ``gpu``: I have a model in its memory."""
+    """I live, this is my state, these are my leases. Never journalled.
+
+    ``gpu``: I have a model in its memory, or am about to, once the reply has this number; 0 if not, and another number
+    each time that I want it anew. ``rests``: something that the broker does not know of keeps me from beginning
+    anything.
+    """
 
     service: Id
     session: Id
@@ -54,7 +59,8 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
     detail: Text = ""
     started_at: float = 0.0
     leases: Annotated[tuple[LeaseState, ...], Meta(max_length=100)] = ()
-    gpu: bool = False
+    gpu: Natural = 0
+    rests: bool = False
 
 
 class LeaseRequest(Request, frozen=True, kw_only=True):

@@ -53,7 +53,6 @@ class Peer:
         self.kept: set[str] = set()
         # The broker's last answer to a heartbeat: its standing orders hold until it says otherwise.
         self.told = HeartbeatReply()
-        self.has_heard = False
 
     def close(self) -> None:
         """Say goodbye (once, without waiting for an answer) and drop the connections."""
@@ -65,14 +64,14 @@ class Peer:
         """Send a heartbeat if one is due, and take in what the broker said to earlier ones."""
         now = self.process.clock.monotonic()
         process = self.process
-        said = (process.state, process.detail, process.holds_gpu, tuple(lease.job for lease in leases))
+        said = (process.state, process.detail, process.gpu_claim, process.rests, tuple(lease.job for lease in leases))
         if now >= self._next_beat or said != self._last_said:
             self._last_said = said
             self._next_beat = now + process.settings.broker.heartbeat_seconds
             self.client.post(Heartbeat(
                 request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
                 state=process.state, detail=process.detail[:4096], started_at=process.started_at, leases=leases,
-                gpu=process.holds_gpu))
+                gpu=process.gpu_claim, rests=process.rests))
         self.hear()
 
     def take_posted(self) -> list[AnyReply]:
@@ -86,7 +85,7 @@ class Peer:
         for reply in self.client.take_posted():
             if isinstance(reply, HeartbeatReply):
                 self.lost.update(reply.lost)
-                self.told, self.has_heard = reply, True
+                self.told = reply
                 self.kept.update(reply.keep)
                 self.kept.difference_update(set(reply.cancel) - set(reply.keep))
                 self.cancelled.update(set(reply.cancel) - set(reply.keep))

@@ -45,8 +45,10 @@ class Process:
         self.stopping = False
         self.state = Lifecycle.INITIALIZING
         self.detail = ""
-        # Something of this process lies in the memory of the GPU.
-        self.holds_gpu = False
+        # Above 0 if something of this process lies in the memory of the GPU, or is to.
+        self.gpu_claim = 0
+        # Something that the broker does not know of keeps it from beginning anything.
+        self.rests = False
         self._failures = 0
         self._signal_reader, self._signal_writer = socket.socketpair()
         self._catch_signals()

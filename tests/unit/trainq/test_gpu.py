@@ -12,6 +12,7 @@ import pytest
 
 from trainq import gpu
 from trainq.gpu import Limits, Use, Verdict, View
+from trainq.liveness import family
 
 ANY = Limits(required=False, foreign_mib=1000, max_celsius=0)
 
@@ -155,8 +156,8 @@ def test_in_a_container_the_largest_that_nobody_knows_is_our_own_training_proces
 def test_a_family_is_a_process_and_all_below_it() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     try:
-        assert {os.getpid(), child.pid} <= gpu.family(os.getpid())
-        assert os.getppid() not in gpu.family(os.getpid())
-        assert gpu.family(child.pid) == {child.pid}
+        assert {os.getpid(), child.pid} <= family(os.getpid())
+        assert os.getppid() not in family(os.getpid())
+        assert family(child.pid) == {child.pid}
     finally:
         child.communicate()

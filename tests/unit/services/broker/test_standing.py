@@ -21,10 +21,10 @@ def story(tmp_path: Path) -> Story:
     return made
 
 
-def beat(story: Story, *jobs: tuple[str, int], session: str = "s1", gpu: bool = False, service: str = "trainer",
-         state: Lifecycle = Lifecycle.RUNNING) -> HeartbeatReply:
+def beat(story: Story, *jobs: tuple[str, int], session: str = "s1", gpu: int = 0, service: str = "trainer",
+         rests: bool = False) -> HeartbeatReply:
     reply = story.ask(messages.Heartbeat(
-        request_id=story.id(), service=service, session=session, pid=1, state=state, gpu=gpu,
+        request_id=story.id(), service=service, session=session, pid=1, state=Lifecycle.RUNNING, gpu=gpu, rests=rests,
         leases=tuple(LeaseState(job=job, token=token) for job, token in jobs)))
     assert isinstance(reply, HeartbeatReply)
     return reply
@@ -196,11 +196,11 @@ def take(story: Story, job: str) -> messages.Leased:
 
 
 def test_the_gpu_is_lent_when_the_trainer_has_given_its_memory_back(story: Story) -> None:
-    beat(story, gpu=True)
+    beat(story, gpu=1)
     job = ask_for_gpu(story)
     assert take(story, job).reason == "the trainer is giving the GPU's memory back"
-    assert beat(story, gpu=True).pause == f"{job} (p) waits for the GPU"
-    beat(story, gpu=False)
+    assert beat(story, gpu=1).pause == f"{job} (p) waits for the GPU"
+    beat(story, gpu=0)
     lent = take(story, job).lease
     assert lent is not None
     ready(story)
@@ -219,10 +219,10 @@ def test_some_train_jobs_go_first_and_then_no_other(story: Story) -> None:
     lease = story.lease(JobKind.TRAIN)
     assert lease is not None
     assert take(story, job).reason == f"{lease.job} (a.jsonl) has the GPU"
-    assert beat(story, (lease.job, lease.token), gpu=True).pause == "", "never in the middle of a job"
+    assert beat(story, (lease.job, lease.token), gpu=1).pause == "", "never in the middle of a job"
     story.complete(lease, TRAINED)
     assert story.lease(JobKind.TRAIN) is None
-    beat(story, gpu=False)
+    beat(story, gpu=0)
     assert take(story, job).lease is not None
 
 
@@ -252,7 +252,7 @@ def test_two_wait_in_their_order(story: Story) -> None:
 
 
 def test_a_trainer_of_which_a_new_broker_has_not_heard_may_hold_the_gpu(story: Story) -> None:
-    beat(story, gpu=True)
+    beat(story, gpu=1)
     job = ask_for_gpu(story)
     story.restart()
     beat(story, service=job, session="l")
@@ -263,7 +263,7 @@ def test_a_trainer_of_which_a_new_broker_has_not_heard_may_hold_the_gpu(story: S
 
 
 def test_a_lender_whose_job_has_ended_is_told(story: Story) -> None:
-    beat(story, gpu=True)
+    beat(story, gpu=1)
     job = ask_for_gpu(story)
     order(story, messages.Cancel, job=job)
     refused = story.ask(messages.TakeLease(request_id=story.id(), worker=job, session="l", kinds=(JobKind.LEND,),
@@ -291,10 +291,10 @@ def test_a_paused_job_is_in_nobodys_way_and_goes_on_after_the_loan(story: Story)
     assert lease is not None
     held = (lease.job, lease.token)
     order(story, PAUSE)
-    beat(story, held, gpu=True)
+    beat(story, held, gpu=1)
     job = ask_for_gpu(story)
     assert take(story, job).lease is None, "it is still in the memory"
-    beat(story, held, gpu=False)
+    beat(story, held, gpu=0)
     lent = take(story, job).lease
     assert lent is not None
     order(story, RESUME)
@@ -310,17 +310,81 @@ def test_it_is_lent_while_the_trainer_rests_for_a_reason_of_its_own(story: Story
     lease = story.lease(JobKind.TRAIN)
     assert lease is not None
     held = (lease.job, lease.token)
-    beat(story, held, gpu=True, state=Lifecycle.PAUSED)
+    beat(story, held, gpu=1, rests=True)
     job = ask_for_gpu(story)
     assert take(story, job).lease is None, "it is still in the memory"
-    beat(story, held, gpu=False, state=Lifecycle.PAUSED)
+    beat(story, held, gpu=0, rests=True)
     lent = take(story, job).lease
     assert lent is not None
     assert beat(story, held).pause == f"{job} (p) has the GPU"
     order(story, messages.Fail, job=job, token=lent.token, reason="done")
     story.ask(messages.Release(request_id=story.id(), job=lease.job, token=lease.token))
-    beat(story, state=Lifecycle.PAUSED)
+    beat(story, rests=True)
     assert take(story, ask_for_gpu(story)).lease is not None, "no job can be begun that would go first"
+
+
+def test_between_two_loans_a_train_job_that_waits_has_its_turn(story: Story) -> None:
+    first = ask_for_gpu(story)
+    lent = take(story, first).lease
+    assert lent is not None
+    for content in "ab":
+        ready(story, content)
+    second = ask_for_gpu(story)
+    assert beat(story).pause == f"{first} (p) has the GPU"
+    order(story, messages.Fail, job=first, token=lent.token, reason="done")
+    # What it rests for is the loan that has just ended.
+    assert beat(story).pause == ""
+    assert take(story, second).reason == "train jobs go first, for a while"
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    story.complete(lease, TRAINED)
+    assert beat(story).pause == f"{second} (p) waits for the GPU"
+    assert take(story, second).lease is not None
+
+
+def test_a_job_that_was_resumed_is_no_place_for_the_next_loan(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    order(story, PAUSE)
+    beat(story, held)
+    first, second = ask_for_gpu(story), ask_for_gpu(story)
+    lent = take(story, first).lease
+    assert lent is not None
+    order(story, RESUME)
+    order(story, messages.Fail, job=first, token=lent.token, reason="done")
+    # Before the trainer has heard of it.
+    assert take(story, second).reason == f"{lease.job} (a.jsonl) has the GPU"
+    assert beat(story, held).pause == ""
+    assert take(story, second).lease is None
+
+
+def test_a_paused_job_that_is_to_be_cancelled_comes_before_a_loan(story: Story) -> None:
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    order(story, PAUSE)
+    beat(story, held)
+    job = ask_for_gpu(story)
+    order(story, messages.Cancel, job=lease.job)
+    assert take(story, job).reason == f"{lease.job} (a.jsonl) has the GPU"
+    assert beat(story, held, gpu=2).gpu == 2
+    order(story, messages.AcknowledgeCancel, job=lease.job, token=lease.token)
+    beat(story)
+    assert take(story, job).lease is not None
+
+
+def test_the_memory_is_the_trainers_or_somebody_elses(story: Story) -> None:
+    assert (beat(story, gpu=3).gpu, beat(story, gpu=0).gpu) == (3, 0)
+    job = ask_for_gpu(story)
+    lent = take(story, job).lease
+    assert lent is not None
+    assert beat(story, gpu=4).gpu == 0
+    order(story, messages.Fail, job=job, token=lent.token, reason="done")
+    assert beat(story, gpu=4).gpu == 4
+    assert take(story, ask_for_gpu(story)).lease is None, "it is about to be in it"
 
 
 def test_what_needs_a_training_process_is_told_after_the_loan(story: Story) -> None:

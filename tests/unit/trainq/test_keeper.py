@@ -1,0 +1,111 @@
+"""A program is kept: what it has started ends with it, and nothing else does."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.installations import wait_for
+from trainq import keeper
+from trainq.liveness import family, is_alive
+
+ENVIRONMENT = {**os.environ}
+
+
+def run(*words: str) -> int | OSError | None:
+    kept, reader = keeper.start(words, ENVIRONMENT)
+    assert kept.wait(30) == 0
+    return keeper.ending(reader)
+
+
+def pids(path: Path, count: int = 1) -> list[int]:
+    """What the program has written there, once it is all of it."""
+    def written() -> list[int]:
+        words = path.read_text().split() if path.exists() else []
+        return [int(word) for word in words] if len(words) == count else []
+    found: list[int] = wait_for(written, f"{count} pids in {path}", 20)
+    return found
+
+
+def ended(pid: int) -> Callable[[], bool]:
+    return lambda: not is_alive(pid)
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (("true",), 0), (("sh", "-c", "exit 7"), 7), (("sh", "-c", "kill -9 $$"), -9), (("sh", "-c", "kill -15 $$"), -15)])
+def test_how_it_ended_is_handed_on(words: tuple[str, ...], code: int) -> None:
+    assert run(*words) == code
+
+
+def test_what_cannot_be_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "no-program").write_text("text")
+    for words, number in (("no-such-program", errno.ENOENT), (str(tmp_path / "no-program"), errno.EACCES)):
+        error = run(words)
+        assert isinstance(error, OSError)
+        assert error.errno == number
+
+
+def test_the_program_has_the_signals_and_the_folder_it_would_have_alone(tmp_path: Path,
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "signal.py").write_text("raise SystemExit('somebody else')\n")
+    monkeypatch.chdir(tmp_path)
+    said = "import signal, sys; sys.exit(len(signal.pthread_sigmask(signal.SIG_BLOCK, [])))"
+    assert run(sys.executable, "-P", "-c", said) == 0
+
+
+def test_whom_it_leaves_behind_ends_with_it_and_nobody_else(tmp_path: Path) -> None:
+    other = subprocess.Popen(["sleep", "600"])
+    try:
+        left = tmp_path / "left"
+        words = f"sleep 600 & echo $! >> {left}; (setsid sleep 601 & echo $! >> {left}); exit 5"
+        assert run("sh", "-c", words) == 5
+        assert not [pid for pid in pids(left, 2) if is_alive(pid)]
+        assert other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
+
+
+def test_orphans_that_end_while_it_runs_are_no_zombies(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    kept, reader = keeper.start(["sh", "-c", f"(sh -c 'echo $$ > {path}' &); exec sleep 600"], ENVIRONMENT)
+    wait_for(ended(pids(path)[0]), "the end of an orphan", 20)
+    kept.send_signal(signal.SIGTERM)
+    assert kept.wait(20) == 0
+    assert keeper.ending(reader) == -signal.SIGTERM
+
+
+def test_who_does_not_end_when_asked_is_killed_at_the_second_order(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    stubborn = f"trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {path}; while :; do sleep 0.1; done' & wait; wait"
+    kept, reader = keeper.start(["sh", "-c", stubborn], ENVIRONMENT)
+    inner = pids(path)[0]
+    kept.send_signal(signal.SIGTERM)
+    time.sleep(0.3)  # it is not to end by that: there is nothing to wait for
+    assert (kept.poll(), is_alive(inner)) == (None, True)
+    kept.send_signal(signal.SIGUSR1)
+    assert kept.wait(20) == 0
+    assert keeper.ending(reader) == -signal.SIGKILL
+    assert not is_alive(inner)
+
+
+def test_the_end_of_whoever_asked_for_it_ends_all_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    words = ["sh", "-c", f"(setsid sleep 600 & echo $! > {path}); exec sleep 601"]
+    asker = subprocess.Popen([sys.executable, "-c", "import os, sys; from trainq import keeper; "
+                              "keeper.start(sys.argv[1:], dict(os.environ))[0].wait()", *words])
+    orphan = pids(path)[0]
+    everybody = family(asker.pid) - {asker.pid} | {orphan}
+    assert len(everybody) == 3
+    asker.kill()
+    asker.wait()
+    for pid in everybody:
+        wait_for(ended(pid), f"the end of {pid}", 20)
