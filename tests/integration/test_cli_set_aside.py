@@ -93,7 +93,8 @@ def test_drain_waits_for_what_trains_and_lets_nothing_else_begin(broker: Place, 
     assert out.startswith("train-1 goes on to its end: ")
     with broker.running("drain", "--json") as draining:
         worker.complete(lease)
-        assert '{"v":1,"drained":true,"changed":false,"running":null}' in read_until(draining.stdout, "drained")
+        said = read_until(draining.stdout, "drained")
+        assert '{"v":1,"drained":true,"changed":false,"running":null,"reason":""}' in said
         assert draining.wait(30) == 0
     with pytest.raises(AssertionError, match="the queue is drained: drained by a person"):
         worker.lease(JobKind.TRAIN)

@@ -20,6 +20,7 @@ from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview
 POLL_SECONDS = 0.3
 # A trainer that lives is never silent for so long; one that crashed is back before.
 AWAY_SECONDS = 30.0
+_AWAY = "the trainer is not there: supervisorctl start trainer"
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -52,11 +53,11 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
 
     With ``once`` as it is now.
     """
-    console, told = context.console, ""
+    console, told, began = context.console, "", time.monotonic()
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            training, rests = overview.training, _why_it_rests(overview)
+            training, rests = overview.training, _why_it_rests(overview, time.monotonic() - began)
             # One that was given back in the middle goes on to its end, too, and has not begun again yet.
             left = training.id if training is not None else overview.half_done
             standing = wording.standing(training) if training is not None else overview.waiting_reason
@@ -71,11 +72,14 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
             time.sleep(POLL_SECONDS)
 
 
-def _why_it_rests(overview: Overview) -> str:
+def _why_it_rests(overview: Overview, waited_seconds: float) -> str:
     """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself."""
     trainer = next((service for service in overview.services if service.name == "trainer"), None)
-    if trainer is None or trainer.state is Lifecycle.STOPPED or trainer.age_seconds > AWAY_SECONDS:
-        return "the trainer is not there: supervisorctl start trainer"
+    if trainer is None:
+        # A broker that has just come up has not heard of it yet.
+        return _AWAY if waited_seconds > AWAY_SECONDS else ""
+    if trainer.state is Lifecycle.STOPPED or trainer.age_seconds > AWAY_SECONDS:
+        return _AWAY
     # One that is just being saved is not at rest yet.
     return "" if trainer.gpu else overview.stop or overview.pause
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import torch
 from blake3 import blake3
 
 from tests.unit.trainq.ml.tiny import LENGTHS, SETTINGS, MakeShard, Script, job_over, start, train
@@ -17,7 +16,7 @@ from trainq import checkpoints, manifests
 from trainq.checkpoints import Cursor, Verified
 from trainq.config import Home
 from trainq.errors import DamageError, InputError
-from trainq.ml import batches, checkpointing, ledger
+from trainq.ml import batches, checkpointing, ledger, stepfaults
 from trainq.ml.training import Wish
 from trainq.shards import Shard, ShardRow
 
@@ -86,15 +85,20 @@ def test_it_is_empty_at_a_new_job_and_comes_back_with_a_take_back(
     assert bytes(line.ledger) == (head(home).path / "ledger.bin").read_bytes()
 
 
-def test_a_step_that_fails_leaves_nothing_in_it(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
+def test_a_step_that_fails_leaves_nothing_in_it(tiny_model: Path, home: Home, tmp_path: Path,
+                                                make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
     job = job_over(make_shard(LENGTHS))
     train(line, job, home, Script(at=1))
     before = bytes(line.ledger)
-    with torch.no_grad():
-        line.model.model.norm.weight.fill_(float("inf"))
-    with pytest.raises(InputError, match="not finite"):
-        train(line, job, home)
+    (tmp_path / "faults").mkdir()
+    (tmp_path / "faults" / "nan.any.every").touch()
+    stepfaults.arm(str(tmp_path / "faults"))
+    try:
+        with pytest.raises(InputError, match="not finite"):
+            train(line, job, home)
+    finally:
+        stepfaults.arm("")
     assert bytes(line.ledger) == before != b""
 
 
