@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from places import Place, Worker, read_until
+from tests.installations import wait_for
 from trainq import ingest
+from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Progress
+from trainq.messages import Done, Progress, Release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -79,6 +81,19 @@ def test_export_gives_no_damaged_file(broker: Place, rows: Path, tmp_path: Path)
     stored.unlink()
     _, err = broker.run("export", "1", str(tmp_path / "out"), code=66)
     assert "no longer in data/" in err
+
+
+def test_a_checkpoint_that_does_not_come_says_why(broker: Place, worker: Worker, rows: Path) -> None:
+    broker.run("submit", str(rows))
+    worker.complete(worker.lease(JobKind.PREPARE))
+    lease = worker.lease(JobKind.TRAIN)
+    worker.beat(lease, Progress(step=3, steps=9))
+    with broker.running("checkpoint", "--wait") as asking:
+        wait_for(lambda: "CheckpointRequested" in broker.run("events")[0], "it is asked for")
+        worker.client.call(Release(request_id=new_request_id(), job=lease.job, token=lease.token,
+                                   reason="storage_full: no room", hold_seconds=60.0), Done)
+        assert read_until(asking.stdout, "nothing").startswith("nothing was published: the queue is held: storage_full")
+        assert asking.wait(30) == 1
 
 
 def test_drain_waits_for_what_trains_and_lets_nothing_else_begin(broker: Place, worker: Worker, rows: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from trainq.cli import arguments as types
+from trainq.cli.console import printable
 from trainq.cli.context import Context
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
@@ -99,30 +100,33 @@ def _checkpoint(arguments: Namespace, context: Context) -> int:
     console = context.console
     done = _order(context, AskCheckpoint(request_id=new_request_id()), "")
     waits = done.changed and arguments.wait
-    name = _published_after(context, done.seq) if waits else ""
+    name, why = _published_after(context, done.seq) if waits else ("", "")
     if console.json:
-        console.emit({"changed": done.changed, "checkpoint": name})
-    elif not done.changed or (waits and not name):
+        console.emit({"changed": done.changed, "checkpoint": name, "reason": why})
+    elif not done.changed:
         console.line("nothing is being trained: all of it is published")
+    elif why:
+        console.line(f"nothing was published: {printable(why)}")
     else:
         console.line(name or "it is published with the next step")
-    return 0
+    return 1 if why else 0
 
 
-def _published_after(context: Context, seq: int) -> str:
-    """The name of the next generation after that event; empty if the job is left, or rests, before there is one."""
+def _published_after(context: Context, seq: int) -> tuple[str, str]:
+    """The name of the next generation after that event; or why the job is left, or rests, before there is one."""
     with PatientClient(context.home, context.console) as broker:
         while True:
             found = broker.ask(Replay(request_id=new_request_id(), after_seq=seq), Events)
             for event in found.events:
                 seq = event.seq
                 if event.type == "CheckpointPublished":
-                    return str(event.body["name"])
+                    return str(event.body["name"]), ""
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
             trainer = _trainer(overview)
             rests = trainer is not None and trainer.state is Lifecycle.PAUSED and not trainer.gpu
             if (overview.training is None or rests) and not found.events:
-                return ""
+                rest = trainer.detail if trainer is not None and rests else ""
+                return "", rest or overview.waiting_reason or "the job was left"
             time.sleep(POLL_SECONDS)
 
 
