@@ -6,11 +6,19 @@ import traceback
 
 from services.trainer import wire
 from trainq import gpu
-from trainq.errors import DamageError, MaskingError, MemoryShortError, StorageError, StorageFullError, TrainqError
+from trainq.errors import (
+    DamageError,
+    MaskingError,
+    MemoryShortError,
+    SpoiledMemoryError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+)
 
 # Faults of the disk, the cache or the configuration, by the codes of trainq.errors: no file's fault.
 _SYSTEM_CODES = frozenset({"storage", "storage_full", "damage", "shard_lost", "other_model", "other_fingerprint",
-                           "newer_format"})
+                           "newer_format", "spoiled_memory"})
 # Of a file's faults those that trying again does not change.
 _FINAL_CODES = frozenset({MaskingError.code})
 _MAX_TRACEBACK_CHARACTERS = 16_384
@@ -24,7 +32,7 @@ class GroundLostError(TrainqError):
 
 
 def failure(job: str, error: Exception, *, foreign_mib: int = 0) -> wire.Failed:
-    """Whose fault an error is: disk, shard cache and driver are the machine's; everything else is the job's.
+    """Whose fault an error is: disk, shard cache, memory and driver are the machine's; everything else is the job's.
 
     So is a lack of memory where others use more than ``foreign_mib`` of the same GPU.
     """
@@ -41,10 +49,11 @@ def failure(job: str, error: Exception, *, foreign_mib: int = 0) -> wire.Failed:
 def needs_new_process(error: Exception) -> bool:
     """Whether the state in memory, or what lies on disk, is not what the training process believes.
 
-    A lost context, a disk of which nobody knows what it has kept, a set-aside head: only a new process, which begins
-    from what verifies, can go on.
+    A lost context, a memory that is not trusted, a disk of which nobody knows what it has kept, a set-aside head: only
+    a new process, which begins from what verifies, can go on.
     """
-    return isinstance(error, StorageError | StorageFullError | GroundLostError) or is_accelerator_error(error)
+    unknown = StorageError | StorageFullError | GroundLostError | SpoiledMemoryError
+    return isinstance(error, unknown) or is_accelerator_error(error)
 
 
 def is_accelerator_error(error: Exception) -> bool:

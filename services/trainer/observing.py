@@ -78,6 +78,7 @@ class Observer:
         return recorded
 
     def taken_back(self, reason: str) -> None:
+        surroundings.note(f"{self._job}: {reason}\n")
         self._process.say(wire.TakenBack(job=self._job, reason=reason))
 
     def fingerprint_changed(self, before: dict[str, str], after: dict[str, str]) -> None:

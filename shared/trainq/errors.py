@@ -98,6 +98,13 @@ class WeightsNotFiniteError(InputError):
     job_step: int | None = None
 
 
+class SpoiledMemoryError(TrainqError):
+    """What was computed does not come again when it is computed again, time after time: no file's fault."""
+
+    exit_code = 74
+    code = "spoiled_memory"
+
+
 class NotFoundError(TrainqError):
     """What was named does not exist."""
 

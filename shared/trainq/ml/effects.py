@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from trainq.jobs import Effect, EffectKind
-from trainq.ml import determinism
+from trainq.ml import determinism, guards
 from trainq.ml.guards import LeftOut
 
 _SEEDS = 2**31
@@ -31,8 +31,7 @@ class Effects:
     def left_out(self) -> LeftOut:
         """The steps whose batches are left out."""
         skips = [effect for effect in self._by_step.values() if effect.kind is EffectKind.SKIP_BATCH]
-        return LeftOut(frozenset(effect.step for effect in skips if not effect.value),
-                       frozenset(effect.step for effect in skips if effect.value))
+        return LeftOut(*(frozenset(effect.step for effect in skips if effect.value == why) for why in guards.WHY))
 
     def skips(self, step: int) -> bool:
         """Whether the batch of ``step`` is left out."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 import torch
 
-from trainq.errors import InputError, MaskingError, MemoryShortError, WeightsNotFiniteError
+from trainq.errors import InputError, MaskingError, MemoryShortError, SpoiledMemoryError, WeightsNotFiniteError
 from trainq.jobs import Effect, EffectKind
 from trainq.ml import guards, randomness, showing, stepping
 from trainq.ml.guards import Answer, Reaction, State
@@ -61,10 +61,11 @@ def step(run: Run) -> StepMetrics | None:
         # Their frames hold all that the step had in memory.
         fault.__cause__ = fault.__context__ = None
     else:
-        name = _not_finite(line.model) if job_step < run.search.until else ""
+        name = _not_finite(line.model, trained_only=True) if job_step < run.search.until else ""
         if not name:
+            run.search.suspect = None if run.search.suspect == job_step else run.search.suspect
             return metrics
-        _leave_out_spoiling(run, name, job_step)
+        _suspect(run, name, job_step)
         return None
     line.optimizer.zero_grad(set_to_none=True)
     # The job may be left here, and published: what this attempt has drawn must be drawn again.
@@ -103,18 +104,22 @@ def take_back(run: Run, error: WeightsNotFiniteError) -> None:
     """The weights are no finite numbers any more: go back behind that, and look for the step that does it.
 
     Raises:
-        InputError: it has come again and again, and no step does it when it is done again.
+        SpoiledMemoryError: it has come again and again, and no step does it when it is done again.
     """
-    search = run.search
-    search.times += 1
-    if search.times > guards.MOST_SEARCHES:
-        raise InputError(f"{error.reason}; the line was taken back {guards.MOST_SEARCHES} times for it, and no step "
-                         "did it when it was done again", field=error.field,
-                         mend="look at the machine: its memory, its temperature, its GPU's errors") from error
+    run.pace.came_to_nothing()
     job_step = error.job_step if error.job_step is not None else run.line.facts.cursor.job_step
-    search.until = max(search.until, job_step)
-    run.observer.taken_back(f"{error}; the line is taken back to its newest generation, and the weights are looked at "
-                            f"after each of the steps up to {search.until}")
+    run.search.until = max(run.search.until, job_step)
+    _search(run, str(error))
+
+
+def _search(run: Run, reason: str) -> None:
+    run.search.times += 1
+    if run.search.times > guards.MOST_SEARCHES:
+        raise SpoiledMemoryError(f"{reason}; the line was taken back {guards.MOST_SEARCHES} times for it, and no step "
+                                 "did it when it was done again",
+                                 mend="look at the machine: its memory, its temperature, its GPU's errors")
+    run.observer.taken_back(f"{reason}; the line is taken back to its newest generation, and the weights are looked at "
+                            f"after each of the steps up to {run.search.until}")
     run.back_to_head()
 
 
@@ -138,7 +143,7 @@ def _decide(run: Run, effects: tuple[Effect, ...], reason: str) -> bool:
 def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
     # What is being written is the newest generation before anything is counted from that.
     run.settle(wait=True)
-    if name := _not_finite(run.line.model):
+    if name := _not_finite(run.line.model, trained_only=False):
         # Then it is not this batch's fault.
         raise WeightsNotFiniteError("a weight is not a finite number any more", field=name)
     answer = guards.after_non_finite(run.job.guard, run.effects.left_out, job_step=job_step, head_step=run.head_step,
@@ -146,35 +151,45 @@ def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
     lines = f"lines {fault.lines[:32]} of the file"
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", mend=f"lower the learning rate, or look at {lines}")
-    _decide(run, _skipped(answer), f"{fault}; {answer.reason} ({lines})")
+    _decide(run, _skipped(run, answer), f"{fault}; {answer.reason} ({lines})")
     if answer.reaction is Reaction.ROLL_BACK:
         # Also where the job is left before that is known to be recorded: it may be, and what would be published now
         # holds batches that are left out then.
         run.back_to_head()
 
 
-def _leave_out_spoiling(run: Run, name: str, job_step: int) -> None:
-    """The step that was just done has made this weight no finite number: the line goes back before it."""
-    lines = f"lines {sorted(run.shard.row(row).line for row in run.plan.rows_of_step(job_step))[:32]} of the file"
+def _suspect(run: Run, name: str, job_step: int) -> None:
+    """The step that was just done has made this weight no finite number: what does so twice is left out."""
     fault = f"step {job_step + 1} makes a weight no finite number"
+    if run.search.suspect != job_step:
+        run.search.suspect = job_step
+        _search(run, f"{fault} ({name})")
+        return
+    lines = f"lines {sorted(run.shard.row(row).line for row in run.plan.rows_of_step(job_step))[:32]} of the file"
     answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, job_step=job_step,
                                       planned=run.steps_planned)
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", field=name, mend=f"lower the learning rate, or look at {lines}")
-    _decide(run, _skipped(answer), f"{fault} ({name}); {answer.reason} ({lines})")
+    _decide(run, (Effect(kind=EffectKind.SKIP_BATCH, step=job_step, value=guards.SPOILS),),
+            f"{fault} ({name}); {answer.reason} ({lines})")
     run.search.times = 0
     run.back_to_head()
 
 
-def _not_finite(model: torch.nn.Module) -> str:
-    """The name of a trained weight that is no finite number; empty if there is none."""
-    return next((name for name, weight in model.named_parameters()
-                 if weight.requires_grad and not bool(torch.isfinite(weight).all())), "")
+def _not_finite(model: torch.nn.Module, *, trained_only: bool) -> str:
+    """The name of a weight that is no finite number, or of a buffer that is no number; empty if there is none."""
+    for name, weight in model.named_parameters():
+        if (weight.requires_grad or not trained_only) and not bool(torch.isfinite(weight).all()):
+            return name
+    # A mask may well be infinite.
+    buffers = () if trained_only else model.named_buffers()
+    return next((name for name, buffer in buffers if bool(torch.isnan(buffer).any())), "")
 
 
-def _skipped(answer: Answer) -> tuple[Effect, ...]:
-    return tuple(Effect(kind=EffectKind.SKIP_BATCH, step=step, value=int(step in answer.good))
-                 for step in answer.steps)
+def _skipped(run: Run, answer: Answer) -> tuple[Effect, ...]:
+    return tuple(Effect(kind=EffectKind.SKIP_BATCH, step=step,
+                        value=guards.GOOD if step in answer.good else guards.NOT_FINITE)
+                 for step in answer.steps if not run.effects.skips(step))
 
 
 def _take_fewer_rows(run: Run, fault: stepping.NoMemoryError, job_step: int, rows: int) -> None:

@@ -7,7 +7,8 @@ Rules:
   that comes again in the same job, or too large a share of its batches were no finite numbers, the attempt has failed.
 * A weight that is no finite number, found where it was to be published or by a loss that is none, takes the line back
   to its newest generation. The steps since are done again, and the weights are looked at after each of them: the batch
-  of the one that spoils them is left out. If none does, it was the machine, and nothing of it stays.
+  of the one that spoils them, twice, is left out. If none does, it was the machine, and nothing of it stays; after the
+  third time in vain it is the machine's fault.
 * A gradient's norm far above the median of the steps before is noted, and nothing else: it is clipped.
 * A loss far above that median is out of its band; so many steps in a row are a bad state. Four times as many, and it is
   the line's level: from then on it enters the median, and what stays there comes back into the band.
@@ -80,15 +81,25 @@ class Search:
     """For the step that spoils the weights: they are looked at after each of the job's steps before ``until``."""
 
     until: int = 0
+    # The one that has done it in this life; it is believed once it does it again.
+    suspect: int | None = None
     # How often the line was taken back for it in this life since a step was found.
     times: int = 0
 
 
+# Why a batch is left out, as its effect says it.
+WHY = NOT_FINITE, GOOD, SPOILS = 0, 1, 2
+
+
 class LeftOut(NamedTuple):
-    """The steps whose batches are left out already: for their own numbers, and good ones with a roll back."""
+    """The steps whose batches are left out already, in the order of :data:`WHY`.
+
+    For a loss or a gradient that is none; good ones, with a roll back; for what their update makes of the weights.
+    """
 
     not_finite: Collection[int] = frozenset()
     good: Collection[int] = frozenset()
+    spoils: Collection[int] = frozenset()
 
     def were_taken_back(self, in_a_row: int) -> bool:
         """Whether the line was: without that there are no good ones, and always fewer than so many in a row."""
@@ -123,7 +134,7 @@ def after_bad_weights(settings: GuardSettings, left_out: LeftOut, *, job_step: i
 
 def _too_many(settings: GuardSettings, left_out: LeftOut, job_step: int, planned: int) -> Answer | None:
     """Why this one cannot be left out beside the others, if so."""
-    count = len({*left_out.not_finite, job_step})
+    count = len({*left_out.not_finite, *left_out.spoils, job_step})
     share = count / planned
     if share > settings.max_skipped_share:
         why = f"{share:.0%} of its batches would be left out, at most {settings.max_skipped_share:.0%} may be"
@@ -146,12 +157,12 @@ def _taken_back(settings: GuardSettings, left_out: LeftOut, since: range, planne
         return Answer(Reaction.FAIL, since, "it has come again after the line had been taken back once")
     not_finite = {*left_out.not_finite, since[-1]}
     most = min(int(planned * settings.max_skipped_share), MOST_SKIPPED, planned - 1)
-    first, together = since.stop, set(not_finite)
+    first, together = since.stop, {*not_finite, *left_out.spoils}
     while first > since.start and (first - 1 in together or len(together) < most):
         first -= 1
         together.add(first)
     steps = range(first, since.stop)
-    good = frozenset(steps).difference(not_finite)
+    good = frozenset(steps).difference(not_finite, left_out.spoils)
     return Answer(Reaction.ROLL_BACK, steps, f"{in_a_row} batches in a row: the line is taken back to its newest "
                   f"generation, and the batches of the last {len(steps)} steps are left out, {len(good)} good ones "
                   "among them", good)

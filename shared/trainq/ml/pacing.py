@@ -21,13 +21,22 @@ def round_seconds(cost_seconds: float, max_share: float) -> float:
 class Pace:
     """When the last one was staged (or the job begun), and what it has cost, as far as that is known.
 
-    ``asked``: somebody wants one, whatever it costs.
+    ``asked``: somebody wants one, whatever it costs. ``asked_before``: so it was with the last that was begun.
     """
 
     settings: TrainSettings
     last_at: float
     cost_seconds: float = 0.0
     asked: bool = False
+    asked_before: bool = False
+
+    def begun(self, now: float) -> None:
+        """One is staged, or written."""
+        self.last_at, self.asked_before, self.asked = now, self.asked, False
+
+    def came_to_nothing(self) -> None:
+        """The last one was not fit to be published: who asked for it still waits."""
+        self.asked = self.asked or self.asked_before
 
     def is_due(self, now: float, unpublished_steps: int) -> bool:
         """Whether the next one is due: by the clock or by steps, and never at more than its share of the time.

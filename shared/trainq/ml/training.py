@@ -222,7 +222,7 @@ class Run:
         except HostMemoryShortError:
             # From where it lies, while the steps wait: that is what the next one is going to cost, too.
             self.pace.cost_seconds = self.line.checkpoint_cost_seconds = self.publish(reason).cost_seconds
-        self.pace.last_at, self.pace.asked = time.monotonic(), False
+        self.pace.begun(time.monotonic())
 
     def settle(self, *, wait: bool) -> None:
         """Make what was written beside the steps the head, if it is done; raises what it failed with."""
@@ -277,7 +277,7 @@ def _turn(run: Run) -> Ending | None:
         case Wish.STOP:
             _save(run)
             return Ending.STOPPED
-        case Wish.KEEP:
+        case Wish.KEEP if run.steps_planned == run.plan.steps:
             done = line.facts.cursor.job_step
             if done == batches_left_out(line.facts.cursor.effects, done):
                 return Ending.CANCELLED  # there is nothing to keep
@@ -286,6 +286,8 @@ def _turn(run: Run) -> Ending | None:
         case Wish.CHECKPOINT:
             run.pace.asked = True
             run.publish_if_due()
+        case _:
+            pass  # also where it is cut already, whatever is asked for again
     _do_step(run)
     run.settle(wait=False)
     if line.facts.cursor.done:

@@ -18,9 +18,9 @@ from tests.unit.trainq.ml.tiny import SETTINGS, MakeShard, Script, job_over, sta
 from trainq import checkpoints, files
 from trainq.checkpoints import Cursor
 from trainq.config import GuardSettings, Home
-from trainq.errors import InputError, MaskingError, MemoryShortError, WeightsNotFiniteError
+from trainq.errors import InputError, MaskingError, MemoryShortError, SpoiledMemoryError, WeightsNotFiniteError
 from trainq.jobs import Effect, EffectKind, batches_left_out
-from trainq.ml import checkpointing, stepfaults
+from trainq.ml import checkpointing, guards, stepfaults
 from trainq.ml.guards import OUT_OF_BAND, SKIPPED
 from trainq.ml.line import ModelLine
 from trainq.ml.metrics import StepMetrics
@@ -337,18 +337,55 @@ def test_weights_that_the_machine_has_spoiled_change_no_bit_whenever_that_is_met
     assert everything(home) == everything(calm)
 
 
-def test_weights_that_the_machine_spoils_again_and_again_fail(tiny_model: Path, home: Home, job: Job) -> None:
-    class SpoilingAtOnce(Spoiling):
-        """Behind the look at them."""
+def test_weights_that_the_machine_spoils_again_and_again_are_the_machines_fault(tiny_model: Path, home: Home,
+                                                                                job: Job, order: Order) -> None:
+    # Each of them once.
+    order(*(f"weights.job-1.{step}" for step in (7, 5, 6, 4)), content="once")
+    with pytest.raises(SpoiledMemoryError, match="taken back 3 times for it, and no step did it"):
+        train(start(tiny_model, home), job, home)
+    assert not head(home).facts.cursor.effects
 
-        def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
-            self._times = 1
-            super().stepped(metrics, cursor)
 
+def test_a_step_is_believed_to_spoil_the_weights_when_it_does_so_twice(tiny_model: Path, home: Home, tmp_path: Path,
+                                                                       job: Job, order: Order) -> None:
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
+    order("weights.job-1.5", "weights.job-1.4", content="once")
+    outcome, script = train(start(tiny_model, home), job, home)
+    assert (outcome.ending, script.decided, len(script.taken_backs)) == (Ending.FINISHED, [], 2)
+    assert everything(home) == everything(calm)
+
+
+def test_what_is_not_trained_is_read_again_too(tiny_model: Path, home: Home, tmp_path: Path, job: Job) -> None:
+    """A number in the memory that no checkpoint holds, as the weights under an adapter."""
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), job, calm)
     line = start(tiny_model, home)
-    with pytest.raises(InputError, match="taken back 3 times for it, and no step did it"):
-        train(line, job, home, SpoilingAtOnce(line, STEPS))
-    assert not line.head.cursor.done
+
+    class SpoilingBuffer(Script):
+        def stepped(self, metrics: StepMetrics, cursor: Cursor) -> None:
+            super().stepped(metrics, cursor)
+            if metrics.job_step == 6 and not self.taken_backs:
+                next(buffer for buffer in line.model.buffers() if buffer.is_floating_point()).fill_(math.nan)
+
+    outcome, script = train(line, job, home, SpoilingBuffer())
+    assert (outcome.ending, script.decided, len(script.taken_backs)) == (Ending.FINISHED, [], 1)
+    assert everything(home) == everything(calm)
+
+
+def test_a_checkpoint_that_was_asked_for_comes_after_the_bad_one(tiny_model: Path, home: Home, job: Job) -> None:
+    class Asking(Spoiling):
+        asks = True
+
+        def wish(self) -> Wish:
+            asked, self.asks = self.asks and self._done == 6, self.asks and self._done != 6
+            return Wish.CHECKPOINT if asked else Wish.GO_ON
+
+    seldom = replace(job, settings=msgspec.structs.replace(job.settings, checkpoint_steps=1000))
+    line = start(tiny_model, home)
+    _, script = train(line, seldom, home, Asking(line, 6))
+    assert len(script.taken_backs) == 1
+    assert [publication.facts.reason for publication in script.publications] == ["asked", "job_end"]
 
 
 @pytest.mark.parametrize("at", [0, 6, 8, STEPS - 1])
@@ -357,9 +394,9 @@ def test_the_step_that_spoils_the_weights_is_found_and_left_out_wherever_the_new
     order(f"weights.job-1.{at}")
     line = start(tiny_model, home)
     outcome, script = train(line, job, home)
-    assert (outcome.ending, len(script.taken_backs)) == (Ending.FINISHED, 1)
+    assert (outcome.ending, len(script.taken_backs)) == (Ending.FINISHED, 2)
     (effects, reason), = script.decided
-    assert effects == (Effect(kind=EffectKind.SKIP_BATCH, step=at),)
+    assert effects == (Effect(kind=EffectKind.SKIP_BATCH, step=at, value=guards.SPOILS),)
     assert re.fullmatch(rf"step {at + 1} makes a weight no finite number \(\S+\); its batch is left out "
                         r"\(lines \[\d+(, \d+)*\] of the file\)", reason)
     rarely, driven = another_home(tmp_path, "rarely"), another_home(tmp_path, "driven")
@@ -380,13 +417,43 @@ def test_too_many_steps_that_spoil_the_weights_fail_with_their_rows(tiny_model: 
     assert sorted(effect.step for effect in script.effects) == list(range(0, 16, 2))
 
 
+@pytest.mark.parametrize("kills", [False, True])
+def test_a_job_that_was_cut_stays_cut_where_it_was(tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order,
+                                                   kills: bool) -> None:
+    """Whoever asked for it goes on asking, also behind the place."""
+    seldom = replace(job, settings=msgspec.structs.replace(job.settings, checkpoint_steps=1000))
+
+    class Keeping(Script):
+        def wish(self) -> Wish:
+            return Wish.KEEP if self._done >= 6 or self.decided or self.resumed else Wish.GO_ON
+
+        resumed = False
+
+    calm = another_home(tmp_path, "calm")
+    train(start(tiny_model, calm), seldom, calm, Keeping())
+    if kills:
+        # Between what is recorded and what is published.
+        resumed = Keeping()
+        resumed.resumed = True
+        cut = Effect(kind=EffectKind.CUT, step=6, value=STEPS)
+        train(start(tiny_model, home), replace(seldom, effects=(cut,)), home, resumed)
+        assert resumed.decided == []
+    else:
+        order("weights.job-1.4", content="once")
+        _, script = train(start(tiny_model, home), seldom, home, Keeping())
+        assert [[effect.kind for effect in effects] for effects, _ in script.decided] == [[EffectKind.CUT]]
+        assert script.taken_backs
+    assert head(home).facts.cursor.done
+    assert everything(home) == everything(calm)
+
+
 def test_of_a_job_that_was_cut_only_the_step_that_spoils_the_weights_is_left_out(
         tiny_model: Path, home: Home, job: Job, order: Order) -> None:
     order("weights.job-1.5")
 
     class Keeping(Script):
         def wish(self) -> Wish:
-            return Wish.KEEP if self._done == 6 and not self.decided else Wish.GO_ON
+            return Wish.KEEP if self._done >= 6 else Wish.GO_ON
 
     seldom = replace(job, settings=msgspec.structs.replace(job.settings, checkpoint_steps=1000))
     outcome, script = train(start(tiny_model, home), seldom, home, Keeping())

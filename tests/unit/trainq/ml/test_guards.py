@@ -70,6 +70,17 @@ def test_a_step_that_spoils_the_weights_is_left_out_as_one_of_so_many() -> None:
         assert guards.after_bad_weights(rules, LeftOut({0}), job_step=1, planned=planned).reaction is Reaction.FAIL
 
 
+def test_who_spoils_the_weights_counts_for_the_share_and_is_none_of_the_bad_ones_in_a_row() -> None:
+    spoils = LeftOut({5}, frozenset(), {6, 7})
+    assert after_non_finite(RULES, spoils, job_step=8, head_step=0, planned=100).reaction is Reaction.SKIP
+    assert after_non_finite(RULES, LeftOut({5}, frozenset(), {6, 7}), job_step=8, head_step=0,
+                            planned=7).reaction is Reaction.FAIL, "4 of 7"
+    row = LeftOut({10, 11}, frozenset(), {5, 6, 7, 9})
+    answer = after_non_finite(RULES, row, job_step=12, head_step=8, planned=100)
+    assert (answer.reaction, list(answer.steps), sorted(answer.good)) == (
+        Reaction.ROLL_BACK, [8, 9, 10, 11, 12], [8]), "it is the first time that the line is taken back"
+
+
 def test_no_job_ends_with_nothing_trained() -> None:
     every = msgspec.structs.replace(RULES, max_skipped_share=1.0)
     for planned, left_out in ((1, set[int]()), (2, {0})):
