@@ -179,7 +179,8 @@ class Agent:
         if self._start_at is None or self._gpu_hold:
             return
         waited_seconds = self._process.clock.monotonic() - self._start_at
-        if waited_seconds >= 0 and self._claim.is_granted(self._peer.told, waited_seconds):
+        if waited_seconds >= 0 and self._claim.is_granted(self._peer.told, waited_seconds,
+                                                          has_job=self._held is not None):
             self._start_at = None
             self._process.log.info("training_process_starts")
             self._expected.expect_start(self._process.clock.monotonic())

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from trainq.messages import HeartbeatReply
 
-# How long the broker's word is waited for; one that is away must not keep a job from going on.
+# How long the broker's word is waited for by who has a job; one that is away must not keep that from going on.
 BROKER_SECONDS = 3.0
 
 
@@ -30,12 +30,12 @@ class Claim:
             self._made += 1
             self.number = self._made
 
-    def is_granted(self, told: HeartbeatReply, waited_seconds: float) -> bool:
+    def is_granted(self, told: HeartbeatReply, waited_seconds: float, *, has_job: bool) -> bool:
         """Whether a process may be started by what the broker said last, ``waited_seconds`` after it could have been.
 
-        Without the broker's word it may be after a while, but not where it was told to pause before: who has the memory
-        instead is told so, and that holds until the broker says otherwise.
+        Without the broker's word it may be after a while, if it has a job to go on with, beside which nothing is lent
+        but while that rests; not where it was told to pause: that holds until the broker says otherwise.
         """
         if self.number and told.gpu == self.number:
             return True
-        return waited_seconds >= BROKER_SECONDS and not told.pause
+        return has_job and waited_seconds >= BROKER_SECONDS and not told.pause

@@ -5,8 +5,8 @@ whoever descends from the keeper was started by the program, also where its own 
 has for children, a shell's ``> >(tee log)`` say, is no business of it.
 
 SIGTERM asks all of them to end, SIGUSR1 (or 10 seconds after the first) kills. The end of the caller, whatever ends it,
-counts as SIGTERM. The terminal's SIGINT and SIGHUP are the program's. How it ended is written to ``FD``: its exit code
-(a signal's number below 0, as :mod:`subprocess` has it), or ``errno`` and a number if it cannot be run.
+counts as SIGTERM. The terminal's SIGINT, SIGHUP and SIGTSTP are the program's. How it ended is written to ``FD``: its
+exit code (a signal's number below 0, as :mod:`subprocess` has it), or ``errno`` and a number if it cannot be run.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from trainq.liveness import adopt_orphans, die_with_parent, family
 END_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 _HEARD = {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD}
-_OWN = {*_HEARD, signal.SIGINT, signal.SIGHUP}
+_OWN = {*_HEARD, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP}
 
 
 def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -34,6 +34,8 @@ def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess
     Raises:
         OSError: there can be no more processes.
     """
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else nobody ever hears of how a child ended
     reader, writer = os.pipe()
     parent = os.getpid()
 
@@ -55,7 +57,7 @@ def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess
 
 
 def ending(reader: int) -> int | OSError | None:
-    """How the program ended, once its keeper has; why it could not be run; None if nobody knows."""
+    """How the program ended, once its keeper has; why it could not be run; None if it has not, or nobody knows."""
     with os.fdopen(reader, "rb") as stream:
         words = stream.read().split()
     match words:
@@ -125,6 +127,22 @@ def _send(pids: set[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
+            if number is signal.SIGTERM:
+                os.kill(pid, signal.SIGCONT)  # one that is stopped hears nothing
+
+
+def kill_left(spared: set[int]) -> bool:
+    """Kill what descends from this process, but for ``spared`` and all below them; whether all of it is gone."""
+    until = time.monotonic() + END_SECONDS
+    while left := _left() - {pid for each in spared for pid in family(each)}:
+        if time.monotonic() >= until:
+            return False
+        _send(left, signal.SIGKILL)
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.drills import Drill
@@ -34,9 +35,14 @@ def until_step(drill: Drill, wanted: int) -> int:
 
 
 def training_process(drill: Drill) -> bool:
-    return any("forkserver" in " ".join(seen.cmdline()) and seen.parent() is not None
-               and "forkserver" in " ".join(seen.parent().cmdline())  # type: ignore[union-attr]  # looked at before
-               for seen in drill.installation.psutil_processes())
+    def is_one(seen: psutil.Process) -> bool:
+        try:
+            parent = seen.parent()
+            return parent is not None and all("forkserver" in " ".join(each.cmdline()) for each in (seen, parent))
+        except psutil.NoSuchProcess:  # it ends just now
+            return False
+
+    return any(is_one(seen) for seen in drill.installation.psutil_processes())
 
 
 def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undisturbed_run(drill: Drill) -> None:
@@ -65,7 +71,7 @@ def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undis
     wait_for(lambda: drill.states() == {job: "queued", second: "queued"}, "the job is given back")
     assert "the trainer rests" in trainq("why").stdout
     # What cannot go on by itself is not waited for.
-    assert trainq("drain").stdout.startswith(f"{job} is saved, and not at its end: the trainer is stopped")
+    assert trainq("drain", expect=1).stdout.startswith(f"{job} is saved, and not at its end: the trainer is stopped")
     drill.installation.control("restart", "trainer")  # a stop is for one life of the trainer
     trainq("resume")
     stood = until_step(drill, 1)

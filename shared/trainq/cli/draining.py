@@ -15,12 +15,11 @@ from trainq.cli.rendering import cut
 from trainq.cli.steering import MAX_REASON
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview
+from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview, ServiceView
 
 POLL_SECONDS = 0.3
 # A trainer that lives is never silent for so long; one that crashed is back before.
 AWAY_SECONDS = 30.0
-_AWAY = "the trainer is not there: supervisorctl start trainer"
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -45,7 +44,7 @@ def _run(arguments: Namespace, context: Context) -> int:
         how = "goes on to its end" if arguments.no_wait else "is saved, and not at its end"
         console.line(printable(f"{left} {how}: {why}") if left else "drained: nothing trains")
     console.say("trainq resume lets the next one start")
-    return 0
+    return 1 if left and not arguments.no_wait else 0
 
 
 def _wait(context: Context, *, once: bool) -> tuple[str, str]:
@@ -53,11 +52,14 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
 
     With ``once`` as it is now.
     """
-    console, told, began = context.console, "", time.monotonic()
+    console, told, seen_at = context.console, "", time.monotonic()
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            training, rests = overview.training, _why_it_rests(overview, time.monotonic() - began)
+            trainer = next((service for service in overview.services if service.name == "trainer"), None)
+            if trainer is not None and trainer.state is not Lifecycle.STOPPED:
+                seen_at = time.monotonic()
+            training, rests = overview.training, _why_it_rests(overview, trainer, time.monotonic() - seen_at)
             # One that was given back in the middle goes on to its end, too, and has not begun again yet.
             left = training.id if training is not None else overview.half_done
             standing = wording.standing(training) if training is not None else overview.waiting_reason
@@ -72,16 +74,18 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
             time.sleep(POLL_SECONDS)
 
 
-def _why_it_rests(overview: Overview, waited_seconds: float) -> str:
-    """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself."""
-    trainer = next((service for service in overview.services if service.name == "trainer"), None)
-    if trainer is None:
-        # A broker that has just come up has not heard of it yet.
-        return _AWAY if waited_seconds > AWAY_SECONDS else ""
-    if trainer.state is Lifecycle.STOPPED or trainer.age_seconds > AWAY_SECONDS:
-        return _AWAY
+def _why_it_rests(overview: Overview, trainer: ServiceView | None, unseen_seconds: float) -> str:
+    """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself.
+
+    ``unseen_seconds``: for how long there has been none. A broker that has just come up has not heard of it yet, and
+    one that is restarted says goodbye before it is back.
+    """
+    if unseen_seconds > AWAY_SECONDS or (trainer is not None and trainer.age_seconds > AWAY_SECONDS):
+        return "the trainer is not there: supervisorctl start trainer"
     # One that is just being saved is not at rest yet.
-    return "" if trainer.gpu else overview.stop or overview.pause
+    if trainer is None or trainer.gpu:
+        return ""
+    return overview.stop or overview.pause or (trainer.detail if trainer.rests else "")
 
 
 COMMANDS = {"drain": Command(_configure, _run)}

@@ -24,6 +24,7 @@ from trainq.cli.rendering import duration
 from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id, new_session_id
 from trainq.jobs import JobKind
+from trainq.liveness import adopt_orphans, family
 from trainq.messages import (
     Accepted,
     Cancel,
@@ -44,7 +45,7 @@ from trainq.messages import (
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 _MAX_NAME = 200
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
@@ -116,19 +117,28 @@ class _Lender:
         Raises:
             OSError: it cannot be run.
         """
-        for number in _ENDING:
-            signal.signal(number, lambda heard, _: self._heard(heard))
+        # What whoever has started this has it ignore (nohup, a script's background) is ignored by the program, too.
+        heard = [number for number in _HEARD if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in heard:
+            signal.signal(number, lambda number, _: self._heard(number))
+        spared = family(os.getpid()) - {os.getpid()}
+        adopt_orphans()
         try:
             # It goes with this process, whatever ends that: nobody else would know that it has the GPU.
             self._kept, reader = keeper.start(words, {**os.environ, "TRAINQ_LENT": lease.job})
             self._watch(self._kept, lease, limit_seconds)
         finally:
-            for number in _ENDING:
-                signal.signal(number, signal.default_int_handler)
+            for number in heard:
+                signal.signal(number, signal.SIG_DFL if number == signal.SIGTSTP else signal.default_int_handler)
         ended = keeper.ending(reader)
         if isinstance(ended, OSError):
             raise ended
-        return self._kept.returncode if ended is None else ended, self._why
+        if ended is not None:
+            return ended, self._why
+        # Its keeper was killed, or could not end it.
+        how = "what ran it was killed" if self._kept.returncode else "it could not be ended"
+        gone = keeper.kill_left(spared)
+        return self._kept.returncode or 1, how if gone else f"{how}, and it may still have the GPU"
 
     def _watch(self, kept: subprocess.Popen[bytes], lease: TaskLease, limit_seconds: float | None) -> None:
         limit_at = time.monotonic() + limit_seconds if limit_seconds is not None else math.inf
@@ -146,6 +156,9 @@ class _Lender:
 
     def _heard(self, number: int) -> None:
         """A signal came for this process, and is for the program."""
+        if number == signal.SIGTSTP:
+            self._console.say("the program alone is stopped, and has the GPU all the same: Ctrl-C ends it")
+            return
         if self._kept is None or (number == signal.SIGINT and not self._why):
             # The terminal has told the program, too; it has its time to end.
             self._end_at = time.monotonic() + keeper.END_SECONDS

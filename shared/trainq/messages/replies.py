@@ -51,7 +51,10 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the broker last heard of a process; ``age_seconds`` ago. ``gpu``: a model of its is in the memory."""
+    """What the broker last heard of a process; ``age_seconds`` ago. ``gpu``: a model of its is in the memory.
+
+    ``rests``: something that the broker does not know of keeps it from beginning anything.
+    """
 
     name: str
     session: str
@@ -61,6 +64,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     started_at: float
     age_seconds: float
     gpu: bool = False
+    rests: bool = False
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):

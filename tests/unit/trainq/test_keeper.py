@@ -109,3 +109,36 @@ def test_the_end_of_whoever_asked_for_it_ends_all_of_it(tmp_path: Path) -> None:
     asker.wait()
     for pid in everybody:
         wait_for(ended(pid), f"the end of {pid}", 20)
+
+
+def test_one_that_is_stopped_hears_that_it_is_to_end(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    words = f"trap 'exit 3' TERM; echo $$ > {path}; while :; do sleep 0.1; done"
+    kept, reader = keeper.start(["bash", "-c", words], ENVIRONMENT)
+    os.kill(pids(path)[0], signal.SIGSTOP)
+    kept.send_signal(signal.SIGTERM)
+    assert kept.wait(20) == 0
+    assert keeper.ending(reader) == 3
+
+
+def test_the_exit_code_comes_where_the_end_of_children_is_ignored() -> None:
+    words = ("import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); from trainq import keeper; "
+             "kept, reader = keeper.start(['sh', '-c', 'exit 7'], dict(os.environ)); kept.wait(); "
+             "sys.exit(keeper.ending(reader))")
+    assert subprocess.run([sys.executable, "-c", words], check=False, timeout=30).returncode == 7
+
+
+def test_what_a_killed_keeper_leaves_is_killed_by_whoever_asked_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "pids"
+    program = f"trap '' TERM; (trap '' TERM; sleep 600) & echo $! $$ > {path}; while :; do sleep 0.1; done"
+    words = ("import os, sys; from trainq import keeper; from trainq.liveness import adopt_orphans, family; "
+             "spared = family(os.getpid()) - {os.getpid()}; adopt_orphans(); "
+             "kept, reader = keeper.start(sys.argv[1:], dict(os.environ)); print(kept.pid, flush=True); kept.wait(); "
+             "print(keeper.ending(reader), keeper.kill_left(spared))")
+    asker = subprocess.Popen([sys.executable, "-c", words, "bash", "-c", program], stdout=subprocess.PIPE, text=True)
+    assert asker.stdout is not None
+    kept = int(asker.stdout.readline())
+    left = pids(path, 2)
+    os.kill(kept, signal.SIGKILL)
+    assert asker.communicate(timeout=30)[0] == "None True\n"
+    assert not [pid for pid in left if is_alive(pid)]
