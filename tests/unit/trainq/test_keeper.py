@@ -17,6 +17,9 @@ from tests.installations import wait_for
 from trainq import keeper
 from trainq.liveness import family, is_alive
 
+# Each of them starts interpreters.
+pytestmark = pytest.mark.slow
+
 ENVIRONMENT = {**os.environ}
 
 

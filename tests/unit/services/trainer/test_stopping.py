@@ -145,6 +145,7 @@ def slow_saves(home: Home) -> None:
     (home.run / "stop-time.json").write_bytes(msgspec.json.encode(Measured(step_seconds=1, save_seconds=30)))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("slow_saves")
 def test_supervisord_itself_says_how_long_it_waits(under_supervisord: Path) -> None:
     usable, warning = under_supervisord.read_text().split("\n")
