@@ -32,7 +32,6 @@ from trainq.messages import (
     PauseQueue,
     Replay,
     ResumeQueue,
-    ServiceView,
     StopTrainer,
 )
 
@@ -122,7 +121,7 @@ def _published_after(context: Context, seq: int) -> tuple[str, str]:
                 if event.type == "CheckpointPublished":
                     return str(event.body["name"]), ""
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            trainer = _trainer(overview)
+            trainer = overview.trainer
             rests = trainer is not None and trainer.state is Lifecycle.PAUSED and not trainer.gpu
             if (overview.training is None or rests) and not found.events:
                 rest = trainer.detail if trainer is not None and rests else ""
@@ -188,7 +187,7 @@ def _wait_for_rest(context: Context) -> None:
     with PatientClient(context.home, context.console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            trainer = _trainer(overview)
+            trainer = overview.trainer
             if trainer is None:
                 # A broker that has just come up has not heard of it yet; one that is there says so long before.
                 if time.monotonic() - began > UNHEARD_SECONDS:
@@ -201,10 +200,6 @@ def _wait_for_rest(context: Context) -> None:
             else:
                 began = time.monotonic()
             time.sleep(POLL_SECONDS)
-
-
-def _trainer(overview: Overview) -> ServiceView | None:
-    return next((service for service in overview.services if service.name == "trainer"), None)
 
 
 COMMANDS = {

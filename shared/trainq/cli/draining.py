@@ -56,7 +56,7 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            trainer = next((service for service in overview.services if service.name == "trainer"), None)
+            trainer = overview.trainer
             if trainer is not None and trainer.state is not Lifecycle.STOPPED:
                 seen_at = time.monotonic()
             training, rests = overview.training, _why_it_rests(overview, trainer, time.monotonic() - seen_at)

@@ -325,6 +325,11 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
         """The train job that runs, or is paused with its lease; None if there is none."""
         return next((job for job in self.running if job.kind is JobKind.TRAIN), None)
 
+    @property
+    def trainer(self) -> ServiceView | None:
+        """What was last heard of the trainer; None if this life of the broker has heard of none."""
+        return next((service for service in self.services if service.name == "trainer"), None)
+
 
 class EventView(msgspec.Struct, frozen=True, kw_only=True):
     """A committed event as it is published and replayed: ``body`` holds the fields, also ``type``."""

@@ -9,7 +9,7 @@ import pytest
 from tests.stories import TRAINED, Story
 from trainq import messages
 from trainq.jobs import Effect, EffectKind, JobKind, JobState
-from trainq.messages import Done, HeartbeatReply, LeaseState, Lifecycle, Overview
+from trainq.messages import Done, HeartbeatReply, Lease, LeaseState, Lifecycle, Overview
 
 PAUSE, DRAIN, RESUME = messages.PauseQueue, messages.DrainQueue, messages.ResumeQueue
 
@@ -195,6 +195,17 @@ def take(story: Story, job: str) -> messages.Leased:
     return reply
 
 
+def at_rest(story: Story) -> tuple[Lease, tuple[str, int]]:
+    """A train job that is paused, and out of the memory; with what its heartbeats say of it."""
+    ready(story)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    held = (lease.job, lease.token)
+    order(story, PAUSE)
+    beat(story, held)
+    return lease, held
+
+
 def test_the_gpu_is_lent_when_the_trainer_has_given_its_memory_back(story: Story) -> None:
     beat(story, gpu=1)
     job = ask_for_gpu(story)
@@ -343,12 +354,7 @@ def test_between_two_loans_a_train_job_that_waits_has_its_turn(story: Story) -> 
 
 
 def test_a_job_that_was_resumed_is_no_place_for_the_next_loan(story: Story) -> None:
-    ready(story)
-    lease = story.lease(JobKind.TRAIN)
-    assert lease is not None
-    held = (lease.job, lease.token)
-    order(story, PAUSE)
-    beat(story, held)
+    lease, held = at_rest(story)
     first, second = ask_for_gpu(story), ask_for_gpu(story)
     lent = take(story, first).lease
     assert lent is not None
@@ -361,12 +367,7 @@ def test_a_job_that_was_resumed_is_no_place_for_the_next_loan(story: Story) -> N
 
 
 def test_a_paused_job_that_is_to_be_cancelled_comes_before_a_loan(story: Story) -> None:
-    ready(story)
-    lease = story.lease(JobKind.TRAIN)
-    assert lease is not None
-    held = (lease.job, lease.token)
-    order(story, PAUSE)
-    beat(story, held)
+    lease, held = at_rest(story)
     job = ask_for_gpu(story)
     order(story, messages.Cancel, job=lease.job)
     assert take(story, job).reason == f"{lease.job} (a.jsonl) has the GPU"
@@ -388,12 +389,7 @@ def test_the_memory_is_the_trainers_or_somebody_elses(story: Story) -> None:
 
 
 def test_what_needs_a_training_process_is_told_after_the_loan(story: Story) -> None:
-    ready(story)
-    lease = story.lease(JobKind.TRAIN)
-    assert lease is not None
-    held = (lease.job, lease.token)
-    order(story, PAUSE)
-    beat(story, held)
+    lease, held = at_rest(story)
     job = ask_for_gpu(story)
     lent = take(story, job).lease
     assert lent is not None
