@@ -16,7 +16,7 @@ from trainq.cli.console import printable
 from trainq.cli.context import Context
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
-from trainq.cli.steering import MAX_REASON, end_one, said
+from trainq.cli.steering import MAX_REASON, UNHEARD_SECONDS, end_one, said
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, UsageError
 from trainq.ids import new_request_id
@@ -36,8 +36,6 @@ from trainq.messages import (
 )
 
 POLL_SECONDS = 0.2
-# Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
-UNHEARD_SECONDS = 30.0
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 

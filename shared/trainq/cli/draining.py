@@ -12,14 +12,12 @@ from trainq.cli.context import Context
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
-from trainq.cli.steering import MAX_REASON
+from trainq.cli.steering import MAX_REASON, UNHEARD_SECONDS
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview, ServiceView
 
 POLL_SECONDS = 0.3
-# A trainer that lives is never silent for so long; one that crashed is back before.
-AWAY_SECONDS = 30.0
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -80,7 +78,7 @@ def _why_it_rests(overview: Overview, trainer: ServiceView | None, unseen_second
     ``unseen_seconds``: for how long there has been none. A broker that has just come up has not heard of it yet, and
     one that is restarted says goodbye before it is back.
     """
-    if unseen_seconds > AWAY_SECONDS or (trainer is not None and trainer.age_seconds > AWAY_SECONDS):
+    if unseen_seconds > UNHEARD_SECONDS or (trainer is not None and trainer.age_seconds > UNHEARD_SECONDS):
         return "the trainer is not there: supervisorctl start trainer"
     # One that is just being saved is not at rest yet.
     if trainer is None or trainer.gpu:

@@ -17,6 +17,8 @@ from trainq.jobs import JobState
 from trainq.messages import Cancel, Done, JobDetail, Retry, ShowJob
 
 MAX_REASON = 4096  # as the protocol has it
+# Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
+UNHEARD_SECONDS = 30.0
 
 
 def _configure_cancel(parser: ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trainq.cli.draining import AWAY_SECONDS, _why_it_rests
+from trainq.cli.draining import _why_it_rests
+from trainq.cli.steering import UNHEARD_SECONDS
 from trainq.messages import Lifecycle, Overview, ServiceView
 
 
@@ -20,10 +21,10 @@ def overview(*, pause: str = "", stop: str = "") -> Overview:
 @pytest.mark.parametrize(("seen", "unseen_seconds", "why"), [
     (trainer(), 0.0, ""),
     (None, 5.0, ""),
-    (None, AWAY_SECONDS + 1, "not there"),
+    (None, UNHEARD_SECONDS + 1, "not there"),
     (trainer(Lifecycle.STOPPED), 2.0, ""),
-    (trainer(Lifecycle.STOPPED), AWAY_SECONDS + 1, "not there"),
-    (trainer(age_seconds=AWAY_SECONDS + 1), 0.0, "not there"),
+    (trainer(Lifecycle.STOPPED), UNHEARD_SECONDS + 1, "not there"),
+    (trainer(age_seconds=UNHEARD_SECONDS + 1), 0.0, "not there"),
     (trainer(Lifecycle.PAUSED, detail="lend-1 (p) has the GPU"), 0.0, ""),
     (trainer(Lifecycle.PAUSED, rests=True, detail="control/.pause is there"), 0.0, "control/.pause is there"),
     (trainer(Lifecycle.PAUSED, rests=True, gpu=True, detail="control/.pause is there"), 0.0, ""),
