@@ -128,10 +128,12 @@ class Chooser:
 
     def _choose_train(self, head: JobRow | None) -> leasing.Choice:
         now_wall, line = self._clock.wall(), self._queries.line()
+        # Under a drain none begins in the place of the one that goes on to its end.
+        prepared = self._queries.first_prepared(now_wall) if line.drained_reason is None else None
         return leasing.choose_train(
-            standing_reason=self._orders.why_nothing_new(
-                half_done=_is_half_done(head)), held_reason=line.held_reason, head=head,
-            prepared=self._queries.first_prepared(now_wall), waiting=self._queries.first_waiting(JobKind.TRAIN),
+            standing_reason=self._orders.why_nothing_new(half_done=_is_half_done(head)),
+            held_reason=line.held_reason, head=head, prepared=prepared,
+            waiting=self._queries.first_waiting(JobKind.TRAIN),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
             prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall)
 

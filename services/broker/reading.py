@@ -44,6 +44,7 @@ class Reader:
         self._guard = guard
         self._chooser = chooser
         self._orders = orders
+        self._began_at = clock.monotonic()
         self._head_marks = HeadMarks(configuration.home.checkpoints)
 
     def answer(self, request: AnyRequest) -> AnyReply:
@@ -111,7 +112,7 @@ class Reader:
             services=self._roster.views(self._clock.monotonic()), disk=self._guard.view(),
             pause=self._orders.why_paused(), drain=line.drained_reason or "",
             stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint),
-            half_done=self._chooser.half_done())
+            half_done=self._chooser.half_done(), up_seconds=round(self._clock.monotonic() - self._began_at, 3))
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -130,9 +130,10 @@ class Agent:
     def _show_rest(self) -> None:
         """Say whether the memory is held, and why the training process is gone on purpose."""
         phase = self._assignment.phase
-        self._claim.hold(phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED))
+        self._process.until_told = self._controls.by_file or phase is Phase.PAUSED
+        self._process.rests = self._process.until_told or self._controls.unheard_of or bool(self._gpu_hold)
+        self._claim.hold(phase not in (Phase.ABSENT, Phase.DORMANT, Phase.PAUSED), rests=self._process.rests)
         self._process.gpu_claim = self._claim.number
-        self._process.rests = self._controls.unheard_of or bool(self._gpu_hold) or phase is Phase.PAUSED
         ordered = self._controls.stop or self._controls.pause
         if phase is Phase.DORMANT and ordered:
             self._process.set_state(Lifecycle.PAUSED, ordered)

@@ -21,11 +21,14 @@ class Claim:
 
     number: int = 0
     _made: int = 0
+    # It was given back for a reason that the broker did not order: what was lent since, nobody may have told.
+    _may_be_lent: bool = False
 
-    def hold(self, wanted: bool) -> None:
-        """Whether the memory is wanted from now on, or had."""
+    def hold(self, wanted: bool, *, rests: bool = False) -> None:
+        """Whether the memory is wanted from now on, or had; ``rests``: the broker hears that it may be lent."""
         if not wanted:
             self.number = 0
+            self._may_be_lent |= rests
         elif not self.number:
             self._made += 1
             self.number = self._made
@@ -34,8 +37,10 @@ class Claim:
         """Whether a process may be started by what the broker said last, ``waited_seconds`` after it could have been.
 
         Without the broker's word it may be after a while, if it has a job to go on with, beside which nothing is lent
-        but while that rests; not where it was told to pause: that holds until the broker says otherwise.
+        but while that rests; not where it was told to pause, which holds until the broker says otherwise, nor after a
+        rest of its own.
         """
         if self.number and told.gpu == self.number:
+            self._may_be_lent = False
             return True
-        return has_job and waited_seconds >= BROKER_SECONDS and not told.pause
+        return has_job and waited_seconds >= BROKER_SECONDS and not told.pause and not self._may_be_lent

@@ -21,20 +21,22 @@ _MAX_REASON_BYTES = 200
 class Controls:
     """Why nothing may be trained, and why nothing more is done in this life; empty for no order.
 
-    ``unheard_of``: the broker knows nothing of it.
+    ``unheard_of``: the broker knows nothing of it. ``by_file``: until somebody removes it.
     """
 
     pause: str = ""
     stop: str = ""
     unheard_of: bool = False
+    by_file: bool = False
 
 
 def read(home: Home, told: HeartbeatReply, gpu_pause: str) -> Controls:
     """What holds now; ``told`` is what the broker said last, ``gpu_pause`` why the GPU is left alone."""
     pause, stop = (_order(home.control / name) for name in (PAUSE_FILE, STOP_FILE))
     by_broker = told.pause or told.stop
-    return Controls(pause=pause or told.pause or gpu_pause, stop=stop or told.stop,
-                    unheard_of=bool(pause or stop or (gpu_pause and not by_broker)))
+    by_file = bool(pause or stop)
+    return Controls(pause=pause or told.pause or gpu_pause, stop=stop or told.stop, by_file=by_file,
+                    unheard_of=by_file or bool(gpu_pause and not by_broker))
 
 
 def _order(path: Path) -> str:

@@ -5,7 +5,7 @@ whoever descends from the keeper was started by the program, also where its own 
 has for children, a shell's ``> >(tee log)`` say, is no business of it.
 
 SIGTERM asks all of them to end, SIGUSR1 (or 10 seconds after the first) kills. The end of the caller, whatever ends it,
-counts as SIGTERM. The terminal's SIGINT, SIGHUP and SIGTSTP are the program's. How it ended is written to ``FD``: its
+counts as SIGTERM. The terminal's signals are the program's. How it ended is written to ``FD``: its
 exit code (a signal's number below 0, as :mod:`subprocess` has it), or ``errno`` and a number if it cannot be run.
 """
 
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from trainq.liveness import adopt_orphans, die_with_parent, family
 
@@ -25,7 +26,8 @@ from trainq.liveness import adopt_orphans, die_with_parent, family
 END_SECONDS = 10.0
 _LOOK_SECONDS = 0.05
 _HEARD = {signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD}
-_OWN = {*_HEARD, signal.SIGINT, signal.SIGHUP, signal.SIGTSTP}
+_TERMINAL = {signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
+_OWN = {*_HEARD, *_TERMINAL}
 
 
 def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -99,13 +101,13 @@ def keep(words: Sequence[str], writer: int) -> None:
             kill_at = kill_at or time.monotonic() + END_SECONDS
         elif heard is not None and heard.si_signo == signal.SIGUSR1:
             kill_at = time.monotonic()
-        _reap(program)
+        reap(program)
     if program.returncode is not None:
         _say(writer, f"{program.returncode}")
 
 
-def _reap(program: subprocess.Popen[bytes]) -> None:
-    """Forget those that have ended: of the program itself its exit code is kept."""
+def reap(program: subprocess.Popen[bytes]) -> None:
+    """Forget the children that have ended, adopted ones too: of the program itself its exit code is kept."""
     with contextlib.suppress(ChildProcessError):
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid == program.pid:
@@ -131,18 +133,30 @@ def _send(pids: set[int], number: signal.Signals) -> None:
                 os.kill(pid, signal.SIGCONT)  # one that is stopped hears nothing
 
 
-def kill_left(spared: set[int]) -> bool:
-    """Kill what descends from this process, but for ``spared`` and all below them; whether all of it is gone."""
+def kill_left(kept: subprocess.Popen[bytes], mark: str) -> bool:
+    """Kill what a keeper that has ended has left to this process, the subreaper above it; whether all of it is gone.
+
+    What else has come to this process is none of it: only who has ``mark`` (``NAME=VALUE``) in the environment that it
+    was started with is killed, with all below it.
+    """
     until = time.monotonic() + END_SECONDS
-    while left := _left() - {pid for each in spared for pid in family(each)}:
-        if time.monotonic() >= until:
-            return False
-        _send(left, signal.SIGKILL)
-        for pid in left:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
+    doomed = set[int]()
+    while True:
+        below = _left()
+        # Whoever was killed has no environment any more, and is gone only once it has let go of its files.
+        doomed = (doomed & below).union(*(family(pid) for pid in below if _has(pid, mark)))
+        if not doomed or time.monotonic() >= until:
+            return not doomed
+        _send(doomed, signal.SIGKILL)
         time.sleep(_LOOK_SECONDS)
-    return True
+        reap(kept)
+
+
+def _has(pid: int, mark: str) -> bool:
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False  # it has just ended, or is somebody else's
 
 
 if __name__ == "__main__":

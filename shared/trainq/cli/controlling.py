@@ -16,7 +16,7 @@ from trainq.cli.console import printable
 from trainq.cli.context import Context
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
-from trainq.cli.steering import MAX_REASON, UNHEARD_SECONDS, end_one, said
+from trainq.cli.steering import MAX_REASON, end_one, is_trainer_gone, said
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, UsageError
 from trainq.ids import new_request_id
@@ -181,22 +181,18 @@ def _rest(context: Context, done: Done, word: str, *, wait: bool) -> int:
 
 def _wait_for_rest(context: Context) -> None:
     """Until the trainer says that it has given the memory back, or is gone, or is to go on."""
-    began = time.monotonic()
     with PatientClient(context.home, context.console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
             trainer = overview.trainer
             if trainer is None:
-                # A broker that has just come up has not heard of it yet; one that is there says so long before.
-                if time.monotonic() - began > UNHEARD_SECONDS:
+                if is_trainer_gone(overview):
                     return
             elif trainer.state is Lifecycle.STOPPED or not trainer.gpu or not is_alive(trainer.pid):
                 return
             elif not overview.stop and not overview.pause:
                 context.console.say("the trainer goes on meanwhile: it was resumed, or started anew")
                 return
-            else:
-                began = time.monotonic()
             time.sleep(POLL_SECONDS)
 
 

@@ -12,10 +12,10 @@ from trainq.cli.context import Context
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
-from trainq.cli.steering import MAX_REASON, UNHEARD_SECONDS
+from trainq.cli.steering import MAX_REASON, is_trainer_gone
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
-from trainq.messages import Done, DrainQueue, GetOverview, Lifecycle, Overview, ServiceView
+from trainq.messages import Done, DrainQueue, GetOverview, Overview
 
 POLL_SECONDS = 0.3
 
@@ -50,14 +50,11 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
 
     With ``once`` as it is now.
     """
-    console, told, seen_at = context.console, "", time.monotonic()
+    console, told = context.console, ""
     with PatientClient(context.home, console) as broker:
         while True:
             overview = broker.ask(GetOverview(request_id=new_request_id()), Overview)
-            trainer = overview.trainer
-            if trainer is not None and trainer.state is not Lifecycle.STOPPED:
-                seen_at = time.monotonic()
-            training, rests = overview.training, _why_it_rests(overview, trainer, time.monotonic() - seen_at)
+            training, rests = overview.training, _why_it_rests(overview)
             # One that was given back in the middle goes on to its end, too, and has not begun again yet.
             left = training.id if training is not None else overview.half_done
             standing = wording.standing(training) if training is not None else overview.waiting_reason
@@ -72,18 +69,15 @@ def _wait(context: Context, *, once: bool) -> tuple[str, str]:
             time.sleep(POLL_SECONDS)
 
 
-def _why_it_rests(overview: Overview, trainer: ServiceView | None, unseen_seconds: float) -> str:
-    """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself.
-
-    ``unseen_seconds``: for how long there has been none. A broker that has just come up has not heard of it yet, and
-    one that is restarted says goodbye before it is back.
-    """
-    if unseen_seconds > UNHEARD_SECONDS or (trainer is not None and trainer.age_seconds > UNHEARD_SECONDS):
+def _why_it_rests(overview: Overview) -> str:
+    """Why what is left goes on with an order of somebody's alone, and is not waited for; empty if it does by itself."""
+    if is_trainer_gone(overview):
         return "the trainer is not there: supervisorctl start trainer"
+    trainer = overview.trainer
     # One that is just being saved is not at rest yet.
     if trainer is None or trainer.gpu:
         return ""
-    return overview.stop or overview.pause or (trainer.detail if trainer.rests else "")
+    return overview.stop or overview.pause or (trainer.detail if trainer.until_told else "")
 
 
 COMMANDS = {"drain": Command(_configure, _run)}

@@ -45,8 +45,10 @@ from trainq.messages import (
 
 POLL_SECONDS = 0.5
 BEAT_SECONDS = 1.0
-_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
+_STOPS = (signal.SIGTSTP, signal.SIGTTIN)
+_HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, *_STOPS)
 _MAX_NAME = 200
+_MARK = "TRAINQ_LENT"
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
 
@@ -96,6 +98,7 @@ class _Lender:
         # Why the program is to end, and when it is asked to if it has not ended by itself.
         self._why, self._end_at = "", math.inf
         self._kept: subprocess.Popen[bytes] | None = None
+        self._is_stopped = False
 
     def wait(self) -> TaskLease:
         """Until the GPU is free for it."""
@@ -121,24 +124,27 @@ class _Lender:
         heard = [number for number in _HEARD if signal.getsignal(number) is not signal.SIG_IGN]
         for number in heard:
             signal.signal(number, lambda number, _: self._heard(number))
-        spared = family(os.getpid()) - {os.getpid()}
+        # Who is stopped by what the program writes is not heard of, and the GPU is taken back.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         adopt_orphans()
         try:
             # It goes with this process, whatever ends that: nobody else would know that it has the GPU.
-            self._kept, reader = keeper.start(words, {**os.environ, "TRAINQ_LENT": lease.job})
-            self._watch(self._kept, lease, limit_seconds)
+            kept, reader = keeper.start(words, {**os.environ, _MARK: lease.job})
+            self._kept = kept
+            self._watch(kept, lease, limit_seconds)
+            ended = keeper.ending(reader)
+            if isinstance(ended, OSError):
+                raise ended
+            if ended is not None:
+                return ended, self._why
+            # Its keeper was killed, or could not end it.
+            how = "what ran it was killed" if kept.returncode else "it could not be ended"
+            gone = keeper.kill_left(kept, f"{_MARK}={lease.job}")
+            how = how if gone else f"{how}, and it may still have the GPU"
+            return kept.returncode or 1, f"{self._why}; {how}" if self._why else how
         finally:
             for number in heard:
-                signal.signal(number, signal.SIG_DFL if number == signal.SIGTSTP else signal.default_int_handler)
-        ended = keeper.ending(reader)
-        if isinstance(ended, OSError):
-            raise ended
-        if ended is not None:
-            return ended, self._why
-        # Its keeper was killed, or could not end it.
-        how = "what ran it was killed" if self._kept.returncode else "it could not be ended"
-        gone = keeper.kill_left(spared)
-        return self._kept.returncode or 1, how if gone else f"{how}, and it may still have the GPU"
+                signal.signal(number, signal.SIG_DFL if number in _STOPS else signal.default_int_handler)
 
     def _watch(self, kept: subprocess.Popen[bytes], lease: TaskLease, limit_seconds: float | None) -> None:
         limit_at = time.monotonic() + limit_seconds if limit_seconds is not None else math.inf
@@ -151,13 +157,14 @@ class _Lender:
             if (ordered and not self._why) or now >= self._end_at:
                 self._why, self._end_at = self._why or ordered, math.inf
                 kept.send_signal(signal.SIGTERM)
+            keeper.reap(kept)  # an orphan of whoever became this process may have come to it
             with contextlib.suppress(subprocess.TimeoutExpired):
                 kept.wait(POLL_SECONDS)
 
     def _heard(self, number: int) -> None:
         """A signal came for this process, and is for the program."""
-        if number == signal.SIGTSTP:
-            self._console.say("the program alone is stopped, and has the GPU all the same: Ctrl-C ends it")
+        if number in _STOPS:
+            self._heard_stop(number)
             return
         if self._kept is None or (number == signal.SIGINT and not self._why):
             # The terminal has told the program, too; it has its time to end.
@@ -165,6 +172,18 @@ class _Lender:
         else:
             self._kept.send_signal(signal.SIGUSR1 if number == signal.SIGINT else signal.SIGTERM)
         self._why = self._why or "interrupted"
+
+    def _heard_stop(self, number: int) -> None:
+        """The terminal has stopped the program, or is asked to once more: then it goes on."""
+        if self._kept is not None and self._is_stopped and number == signal.SIGTSTP:
+            for pid in family(self._kept.pid):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGCONT)
+            self._is_stopped = False
+            return
+        self._is_stopped = True
+        how = "is stopped" if number == signal.SIGTSTP else "waits for the terminal (fg)"
+        self._console.say(f"the program {how}, and has the GPU all the same: Ctrl-Z has it go on, Ctrl-C ends it")
 
     def report(self, lease: TaskLease, code: int, why: str, seconds: float) -> Complete | Fail:
         """What the broker is told of the end."""

@@ -14,11 +14,17 @@ from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobState
-from trainq.messages import Cancel, Done, JobDetail, Retry, ShowJob
+from trainq.messages import Cancel, Done, JobDetail, Overview, Retry, ShowJob
 
 MAX_REASON = 4096  # as the protocol has it
 # Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
 UNHEARD_SECONDS = 30.0
+
+
+def is_trainer_gone(overview: Overview) -> bool:
+    """Whether this broker would have heard of a trainer by now, and has not; one that has just come up would not."""
+    trainer = overview.trainer
+    return (overview.up_seconds if trainer is None else trainer.age_seconds) > UNHEARD_SECONDS
 
 
 def _configure_cancel(parser: ArgumentParser) -> None:

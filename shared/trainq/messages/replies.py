@@ -53,7 +53,8 @@ class JobView(msgspec.Struct, frozen=True, kw_only=True):
 class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """What the broker last heard of a process; ``age_seconds`` ago. ``gpu``: a model of its is in the memory.
 
-    ``rests``: something that the broker does not know of keeps it from beginning anything.
+    ``rests``: something that the broker does not know of keeps it from beginning anything; ``until_told``: until
+    somebody orders otherwise.
     """
 
     name: str
@@ -65,6 +66,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
     gpu: bool = False
     rests: bool = False
+    until_told: bool = False
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):
@@ -297,7 +299,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     ``pause`` says why nothing is trained (a pause, a yield, quiet hours), ``drain`` why nothing new is begun, ``stop``
     why the trainer that lives now does nothing more; each is empty if it is not so. ``marks`` say what is wrong with
     the state in ``checkpoint``; none if nothing is. ``half_done`` is the train job that waits
-    and has steps in the line.
+    and has steps in the line. ``up_seconds`` is the age of this life of the broker, which has heard of nobody before.
     """
 
     journal_id: str
@@ -319,6 +321,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     stop: str = ""
     marks: tuple[str, ...] = ()
     half_done: str = ""
+    up_seconds: float = 0.0
 
     @property
     def training(self) -> JobView | None:

@@ -49,7 +49,7 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
 
     ``gpu``: I have a model in its memory, or am about to, once the reply has this number; 0 if not, and another number
     each time that I want it anew. ``rests``: something that the broker does not know of keeps me from beginning
-    anything.
+    anything; ``until_told``: and that lasts until somebody orders otherwise.
     """
 
     service: Id
@@ -61,6 +61,7 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
     leases: Annotated[tuple[LeaseState, ...], Meta(max_length=100)] = ()
     gpu: Natural = 0
     rests: bool = False
+    until_told: bool = False
 
 
 class LeaseRequest(Request, frozen=True, kw_only=True):

@@ -49,6 +49,8 @@ class Process:
         self.gpu_claim = 0
         # Something that the broker does not know of keeps it from beginning anything.
         self.rests = False
+        # And that lasts until somebody orders otherwise.
+        self.until_told = False
         self._failures = 0
         self._signal_reader, self._signal_writer = socket.socketpair()
         self._catch_signals()

@@ -133,11 +133,11 @@ def test_the_exit_code_comes_where_the_end_of_children_is_ignored() -> None:
 
 def test_what_a_killed_keeper_leaves_is_killed_by_whoever_asked_for_it(tmp_path: Path) -> None:
     path = tmp_path / "pids"
-    program = f"trap '' TERM; (trap '' TERM; sleep 600) & echo $! $$ > {path}; while :; do sleep 0.1; done"
-    words = ("import os, sys; from trainq import keeper; from trainq.liveness import adopt_orphans, family; "
-             "spared = family(os.getpid()) - {os.getpid()}; adopt_orphans(); "
-             "kept, reader = keeper.start(sys.argv[1:], dict(os.environ)); print(kept.pid, flush=True); kept.wait(); "
-             "print(keeper.ending(reader), keeper.kill_left(spared))")
+    # One of them has no environment.
+    program = f"trap '' TERM; env -i bash -c 'sleep 600 & wait' & echo $! $$ > {path}; while :; do sleep 0.1; done"
+    words = ("import os, sys; from trainq import keeper; from trainq.liveness import adopt_orphans; adopt_orphans(); "
+             "kept, reader = keeper.start(sys.argv[1:], {**os.environ, 'LENT': '1'}); print(kept.pid, flush=True); "
+             "kept.wait(); print(keeper.ending(reader), keeper.kill_left(kept, 'LENT=1'))")
     asker = subprocess.Popen([sys.executable, "-c", words, "bash", "-c", program], stdout=subprocess.PIPE, text=True)
     assert asker.stdout is not None
     kept = int(asker.stdout.readline())

@@ -444,6 +444,23 @@ def test_a_drain_lets_a_job_go_on_that_was_given_back_in_the_middle(story: Story
     assert story.lease(JobKind.TRAIN, session="s2") is None
 
 
+def test_a_drain_begins_none_in_the_place_of_one_that_must_be_prepared_again(story: Story) -> None:
+    for content in "ab":
+        ready(story, content)
+    lease = story.lease(JobKind.TRAIN)
+    assert lease is not None
+    order(story, DRAIN)
+    story.ask(messages.ReportLostShard(request_id=story.id(), job=lease.job, token=lease.token, reason="damaged"))
+    assert story.lease(JobKind.TRAIN) is None
+    story.clock.now += 1e6
+    beat(story)
+    assert story.lease(JobKind.TRAIN) is None
+    story.prepare_next()
+    again = story.lease(JobKind.TRAIN)
+    assert again is not None
+    assert again.job == lease.job
+
+
 def test_a_failure_that_holds_the_queue_begins_anew_too(story: Story) -> None:
     for content in "abc":
         ready(story, content)

@@ -29,3 +29,16 @@ def test_a_broker_that_is_away_is_not_waited_for_but_its_order_holds() -> None:
     assert claim.is_granted(HeartbeatReply(), BROKER_SECONDS, has_job=True)
     assert not claim.is_granted(HeartbeatReply(pause="lend-1 (p) has the GPU"), 1e9, has_job=True)
     assert not claim.is_granted(HeartbeatReply(), 1e9, has_job=False), "nothing waits for it"
+
+
+def test_after_a_rest_of_its_own_the_broker_is_waited_for_it_may_have_lent_the_memory_unheard() -> None:
+    claim = Claim()
+    claim.hold(wanted=True)
+    claim.hold(wanted=False, rests=True)
+    claim.hold(wanted=False)
+    claim.hold(wanted=True)
+    assert not claim.is_granted(HeartbeatReply(), 1e9, has_job=True)
+    assert claim.is_granted(HeartbeatReply(gpu=claim.number), 0.0, has_job=True)
+    claim.hold(wanted=False)
+    claim.hold(wanted=True)
+    assert claim.is_granted(HeartbeatReply(), BROKER_SECONDS, has_job=True), "nothing was lent since"

@@ -20,4 +20,5 @@ def test_the_files_the_broker_and_the_gpu(tmp_path: Path) -> None:
     assert controls.read(home, NOTHING, "hot") == Controls(pause="hot", unheard_of=True)
     assert controls.read(home, told, "hot") == Controls(pause="quiet hours"), "the broker knows of a pause"
     (home.control / controls.PAUSE_FILE).write_text("lunch\n")
-    assert controls.read(home, told, "") == Controls(pause="control/.pause is there: lunch", unheard_of=True)
+    assert controls.read(home, told, "") == Controls(pause="control/.pause is there: lunch", unheard_of=True,
+                                                     by_file=True)
