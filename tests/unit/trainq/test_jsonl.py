@@ -105,7 +105,7 @@ def test_damaged_compression_is_one_error_that_names_the_file(
 
 def test_rows_before_the_damage_come_out(tmp_path: Path) -> None:
     path = tmp_path / "f"
-    path.write_bytes(gzip.compress(b"{}\n" * 500_000)[:-8])
+    path.write_bytes(gzip.compress(b"{}\n" * 100_000)[:-8])
     found = read_lines(path, ignore)
     assert next(found).number == 1
     with pytest.raises(InputError):
@@ -149,7 +149,7 @@ def test_what_gives_no_content_is_told_all_the_same_and_takes_no_memory(tmp_path
 
 
 def test_blank_lines_of_any_sort_are_counted(tmp_path: Path) -> None:
-    assert lines(tmp_path, b"\r\n" * 2_000_000 + b" \n\t\n  {}\n") == [Line(2_000_003, b"  {}", 4)]
+    assert lines(tmp_path, b"\r\n" * 400_000 + b" \n\t\n  {}\n") == [Line(400_003, b"  {}", 4)]
 
 
 def test_utf16_is_refused_with_what_to_do(tmp_path: Path) -> None:

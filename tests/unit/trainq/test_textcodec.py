@@ -145,7 +145,7 @@ def as_dicts(chat: list[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in chat]
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chat=chats(_CONTENT))
 def test_ids_and_mask_are_those_of_apply_chat_template(style: Style, chat: list[Message]) -> None:
     expected = style.reference.apply_chat_template(as_dicts(chat), return_assistant_tokens_mask=True, return_dict=True)
@@ -178,7 +178,7 @@ def test_special_text_in_rows_stays_text(style: Style, data: st.DataObject) -> N
     assert style.codec.encode_prompt(chat[:-1]) == prompt
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flags_cover_the_answers_whatever_is_typed_in_them(style: Style, data: st.DataObject) -> None:
     piece = st.sampled_from([*style.specials, "ab", " ", "é", "\U0001f600", "\n"])

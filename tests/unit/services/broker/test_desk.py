@@ -379,7 +379,8 @@ def test_no_checkpoint_comes_from_a_preparation(story: Story) -> None:
 
 
 def test_a_page_always_fits_into_a_message(story: Story) -> None:
-    items = [story.item("a", force=True) for _ in range(900)]
+    item = story.item("a", force=True)
+    items = [msgspec.structs.replace(item, request_id=story.id()) for _ in range(900)]
     story.submit_items(*items)
     with story.journal.transaction():
         for number in range(1, 901):
