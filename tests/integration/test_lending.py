@@ -117,7 +117,9 @@ def test_a_program_that_waits_for_the_terminal_in_the_background_has_the_gpu_all
 def test_the_end_of_the_terminal_is_ignored_where_nohup_says_so(place: Place, tmp_path: Path, ignores: bool) -> None:
     up, go = tmp_path / "up", tmp_path / "go"
     words = program(f"touch {up}", f"until [ -e {go} ]; do sleep 0.1; done")
-    lend = subprocess.Popen(shlex.split(f"{'nohup ' if ignores else ''}{LEND} {words}"), env=place.environment,
+    # Said either way: whoever runs the tests may have been started with nohup.
+    signals = f"env {'--ignore-signal' if ignores else '--default-signal'}=HUP"
+    lend = subprocess.Popen(shlex.split(f"{signals} {LEND} {words}"), env=place.environment,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_for(up.exists, "the program has begun")
     for pid in family(lend.pid):
