@@ -121,12 +121,16 @@ def test_the_end_of_the_terminal_is_ignored_where_nohup_says_so(place: Place, tm
     signals = f"env {'--ignore-signal' if ignores else '--default-signal'}=HUP"
     lend = subprocess.Popen(shlex.split(f"{signals} {LEND} {words}"), env=place.environment,
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    wait_for(up.exists, "the program has begun")
-    for pid in family(lend.pid):
-        os.kill(pid, signal.SIGHUP)  # as the kernel does it to all at a terminal
-    if ignores:
+    try:
+        wait_for(up.exists, "the program has begun")
+        for pid in family(lend.pid):
+            os.kill(pid, signal.SIGHUP)  # as the kernel does it to all at a terminal
+        if ignores:
+            go.touch()
+        said = lend.communicate(timeout=SECONDS)[1]
+    finally:
         go.touch()
-    said = lend.communicate(timeout=SECONDS)[1]
+        lend.kill()
     assert (lend.returncode, b"interrupted" in said) == ((0, False) if ignores else (128 + signal.SIGHUP, True))
 
 
