@@ -46,6 +46,8 @@ class Reader:
         self._orders = orders
         self._began_at = clock.monotonic()
         self._head_marks = HeadMarks(configuration.home.checkpoints)
+        # How often each of the jobs that were last shown goes through its file: as frozen, so it never changes.
+        self._epochs: dict[str, int] = {}
 
     def answer(self, request: AnyRequest) -> AnyReply:
         """The reply to one request of :data:`READS`."""
@@ -102,17 +104,26 @@ class Reader:
         line = self._queries.line()
         running = [row for row in self._queries.running() if row.kind not in TASKS]
         training = any(row.kind is JobKind.TRAIN for row in running)
+        waiting = self._queries.waiting_line(WAITING_SHOWN)
         return messages.Overview(
             journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
             paused_reason=line.paused_reason, counts=self._queries.counts(),
             running=[self._view(row) for row in running],
-            waiting=[views.job_view(row) for row in self._queries.waiting_line(WAITING_SHOWN)],
+            waiting=[views.job_view(row) for row in waiting],
             waiting_reason="" if training else self._chooser.choose(JobKind.TRAIN).reason, generation=line.generation,
             checkpoint=line.checkpoint, step=line.step, background_tasks=self._tasks(),
             services=self._roster.views(self._clock.monotonic()), disk=self._guard.view(),
             pause=self._orders.why_paused(), drain=line.drained_reason or "",
             stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint),
-            half_done=self._chooser.half_done(), up_seconds=round(self._clock.monotonic() - self._began_at, 3))
+            half_done=self._chooser.half_done(), up_seconds=round(self._clock.monotonic() - self._began_at, 3),
+            held=line.held_reason or "", planned_tokens=self._planned_tokens([*running, *waiting]))
+
+    def _planned_tokens(self, rows: list[JobRow]) -> dict[str, int]:
+        """What each of these is to train; only of train jobs that are prepared."""
+        prepared = [row for row in rows if row.kind is JobKind.TRAIN and row.prepared]
+        self._epochs = {row.id: self._epochs.get(row.id) or spec_of(self._queries.submission(row)).train.epochs
+                        for row in prepared}
+        return {row.id: row.tokens * self._epochs[row.id] for row in prepared}
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 # So much cooler than the limit it must be before training goes on.
 RELIEF_CELSIUS = 5
 # What others have on the GPU that is no reason for a lack of memory, where no limit is set: a desktop, a monitor.
@@ -46,6 +48,31 @@ class Limits(NamedTuple):
     required: bool
     foreign_mib: int
     max_celsius: int
+
+
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU as the driver sees it. What the driver does not say is null.
+
+    ``utilization_percent`` is of the time, ``memory_*`` in bytes, ``temperature_celsius`` of the chip, ``power_watts``
+    now, and ``power_limit_watts`` the most that it may take.
+    """
+
+    index: int
+    name: str
+    utilization_percent: int | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+
+
+class Devices(msgspec.Struct, frozen=True, kw_only=True):
+    """All GPUs; or the ``reason`` for which none is listed. ``trouble``: there should be one, and it cannot be used."""
+
+    devices: tuple[Device, ...] = ()
+    reason: str = ""
+    trouble: bool = False
 
 
 class Verdict(NamedTuple):
@@ -147,6 +174,54 @@ def look(environment: Mapping[str, str], nvml: Any = None) -> View:
         _shut_down(nvml)
 
 
+def list_devices(nvml: Any = None) -> Devices:
+    """All devices, visible to training or not. Waits for the driver, as :func:`look` does."""
+    nvml = nvml or _library()
+    if nvml is None:
+        return Devices(reason="the library nvidia-ml-py is not installed")
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        if error.value in (nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED):
+            return Devices(reason="there is no NVIDIA driver")
+        return Devices(reason=str(error), trouble=True)
+    try:
+        found = tuple(_listed(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+        return Devices(devices=found, reason="" if found else "the driver knows of no GPU")
+    except nvml.NVMLError as error:
+        if error.value == nvml.NVML_ERROR_NOT_FOUND:
+            return Devices(reason="the driver knows of no GPU")
+        return Devices(reason=str(error), trouble=True)
+    finally:
+        _shut_down(nvml)
+
+
+def _listed(nvml: Any, index: int) -> Device:
+    device = nvml.nvmlDeviceGetHandleByIndex(index)
+    rates = _said(nvml, nvml.nvmlDeviceGetUtilizationRates, device)
+    memory = _said(nvml, nvml.nvmlDeviceGetMemoryInfo, device)
+    power = _said(nvml, nvml.nvmlDeviceGetPowerUsage, device)
+    limit = _said(nvml, nvml.nvmlDeviceGetEnforcedPowerLimit, device)
+    return Device(
+        index=index, name=_text(nvml.nvmlDeviceGetName(device)),
+        utilization_percent=None if rates is None else int(rates.gpu),
+        memory_used_bytes=None if memory is None else int(memory.used),
+        memory_total_bytes=None if memory is None else int(memory.total), temperature_celsius=_celsius(nvml, device),
+        # The driver counts in milliwatts.
+        power_watts=None if power is None else round(power / 1000, 1),
+        power_limit_watts=None if limit is None else round(limit / 1000, 1))
+
+
+def _said(nvml: Any, ask: Callable[[Any], Any], device: Any) -> Any:
+    """The driver's answer; None where the device has none to give."""
+    try:
+        return ask(device)
+    except nvml.NVMLError as error:
+        if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
+            return None
+        raise
+
+
 def _library() -> Any:
     try:
         return importlib.import_module("pynvml")
@@ -186,12 +261,8 @@ def _uses(nvml: Any, device: Any) -> tuple[Use, ...]:
 
 
 def _celsius(nvml: Any, device: Any) -> int | None:
-    try:
-        return int(nvml.nvmlDeviceGetTemperature(device, nvml.NVML_TEMPERATURE_GPU))
-    except nvml.NVMLError as error:
-        if error.value in (nvml.NVML_ERROR_NOT_SUPPORTED, nvml.NVML_ERROR_NO_PERMISSION):
-            return None
-        raise
+    said = _said(nvml, lambda asked: nvml.nvmlDeviceGetTemperature(asked, nvml.NVML_TEMPERATURE_GPU), device)
+    return None if said is None else int(said)
 
 
 def _shut_down(nvml: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 
 # pid_t is a signed 32 bit number on Linux; what does not fit in it is nobody's, and os.kill refuses to take it.
@@ -28,6 +29,11 @@ def is_alive(pid: int) -> bool:
 
 def family(pid: int) -> set[int]:
     """The process, and all that descend from it."""
+    return families((pid,))[pid]
+
+
+def families(pids: Iterable[int]) -> dict[int, set[int]]:
+    """:func:`family` of each, with one look at all processes."""
     children: dict[int, list[int]] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
@@ -37,11 +43,13 @@ def family(pid: int) -> set[int]:
             except (OSError, IndexError):
                 continue  # it has just ended
             children.setdefault(parent, []).append(int(entry.name))
-    found, waiting = {pid}, [pid]
-    while waiting:
-        new = [child for child in children.get(waiting.pop(), []) if child not in found]
-        found.update(new)
-        waiting += new
+    found: dict[int, set[int]] = {}
+    for pid in pids:
+        found[pid], waiting = {pid}, [pid]
+        while waiting:
+            new = [child for child in children.get(waiting.pop(), []) if child not in found[pid]]
+            found[pid].update(new)
+            waiting += new
     return found
 
 

@@ -1,53 +1,59 @@
 """The status picture: one folded view of everything, with the age of every figure, and its answer to *why?*
 
-The status service publishes it and writes it to ``status.json``; the command line reads it when the broker is down.
-This module is pure: it holds the types and the fold from what the broker said and which processes live.
+The status service publishes it and writes it to ``status.json``; the command line folds the same from what it asks the
+broker itself, and reads the file for the rest, or for all of it when the broker is down. This module is pure: it holds
+the picture and the fold from what the broker said, which processes live, and what the status process has observed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from trainq import alarms, forecasting
 from trainq.config import BrokerSettings
-from trainq.jobs import JobKind
+from trainq.figures import (
+    ABSENT,
+    DEAD,
+    SILENT,
+    Ages,
+    Alarm,
+    Cpu,
+    Expected,
+    Generation,
+    Life,
+    Measured,
+    Observations,
+    RunningJob,
+    ServiceStatus,
+    SnapshotFigure,
+    WaitingJob,
+)
+from trainq.gpu import Devices
 from trainq.messages import BackgroundTasks, DiskView, JobView, Lifecycle, Overview, ServiceView
 
-PICTURE_VERSION = 1
+__all__ = ["ABSENT", "DEAD", "PICTURE_VERSION", "SERVICES", "SILENT", "STATUS_TOPIC", "ServiceStatus", "StatusPicture",
+           "explain", "fold", "observations_of", "older", "silent_after"]
+
+PICTURE_VERSION = 2
 STATUS_TOPIC = b"status"
 
 # The processes of the standard installation, in the order in which people look for them.
 SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator",
             "status")
 
-DEAD = "DEAD"
-SILENT = "SILENT"
-ABSENT = "ABSENT"
-
 # One lost heartbeat is bad luck; more is silence.
 _MISSED_HEARTBEATS = 2
-
-
-class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One process. ``state`` is a lifecycle state, or one of three that no process says of itself.
-
-    ``DEAD``: it ended without a word; ``SILENT``: it lives, and has not been heard of for too long (it hangs);
-    ``ABSENT``: never heard of.
-
-    ``age_seconds`` is how long ago it was last heard of.
-    """
-
-    name: str
-    pid: int
-    state: str
-    detail: str
-    uptime_seconds: float | None
-    age_seconds: float | None
+NOTHING_OBSERVED = Observations()
 
 
 class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything, as of ``at`` (wall seconds since 1970). ``broker_age_seconds``: how old the broker's figures are."""
+    """Everything, as of ``at`` (wall seconds since 1970). ``broker_age_seconds``: how old the broker's figures are.
+
+    What version 1 did not have has a default, so that a ``status.json`` of before can be read. ``session`` is the life
+    of the status process that has made it, ``n`` the number of the newest change in it (:mod:`trainq.deltas`).
+    """
 
     v: int
     at: float
@@ -59,7 +65,7 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     paused_reason: str | None
     counts: dict[str, dict[str, int]]
     running: tuple[JobView, ...]
-    waiting: tuple[JobView, ...]
+    waiting: tuple[WaitingJob, ...]
     generation: int
     checkpoint: str
     step: int
@@ -70,6 +76,17 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     drain: str = ""
     stop: str = ""
     marks: tuple[str, ...] = ()
+    session: str = ""
+    n: int = 0
+    ages: Ages = Ages()
+    held: str = ""
+    running_job: RunningJob | None = None
+    measured: Measured | None = None
+    generations: tuple[Generation, ...] = ()
+    snapshots: tuple[SnapshotFigure, ...] = ()
+    cpu: Cpu | None = None
+    gpu: Devices = Devices(reason="not looked for yet")
+    alarms: tuple[Alarm, ...] = ()
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -82,7 +99,8 @@ def silent_after(settings: BrokerSettings) -> float:
 
 
 def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_wall: float,
-         is_alive: Callable[[int], bool], silent_after_seconds: float) -> StatusPicture:
+         is_alive: Callable[[int], bool], silent_after_seconds: float,
+         observed: Observations = NOTHING_OBSERVED) -> StatusPicture:
     """The picture from the broker's newest overview and which of its processes live.
 
     Args:
@@ -92,28 +110,51 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         is_alive: whether a process with this pid exists.
         silent_after_seconds: :func:`silent_after`; an answer or a heartbeat older than this means that its sender is
             not well.
+        observed: what the status process has seen beside it.
     """
     age = overview_age_seconds or 0.0
     heard = {view.name: view for view in overview.services} if overview else {}
     names = (*SERVICES, *sorted(heard.keys() - set(SERVICES)))
-    services = tuple(_service(name, heard.get(name), age, now_wall, is_alive, silent_after_seconds) for name in names)
+    services = tuple(_service(name, heard.get(name), age, now_wall, is_alive, silent_after_seconds, observed.lives)
+                     for name in names)
     by_name = {service.name: service for service in services}
     # A broker that ended is known at once; one that hangs, by its silence.
     reachable = overview is not None and age < silent_after_seconds and by_name["broker"].state != DEAD
-    training = reachable and any(job.kind is JobKind.TRAIN for job in overview.running) if overview else False
+    training = reachable and overview.training is not None if overview else False
     trainer_up = by_name["trainer"].state == Lifecycle.RUNNING
+    running_job = _running_job(overview, observed) if overview else None
     return StatusPicture(
         v=PICTURE_VERSION, at=now_wall, journal_id=overview.journal_id if overview else "",
         seq=overview.seq if overview else 0, training=training and trainer_up,
         why=explain(overview, by_name, reachable=reachable, age_seconds=overview_age_seconds) + _marked(overview),
         broker_age_seconds=overview_age_seconds, paused_reason=overview.paused_reason if overview else None,
         counts=overview.counts if overview else {}, running=tuple(overview.running) if overview else (),
-        waiting=tuple(overview.waiting) if overview else (), generation=overview.generation if overview else 0,
+        waiting=_line(overview, running_job, observed, now_wall, moves=reachable and trainer_up) if overview else (),
+        generation=overview.generation if overview else 0,
         checkpoint=overview.checkpoint if overview else "", step=overview.step if overview else 0, services=services,
         background_tasks=overview.background_tasks if overview else BackgroundTasks(),
         disk=overview.disk if overview else None, pause=overview.pause if overview else "",
         drain=overview.drain if overview else "", stop=overview.stop if overview else "",
-        marks=overview.marks if overview else ())
+        marks=overview.marks if overview else (), session=observed.session, n=observed.n,
+        ages=_ages(overview_age_seconds, by_name["trainer"], running_job, observed, now_wall),
+        held=overview.held if overview else "", running_job=running_job, measured=observed.measured,
+        generations=observed.generations, snapshots=observed.snapshots, cpu=observed.cpu, gpu=observed.gpu,
+        alarms=alarms.derive(overview, services, observed.gpu, reachable=reachable, now_wall=now_wall,
+                             before=observed.alarms))
+
+
+def observations_of(picture: StatusPicture) -> Observations:
+    """What a picture says that its status process had observed: for whoever folds anew, and its next life."""
+    ages, running = picture.ages, picture.running_job
+    expected = Expected(job=running.job, ends_at=running.ends_at) if running and running.ends_at else None
+    return Observations(
+        session=picture.session, n=picture.n,
+        lives={service.name: Life(session=service.session, restarts=service.restarts,
+                                  memory_bytes=service.memory_bytes, last_error=service.last_error)
+               for service in picture.services},
+        machine_at=_moment(picture.at, ages.machine), cpu=picture.cpu, gpu_at=_moment(picture.at, ages.gpu),
+        gpu=picture.gpu, copies_at=_moment(picture.at, ages.copies), generations=picture.generations,
+        snapshots=picture.snapshots, expected=expected, measured=picture.measured, alarms=picture.alarms)
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,
@@ -131,14 +172,12 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
     if trainer.state == SILENT:
         return f"the trainer {_unheard(trainer)}: supervisorctl restart trainer"
     if trainer.state == Lifecycle.PAUSED and (ordered := overview.stop or overview.pause):
-        waiting = next((f"; {job.id} ({job.name}){_at_step(job)}, goes on then" for job in overview.running
-                        if job.kind is JobKind.TRAIN), "")
-        return ordered + waiting
+        job = overview.training
+        return ordered + (f"; {job.id} ({job.name}){_at_step(job)}, goes on then" if job is not None else "")
     if trainer.state != Lifecycle.RUNNING:
         return f"the trainer is {trainer.state}: {trainer.detail or 'it says no more'}"
-    for job in overview.running:
-        if job.kind is JobKind.TRAIN:
-            return f"training {job.id} ({job.name}){_at_step(job)}"
+    if (job := overview.training) is not None:
+        return f"training {job.id} ({job.name}){_at_step(job)}"
     head = overview.waiting[0] if overview.waiting else None
     if head is not None and not head.prepared and preparer.state != Lifecycle.RUNNING and not overview.pause:
         waits = f"{head.id} waits to be prepared and the preparer"
@@ -167,9 +206,12 @@ def _at_step(job: JobView) -> str:
 
 
 def _service(name: str, view: ServiceView | None, overview_age: float, now_wall: float,
-             is_alive: Callable[[int], bool], silent_after_seconds: float) -> ServiceStatus:
+             is_alive: Callable[[int], bool], silent_after_seconds: float,
+             lives: Mapping[str, Life]) -> ServiceStatus:
+    life = lives.get(name, Life())
     if view is None:
-        return ServiceStatus(name=name, pid=0, state=ABSENT, detail="", uptime_seconds=None, age_seconds=None)
+        return ServiceStatus(name=name, pid=0, state=ABSENT, detail="", uptime_seconds=None, age_seconds=None,
+                             session=life.session, restarts=life.restarts, last_error=life.last_error)
     state = view.state.value
     age = view.age_seconds + overview_age
     # While the broker does not answer, nothing new is known of the others: only its own silence grows.
@@ -179,6 +221,65 @@ def _service(name: str, view: ServiceView | None, overview_age: float, now_wall:
             state = DEAD
         elif unheard > silent_after_seconds:
             state = SILENT
-    uptime = max(0.0, now_wall - view.started_at) if view.started_at and state not in (DEAD, "STOPPED") else None
+    is_up = state not in (DEAD, Lifecycle.STOPPED)
+    uptime = max(0.0, now_wall - view.started_at) if view.started_at and is_up else None
+    # The memory that was measured is that of the life that was observed.
+    memory = life.memory_bytes if is_up and life.session == view.session else None
     return ServiceStatus(name=name, pid=view.pid, state=state, detail=view.detail, uptime_seconds=uptime,
-                         age_seconds=round(age, 3))
+                         age_seconds=round(age, 3), session=view.session, restarts=life.restarts,
+                         memory_bytes=memory, last_error=life.last_error)
+
+
+def _running_job(overview: Overview, observed: Observations) -> RunningJob | None:
+    job = overview.training
+    if job is None:
+        return None
+    progress, expected = job.progress, observed.expected
+    is_stepping = progress is not None and progress.unit == "steps"
+    moves = expected is not None and expected.job == job.id and is_stepping and not (overview.pause or overview.stop)
+    return RunningJob(
+        job=job.id, name=job.name, step=progress.step if progress else 0, steps=progress.steps if progress else 0,
+        unit=progress.unit if progress else "steps", loss=progress.loss if progress else None,
+        learning_rate=progress.learning_rate if progress else None,
+        tokens_per_second=progress.tokens_per_second if progress else None, started_at=job.started_at,
+        ends_at=expected.ends_at if moves and expected else None, checkpoint=overview.checkpoint,
+        checkpoint_at=_published_at(overview.checkpoint, observed))
+
+
+def _published_at(checkpoint: str, observed: Observations) -> float | None:
+    return next((found.at for found in observed.generations if found.name == checkpoint), None)
+
+
+def _line(overview: Overview, running_job: RunningJob | None, observed: Observations, now_wall: float, *,
+          moves: bool) -> tuple[WaitingJob, ...]:
+    stopped = overview.stop or overview.pause or overview.drain
+    if overview.held:
+        stopped = stopped or f"the queue is held: {overview.held}"
+    if not moves:
+        stopped = stopped or "the trainer is not up"
+    return forecasting.line(
+        overview.waiting, overview.planned_tokens, now_wall=now_wall, stopped=stopped,
+        reason=overview.waiting_reason, is_running=running_job is not None,
+        running_ends_at=running_job.ends_at if running_job else None, measured=observed.measured)
+
+
+def _ages(broker: float | None, trainer: ServiceStatus, running_job: RunningJob | None, observed: Observations,
+          now_wall: float) -> Ages:
+    head = max((found.at for found in observed.generations), default=None)
+    return Ages(broker=broker, progress=trainer.age_seconds if running_job else None,
+                machine=_age(now_wall, observed.machine_at), gpu=_age(now_wall, observed.gpu_at),
+                copies=_age(now_wall, observed.copies_at), checkpoint=_age(now_wall, head))
+
+
+def older(ages: Ages, seconds: float) -> Ages:
+    """The ages so many seconds later."""
+    return Ages(**{name: None if age is None else round(age + seconds, 3)
+                   for name, age in msgspec.structs.asdict(ages).items()})
+
+
+def _age(now_wall: float, at: float | None) -> float | None:
+    return None if at is None else round(max(0.0, now_wall - at), 3)
+
+
+def _moment(at: float, age: float | None) -> float | None:
+    return None if age is None else at - age

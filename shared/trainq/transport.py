@@ -90,10 +90,15 @@ class RequestSocket(Endpoint):
 
 
 class ReplySocket(Endpoint):
-    """The broker's side. The caller holds the broker's lock: a second bind would silently steal the path."""
+    """Who answers. The caller holds its service's lock: a second bind would silently steal the path.
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+    For a client that does not read, ``queued_replies`` are kept; what is more is dropped.
+    """
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path,
+                 queued_replies: int = HIGH_WATER_MARK) -> None:
         super().__init__(context, zmq.ROUTER)
+        self._socket.setsockopt(zmq.SNDHWM, queued_replies)
         # A reply to somebody who has gone is an error here instead of a silent drop, and we choose to ignore it.
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
         # A client that comes back under its identity replaces its dead connection.
@@ -133,9 +138,23 @@ class ReplySocket(Endpoint):
 class Publisher(Endpoint):
     """PUB: says it once to whoever listens; a slow listener loses messages and slows nobody."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], path: Path,
+                 queued_messages: int = HIGH_WATER_MARK) -> None:
+        """For each subscriber that does not read, ``queued_messages`` are kept; all share the same bytes."""
         super().__init__(context, zmq.PUB)
+        self._socket.setsockopt(zmq.SNDHWM, queued_messages)
         self._socket.bind(_address(path))
+
+    def bind_loopback(self, port: int) -> None:
+        """Publish over TCP, too, to this machine alone. Nothing can be asked or written there.
+
+        Raises:
+            OSError: it is taken, say.
+        """
+        try:
+            self._socket.bind(f"tcp://127.0.0.1:{port}")
+        except zmq.ZMQError as error:
+            raise OSError(error.errno, str(error)) from error
 
     def publish(self, topic: bytes, payload: bytes) -> None:
         with contextlib.suppress(zmq.Again):

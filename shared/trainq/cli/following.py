@@ -11,11 +11,12 @@ from trainq.cli import arguments as types
 from trainq.cli import picturing, wording
 from trainq.cli.console import printable
 from trainq.cli.context import Context
-from trainq.cli.pacing import Pace, progress_line
+from trainq.cli.pacing import progress_line
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
 from trainq.cli.waiting import EXIT_NOT_SUCCEEDED, POLL_SECONDS, ending_line
+from trainq.forecasting import Pace
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobKind, JobState
 from trainq.messages import GetOverview, JobDetail, JobView, Overview, ShowJob

@@ -9,8 +9,10 @@ from trainq.cli.console import Console, printable
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, count, duration, facts, size, table
+from trainq.figures import ABSENT, DEAD, SILENT, Alarm, Cpu, ServiceStatus, Span
+from trainq.gpu import Device, Devices
 from trainq.messages import DiskView, Lifecycle
-from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
+from trainq.picture import StatusPicture
 
 WAITING_SHOWN = 10
 
@@ -43,33 +45,55 @@ def _status(_arguments: Namespace, context: Context) -> int:
 
 
 def status_lines(picture: StatusPicture, console: Console) -> list[str]:
-    """The picture for people: why, figures, services, and who comes next."""
+    """The picture for people: why, alarms, figures, services, and who comes next."""
     why = console.paint(printable(picture.why), "busy" if picture.training else "waiting")
-    lines = [why, "", *facts(_figures(picture)), "", *_services(picture.services, console)]
+    lines = [why, *(_alarm(alarm, console) for alarm in picture.alarms), "", *facts(_figures(picture)), "",
+             *_services(picture.services, console)]
     if picture.waiting:
         shown = picture.waiting[:WAITING_SHOWN]
-        waiting = [Column("next"), Column("name", flexible=True), Column("priority"), Column("", flexible=True)]
-        rows = [[job.id, job.name, job.priority, wording.standing(job)] for job in shown]
+        waiting = [Column("next"), Column("name", flexible=True), Column("priority"), Column("starts", flexible=True),
+                   Column("", flexible=True)]
+        rows = [[job.id, job.name, job.priority, until(job.starts_at, picture.at), wording.standing(job)]
+                for job in shown]
         lines += ["", *table(waiting, rows, console.width)]
         if len(picture.waiting) > len(shown):
             lines.append("more: trainq list --state queued")
     return lines
 
 
+def until(span: Span | None, now: float) -> str:
+    """How long until then, both ways: ``in 3 m 5 s to 4 m 0 s``; empty if nobody knows."""
+    if span is None:
+        return ""
+    least, most = (max(0.0, moment - now) for moment in span)
+    if most < 1:
+        return "now"
+    ends = duration(most) if round(least) == round(most) else f"{duration(round(least))} to {duration(most)}"
+    return f"in {ends}"
+
+
+def _alarm(alarm: Alarm, console: Console) -> str:
+    return console.paint(printable(f"! {alarm.text}: {alarm.mend}"), "bad" if alarm.level == "bad" else "waiting")
+
+
 def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
     counts = picture.counts.get("train", {})
-    running = next((job for job in picture.running if job.kind == "train"), None)
-    speed = running.progress.tokens_per_second if running and running.progress else None
+    running, ages = picture.running_job, picture.ages
+    speed = running.tokens_per_second if running else None
     return [
         ("jobs", ", ".join(f"{number} {state}" for state, number in counts.items()) or "none"),
         ("model", f"generation {picture.generation}, step {picture.step}, {picture.checkpoint}"
          if picture.generation else "none yet"),
         ("marked", ", ".join(map(printable, picture.marks))),
+        ("saved", f"{duration(ages.checkpoint)} ago" if running and ages.checkpoint is not None else ""),
         ("speed", f"{count(speed)} tokens/s" if speed else ""),
+        ("ends", until(running.ends_at, picture.at) if running else ""),
         ("stopped", picture.stop.removeprefix("the trainer is stopped: ")),
         ("paused", picture.pause.removeprefix("the queue is paused: ")),
         ("drained", picture.drain),
         ("disk", _disk(picture.disk) if picture.disk else ""),
+        ("machine", _machine(picture.cpu) if picture.cpu else ""),
+        ("gpu", _gpus(picture.gpu)),
         ("journal", f"event {picture.seq}" if picture.seq else ""),
     ]
 
@@ -80,15 +104,35 @@ def _disk(disk: DiskView) -> str:
     return f"{size(disk.free_bytes)} of {size(disk.total_bytes)} free{forecast}{words.get(disk.state, '')}"
 
 
+def _machine(cpu: Cpu) -> str:
+    return (f"{cpu.percent:.0f} % of {cpu.processors} processors, load {cpu.load[0]:.1f}, "
+            f"{size(cpu.memory_available_bytes)} of {size(cpu.memory_total_bytes)} memory available")
+
+
+def _gpus(gpu: Devices) -> str:
+    return "; ".join(map(_device, gpu.devices))
+
+
+def _device(device: Device) -> str:
+    said = [f"{device.utilization_percent} %" if device.utilization_percent is not None else "",
+            f"{size(device.memory_used_bytes)} of {size(device.memory_total_bytes)} used"
+            if device.memory_used_bytes is not None and device.memory_total_bytes is not None else "",
+            f"{device.temperature_celsius} °C" if device.temperature_celsius is not None else "",
+            f"{device.power_watts:.0f} W" if device.power_watts is not None else ""]
+    return ", ".join([device.name, *filter(None, said)])
+
+
 def _services(services: tuple[ServiceStatus, ...], console: Console) -> list[str]:
     columns = [
         Column("service"),
         Column("state", paint=lambda cell: console.paint(cell, _SERVICE_STYLES.get(cell.strip(), ""))),
-        Column("pid", right=True), Column("up", right=True), Column("heard", right=True), Column("", flexible=True)]
+        Column("pid", right=True), Column("up", right=True), Column("heard", right=True),
+        Column("restarts", right=True), Column("memory", right=True), Column("", flexible=True)]
     rows = [[
         service.name, service.state, str(service.pid or ""),
         "" if service.uptime_seconds is None else duration(service.uptime_seconds),
-        "" if service.age_seconds is None else f"{duration(service.age_seconds)} ago", service.detail]
+        "" if service.age_seconds is None else f"{duration(service.age_seconds)} ago",
+        str(service.restarts or ""), "" if service.memory_bytes is None else size(service.memory_bytes), service.detail]
         for service in services]
     return table(columns, rows, console.width)
 

@@ -1,42 +1,12 @@
-"""How fast a job goes and when it will be done, from what was seen of it. Pure."""
+"""How far a job is, in one line. Pure."""
 
 from __future__ import annotations
-
-from collections import deque
 
 from trainq.cli.rendering import count, cut, duration
 from trainq.messages import Progress
 
-# A minute of the past tells the future best: long enough for a checkpoint's pause, short enough to follow a change.
-WINDOW_SECONDS = 60.0
 BAR_COLUMNS = 24
 MIN_BAR_COLUMNS = 8
-
-
-class Pace:
-    """The steps seen lately. Going back (a new attempt) starts anew."""
-
-    def __init__(self) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
-
-    def note(self, step: int, now: float) -> None:
-        """At ``now`` (monotonic seconds) so many steps were done."""
-        if self._seen and step < self._seen[-1][1]:
-            self._seen.clear()
-        if not self._seen or step != self._seen[-1][1]:
-            self._seen.append((now, step))
-        while len(self._seen) > 2 and now - self._seen[0][0] > WINDOW_SECONDS:
-            self._seen.popleft()
-
-    def seconds_left(self, progress: Progress, now: float) -> float | None:
-        """The worker's own estimate, else one from the steps seen; None while nothing can be said."""
-        if progress.seconds_left is not None:
-            return progress.seconds_left
-        if len(self._seen) < 2 or not progress.steps:
-            return None
-        (first_at, first), (last_at, last) = self._seen[0], self._seen[-1]
-        per_step = (last_at - first_at) / (last - first)
-        return max(0.0, (progress.steps - last) * per_step - (now - last_at))
 
 
 def progress_line(label: str, progress: Progress, seconds_left: float | None, width: int) -> str:

@@ -1,13 +1,18 @@
-"""The status picture from the best source there is: the broker, else ``status.json`` with its age."""
+"""The status picture from the best source there is: the broker, else ``status.json`` with its age.
+
+What the broker does not know (the machine, the copies, restarts, how fast jobs go) is the status process's, and read
+from ``status.json`` in both cases; the picture says how old it is.
+"""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from trainq import picture
+from trainq import alarms, picture
 from trainq.cli.context import Context
 from trainq.cli.rendering import duration
 from trainq.client import BrokerClient
@@ -49,19 +54,24 @@ def look(context: Context) -> Sighting:
 
 
 def fold(context: Context, overview: Overview) -> StatusPicture:
-    """The picture from an overview that the broker has just sent."""
+    """The picture from an overview that the broker has just sent, and from what the status process has observed."""
+    try:
+        observed = picture.observations_of(_written(context.home.status_file))
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        observed = picture.NOTHING_OBSERVED  # which shows in the ages
     return picture.fold(overview, overview_age_seconds=0.0, now_wall=time.time(), is_alive=is_alive,
-                        silent_after_seconds=picture.silent_after(context.configuration.settings.broker))
+                        silent_after_seconds=picture.silent_after(context.configuration.settings.broker),
+                        observed=observed)
 
 
 def last_written(context: Context, unavailable: BrokerUnavailableError) -> Sighting:
     """The picture of ``status.json``, with its age said on stderr; ``unavailable`` is raised if there is none."""
     file = context.home.status_file
     try:
-        written = msgspec.json.decode(file.read_bytes(), type=StatusPicture)
+        written = _written(file)
     except FileNotFoundError:
         raise unavailable from None
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError) as error:
         context.console.say(f"{file} cannot be read either: {error}")
         raise unavailable from error
     age = max(0.0, time.time() - written.at)
@@ -78,7 +88,16 @@ def _as_of_now(written: StatusPicture, age_seconds: float) -> StatusPicture:
         for service in written.services)
     broker_age = None if written.broker_age_seconds is None else round(written.broker_age_seconds + age_seconds, 3)
     why = f"the broker does not answer: supervisorctl status broker ({duration(age_seconds)} ago: {written.why})"
-    return msgspec.structs.replace(written, services=services, broker_age_seconds=broker_age, training=False, why=why)
+    # When the next one starts, nobody knows: only the broker lets it.
+    waiting = tuple(msgspec.structs.replace(job, starts_at=None, ends_at=None) for job in written.waiting)
+    return msgspec.structs.replace(
+        written, services=services, broker_age_seconds=broker_age, training=False, why=why, waiting=waiting,
+        ages=picture.older(written.ages, age_seconds),
+        alarms=alarms.without_broker(written.alarms, services, written.gpu, time.time()))
+
+
+def _written(file: Path) -> StatusPicture:
+    return msgspec.json.decode(file.read_bytes(), type=StatusPicture)
 
 
 def _died(service: picture.ServiceStatus) -> bool:

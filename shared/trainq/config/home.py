@@ -99,6 +99,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.run / "status.sock"
 
     @property
+    def picture_socket(self) -> Path:
+        """Where the status process answers who asks for the whole picture."""
+        return self.run / "picture.sock"
+
+    @property
     def spool(self) -> Path:
         """Where files are copied to before they have their place in ``data``."""
         return self.data / "spool"

@@ -276,7 +276,8 @@ def _quoted(value: object) -> str:
 
 
 def _validate_home(home: Home, problems: list[ConfigurationProblem]) -> None:
-    longest = max((home.request_socket, home.event_socket, home.status_socket), key=lambda path: len(bytes(path)))
+    sockets = home.request_socket, home.event_socket, home.status_socket, home.picture_socket
+    longest = max(sockets, key=lambda path: len(bytes(path)))
     excess = len(bytes(longest)) - MAX_SOCKET_PATH_BYTES
     if excess > 0:
         problems.append(ConfigurationProblem(

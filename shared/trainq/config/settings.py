@@ -229,9 +229,13 @@ class TrainerSettings(Section, frozen=True, kw_only=True):
 
 
 class StatusSettings(Section, frozen=True, kw_only=True):
-    """[status]: how often the picture is published and written."""
+    """[status]: how often the broker is asked, and at most the whole picture is published and written.
+
+    With ``tcp_port`` the same is published on that port of 127.0.0.1, to be read by everybody on this machine (0: not).
+    """
 
     interval_seconds: Seconds = 1.0
+    tcp_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
 
 
 class MaintenanceSettings(Section, frozen=True, kw_only=True):

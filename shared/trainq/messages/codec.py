@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,6 +18,8 @@ LIVE_TOPIC = b"live."
 # What msgspec raises for bytes that are no message. ValueError, bare: invalid UTF-8; RecursionError: nesting bombs;
 # MemoryError: a header that claims more than there can be.
 UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError, MemoryError)
+
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -68,6 +70,12 @@ def decode_live(payload: bytes) -> Live:
     """A valid live message, or :class:`~trainq.errors.ProtocolError`."""
     live: Live = _decode(Live, payload)
     return live
+
+
+def decode_as(kind: type[Kind], payload: bytes) -> Kind:
+    """A valid message of this very type, or :class:`~trainq.errors.ProtocolError`."""
+    found: Kind = _decode(kind, payload)
+    return found
 
 
 def request_id_of(payload: bytes) -> str:

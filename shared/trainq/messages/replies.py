@@ -300,6 +300,8 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     why the trainer that lives now does nothing more; each is empty if it is not so. ``marks`` say what is wrong with
     the state in ``checkpoint``; none if nothing is. ``half_done`` is the train job that waits
     and has steps in the line. ``up_seconds`` is the age of this life of the broker, which has heard of nobody before.
+    ``held`` is what is wrong with the machine while the queue is held for it. ``planned_tokens`` are those that a train
+    job that runs or waits is to train, repetitions counted; without those that are not prepared.
     """
 
     journal_id: str
@@ -322,6 +324,8 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     marks: tuple[str, ...] = ()
     half_done: str = ""
     up_seconds: float = 0.0
+    held: str = ""
+    planned_tokens: dict[str, int] = msgspec.field(default_factory=dict)
 
     @property
     def training(self) -> JobView | None:

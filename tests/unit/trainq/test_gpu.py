@@ -41,6 +41,11 @@ class Nvml:
         self.nvmlDeviceGetUUID = self._device_get_uuid
         self.nvmlDeviceGetComputeRunningProcesses = self._device_get_compute_running_processes
         self.nvmlDeviceGetTemperature = self._device_get_temperature
+        self.nvmlDeviceGetName = lambda device: self._call("name", device.encode())
+        self.nvmlDeviceGetUtilizationRates = lambda _: self._call("rates", SimpleNamespace(gpu=97, memory=40))
+        self.nvmlDeviceGetMemoryInfo = lambda _: self._call("memory", SimpleNamespace(used=3 << 30, total=80 << 30))
+        self.nvmlDeviceGetPowerUsage = lambda _: self._call("power", 412_345)
+        self.nvmlDeviceGetEnforcedPowerLimit = lambda _: self._call("limit", 700_000)
 
     def _call(self, name: str, value: Any) -> Any:
         if name in self._errors:
@@ -102,10 +107,37 @@ def test_what_the_driver_refuses(errors: dict[str, int], seen: View) -> None:
     assert nvml.open == 0
 
 
+def test_every_device_is_listed() -> None:
+    nvml = Nvml()
+    found = gpu.list_devices(nvml)
+    assert [device.name for device in found.devices] == ["device 0", "device 1"]
+    assert found.devices[1] == gpu.Device(
+        index=1, name="device 1", utilization_percent=97, memory_used_bytes=3 << 30, memory_total_bytes=80 << 30,
+        temperature_celsius=61, power_watts=412.3, power_limit_watts=700.0)
+    assert (found.reason, found.trouble, nvml.open) == ("", False, 0)
+
+
+def test_what_the_driver_does_not_say_is_null() -> None:
+    silent = gpu.list_devices(Nvml(rates=3, memory=4, power=3, limit=3, celsius=3)).devices[0]
+    assert silent == gpu.Device(index=0, name="device 0")
+
+
+@pytest.mark.parametrize(("errors", "reason", "trouble"), [
+    ({"init": 12}, "there is no NVIDIA driver", False), ({"init": 9}, "there is no NVIDIA driver", False),
+    ({"count": 6}, "the driver knows of no GPU", False), ({"init": 18}, "NVML error 18", True),
+    ({"memory": 15, "shutdown": 15}, "NVML error 15", True),
+])
+def test_why_no_device_is_listed(errors: dict[str, int], reason: str, trouble: bool) -> None:
+    nvml = Nvml(**errors)
+    assert gpu.list_devices(nvml) == gpu.Devices(reason=reason, trouble=trouble)
+    assert nvml.open == 0
+
+
 def test_without_the_library_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
     assert gpu.look({}) == View()
     assert gpu.used_by_others() == ""
+    assert gpu.list_devices().devices == ()
 
 
 def test_no_gpu_holds_only_where_one_is_required() -> None:

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from trainq.liveness import is_alive
+from trainq.liveness import families, is_alive
 
 
 def test_the_living_and_the_dead() -> None:
@@ -21,3 +21,16 @@ def test_a_number_that_is_no_pid_is_nobody_s() -> None:
     assert not is_alive(2**31)
     assert not is_alive(2**40)
     assert not is_alive(-2**40)
+
+
+def test_families_are_found_with_one_look() -> None:
+    nested = "import subprocess, sys; subprocess.run(['sleep', '60'], check=False)"
+    child = subprocess.Popen([sys.executable, "-c", nested])
+    try:
+        while len(found := families((os.getpid(), child.pid))[child.pid]) < 2:
+            assert child.poll() is None
+        assert found < families((os.getpid(),))[os.getpid()]
+    finally:
+        for pid in families((child.pid,))[child.pid]:
+            os.kill(pid, 9)
+        child.wait()

@@ -1,50 +1,30 @@
 """The picture: what is said, and above all why nothing is training."""
 
-from typing import Any
-
 import msgspec
 import pytest
 
+from tests.pictures import RUNNING, fold, job, overview, service
 from trainq import picture
 from trainq.config import BrokerSettings
-from trainq.jobs import JobKind, JobState
-from trainq.messages import JobView, Lifecycle, Overview, Progress, ServiceView
-
-PIDS = {name: number for number, name in enumerate(picture.SERVICES, start=100)}
-
-
-def service(name: str, state: Lifecycle = Lifecycle.RUNNING, detail: str = "", age: float = 1.0) -> ServiceView:
-    return ServiceView(name=name, session="s", pid=PIDS[name], state=state, detail=detail, started_at=900.0,
-                       age_seconds=age)
-
-
-def job(**changes: Any) -> JobView:
-    fields: dict[str, Any] = {
-        "id": "train-1", "number": 1, "kind": JobKind.TRAIN, "state": JobState.QUEUED, "name": "a.jsonl",
-        "priority": "normal", "origin": "people", "digest": "d", "size_bytes": 1, "prepared": True, "rows": 1,
-        "tokens": 1, "attempts": 0, "failures": 0, "submitted_at": 0.0, "started_at": None, "ended_at": None,
-        "retry_at": 0.0, "reason": "", "cancel_reason": None, "result": None, **changes}
-    return JobView(**fields)
-
-
-def overview(**changes: Any) -> Overview:
-    fields: dict[str, Any] = {
-        "journal_id": "j", "seq": 7, "at": 999.0, "paused_reason": None, "counts": {}, "running": [], "waiting": [],
-        "waiting_reason": "the queue is empty", "generation": 1, "checkpoint": "g", "step": 0,
-        "services": [service(name) for name in picture.SERVICES], **changes}
-    return Overview(**fields)
-
-
-def fold(of: Overview | None, age: float | None = 0.5, dead: str = "") -> picture.StatusPicture:
-    return picture.fold(of, overview_age_seconds=age, now_wall=1000.0, silent_after_seconds=10.0,
-                        is_alive=lambda pid: pid != PIDS.get(dead))
+from trainq.figures import (
+    Ages,
+    Alarm,
+    Cpu,
+    Expected,
+    Generation,
+    Life,
+    Measured,
+    Observations,
+    ServiceError,
+    SnapshotFigure,
+)
+from trainq.gpu import Device, Devices
+from trainq.jobs import JobKind
+from trainq.messages import Lifecycle, Overview, ServiceView
 
 
 def without(name: str, *others: ServiceView) -> list[ServiceView]:
     return [service(other) for other in picture.SERVICES if other != name] + list(others)
-
-
-RUNNING = job(state=JobState.RUNNING, progress=Progress(step=3, steps=10, loss=1.25))
 
 
 @pytest.mark.parametrize(("of", "age", "dead", "words"), [
@@ -114,3 +94,71 @@ def test_a_broker_that_hangs_makes_only_itself_silent() -> None:
 def test_a_process_is_silent_no_earlier_than_its_lease_is_taken() -> None:
     assert picture.silent_after(BrokerSettings(lease_seconds=30, heartbeat_seconds=5)) == 30
     assert picture.silent_after(BrokerSettings(lease_seconds=1, heartbeat_seconds=5)) == 10
+
+
+ERROR = ServiceError(at=990.0, text="turn_failed: no room")
+OBSERVED = Observations(
+    session="life", n=4, lives={"trainer": Life(session="s", restarts=2, memory_bytes=5 << 20, last_error=ERROR)},
+    machine_at=998.0, cpu=Cpu(processors=2, percent=50.0, load=(1.0, 2.0, 3.0), memory_total_bytes=9,
+                              memory_available_bytes=3),
+    gpu_at=995.0, gpu=Devices(devices=(Device(index=0, name="H100"),)), copies_at=990.0,
+    generations=(Generation(name="g", generation=1, step=0, at=900.0),),
+    snapshots=(SnapshotFigure(name="g", generation=1, step=0, at=950.0),),
+    expected=Expected(job="train-1", ends_at=(1010.0, 1020.0)),
+    measured=Measured(tokens_per_second=(1.0, 2.0)),
+    alarms=(Alarm(code="head_marked", subject="g", level="warn", text="t", mend="m", since=5.0),))
+
+
+def test_what_was_observed_is_in_the_picture_with_its_age() -> None:
+    shown = fold(overview(running=[RUNNING], marks=("x",)), observed=OBSERVED)
+    assert shown.ages == Ages(broker=0.5, progress=1.5, machine=2.0, gpu=5.0, copies=10.0, checkpoint=100.0)
+    trainer = next(each for each in shown.services if each.name == "trainer")
+    assert (trainer.restarts, trainer.memory_bytes, trainer.last_error) == (2, 5 << 20, ERROR)
+    job_now = shown.running_job
+    assert job_now is not None
+    assert (job_now.job, job_now.step, job_now.steps, job_now.ends_at, job_now.checkpoint_at) == (
+        "train-1", 3, 10, (1010.0, 1020.0), 900.0)
+    assert shown.alarms[0].since == 5.0
+    assert (shown.session, shown.n) == ("life", 4)
+
+
+def test_a_picture_tells_the_next_life_all_that_was_observed() -> None:
+    of = overview(running=[RUNNING], marks=("x",))
+    again = picture.observations_of(fold(of, observed=OBSERVED))
+    assert fold(of, observed=again) == fold(of, observed=OBSERVED)
+
+
+def test_memory_is_that_of_the_life_that_was_measured() -> None:
+    views = without("trainer", msgspec.structs.replace(service("trainer"), session="another"))
+    shown = fold(overview(services=views), observed=OBSERVED)
+    assert next(each for each in shown.services if each.name == "trainer").memory_bytes is None
+
+
+def test_who_is_paused_ends_nobody_knows_when() -> None:
+    shown = fold(overview(running=[RUNNING], pause="the queue is paused: lunch", waiting=[job(id="train-2")],
+                          planned_tokens={"train-2": 10}), observed=OBSERVED)
+    assert shown.running_job is not None
+    assert shown.running_job.ends_at is None
+    assert [(each.why, each.starts_at) for each in shown.waiting] == [("the queue is paused: lunch", None)]
+
+
+def test_the_waiting_have_their_place_and_moments() -> None:
+    shown = fold(overview(running=[RUNNING], waiting=[job(id="train-2"), job(id="train-3", prepared=False)],
+                          planned_tokens={"train-2": 10}, waiting_reason=""), observed=OBSERVED)
+    assert [(each.position, each.why, each.starts_at) for each in shown.waiting] == [
+        (1, "next", (1010, 1020)), (2, "to be prepared", None)]
+    without_trainer = fold(overview(waiting=[job(id="train-2")]), dead="trainer", observed=OBSERVED)
+    assert without_trainer.waiting[0].why == "the trainer is not up"
+
+
+def test_a_status_json_of_version_1_can_be_read() -> None:
+    document = msgspec.to_builtins(fold(overview(waiting=[job()])))
+    first = {name: document[name] for name in (
+        "at", "journal_id", "seq", "training", "why", "broker_age_seconds", "paused_reason", "counts", "running",
+        "generation", "checkpoint", "step")}
+    services = [{name: each[name] for name in ("name", "pid", "state", "detail", "uptime_seconds", "age_seconds")}
+                for each in document["services"]]
+    waiting = [{name: each[name] for name in document["waiting"][0]
+                if name not in ("position", "why", "starts_at", "ends_at")} for each in document["waiting"]]
+    read = msgspec.convert({**first, "v": 1, "services": services, "waiting": waiting}, picture.StatusPicture)
+    assert picture.observations_of(read).machine_at is None

@@ -1,0 +1,123 @@
+"""Alarms: what a person should know of, derived from the same facts as the picture. Pure.
+
+An alarm is there as long as what it tells of is so, and goes by itself. Nothing is decided by it: what must stop work
+stops it elsewhere, and says so here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from trainq.figures import ABSENT, DEAD, SILENT, Alarm, ServiceStatus
+from trainq.gpu import Devices
+from trainq.jobs import JobState
+from trainq.messages import Lifecycle, Overview
+
+# After so many seconds of the broker's life a service that was never heard of is missing.
+_FIRST_WORD_SECONDS = 60.0
+# With these a process says that it pauses because people wanted it so.
+_WANTED = ("not in profile", "not enabled", "disabled", "paused by", "the queue is paused", "quiet hours",
+           "the trainer is stopped")
+# How the trainer's detail says that supervisord gives it too little time (services/trainer/stopping.py).
+_STOP_TIME = "supervisord kills it"
+_GB = 1e9
+
+
+def without_broker(alarms: Sequence[Alarm], services: Sequence[ServiceStatus], gpu: Devices,
+                   now_wall: float) -> tuple[Alarm, ...]:
+    """The alarms of a picture of before, with what is known now of the processes: the broker does not answer."""
+    now = derive(None, services, gpu, reachable=False, now_wall=now_wall, before=alarms)
+    codes = {"gpu_trouble", "broker_unreachable", "stop_time_short", "status_unwritten"}
+    others = [alarm for alarm in alarms if alarm.code not in codes and not alarm.code.startswith("service_")]
+    return (*now, *others)
+
+
+def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: Devices, *, reachable: bool,
+           now_wall: float, before: Sequence[Alarm]) -> tuple[Alarm, ...]:
+    """What there is to be alarmed of, the bad ones first.
+
+    Args:
+        overview: the broker's newest; None before the first.
+        services: as the picture has them.
+        gpu: what the driver says.
+        reachable: whether the broker answers.
+        now_wall: wall seconds.
+        before: the alarms of the picture before, which say since when.
+    """
+    since = {(alarm.code, alarm.subject): alarm.since for alarm in before}
+    found = [*_services(overview, services, reachable=reachable),
+             *(_broker_says(overview) if overview is not None else ())]
+    if gpu.trouble:
+        found.append(_alarm("gpu_trouble", "gpu", "bad", f"the GPU cannot be used: {gpu.reason}",
+                            "nvidia-smi; it goes on by itself when it can"))
+    dated = [msgspec.structs.replace(alarm, since=since.get((alarm.code, alarm.subject), now_wall))
+             for alarm in found]
+    return tuple(sorted(dated, key=lambda alarm: (alarm.level != "bad", alarm.since, alarm.code, alarm.subject)))
+
+
+def _alarm(code: str, subject: str, level: str, text: str, mend: str) -> Alarm:
+    return Alarm(code=code, subject=subject, level="bad" if level == "bad" else "warn", text=text, mend=mend, since=0.0)
+
+
+def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, reachable: bool) -> Iterator[Alarm]:
+    for service in services:
+        name, detail = service.name, service.detail or "it says no more"
+        if service.state == DEAD:
+            yield _alarm("service_dead", name, "bad", f"the {name} ended without a word",
+                         f"supervisorctl start {name}; trainq logs {name} says what it said last")
+        elif service.state == SILENT:
+            yield _alarm("service_silent", name, "bad", f"the {name} lives and is not heard of: it hangs",
+                         f"supervisorctl restart {name}")
+        elif service.state == Lifecycle.ERROR:
+            yield _alarm("service_error", name, "bad", f"the {name} fails: {detail}",
+                         f"it tries again by itself; trainq logs {name}")
+        elif service.state == Lifecycle.PAUSED and not _is_wanted(service, overview):
+            yield _alarm("service_paused", name, "warn", f"the {name} has paused by itself: {detail}",
+                         f"trainq logs {name}; then supervisorctl restart {name}")
+        elif service.state == ABSENT and overview is not None and overview.up_seconds > _FIRST_WORD_SECONDS:
+            yield _alarm("service_absent", name, "warn", f"the {name} was never heard of",
+                         f"supervisorctl start {name}")
+        if (at := service.detail.find(_STOP_TIME)) >= 0:
+            yield _alarm("stop_time_short", name, "warn", service.detail[at:],
+                         "supervisord.conf, then supervisorctl update")
+        elif name == "status" and service.state == Lifecycle.RUNNING and service.detail:
+            yield _alarm("status_unwritten", name, "warn", service.detail, "room on the disk, and its rights")
+    if not reachable and not any(service.name == "broker" and service.state in (DEAD, SILENT) for service in services):
+        yield _alarm("broker_unreachable", "broker", "bad", "the broker does not answer", "supervisorctl status broker")
+
+
+def _is_wanted(service: ServiceStatus, overview: Overview | None) -> bool:
+    """Whether it is paused because people have ordered it."""
+    if overview is not None and service.name == "trainer" and (overview.pause or overview.stop):
+        return True
+    return service.detail.startswith(_WANTED)
+
+
+def _broker_says(overview: Overview) -> Iterator[Alarm]:
+    if overview.marks:
+        yield _alarm("head_marked", overview.checkpoint, "warn",
+                     f"{overview.checkpoint} is marked: {', '.join(overview.marks)}",
+                     "trainq show of its job; trainq restore goes back to an earlier state")
+    if overview.held:
+        yield _alarm("queue_held", "queue", "bad", f"the queue is held: {overview.held}",
+                     "mend what the reason names; it goes on by itself")
+    disk = overview.disk
+    if disk is not None and disk.state != "ok":
+        forecast = f", full in {disk.full_in_hours:.1f} h" if disk.full_in_hours is not None else ""
+        bad = disk.state == "hold"
+        yield _alarm("disk_full" if bad else "disk_low", "disk", "bad" if bad else "warn",
+                     f"the disk has {disk.free_bytes / _GB:.1f} GB free{forecast}"
+                     + (": nothing that needs room is begun" if bad else ""),
+                     "make room, or trainq retention; [disk] and [retention] have the limits")
+    if quarantined := overview.counts.get("train", {}).get(JobState.QUARANTINED.value, 0):
+        jobs = "1 job is" if quarantined == 1 else f"{quarantined} jobs are"
+        yield _alarm("jobs_quarantined", "queue", "warn", f"{jobs} set aside after failing",
+                     "trainq list --state quarantined; trainq retry JOB, or trainq export JOB")
+    seen: set[str] = set()
+    for task in overview.background_tasks.recent:
+        if task.kind.value not in seen and task.state is JobState.FAILED:
+            yield _alarm("task_failed", task.kind.value, "warn", f"{task.id} ({task.name}) failed: {task.reason}",
+                         f"trainq show {task.id}")
+        seen.add(task.kind.value)

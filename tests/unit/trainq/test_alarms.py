@@ -1,0 +1,101 @@
+"""Alarms: there as long as it is so, with since when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.pictures import job, overview
+from trainq import alarms
+from trainq.figures import Alarm, ServiceStatus
+from trainq.gpu import Devices
+from trainq.jobs import JobKind, JobState
+from trainq.messages import BackgroundTasks, DiskView, Overview
+
+NO_GPU = Devices(reason="there is no NVIDIA driver")
+
+
+def service(name: str = "trainer", state: str = "RUNNING", detail: str = "") -> ServiceStatus:
+    return ServiceStatus(name=name, pid=1, state=state, detail=detail, uptime_seconds=1.0, age_seconds=1.0)
+
+
+def derive(of: Overview | None = None, *services: ServiceStatus, **changes: Any) -> tuple[Alarm, ...]:
+    fields: dict[str, Any] = {"gpu": NO_GPU, "reachable": True, "now_wall": 1000.0, "before": (), **changes}
+    return alarms.derive(overview() if of is None else of, services, **fields)
+
+
+def disk(state: str) -> DiskView:
+    return DiskView(state=state, free_bytes=2_500_000_000, total_bytes=10**12, warn_below_bytes=1, hold_below_bytes=1,
+                    full_in_hours=4.0)
+
+
+FAILED = job(id="snapshot-3", kind=JobKind.SNAPSHOT, state=JobState.FAILED, name="snapshot", reason="no room")
+DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, name="snapshot")
+
+
+@pytest.mark.parametrize(("of", "services", "code", "level", "words"), [
+    (overview(), [service(state="DEAD")], "service_dead", "bad", "the trainer ended without a word"),
+    (overview(), [service(state="SILENT")], "service_silent", "bad", "it hangs"),
+    (overview(), [service(state="ERROR", detail="no tokenizer")], "service_error", "bad", "no tokenizer"),
+    (overview(), [service(state="PAUSED", detail="ended five times")], "service_paused", "warn", "ended five times"),
+    (overview(up_seconds=61.0), [service(state="ABSENT")], "service_absent", "warn", "never heard of"),
+    (overview(), [service(detail="training; supervisord kills it 10 s after a stop")], "stop_time_short", "warn",
+     "supervisord kills it 10 s"),
+    (overview(), [service("status", detail="status.json: no room")], "status_unwritten", "warn", "no room"),
+    (overview(marks=("a batch was left out",), checkpoint="g1"), [], "head_marked", "warn", "g1 is marked: a batch"),
+    (overview(held="three jobs failed in a row"), [], "queue_held", "bad", "three jobs failed in a row"),
+    (overview(disk=disk("warn")), [], "disk_low", "warn", "2.5 GB free, full in 4.0 h"),
+    (overview(disk=disk("hold")), [], "disk_full", "bad", "nothing that needs room is begun"),
+    (overview(counts={"train": {"quarantined": 2}}), [], "jobs_quarantined", "warn", "2 jobs are set aside"),
+    (overview(background_tasks=BackgroundTasks(recent=[FAILED])), [], "task_failed", "warn", "snapshot-3"),
+])
+def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus], code: str, level: str,
+                                    words: str) -> None:
+    (alarm,) = derive(of, *services)
+    assert (alarm.code, alarm.level, alarm.since) == (code, level, 1000.0)
+    assert words in alarm.text
+    assert alarm.mend
+
+
+@pytest.mark.parametrize("quiet", [
+    derive(overview(), service()),
+    derive(overview(), service(state="STOPPED")),
+    derive(overview(pause="the queue is paused: lunch"), service(state="PAUSED", detail="lunch")),
+    derive(overview(), service("snapshot", "PAUSED", "not in profile: minimal")),
+    derive(overview(up_seconds=5.0), service(state="ABSENT")),
+    derive(overview(disk=disk("ok"))),
+    derive(overview(background_tasks=BackgroundTasks(recent=[DONE, FAILED]))),
+])
+def test_what_is_well_or_was_wanted_is_none(quiet: tuple[Alarm, ...]) -> None:
+    assert quiet == ()
+
+
+def test_a_broker_that_does_not_answer_is_one_alarm() -> None:
+    assert [each.code for each in derive(reachable=False)] == ["broker_unreachable"]
+    assert [each.code for each in derive(overview(), service("broker", "DEAD"), reachable=False)] == ["service_dead"]
+
+
+def test_a_gpu_that_cannot_be_used_is_one_and_none_at_all_is_not() -> None:
+    (alarm,) = derive(gpu=Devices(reason="GPU is lost", trouble=True))
+    assert (alarm.code, alarm.text) == ("gpu_trouble", "the GPU cannot be used: GPU is lost")
+
+
+def test_it_keeps_the_moment_at_which_it_was_first_seen() -> None:
+    before = derive(overview(held="hot"), service(state="DEAD"))
+    after = derive(overview(held="still hot"), service(state="DEAD"), service("watcher", "DEAD"), before=before,
+                   now_wall=2000.0)
+    assert [(each.code, each.subject, each.since) for each in after] == [
+        ("queue_held", "queue", 1000.0), ("service_dead", "trainer", 1000.0), ("service_dead", "watcher", 2000.0)]
+
+
+def test_the_bad_ones_come_first() -> None:
+    found = derive(overview(marks=("x",), disk=disk("hold")), service(state="ERROR"))
+    assert [each.level for each in found] == ["bad", "bad", "warn"]
+
+
+def test_with_the_broker_down_the_others_stay() -> None:
+    before = derive(overview(disk=disk("warn")), service("watcher", "DEAD"))
+    found = alarms.without_broker(before, [service("broker", "DEAD")], NO_GPU, 3000.0)
+    assert [(each.code, each.subject, each.since) for each in found] == [
+        ("service_dead", "broker", 3000.0), ("disk_low", "disk", 1000.0)]
