@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import xmlrpc.client
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ from typing import Any
 import orjson
 import psutil
 import pytest
-from supervisor.xmlrpc import SupervisorTransport
 
 from tests.asking import Asking
-from trainq import config
+from trainq import config, supervising
 from trainq.chaos import installation as chaos
 
 ROOT = config.project_root()
@@ -110,22 +108,19 @@ class Installation(Asking, chaos.Installation):
 
     def pid(self, program: str) -> int:
         """The pid of a program as supervisord knows it; 0 if it does not run. Asked very often: not by a command."""
-        with self._supervisord_api() as supervisord:
-            known: Any = supervisord.supervisor.getProcessInfo(program)
-        return int(known["pid"])
+        return self.supervisor.program(program).pid
 
     def at_rest(self) -> bool:
         """Whether all programs run, nothing keeps them from working, and nothing is left for them to do."""
-        with self._supervisord_api() as supervisord:
-            programs: Any = supervisord.supervisor.getAllProcessInfo()
-        if any(program["statename"] != "RUNNING" for program in programs):
+        if any(program.state != supervising.RUNNING for program in self.supervisor.programs()):
             return False
         known = self.overview()
         return not (known.pause or known.drain or known.stop or known.running or known.waiting)
 
-    def _supervisord_api(self) -> xmlrpc.client.ServerProxy:
-        transport = SupervisorTransport(serverurl=f"unix://{self.folder / 'supervisor' / 'supervisor.sock'}")
-        return xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+    @property
+    def supervisor(self) -> supervising.Supervisor:
+        """supervisord's own API. The machine is busy in tests: an answer may take its time."""
+        return supervising.Supervisor(self.folder / supervising.SOCKET, answer_seconds=30.0)
 
     def kill(self, program: str) -> int:
         """kill -9 a program; its pid. Waits until supervisord has started it again."""

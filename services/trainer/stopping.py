@@ -7,28 +7,25 @@ is trained again, which costs time and nothing else. So a short ``stopwaitsecs``
 
 from __future__ import annotations
 
-import http.client
 import math
 import os
-import socket
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from services.trainer import wire
 from trainq import files
 from trainq.config import Home
-from trainq.errors import StorageError, StorageFullError
+from trainq.errors import StorageError, StorageFullError, SupervisorUnavailableError
 from trainq.logs import EventLog
+from trainq.supervising import Supervisor
 
 # What supervisord.conf gives, and what is taken for given where nobody says.
 DEFAULT_STOP_WAIT_SECONDS = 180.0
 # For the process that ends, and for the last words to the broker.
 _FAREWELL_SECONDS = 30.0
-_ASK_SECONDS = 2.0
 _RECENT_SAVES = 10
 _FILE_NAME = "stop-time.json"
 # Measured again and again; kept when it has changed by so much.
@@ -105,42 +102,16 @@ def _read(path: Path) -> Measured:
         return Measured()  # it is measured again
 
 
-class _Connection(http.client.HTTPConnection):
-    """To a unix socket; with a limit on every wait, which supervisor's own transport has not."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ASK_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(_ASK_SECONDS)
-        self.sock.connect(self._path)
-
-
 def _ask_supervisord(environment: Mapping[str, str], program: str, log: EventLog) -> float | None:
     """The ``stopwaitsecs`` of this very program, as the supervisord that has started it says; None if nobody says.
 
     The names are those that supervisord puts into the environment of what it starts.
     """
-    url, group = environment.get("SUPERVISOR_SERVER_URL", ""), environment.get("SUPERVISOR_GROUP_NAME", program)
-    if not program or not url.startswith("unix://"):
+    supervisor = Supervisor.of_this_program(environment)
+    if not program or supervisor is None:
         return None
-    # Here, because only what supervisord has started needs them.
-    import xmlrpc.client
-    from xml.parsers.expat import ExpatError
-
-    connection = _Connection(url.removeprefix("unix://"))
     try:
-        connection.request("POST", "/RPC2", xmlrpc.client.dumps((), "supervisor.getAllConfigInfo"),
-                           {"Content-Type": "text/xml"})
-        response = connection.getresponse()
-        said: Any = xmlrpc.client.loads(response.read())[0][0]
-        own = [each for each in said if (each["group"], each["name"]) == (group, program)]
-        return float(own[0]["stopwaitsecs"])
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError, LookupError, TypeError,
-            ValueError) as error:
-        log.warning("supervisord_does_not_say", error=f"{type(error).__name__}: {error}")
+        return supervisor.stop_wait_seconds(program)
+    except SupervisorUnavailableError as error:
+        log.warning("supervisord_does_not_say", error=str(error))
         return None
-    finally:
-        connection.close()

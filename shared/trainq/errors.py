@@ -119,6 +119,16 @@ class BrokerUnavailableError(TrainqError):
     code = "unavailable"
 
 
+class SupervisorUnavailableError(TrainqError):
+    """supervisord does not answer. Whether an order reached it is unknown; the same order may be given again."""
+
+    exit_code = 69
+    code = "no_supervisor"
+
+    def __init__(self, message: str, *, mend: str = "is it running? scripts/up starts it") -> None:
+        super().__init__(message, mend=mend)
+
+
 class StorageFullError(TrainqError):
     """The disk (or its inodes, or a quota) is full. Nothing was accepted; it works again when there is room."""
 
