@@ -350,7 +350,9 @@ class Desk:
                     return Done(changed=False, seq=self._journal.head_seq)
                 return self._recorder.record(CheckpointPublished(
                     job=row.id, generation=request.generation, name=request.name, step=request.step,
-                    job_step=request.job_step, done=request.done, reason=request.reason))
+                    job_step=request.job_step, done=request.done, reason=request.reason,
+                    stall_seconds=request.stall_seconds, write_seconds=request.write_seconds,
+                    size_bytes=request.size_bytes))
             case _:
                 raise UsageError(f"{type(request).__name__} is not known here")
 

@@ -16,16 +16,20 @@ from trainq import messages
 from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import UsageError
-from trainq.jobs import FAILED, TASKS, JobKind, JobSubmitted
+from trainq.jobs import FAILED, TASKS, JobKind, JobState, JobSubmitted, Priority
 from trainq.journal import JobRow, Journal, Queries
+from trainq.journal.figures import waiting_by_priority
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
 
 WAITING_SHOWN = 100
 TASKS_SHOWN = 10
+# Counted one by one at each question: some 10 ms.
+QUEUE_LOOKED_AT = 10_000
 MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept,
-         messages.GetHeldJobs, messages.GetForks, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards)
+         messages.GetHeldJobs, messages.GetForks, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards,
+         messages.GetQueue)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -70,8 +74,8 @@ class Reader:
                 found = self._journal.replay(request.after_seq, request.limit, request.job)
                 return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,
                                        events=_fitting([views.event_view(entry) for entry in found]))
-            case messages.GetOverview():
-                return self._overview()
+            case messages.GetOverview() | messages.GetQueue():
+                return self._overview() if isinstance(request, messages.GetOverview) else self._queue()
             case messages.GetKept():
                 return keeping.kept(self._queries)
             case messages.GetUsedShards():
@@ -124,6 +128,12 @@ class Reader:
         self._epochs = {row.id: self._epochs.get(row.id) or spec_of(self._queries.submission(row)).train.epochs
                         for row in prepared}
         return {row.id: row.tokens * self._epochs[row.id] for row in prepared}
+
+    def _queue(self) -> messages.Queue:
+        classes = [messages.WaitingClass(priority=Priority(priority).name.lower(), jobs=jobs, oldest_at=oldest_at)
+                   for priority, jobs, oldest_at in waiting_by_priority(self._journal, QUEUE_LOOKED_AT)]
+        queued = self._queries.counts().get(JobKind.TRAIN, {}).get(JobState.QUEUED, 0)
+        return messages.Queue(classes=classes, beyond=max(0, queued - sum(each.jobs for each in classes)))
 
     def _tasks(self) -> messages.BackgroundTasks:
         return messages.BackgroundTasks(

@@ -64,7 +64,8 @@ def checkpoint(lease: Lease | TaskLease, published: wire.Published) -> ReportChe
     return ReportCheckpoint(
         request_id=new_request_id(), job=lease.job, token=lease.token, generation=published.generation,
         name=published.name, step=published.step, job_step=published.job_step if own else 0,
-        done=published.done and own, reason=published.reason)
+        done=published.done and own, reason=published.reason, stall_seconds=published.seconds,
+        write_seconds=published.write_seconds, size_bytes=published.size_bytes)
 
 
 def fingerprint(lease: Lease | TaskLease, changed: effects.ReportFingerprint) -> ReportFingerprint:

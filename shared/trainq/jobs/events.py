@@ -148,7 +148,11 @@ class AttemptFailed(JobEvent, frozen=True, kw_only=True, tag=True):
 
 
 class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
-    """The model line has a new generation, published while ``job`` ran."""
+    """The model line has a new generation, published while ``job`` ran.
+
+    ``stall_seconds`` is how long training stood still for it, ``write_seconds`` how long the disk took for its
+    ``size_bytes``; all three are 0 where only the head was heard of, and in what an older trainq wrote.
+    """
 
     generation: int
     name: str
@@ -156,6 +160,9 @@ class CheckpointPublished(JobEvent, frozen=True, kw_only=True, tag=True):
     job_step: int
     done: bool
     reason: str
+    stall_seconds: float = 0.0
+    write_seconds: float = 0.0
+    size_bytes: int = 0
 
 
 class FingerprintChanged(JobEvent, frozen=True, kw_only=True, tag=True):

@@ -21,6 +21,7 @@ from trainq.messages.codec import (
     refusal,
     request_id_of,
 )
+from trainq.messages.queueing import Queue, WaitingClass
 from trainq.messages.replies import (
     Accepted,
     AnyReply,
@@ -65,6 +66,7 @@ from trainq.messages.requests import (
     GetHeldJobs,
     GetKept,
     GetOverview,
+    GetQueue,
     GetSchedules,
     ListJobs,
     Overrides,
@@ -191,6 +193,7 @@ __all__ = [
     "GetHeldJobs",
     "GetKept",
     "GetOverview",
+    "GetQueue",
     "GetSchedules",
     "GetUsedShards",
     "Greeted",
@@ -224,6 +227,7 @@ __all__ = [
     "PrepareResult",
     "Progress",
     "PurgeRemoval",
+    "Queue",
     "RebaseTask",
     "Receipt",
     "Refused",
@@ -271,6 +275,7 @@ __all__ = [
     "Unpin",
     "UsedShards",
     "VerifyTask",
+    "WaitingClass",
     "decode_as",
     "decode_event",
     "decode_live",

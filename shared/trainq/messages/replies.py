@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from trainq.jobs import EffectKind, JobKind, JobState, PinView, RemovalView
+from trainq.messages.queueing import Queue
 from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
 from trainq.messages.workers import Heartbeat
 
@@ -378,7 +379,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | Forks | ToDelete | UsedShards | RestorePlan | Schedules | JournalCopied
+    | HeldJobs | Forks | ToDelete | UsedShards | RestorePlan | Schedules | Queue | JournalCopied
     | Refused
 )
 

@@ -139,6 +139,10 @@ class PlanRestore(Request, frozen=True, kw_only=True, tag=True):
     name: CopyName
 
 
+class GetQueue(Request, frozen=True, kw_only=True, tag=True):
+    """How many files wait in each class, and since when."""
+
+
 class GetSchedules(Request, frozen=True, kw_only=True, tag=True):
     """What the broker asks for by itself, and when."""
 
@@ -232,5 +236,6 @@ AnyRequest = (
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
     | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects | GetForks
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
+    | GetQueue
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
 )

@@ -106,7 +106,11 @@ class AcknowledgeCancel(LeaseRequest, frozen=True, kw_only=True, tag=True):
 
 
 class ReportCheckpoint(LeaseRequest, frozen=True, kw_only=True, tag=True):
-    """A new generation is published and verified."""
+    """A new generation is published and verified.
+
+    ``stall_seconds`` is how long training stood still for it, ``write_seconds`` how long the disk took for its
+    ``size_bytes``.
+    """
 
     generation: Natural
     name: Name
@@ -114,6 +118,9 @@ class ReportCheckpoint(LeaseRequest, frozen=True, kw_only=True, tag=True):
     job_step: Natural
     done: bool
     reason: Text
+    stall_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    write_seconds: Annotated[float, Meta(ge=0)] = 0.0
+    size_bytes: Natural = 0
 
 
 class ReportFingerprint(LeaseRequest, frozen=True, kw_only=True, tag=True):
