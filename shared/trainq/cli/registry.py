@@ -57,6 +57,8 @@ ENTRIES: Mapping[str, Entry] = {
     "restore": Entry("restoring", "go on from an earlier state of the model"),
     "backup": Entry("backing", "the whole of it elsewhere, and back from there"),
     "fsck": Entry("checking", "prove journal, data and checkpoints; stop the broker"),
+    "doctor": Entry("doctoring", "what is wrong with the installation, and its mend"),
+    "bundle": Entry("doctoring", "a report without secrets, to send to who helps"),
     "config": Entry("configuring", "check or show the configuration"),
     "sample": Entry("sampling", "ask the trained model something"),
     "chaos": Entry("chaosing", "break a home of its own, and prove nothing is lost"),

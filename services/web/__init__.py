@@ -1,0 +1,1 @@
+"""Status and orders over HTTP, for this machine alone."""

@@ -1,0 +1,197 @@
+"""Metric families (https://prometheus.io/docs/practices/naming/) from the status picture and from what was counted.
+
+Pure. Names begin with ``trainq_``, units are base units and stand in the name, counters end in ``_total``. No label
+names a job, a file or anything else that grows: each has the few values of an enum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from services.web.stepreading import Steps
+from services.web.tallying import Histogram, Tally
+from trainq import __version__
+from trainq.jobs import JobKind, JobState
+from trainq.messages import JobView, Lifecycle, Queue
+from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
+
+BEYOND = "beyond"
+# A process that says one of these of itself, and is heard of, is there.
+_UP = frozenset(state.value for state in Lifecycle) - {Lifecycle.STOPPED.value}
+_STATES = (*(state.value for state in Lifecycle), DEAD, SILENT, ABSENT)
+
+
+def gauge(name: str, text: str, value: float | None) -> Iterator[Metric]:
+    """One figure without labels; nothing for one that is not known."""
+    if value is not None:
+        yield GaugeMetricFamily(name, text, value=value)
+
+
+def gauges(name: str, text: str, labels: tuple[str, ...], values: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    """A figure for each combination of label values."""
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    yield family
+
+
+def counter(name: str, text: str, value: float) -> Iterator[Metric]:
+    """A sum without labels."""
+    yield CounterMetricFamily(name, text, value=value)
+
+
+def counters(name: str, text: str, labels: tuple[str, ...],
+             values: Mapping[tuple[str, ...], float]) -> Iterator[Metric]:
+    """A sum for each combination of label values."""
+    family = CounterMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        family.add_metric(key, value)
+    yield family
+
+
+def histograms(name: str, text: str, labels: tuple[str, ...],
+               values: Mapping[tuple[str, ...], Histogram]) -> Iterator[Metric]:
+    """A distribution for each combination of label values."""
+    family = HistogramMetricFamily(name, text, labels=labels)
+    for key, histogram in values.items():
+        family.add_metric(key, _buckets(histogram), histogram.sum)
+    yield family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Cumulative, as the format wants them."""
+    below, found = 0, []
+    for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
+        below += count
+        found.append(("+Inf" if bound == float("inf") else repr(bound), float(below)))
+    return found
+
+
+def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
+    """What the picture says. ``now``: wall seconds since 1970; ages grow since the picture was made."""
+    since = max(0.0, now - picture.at)
+    yield from gauges("trainq_build_info", "Always 1; the version is the label's", ("version",), {(__version__,): 1})
+    yield from gauge("trainq_status_age_seconds", "Age of the status picture that most figures come from", since)
+    yield from gauge("trainq_broker_age_seconds", "How long ago the broker's figures were heard",
+                     None if picture.broker_age_seconds is None else picture.broker_age_seconds + since)
+    yield from gauge("trainq_training", "1 while a job is being trained", picture.training)
+    yield from gauges("trainq_queue_stopped", "1 while an order (pause, drain, stop) keeps jobs from being trained",
+                      ("by",), {("pause",): bool(picture.pause), ("drain",): bool(picture.drain),
+                                ("stop",): bool(picture.stop)})
+    yield from _jobs(picture.counts)
+    yield from _model(picture)
+    yield from _disk(picture)
+    yield from _services(picture.services, since)
+    running = next((job for job in picture.running if job.kind is JobKind.TRAIN), None)
+    if picture.training and running is not None:
+        yield from _progress(running)
+
+
+def _jobs(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:
+    # All states of train jobs, so that a rule over one of them has something to look at from the start.
+    values: dict[tuple[str, ...], float] = {(JobKind.TRAIN.value, state.value): 0.0 for state in JobState}
+    values |= {(kind, state): number for kind, states in counts.items() for state, number in states.items()}
+    yield from gauges("trainq_jobs", "Jobs of all time that are in this state now", ("kind", "state"), values)
+
+
+def _model(picture: StatusPicture) -> Iterator[Metric]:
+    yield from gauge("trainq_model_generation", "Newest generation of the model line", picture.generation)
+    yield from gauge("trainq_model_steps", "Optimizer steps in the newest generation", picture.step)
+    yield from gauge("trainq_model_marked", "1 while the newest generation is marked as doubtful", bool(picture.marks))
+
+
+def _progress(job: JobView) -> Iterator[Metric]:
+    if (progress := job.progress) is not None:
+        yield from gauge("trainq_running_job_steps", "Steps that the job which is trained has", progress.steps)
+        yield from gauge("trainq_running_job_done_steps", "Steps of it that are done", progress.step)
+        yield from gauge("trainq_training_loss", "Loss of the last step, nats per token", progress.loss)
+        yield from gauge("trainq_training_learning_rate", "Learning rate of the last step", progress.learning_rate)
+        yield from gauge("trainq_training_tokens_per_second", "Speed of the job which is trained, as it measures it",
+                         progress.tokens_per_second)
+
+
+def _disk(picture: StatusPicture) -> Iterator[Metric]:
+    if (disk := picture.disk) is not None:
+        yield from gauge("trainq_disk_free_bytes", "Free on the home's disk", disk.free_bytes)
+        yield from gauge("trainq_disk_size_bytes", "Size of the home's disk", disk.total_bytes)
+        yield from gauge("trainq_disk_warn_below_bytes", "[disk] below so much free the status warns",
+                         disk.warn_below_bytes)
+        yield from gauge("trainq_disk_hold_below_bytes", "[disk] below so much free nothing that needs room is begun",
+                         disk.hold_below_bytes)
+        yield from gauge("trainq_disk_full_in_seconds", "When the disk is full at the pace of the last hours; "
+                         "absent: not in sight",
+                         None if disk.full_in_hours is None else disk.full_in_hours * 3600)
+
+
+def _services(services: Iterable[ServiceStatus], since: float) -> Iterator[Metric]:
+    services = list(services)
+    yield from gauges("trainq_service_up", "1 if the process lives and is heard of", ("service",),
+                      {(each.name,): each.state in _UP for each in services})
+    yield from gauges("trainq_service_state", "1 for the state that the service is in, 0 for the others",
+                      ("service", "state"),
+                      {(each.name, state): each.state == state for each in services for state in _STATES})
+    yield from gauges("trainq_service_heartbeat_age_seconds", "How long ago the service was last heard of",
+                      ("service",), {(each.name,): each.age_seconds + since for each in services
+                                     if each.age_seconds is not None})
+    yield from gauges("trainq_service_uptime_seconds", "How long the process has lived", ("service",),
+                      {(each.name,): each.uptime_seconds + since for each in services
+                       if each.uptime_seconds is not None})
+
+
+def of_queue(queue: Queue, now: float) -> Iterator[Metric]:
+    """Who waits. ``now``: wall seconds since 1970."""
+    waiting: dict[tuple[str, ...], float] = {(each.priority,): each.jobs for each in queue.classes}
+    if queue.beyond:
+        waiting[(BEYOND,)] = queue.beyond
+    yield from gauges("trainq_waiting_jobs", "Files that wait, by priority among the oldest 10000; the others are "
+                      "beyond", ("priority",), waiting)
+    yield from gauges("trainq_waiting_oldest_age_seconds", "How long the oldest waiting file of a priority has waited",
+                      ("priority",), {(each.priority,): max(0.0, now - each.oldest_at) for each in queue.classes})
+
+
+def of_tally(tally: Tally) -> Iterator[Metric]:
+    """What the journal has said since this process began to count."""
+    yield from counters("trainq_jobs_submitted", "Files accepted", ("origin",), _single(tally.submitted))
+    yield from counters("trainq_jobs_ended", "Jobs that ended", ("kind", "state"),
+                        {(kind, state): number for (kind, state), number in tally.ended.items()})
+    yield from histograms("trainq_job_seconds", "How long a job was at work until it ended, all its leases together",
+                          ("kind",), {(kind,): found for kind, found in tally.job_seconds.items()})
+    yield from counters("trainq_attempts_failed", "Attempts that failed", ("kind",), _single(tally.failed_attempts))
+    yield from counters("trainq_workers_lost", "Leases whose worker was lost", ("kind",), _single(tally.lost_workers))
+    yield from counters("trainq_rows_judged", "Rows that were judged, by what became of them", ("verdict",),
+                        _single(tally.rows))
+    yield from counter("trainq_files_refused", "Files of the inbox that could not be accepted at all",
+                       tally.refused_files)
+    yield from counters("trainq_queue_holds", "How often the queue was held, by whose fault it was", ("cause",),
+                        _single(tally.holds))
+    yield from counters("trainq_effects_decided", "Batches left out, micro-batches made smaller, jobs cut",
+                        ("kind",), _single(tally.effects))
+    yield from counter("trainq_checkpoints_published", "Generations published", tally.checkpoints)
+    yield from counter("trainq_checkpoint_bytes", "Bytes of the generations published", tally.checkpoint_bytes)
+    yield from histograms("trainq_checkpoint_stall_seconds", "How long training stood still for a checkpoint", (),
+                          {(): tally.checkpoint_stall_seconds})
+    yield from histograms("trainq_checkpoint_write_seconds", "How long the disk took for a checkpoint", (),
+                          {(): tally.checkpoint_write_seconds})
+    yield from counter("trainq_checkpoints_damaged", "Generations that did not verify", tally.damaged_checkpoints)
+    yield from counters("trainq_retention_removals", "Copies moved to the trash", ("store",), _single(tally.removals))
+    yield from counters("trainq_retention_removed_bytes", "Bytes of the copies moved to the trash", ("store",),
+                        _single(tally.removed_bytes))
+    yield from counter("trainq_retention_freed_bytes", "Bytes deleted for good by retention", tally.freed_bytes)
+
+
+def of_steps(steps: Steps) -> Iterator[Metric]:
+    """What the steps' histories have said since this process began to count."""
+    yield from counter("trainq_steps", "Optimizer steps; one that is done again counts once", steps.steps)
+    yield from histograms("trainq_step_seconds", "Duration of an optimizer step", (), {(): steps.seconds})
+    yield from counter("trainq_rows_trained", "Rows that went through the model", steps.rows)
+    yield from counter("trainq_tokens", "Tokens that went through the model, without padding", steps.tokens)
+    yield from counter("trainq_tokens_trained", "Those of them that were trained", steps.trained_tokens)
+    yield from counter("trainq_steps_skipped", "Steps without effect, because gradients overflowed in fp16",
+                       steps.skipped)
+    yield from counter("trainq_gradient_spikes", "Steps with a gradient far above those before", steps.spikes)
+
+
+def _single(values: Mapping[str, float]) -> dict[tuple[str, ...], float]:
+    return {(key,): value for key, value in values.items()}

@@ -1,0 +1,119 @@
+"""The report: what is in it, what is not, and how large it may be."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import orjson
+import pytest
+
+from trainq import supervising
+from trainq.cli import main
+from trainq.config import Home, Settings
+from trainq.doctor import bundle
+from trainq.doctor.findings import Subject, fail
+
+SECRET = "correct-horse-battery"  # stands for one
+ROWS = "my private words"
+
+
+@pytest.fixture
+def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
+    """A home with secrets and rows in every place where they may lie, and nobody who runs."""
+    home, root = Home(tmp_path / "home"), tmp_path / "checkout"
+    monkeypatch.setenv("TRAINQ_HOME", str(home.root))
+    monkeypatch.setattr("trainq.doctor.findings.SOCKET", Path("supervisor", supervising.SOCKET.name))
+    for folder in (*home.folders(), home.snapshots, root / "supervisor"):
+        folder.mkdir(mode=0o700, parents=True)
+    (home.run / "token").write_text(SECRET)
+    for folder in (home.inbox, home.rejected, home.data, home.cache):
+        (folder / "file.jsonl").write_text(f'{{"text": "{ROWS}"}}\n')
+    home.status_file.write_bytes(orjson.dumps({
+        "why": "training", "waiting": [{"id": "train-1", "name": "file.jsonl", "reason": f"the role '{ROWS}' is bad"}],
+        "destination": f"s3://me:{SECRET}-2@bucket"}))
+    lines = [{"event": "attempt_failed", "job": "train-1", "reason": f"trained in [[ ]]: {ROWS}", "token": 4},
+             {"event": "copy_failed", "error": f"https://me:{SECRET}@place/x", "password": SECRET}]
+    for name in ("trainer", "preparer", "broker"):
+        (home.logs / f"{name}.log").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines)
+                                                + f"ValueError: '{ROWS}' with {SECRET}\n".encode() + b"\xff\n")
+    (root / "supervisor" / "trainer.log").write_text(f"bad key {SECRET} in '{ROWS}'\n")
+    return Subject({"TRAINQ_HOME": str(home.root), "TRAINQ_DATA_TOKEN": SECRET, "MY_PASSWORD": SECRET}, root, home,
+                   Settings())
+
+
+def unpacked(subject: Subject) -> dict[str, bytes]:
+    stream = io.BytesIO()
+    bundle.write(stream, subject, [fail("logs", f"trainer: it says '{ROWS}' and {SECRET}", "look")])
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as archive:
+        found = {}
+        for member in archive:
+            inside = archive.extractfile(member)
+            assert inside is not None
+            assert member.name.startswith("trainq-bundle/")
+            found[member.name.removeprefix("trainq-bundle/")] = inside.read()
+        return found
+
+
+def test_neither_secrets_nor_rows_are_in_it(subject: Subject) -> None:
+    found = unpacked(subject)
+    assert {"doctor.json", "config.json", "status.json", "versions.json", "machine.json", "processes.json", "home.json",
+            "README.txt", "logs/trainer.log", "logs/preparer.log", "supervisor/trainer.log"} <= set(found)
+    for name, content in found.items():
+        assert SECRET.encode() not in content, name
+        assert ROWS.encode() not in content, name
+    assert b'"token":4' in found["logs/trainer.log"], "a number is no secret"
+    assert b"copy_failed" in found["logs/trainer.log"]
+    assert b"file.jsonl" in found["status.json"]
+    assert b"file.jsonl" not in found["home.json"], "what lies in folders is counted only"
+    assert json.loads(found["home.json"])["inbox"]["entries"] == 2
+
+
+def test_what_cannot_be_had_is_said(subject: Subject) -> None:
+    subject.home.status_file.write_text("{")
+    said = unpacked(subject)["README.txt"].decode()
+    for name in ("broker.json", "events.jsonl", "supervisord.json", "status.json"):
+        assert f"- {name}: " in said
+
+
+def test_it_has_a_limit(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    (subject.home.logs / "trainer.log").write_bytes(b"x" * 100 + b"\n" + b"a line of the log\n" * 100_000)
+    found = unpacked(subject)
+    assert len(found["logs/trainer.log"]) <= bundle.LOG_TAIL_BYTES
+    monkeypatch.setattr(bundle, "MAX_BYTES", 20_000)
+    found = unpacked(subject)
+    assert "logs/trainer.log" not in found
+    assert "logs/trainer.log: " in found["README.txt"].decode()
+    assert sum(map(len, found.values())) < 25_000
+
+
+def test_the_command_writes_one_file_for_the_user_alone_and_overwrites_none(
+        subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "out.tar.gz"
+    assert main(["bundle", "-o", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["file"], document["size_bytes"]) == (str(path), path.stat().st_size)
+    assert path.stat().st_mode & 0o777 == 0o600
+    content = path.read_bytes()
+    assert main(["bundle", "-o", str(path)]) == 64
+    assert "is there already" in capsys.readouterr().err
+    assert path.read_bytes() == content
+    dangling = tmp_path / "link.tar.gz"
+    dangling.symlink_to("nowhere")
+    assert main(["bundle", "-o", str(dangling)]) == 64
+    assert main(["bundle", "-o", str(tmp_path / "no" / "folder.tar.gz")]) == 64
+    assert subject.home.root.exists()
+
+
+def test_a_home_of_rubbish(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.logs.mkdir(parents=True)
+    os.mkfifo(home.logs / "trainer.log")
+    os.mkfifo(home.root / "bad\udcff")
+    home.status_file.mkdir()
+    found = unpacked(Subject({}, tmp_path, home, Settings()))
+    assert found["logs/trainer.log"] == b""

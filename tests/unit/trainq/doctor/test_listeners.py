@@ -1,0 +1,167 @@
+"""Sockets, supervisord, broker and services: each fault is planted, and named with its mend."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trainq import files
+from trainq.config import Home, Settings
+from trainq.doctor import listeners
+from trainq.doctor.findings import Finding, Subject, Verdict
+from trainq.errors import BrokerUnavailableError, SupervisorUnavailableError
+from trainq.messages import Lifecycle, Overview, ServiceView
+from trainq.picture import SERVICES
+from trainq.supervising import Program
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    made = Subject({}, tmp_path / "checkout", Home(tmp_path), Settings())
+    for folder in made.home.folders():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    made.supervisor_socket.parent.mkdir(parents=True)
+    return made
+
+
+@pytest.fixture
+def runs(subject: Subject) -> Iterator[None]:
+    """As far as the lock goes, the broker runs."""
+    lock = files.acquire_lock(subject.home.run / "broker.lock", "broker")
+    yield
+    lock.release()
+
+
+def dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def wrong(found: Iterator[Finding]) -> list[Finding]:
+    return [each for each in found if each.verdict is not Verdict.OK]
+
+
+def overview(**states: tuple[Lifecycle, int, float]) -> Overview:
+    """All services run but those that are named: (state, pid, how long ago it was heard of)."""
+    views = []
+    for name in SERVICES:
+        state, pid, age = states.get(name, (Lifecycle.RUNNING, os.getpid(), 0.0))
+        views.append(ServiceView(name=name, session="s", pid=pid, state=state, detail="because", started_at=1.0,
+                                 age_seconds=age))
+    return Overview(journal_id="j", seq=9, at=time.time(), paused_reason=None, counts={"train": {"queued": 1}},
+                    running=[], waiting=[], waiting_reason="the queue is empty", generation=0, checkpoint="", step=0,
+                    services=views)
+
+
+def test_a_socket_whose_owner_was_killed(subject: Subject) -> None:
+    dead_socket(subject.home.request_socket)
+    (found,) = wrong(listeners.sockets(subject))
+    assert (found.verdict, "without a listener" in found.found) == (Verdict.WARN, True)
+    assert "supervisorctl start broker" in found.mend
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_dead_socket_of_a_broker_that_runs(subject: Subject) -> None:
+    dead_socket(subject.home.request_socket)
+    found = wrong(listeners.sockets(subject))
+    assert [(each.verdict, each.mend) for each in found] == [(Verdict.FAIL, "supervisorctl restart broker")] * 2
+    assert "Connection refused" in found[0].found
+    assert "events.sock is gone" in found[1].found
+
+
+def test_something_else_in_place_of_a_socket(subject: Subject) -> None:
+    subject.home.request_socket.touch()
+    (found,) = wrong(listeners.sockets(subject))
+    assert (found.verdict, "no socket" in found.found) == (Verdict.FAIL, True)
+
+
+def test_a_listener(subject: Subject) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(subject.home.request_socket))
+        listening.listen()
+        assert [each.found for each in listeners.sockets(subject)] == ["1 have a listener"]
+
+
+def test_nothing_runs(subject: Subject) -> None:
+    assert wrong(listeners.sockets(subject)) == []
+    (found,) = listeners.supervisord(subject)
+    assert (found.verdict, "supervisord" in found.mend) == (Verdict.WARN, True)
+    (found,) = listeners.broker(subject)
+    assert (found.verdict, found.mend) == (Verdict.WARN, "supervisorctl start broker")
+
+
+def test_supervisord_was_killed(subject: Subject) -> None:
+    dead_socket(subject.supervisor_socket)
+    (found,) = listeners.supervisord(subject)
+    assert (found.verdict, "Connection" in found.found) == (Verdict.FAIL, True)
+
+
+def test_programs_that_supervisord_gave_up(subject: Subject) -> None:
+    (subject.root / "supervisor" / "broker.log").write_text("first\ntrainq broker: [train] epochs is wrong\n\n")
+
+    def program(name: str, state: str) -> Program:
+        return Program(name=name, state=state, pid=0, started_at=1.0, stopped_at=2.0, exit_code=78, spawn_error="")
+
+    states = {"broker": "FATAL", "watcher": "STOPPED"}
+    subject.__dict__["_programs"] = [program(name, states.get(name, "RUNNING")) for name in SERVICES[:-1]]
+    found = wrong(listeners.supervisord(subject))
+    assert [each.verdict for each in found] == [Verdict.FAIL, Verdict.WARN, Verdict.WARN]
+    assert "exit code 78): trainq broker: [train] epochs is wrong" in found[0].found
+    assert found[1].mend == "supervisorctl start watcher"
+    assert SERVICES[-1] in found[2].found
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_broker_that_holds_its_lock_and_does_not_answer(subject: Subject) -> None:
+    (found,) = listeners.broker(subject)
+    assert found.verdict is Verdict.FAIL
+    assert f"process {os.getpid()} holds its lock" in found.found
+    assert "supervisorctl restart broker" in found.mend
+
+
+def test_a_journal_that_is_gone_while_what_belongs_to_it_is_there(subject: Subject) -> None:
+    (subject.home.checkpoints / "g000001-s00000000").mkdir()
+    found = wrong(listeners.broker(subject))[-1]
+    assert (found.name, found.verdict) == ("journal", Verdict.FAIL)
+    assert "do not start the broker" in found.mend
+
+
+def test_a_journal_that_is_none(subject: Subject) -> None:
+    subject.home.journal.write_bytes(b"this is no database at all")
+    found = wrong(listeners.broker(subject))[-1]
+    assert (found.verdict, "does not begin as SQLite" in found.found) == (Verdict.FAIL, True)
+    subject.home.journal.unlink()
+    subject.home.journal.mkdir()
+    assert "is no file" in wrong(listeners.broker(subject))[-1].found
+
+
+def test_services_that_are_all_well(subject: Subject) -> None:
+    subject.__dict__["_overview"] = overview()
+    (found,) = listeners.services(subject)
+    assert found.verdict is Verdict.OK
+
+
+def test_who_cannot_work_for_whom(subject: Subject) -> None:
+    subject.__dict__["_overview"] = overview(
+        preparer=(Lifecycle.RUNNING, 2**31 - 2, 0.0), watcher=(Lifecycle.RUNNING, os.getpid(), 99.0),
+        status=(Lifecycle.ERROR, os.getpid(), 0.0), snapshot=(Lifecycle.STOPPED, 0, 0.0),
+        retention=(Lifecycle.PAUSED, os.getpid(), 0.0))
+    found = {each.found.split()[0]: each for each in listeners.services(subject)}
+    assert found["preparer"].verdict is Verdict.FAIL
+    assert "has died; without it trainer cannot work" in found["preparer"].found
+    assert "it hangs" in found["watcher"].found
+    assert found["watcher"].mend == "supervisorctl restart watcher"
+    assert "because" in found["status"].found
+    assert (found["snapshot"].verdict, found["retention"].verdict) == (Verdict.WARN, Verdict.WARN)
+
+
+def test_nobody_knows_without_the_broker(subject: Subject) -> None:
+    subject.__dict__["_overview"] = BrokerUnavailableError("no answer")
+    subject.__dict__["_programs"] = SupervisorUnavailableError("none")
+    (found,) = listeners.services(subject)
+    assert found.verdict is Verdict.WARN

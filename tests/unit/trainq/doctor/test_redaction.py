@@ -1,0 +1,101 @@
+"""Secrets are taken out by name, shape and value; what helps stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainq.doctor.redaction import REDACTED, ROW, Redactor, is_secret_name, without_rows
+
+
+@pytest.mark.parametrize("name", [
+    "HF_TOKEN", "token", "apiKey", "api_key", "AWS_SECRET_ACCESS_KEY", "password", "dbPassword", "Authorization",
+    "cookie", "GITHUB_PAT", "private-key", "X-Auth", "sas_sig"])
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret_name(name)
+
+
+@pytest.mark.parametrize("name", ["tokens", "tokenizer", "tokens_per_second", "trained_tokens", "key", "path",
+                                  "author", "pattern", "tokenizer_config", "keys", "signal", "design"])
+def test_names_of_none(name: str) -> None:
+    assert not is_secret_name(name)
+
+
+# In two pieces: this file is none that a scanner for secrets is to find.
+@pytest.mark.parametrize("secret", [
+    "hf_" + "AbCdEfGhIjKlMnOpQrSt", "sk-" + "proj-abcdefghijklmnop1234", "ghp_" + "abcdefghijklmnopqrst1234",
+    "AKIA" + "IOSFODNN7EXAMPLE", "xoxb-" + "123456789012-abcdef", "glpat-" + "abcdefghij1234567890",
+    "eyJ" + "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.c2lnbmF0dXJl"])
+def test_shapes_of_secrets(secret: str) -> None:
+    said = Redactor({}).text(f"cannot open it with {secret}, sorry")
+    assert secret not in said
+    assert said.startswith("cannot open it with ")
+    assert said.endswith("sorry")
+
+
+@pytest.mark.parametrize(("text", "redacted"), [
+    ("s3://id:hunter22@bucket/path", f"s3://{REDACTED}@bucket/path"),
+    ("https://x.test/a?user=me&X-Signature=abcd1234&b=1", f"https://x.test/a?user=me&X-Signature={REDACTED}&b=1"),
+    ("Authorization: Bearer abcdef123456", "Bearer"),
+    ("password=hunter22 next", f"password={REDACTED} next"),
+    ("db_passwd: 'hunter22'", f"db_passwd: '{REDACTED}'"),
+    ('{"api_key": "hunter22"}', f'{{"api_key": "{REDACTED}"}}'),
+    ("-----BEGIN RSA PRIVATE KEY-----\nhunter22\n-----END RSA PRIVATE KEY-----.", f"{REDACTED}."),
+    ("-----BEGIN PRIVATE KEY-----\nhunter22 and cut", REDACTED),
+])
+def test_secrets_in_text(text: str, redacted: str) -> None:
+    said = Redactor({}).text(text)
+    assert redacted in said
+    assert "hunter22" not in said
+    assert "abcd1234" not in said
+    assert "abcdef123456" not in said
+
+
+@pytest.mark.parametrize("text", [
+    "tokens: 12345 trained_tokens=99", '{"tokens": 30, "token": 17}', "token: 17", "tokens_per_second=1.5e3",
+    "0123456789abcdef" * 4, "generation g000042-s00001200", "http://127.0.0.1:8770/metrics?job=train-1",
+    "train-7: step 3 of 9", "/some/path/tokenizer.json"])
+def test_what_helps_stays(text: str) -> None:
+    assert Redactor({}).text(text) == text
+
+
+def test_values_that_the_environment_and_the_home_hold(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("zxcvbnm-of-the-home\n")
+    redactor = Redactor({"WANDB_API_KEY": "qwertyuiop-of-wandb", "SHORT_TOKEN": "ab", "PLAIN": "visible-value",
+                         "HOME": "/home/somebody"}, [tmp_path / "token", tmp_path / "none"])
+    said = redactor.text("got qwertyuiop-of-wandb, zxcvbnm-of-the-home, ab, visible-value in /home/somebody/x "
+                         "not /home/somebody2")
+    assert said == f"got {REDACTED}, {REDACTED}, ab, visible-value in ~/x not /home/somebody2"
+
+
+def test_json_values() -> None:
+    redactor = Redactor({})
+    value = {"destination": "s3://id:hunter22@b/x", "nested": [{"secret": "hunter22", "token": 17}], "password": "",
+             "bad_rows": [{"raw": "hunter22"}], "reasons": {"hunter22": 1}, "count": 3, "none": None, "yes": True}
+    assert redactor.value(value) == {
+        "destination": f"s3://{REDACTED}@b/x", "nested": [{"secret": REDACTED, "token": 17}], "password": "",
+        "count": 3, "none": None, "yes": True}
+
+
+@pytest.mark.parametrize(("text", "left"), [
+    ("the role 'my private words' is not known", f"the role {ROW} is not known"),
+    ('it holds the text "a \\" b" twice', f"it holds the text {ROW} twice"),
+    ("Line 3, with what is trained in [[ ]]: my [[private]] words", f"Line 3, with what is trained in {ROW}"),
+    ("cut in the 'middle of", f"cut in the {ROW}"),
+    ("the file's masks and the job's rows", "the file's masks and the job's rows"),
+    ("no room left while writing a file", "no room left while writing a file")])
+def test_rows_are_taken_out_of_reasons(text: str, left: str) -> None:
+    assert without_rows(text) == left
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
+                    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+                    max_leaves=8))
+def test_whatever_it_is_given_it_gives_something_of_the_same_kind(value: object) -> None:
+    redactor = Redactor({"A_TOKEN": "abcdefgh"})
+    found = redactor.value(value, rows=True)
+    assert type(found) is type(value)
+    assert "abcdefgh" not in repr(found)
