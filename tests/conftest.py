@@ -18,6 +18,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
 os.environ["TRAINQ_SCHEDULE_ENABLED"] = "false"
 # However little the machine has free.
 os.environ["TRAINQ_DISK_HOLD_GIB"] = "0"
+# Several installations live at once.
+os.environ["TRAINQ_WEB_PORT"] = "0"
 
 # Thousands of tests are collected, and torch is imported: nothing of it becomes garbage, and a fifth of the time went
 # to looking for some.

@@ -50,7 +50,8 @@ class Place(Asking):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINQ_")}
         # A slot may come at any moment of a test.
         self.environment = {**kept, "TRAINQ_HOME": str(root), "TRAINQ_SCHEDULE_ENABLED": "false",
-                            "TRAINQ_DISK_HOLD_GIB": "0", "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
+                            "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_WEB_PORT": "0",
+                            "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, name: str) -> None:

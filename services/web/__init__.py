@@ -1,1 +1,1 @@
-"""Status and orders over HTTP, for this machine alone."""
+"""HTTP on loopback: what the command line can do, health, metrics, and a live stream, for programs and browsers."""

@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from trainq import files
 from trainq.config import Home
-from trainq.errors import InputError
+from trainq.errors import DamageError, InputError, NotFoundError
 
 _CHUNK_BYTES = 1 << 20
 
@@ -49,6 +49,27 @@ def is_stored(home: Home, digest: str, size_bytes: int) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_size == size_bytes
+
+
+@contextlib.contextmanager
+def proven(home: Home, digest: str, job: str) -> Iterator[BinaryIO]:
+    """The content that ``job`` carries, read once and found whole: damaged content is given to nobody.
+
+    Raises:
+        NotFoundError: it is no longer there.
+        DamageError: it is not what its digest says.
+    """
+    path = data_path(home, digest)
+    if not path.is_file():
+        raise NotFoundError(f"the file of {job} is no longer in data/", mend="submit it again from where it came")
+    with path.open("rb") as stream:
+        hasher = blake3()
+        while chunk := stream.read(_CHUNK_BYTES):
+            hasher.update(chunk)
+        if hasher.hexdigest() != digest:
+            raise DamageError(str(path), f"it does not have the digest of {job}'s file")
+        stream.seek(0)
+        yield stream
 
 
 class Opened(NamedTuple):

@@ -88,7 +88,7 @@ class Installation:
         # Nothing happens in it but what its owner asks for: a slot of the schedule may come at any moment.
         # And it is small: the disk need not have what is kept free for a real one.
         return {**kept, HOME_KEY: str(self.home.root), FILE_KEY: str(self.folder / "trainq.toml"),
-                "TRAINQ_SCHEDULE_ENABLED": "false", "TRAINQ_DISK_HOLD_GIB": "0",
+                "TRAINQ_SCHEDULE_ENABLED": "false", "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_WEB_PORT": "0",
                 "PYTHONPATH": f"{root / 'shared'}:{root}", **self.settings}
 
     @property

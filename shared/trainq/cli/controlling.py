@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from trainq import orders
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -18,7 +19,7 @@ from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.steering import MAX_REASON, end_one, is_trainer_gone, said
 from trainq.client import BrokerClient
-from trainq.errors import BrokerUnavailableError, UsageError
+from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
 from trainq.liveness import is_alive
 from trainq.messages import (
@@ -83,9 +84,8 @@ def _resume(_arguments: Namespace, context: Context) -> int:
         console.emit({"paused": False, "changed": done.changed})
     else:
         console.line("resumed" if done.changed else "nothing was paused, drained or stopped")
-    for name in (".pause", ".stop"):
-        if (context.home.control / name).exists():
-            console.say(f"{context.home.control / name} is there: nothing is trained until it is removed")
+    for name in orders.holding_files(context.home):
+        console.say(f"{context.home.control / name} is there: nothing is trained until it is removed")
     return 0
 
 
@@ -140,10 +140,7 @@ def _skip(arguments: Namespace, context: Context) -> int:
     with BrokerClient(context.home) as broker:
         job = arguments.job
         if job is None:
-            running = broker.call(GetOverview(request_id=new_request_id()), Overview).training
-            if running is None:
-                raise UsageError("nothing is being trained", mend="name the job: trainq skip JOB")
-            job = running.id
+            job = orders.running_job(broker)
         outcome = end_one(broker, job, arguments.reason, keep=arguments.keep)
     if context.console.json:
         context.console.emit(outcome)

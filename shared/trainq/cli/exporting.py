@@ -6,9 +6,6 @@ import shutil
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import BinaryIO
-
-from blake3 import blake3
 
 from trainq import files, ingest
 from trainq.cli import arguments as types
@@ -16,7 +13,7 @@ from trainq.cli.console import printable
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.client import BrokerClient
-from trainq.errors import DamageError, NotFoundError, UsageError
+from trainq.errors import UsageError
 from trainq.ids import new_request_id
 from trainq.messages import JobDetail, JobView, ShowJob
 
@@ -34,13 +31,11 @@ def _run(arguments: Namespace, context: Context) -> int:
     console = context.console
     with BrokerClient(context.home) as broker:
         job = broker.call(ShowJob(request_id=new_request_id(), job=arguments.job), JobDetail).job
-    source = ingest.data_path(context.home, job.digest)
-    if not source.is_file():
-        raise NotFoundError(f"the file of {job.id} is no longer in data/", mend="submit it again from where it came")
     if arguments.file == "-":
         if console.json:
             raise UsageError("--json and the file itself cannot both go to stdout", mend="name a file")
-        _copy(source, sys.stdout.buffer, job)
+        with ingest.proven(context.home, job.digest, job.id) as source:
+            shutil.copyfileobj(source, sys.stdout.buffer, _CHUNK_BYTES)
         sys.stdout.buffer.flush()
         return 0
     path = _destination(arguments.file, job)
@@ -48,8 +43,8 @@ def _run(arguments: Namespace, context: Context) -> int:
         raise UsageError(f"there is no folder {path.parent}", mend="make it first, or name another place")
     if not arguments.force and path.exists():
         raise UsageError(f"{path} is there already", mend="give another name, or --force to replace it")
-    with files.publish_file(path) as target:
-        _copy(source, target, job)
+    with ingest.proven(context.home, job.digest, job.id) as source, files.publish_file(path) as target:
+        shutil.copyfileobj(source, target, _CHUNK_BYTES)
     if console.json:
         console.emit({"job": job.id, "file": str(path), "size_bytes": job.size_bytes, "digest": job.digest})
     else:
@@ -62,18 +57,6 @@ def _destination(wanted: str, job: JobView) -> Path:
     name = Path(job.name).name or f"{job.id}.jsonl"
     path = Path(wanted) if wanted else Path(name)
     return path / name if path.is_dir() else path
-
-
-def _copy(source: Path, target: BinaryIO, job: JobView) -> None:
-    """The content, proven: a damaged file is given to nobody under a good name."""
-    with source.open("rb") as stream:
-        hasher = blake3()
-        while chunk := stream.read(_CHUNK_BYTES):
-            hasher.update(chunk)
-        if hasher.hexdigest() != job.digest:
-            raise DamageError(str(source), f"it does not have the digest of {job.id}'s file")
-        stream.seek(0)
-        shutil.copyfileobj(stream, target, _CHUNK_BYTES)
 
 
 COMMANDS = {"export": Command(_configure, _run)}

@@ -13,7 +13,6 @@ from trainq.cli import children, copies, descending
 from trainq.cli.context import Context
 from trainq.cli.copies import Generation
 from trainq.cli.descending import Line
-from trainq.cli.listing import all_jobs
 from trainq.cli.picturing import ANSWER_SECONDS
 from trainq.cli.rendering import facts
 from trainq.client import BrokerClient
@@ -32,6 +31,7 @@ from trainq.messages import (
     Replay,
     ShowJob,
 )
+from trainq.orders import all_jobs
 
 _NAMES_SHOWN = 8
 
@@ -114,7 +114,7 @@ def _jobs_of(broker: BrokerClient, digest: str | None, job: str | None) -> list[
         if found.kind is not JobKind.TRAIN:
             raise NotFoundError(f"{job} carries no file to train", mend="trainq list shows those that do")
         return [found]
-    jobs = list(all_jobs(broker, ListJobs(request_id="", digest=digest)))[::-1]
+    jobs = list(all_jobs(broker, ListJobs(request_id="", digest=digest), ANSWER_SECONDS))[::-1]
     if not jobs:
         raise NotFoundError(f"no job has ever carried this content (BLAKE3 {digest})",
                             mend="one changed byte makes another content")

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from trainq import orders
 from trainq.cli import arguments as types
 from trainq.cli import picturing, wording
 from trainq.cli.console import Console
@@ -19,11 +20,9 @@ from trainq.config import TrainSettings
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind, JobState
-from trainq.messages import EffectView, JobDetail, JobList, JobView, ListJobs, ShowJob
+from trainq.messages import EffectView, JobDetail, JobView, ListJobs, ShowJob
 
 DEFAULT_LIMIT = 50
-# Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
-PAGE = 250
 EFFECTS_SHOWN = 10
 BAD_ROWS_SHOWN = 5
 SETTINGS_A_LINE = 5
@@ -66,7 +65,7 @@ def _find(context: Context, ask: ListJobs, limit: int | None) -> tuple[list[JobV
     found: list[JobView] = []
     try:
         with BrokerClient(context.home) as broker:
-            for job in all_jobs(broker, ask):
+            for job in orders.all_jobs(broker, ask, picturing.ANSWER_SECONDS):
                 found.append(job)
                 if len(found) == limit:
                     break
@@ -77,24 +76,6 @@ def _find(context: Context, ask: ListJobs, limit: int | None) -> tuple[list[JobV
         return [job for job in known if job.kind in ask.kinds and (not ask.states or job.state in ask.states)
                 and (not ask.failed_only or job.failures)][:limit], source
     return found, "broker"
-
-
-def all_jobs(broker: BrokerClient, ask: ListJobs) -> Iterator[JobView]:
-    """Jobs, newest first, asked for page by page.
-
-    A page may end between two jobs of one number (a train job and its preparation), so the next one begins with that
-    number once more.
-    """
-    before: int | None = None
-    page: list[JobView] = []
-    while True:
-        known = {job.id for job in page}
-        asked = msgspec.structs.replace(ask, request_id=new_request_id(), before_number=before, limit=PAGE)
-        page = broker.call(asked, JobList, timeout_seconds=picturing.ANSWER_SECONDS).jobs
-        yield from (job for job in page if job.id not in known)
-        if len(page) < PAGE:
-            return
-        before = page[-1].number + 1
 
 
 def job_lines(jobs: list[JobView], console: Console) -> list[str]:

@@ -13,9 +13,9 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, moment, table
 from trainq.cli.tasking import add_wait, ask
 from trainq.client import BrokerClient
-from trainq.errors import NotFoundError
 from trainq.ids import new_request_id
-from trainq.messages import GetSchedules, Schedules, ScheduleView, scheduled_task
+from trainq.messages import GetSchedules, Schedules, ScheduleView
+from trainq.orders import rule_task
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -31,11 +31,8 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     if arguments.action == "list":
         return _list(context)
-    rule = context.configuration.settings.schedule.all_rules.get(arguments.name)
-    if rule is None or not rule.task:
-        raise NotFoundError(f"the schedule has no rule {arguments.name}", mend="trainq schedule list shows them")
-    return ask(context, scheduled_task(rule), wait=arguments.wait,
-               cause=f"schedule {arguments.name}, run by a person")
+    task = rule_task(context.configuration.settings.schedule, arguments.name)
+    return ask(context, task, wait=arguments.wait, cause=f"schedule {arguments.name}, run by a person")
 
 
 def _list(context: Context) -> int:

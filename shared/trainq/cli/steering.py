@@ -6,15 +6,17 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
+from trainq import orders
 from trainq.cli import arguments as types
 from trainq.cli.console import error_document
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError, TrainqError
-from trainq.ids import new_request_id
 from trainq.jobs import JobState
-from trainq.messages import Cancel, Done, JobDetail, Overview, Retry, ShowJob
+from trainq.messages import Overview
 
 MAX_REASON = 4096  # as the protocol has it
 # Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
@@ -71,15 +73,11 @@ def _each(arguments: Namespace, context: Context, act: Callable[[BrokerClient, s
 
 def end_one(broker: BrokerClient, job: str, reason: str, *, keep: bool) -> dict[str, Any]:
     """Have one job ended, with or without the steps that are done; what became of it."""
-    done = broker.call(Cancel(request_id=new_request_id(), job=job, reason=reason[:MAX_REASON], keep=keep), Done)
-    state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
-    return {"id": job, "state": state.value, "changed": done.changed}
+    return msgspec.structs.asdict(orders.end_job(broker, job, reason[:MAX_REASON], keep=keep))
 
 
 def _retry_one(broker: BrokerClient, job: str) -> dict[str, Any]:
-    done = broker.call(Retry(request_id=new_request_id(), job=job), Done)
-    state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
-    return {"id": job, "state": state.value, "changed": done.changed}
+    return msgspec.structs.asdict(orders.retry_job(broker, job))
 
 
 def said(outcome: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from trainq import files, ingest
+from trainq import files, ingest, orders
 from trainq.cli import arguments as types
 from trainq.cli.console import Console, error_document, printable
 from trainq.cli.context import Context
@@ -25,10 +25,12 @@ from trainq.errors import (
     StorageError,
     StorageFullError,
     TrainqError,
+    UsageError,
 )
 from trainq.ids import new_request_id
 from trainq.jobs import Priority
 from trainq.messages import MAX_MESSAGE_BYTES, Overrides, Receipt, Submit, SubmitItem, Submitted, encode
+from trainq.orders import receipt_error
 
 MAX_ITEMS = 1000
 MAX_AFTER = 100  # as the protocol has it
@@ -145,10 +147,7 @@ class Submission:
             after_any=wanted.after_any, force=wanted.force, overrides=self._overrides)
 
     def _received(self, file: str, name: str, receipt: Receipt) -> None:
-        if receipt.error_code:
-            error = TrainqError(receipt.error)
-            error.code = receipt.error_code
-            error.exit_code = exit_code_of(receipt.error_code)
+        if (error := receipt_error(receipt)) is not None:
             self._failed(file, error)
             return
         self.outcomes.append({"file": file, "name": name, "job": receipt.job, "state": receipt.state,
@@ -182,18 +181,10 @@ def overrides_of(arguments: Namespace) -> Overrides:
     Raises:
         CommandLineError: it says two things of one setting.
     """
-    wishes: dict[str, Any] = {} if arguments.epochs is None else {"epochs": arguments.epochs}
-    for name, value in arguments.wishes:
-        if name in wishes:
-            raise CommandLineError(f"it gives two values for {name}", mend="give one")
-        wishes[name] = value
-    return Overrides(map=arguments.map, **wishes)
-
-
-def exit_code_of(code: str) -> int:
-    """The exit code that goes with the code of an error that another process reported."""
-    classes = TrainqError.__subclasses__()
-    return next((cls.exit_code for cls in classes if cls.code == code), InputError.exit_code)
+    try:
+        return orders.overrides_of(arguments.epochs, arguments.map, arguments.wishes)
+    except UsageError as error:
+        raise CommandLineError(error.message, mend=error.mend) from error
 
 
 def _run(arguments: Namespace, context: Context) -> int:

@@ -17,7 +17,6 @@ from trainq.cli import arguments as types
 from trainq.cli import picturing, wording
 from trainq.cli.console import Console, printable
 from trainq.cli.context import Context
-from trainq.cli.listing import all_jobs
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
@@ -27,6 +26,7 @@ from trainq.errors import UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobKind, JobState
 from trainq.messages import Events, GetOverview, JobDetail, JobView, ListJobs, Overview, Replay, ShowJob
+from trainq.orders import all_jobs
 
 EXIT_NOT_SUCCEEDED = 1
 POLL_SECONDS = 0.3

@@ -31,6 +31,7 @@ from trainq.config.settings import (
     TrainOverrides,
     TrainSettings,
     WatcherSettings,
+    WebSettings,
 )
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "TrainSettings",
     "TrainerSettings",
     "WatcherSettings",
+    "WebSettings",
     "load",
     "mapping_faults",
     "nearest",

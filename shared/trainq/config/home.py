@@ -104,6 +104,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.run / "picture.sock"
 
     @property
+    def token_file(self) -> Path:
+        """What whoever changes something over HTTP must know."""
+        return self.run / "token"
+
+    @property
     def spool(self) -> Path:
         """Where files are copied to before they have their place in ``data``."""
         return self.data / "spool"

@@ -238,6 +238,13 @@ class StatusSettings(Section, frozen=True, kw_only=True):
     tcp_port: Annotated[int, Meta(ge=0, le=65_535)] = 0
 
 
+class WebSettings(Section, frozen=True, kw_only=True):
+    """[web]: HTTP on 127.0.0.1. With ``port`` 0 it is any that is free; the status of the service says which."""
+
+    enabled: bool = True
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8770
+
+
 class MaintenanceSettings(Section, frozen=True, kw_only=True):
     """[maintenance]: how politely tasks are done.
 
@@ -364,6 +371,7 @@ class Settings(Section, frozen=True, kw_only=True):
     guard: GuardSettings = GuardSettings()
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
+    web: WebSettings = WebSettings()
     maintenance: MaintenanceSettings = MaintenanceSettings()
     retention: RetentionSettings = RetentionSettings()
     disk: DiskSettings = DiskSettings()

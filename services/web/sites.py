@@ -1,0 +1,117 @@
+"""What all answers are made from: the home, the broker, the newest picture. It belongs to the serving loop."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from msgspec import to_builtins
+
+from services.web.asking import Asker
+from services.web.feed import Feed
+from trainq.clock import Clock
+from trainq.config import Home, Settings
+from trainq.errors import NotFoundError, StorageError
+from trainq.ids import new_request_id
+from trainq.logs import EventLog, Limited
+from trainq.messages import EventView, GetOverview, Overview
+from trainq.picture import StatusPicture
+
+# So long one answer of the broker serves all who ask how it stands.
+OVERVIEW_SECONDS = 0.5
+
+
+class DaemonStatus(StatusPicture, frozen=True, kw_only=True):
+    """The status picture; from the status service's ``run/status.sock`` or its ``status.json``, and its age."""
+
+    source: str
+    age_seconds: float
+
+
+class Site:
+    """Made in the main thread before the loop runs, and used from the loop alone after that."""
+
+    def __init__(self, home: Home, settings: Settings, log: EventLog, clock: Clock, token: str) -> None:
+        self.home = home
+        self.settings = settings
+        self.limited = Limited(log, clock.monotonic)
+        self.clock = clock
+        self.token = token
+        self.started_at = clock.monotonic()
+        self.asker = Asker(home)
+        self.feed = Feed()
+        self.streams = 0
+        self.exports = 0
+        # When the loop last did what the main thread gave it.
+        self.alive_at = clock.monotonic()
+        self._picture: StatusPicture | None = None
+        self._overview: Overview | None = None
+        self._overview_at = 0.0
+        self._overview_lock = asyncio.Lock()
+
+    def take(self, events: list[EventView], picture: bytes | None) -> None:
+        """What the main thread has heard since."""
+        self.alive_at = self.clock.monotonic()
+        self.feed.add(events)
+        if picture is not None:
+            try:
+                self._picture = msgspec.msgpack.decode(picture, type=StatusPicture)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                self.limited.warning("picture_not_understood", error=str(error)[:500])
+                return
+            self.feed.note_journal(self._picture.journal_id, self._picture.seq)
+            self.feed.picture_bell.ring()
+
+    def picture(self) -> StatusPicture:
+        """The newest picture that was published; before there is one, the last that was written.
+
+        Raises:
+            NotFoundError: there has never been one.
+            StorageError: what there is cannot be read.
+        """
+        if self._picture is not None:
+            return self._picture
+        file = self.home.status_file
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=StatusPicture)
+        except FileNotFoundError:
+            raise NotFoundError("there is no status yet",
+                                mend="is the status service running? supervisorctl status") from None
+        except (OSError, msgspec.MsgspecError, RecursionError) as error:
+            raise StorageError(f"{file.name} cannot be read: {error}", mend="supervisorctl start status") from error
+
+    def status(self) -> dict[str, Any]:
+        """The picture with its source and its age: a :class:`DaemonStatus`."""
+        picture = self.picture()
+        source = self.home.status_file.name if self._picture is None else "status"
+        return {**to_builtins(picture), "source": source, "age_seconds": self.age_of(picture)}
+
+    def age_of(self, picture: StatusPicture) -> float:
+        """How many seconds ago the picture was made."""
+        return round(max(0.0, self.clock.wall() - picture.at), 3)
+
+    def picture_now(self) -> bytes:
+        """:meth:`status` in JSON; null if there is none."""
+        try:
+            return msgspec.json.encode(self.status())
+        except (NotFoundError, StorageError):
+            return b"null"
+
+    async def overview(self) -> Overview:
+        """How the broker stands; asked at most every :data:`OVERVIEW_SECONDS`, whoever asks.
+
+        Raises:
+            BrokerUnavailableError, BusyError: no answer.
+        """
+        async with self._overview_lock:
+            now = self.clock.monotonic()
+            if self._overview is None or now - self._overview_at > OVERVIEW_SECONDS:
+                self._overview = None
+                self._overview = await self.asker.ask(
+                    lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
+                self._overview_at = now
+            return self._overview
+
+    def close(self) -> None:
+        self.asker.close()

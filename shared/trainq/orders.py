@@ -1,0 +1,142 @@
+"""What people order and ask for, as calls to the broker: the command line and HTTP decide nothing of it twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from trainq.client import DEFAULT_TIMEOUT_SECONDS, BrokerClient
+from trainq.config import Home, ScheduleSettings
+from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
+from trainq.ids import new_request_id
+from trainq.messages import (
+    Cancel,
+    Done,
+    GetOverview,
+    JobDetail,
+    JobList,
+    JobView,
+    ListJobs,
+    Overrides,
+    Overview,
+    Receipt,
+    Retry,
+    ShowJob,
+    Task,
+    scheduled_task,
+)
+
+# Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
+PAGE = 250
+# Jobs of one number: a train job and its preparation.
+_OF_ONE_NUMBER = 2
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a job that something was ordered for; not ``changed``: it was so already."""
+
+    id: str
+    state: str
+    changed: bool
+
+
+def end_job(broker: BrokerClient, job: str, reason: str, *, keep: bool) -> Outcome:
+    """Have a job ended, with or without the steps that are done."""
+    done = broker.call(Cancel(request_id=new_request_id(), job=job, reason=reason, keep=keep), Done)
+    return _outcome(broker, job, done)
+
+
+def retry_job(broker: BrokerClient, job: str) -> Outcome:
+    """Have a job tried again that was set aside or cancelled."""
+    return _outcome(broker, job, broker.call(Retry(request_id=new_request_id(), job=job), Done))
+
+
+def running_job(broker: BrokerClient) -> str:
+    """The train job that runs.
+
+    Raises:
+        UsageError: there is none.
+    """
+    running = broker.call(GetOverview(request_id=new_request_id()), Overview).training
+    if running is None:
+        raise UsageError("nothing is being trained", mend="name the job")
+    return running.id
+
+
+def _outcome(broker: BrokerClient, job: str, done: Done) -> Outcome:
+    state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
+    return Outcome(id=job, state=state.value, changed=done.changed)
+
+
+def jobs_page(broker: BrokerClient, ask: ListJobs,
+              timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> tuple[list[JobView], int | None]:
+    """Up to about ``ask.limit`` jobs, newest first, and the ``before_number`` of the next page; None: that is all.
+
+    The broker's page may end between two jobs of one number. Those of its last number come with the next page, so that
+    none comes twice and none is left out.
+    """
+    asked = msgspec.structs.replace(ask, request_id=new_request_id(), limit=max(ask.limit, _OF_ONE_NUMBER + 1))
+    page = broker.call(asked, JobList, timeout_seconds=timeout_seconds).jobs
+    if not page:
+        return [], None
+    if len(ask.kinds) == 1:
+        return page[:ask.limit], page[:ask.limit][-1].number
+    last = page[-1].number
+    whole = [job for job in page if job.number != last]
+    return (whole, last + 1) if whole else (page, last)
+
+
+def all_jobs(broker: BrokerClient, ask: ListJobs,
+             timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS) -> Iterator[JobView]:
+    """Jobs, newest first, asked for page by page."""
+    before: int | None = None
+    while True:
+        asked = msgspec.structs.replace(ask, before_number=before, limit=PAGE)
+        page, before = jobs_page(broker, asked, timeout_seconds)
+        yield from page
+        if before is None:
+            return
+
+
+def rule_task(settings: ScheduleSettings, name: str) -> Task:
+    """What the rule of that name asks for.
+
+    Raises:
+        NotFoundError: there is no such rule.
+    """
+    rule = settings.all_rules.get(name)
+    if rule is None or not rule.task:
+        raise NotFoundError(f"the schedule has no rule {name}", mend="trainq schedule list shows them")
+    return scheduled_task(rule)
+
+
+def overrides_of(epochs: int | None, columns: dict[str, str] | None, wishes: Sequence[tuple[str, Any]]) -> Overrides:
+    """What files are to have otherwise than the configuration says, of single settings.
+
+    Raises:
+        UsageError: it says two things of one setting.
+    """
+    chosen: dict[str, Any] = {} if epochs is None else {"epochs": epochs}
+    for name, value in wishes:
+        if name in chosen:
+            raise UsageError(f"it gives two values for {name}", mend="give one")
+        chosen[name] = value
+    return Overrides(map=columns, **chosen)
+
+
+def receipt_error(receipt: Receipt) -> TrainqError | None:
+    """What is wrong with a submitted item, as its receipt tells; None if it was accepted."""
+    if not receipt.error_code:
+        return None
+    error = TrainqError(receipt.error)
+    error.code = receipt.error_code
+    error.exit_code = next((cls.exit_code for cls in TrainqError.__subclasses__() if cls.code == receipt.error_code),
+                           InputError.exit_code)
+    return error
+
+
+def holding_files(home: Home) -> list[str]:
+    """The files in ``control/`` because of which nothing is trained, whatever is resumed."""
+    return [name for name in (".pause", ".stop") if (home.control / name).exists()]

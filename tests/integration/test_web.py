@@ -1,0 +1,499 @@
+"""The web service as it is started, over real sockets: what it answers, and what it refuses."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from installations import wait_for
+from places import Worker, jobs_of, place_with_broker
+from services.web import serving, streams
+from trainq import files, stephistory
+from trainq.jobs import JobKind
+from trainq.messages import Progress
+from webs import Web, rows, submit
+
+pytestmark = pytest.mark.slow
+
+ROWS = b'{"text": "hello"}\n'
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Web]:
+    with place_with_broker() as place:
+        yield Web(place)
+
+
+def half_an_upload(web: Web) -> bytes:
+    return (f"POST /api/v1/jobs?name=half HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n"
+            f"Authorization: Bearer {web.token}\r\n"
+            "Content-Length: 100000000\r\n\r\n").encode() + b"x" * 300_000
+
+
+def test_health_and_the_picture(web: Web) -> None:
+    health = web.get("/health")
+    assert health.status == 200
+    assert health.document["pid"] == web.place.pid("web")
+    wait_for(lambda: web.get("/daemon/status").document.get("source") == "status", "a picture that was published")
+    picture = wait_for(lambda: web.get("/daemon/status").document.get("seq") and web.get("/daemon/status").document,
+                       "a picture with the broker's figures")
+    assert picture["age_seconds"] < 10
+    assert {"broker", "web"} <= {service["name"] for service in picture["services"]}
+    assert web.get("/api/v1/why").document["why"]
+    assert web.get("/daemon/broker/health").document["state"] == "RUNNING"
+    assert web.get("/daemon/nobody/health").status == 404
+    assert web.get("/daemon/trainer/health").status == 503  # nobody has started it
+    assert web.get("/ready").status == 503
+    assert "trainer" in web.get("/ready").document["reason"]
+
+
+def test_a_file_is_submitted_and_comes_back(web: Web) -> None:
+    first = submit(web, ROWS, priority="high", set="learning_rate=1e-4", map="text=text")
+    assert first.status == 201, first
+    job = first.document["job"]
+    assert first.headers["location"] == f"/api/v1/jobs/{job}"
+    assert submit(web, ROWS).document == {**first.document, "duplicate": True}
+    shown = web.get(f"/api/v1/jobs/{job.removeprefix('train-')}").document
+    assert shown["job"]["priority"] == "high"
+    assert shown["spec"]["train"]["learning_rate"] == 1e-4
+    assert web.place.json("show", job)["job"]["digest"] == first.document["digest"]
+    exported = web.ask("GET", f"/api/v1/jobs/{job}/export")
+    assert (exported.status, exported.body) == (200, ROWS)
+    assert "a.jsonl" in exported.headers["content-disposition"]
+
+
+def test_a_submit_that_is_repeated_is_done_once(web: Web) -> None:
+    content = rows(1)
+    first, again = (web.post("/api/v1/jobs?name=b.jsonl&force=true", content, Idempotency_Key="key-1")
+                    for _ in range(2))
+    assert first.document["job"] == again.document["job"]
+    for key in ("No Id", ""):
+        assert web.post("/api/v1/jobs?name=b.jsonl&force=true", content, Idempotency_Key=key).status == 400
+
+
+@pytest.mark.parametrize(("query", "body", "status"), [
+    ("name=x", b"", 422), ("", ROWS, 400), ("name=x&priority=highest", ROWS, 400), ("name=x&set=seed", ROWS, 400),
+    ("name=x&set=seed=1&set=seed=2", ROWS, 400), ("name=x&epochs=0", ROWS, 400), ("name=x&map=promt=a", ROWS, 400),
+    ("name=x&after=TRAIN", ROWS, 400), ("name=x&after=train-999999", rows(2), 404), ("name=x&nmae=y", ROWS, 400),
+    ("name=x&name=y", ROWS, 400), ("name=x&set=lerning_rate=1", ROWS, 400)])
+def test_a_submit_that_makes_no_sense(web: Web, query: str, body: bytes, status: int) -> None:
+    refused = web.post(f"/api/v1/jobs?{query}", body)
+    assert refused.status == status, refused
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert {"title", "status", "code", "message", "mend"} == refused.document.keys()
+    assert not list(web.place.home.spool.glob("*"))
+
+
+def test_an_upload_that_is_broken_off_leaves_nothing(web: Web) -> None:
+    before = jobs_of(web.place)
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+        link.sendall(half_an_upload(web))
+        wait_for(lambda: list(web.place.home.spool.glob("*")), "it is being stored")
+    wait_for(lambda: not list(web.place.home.spool.glob("*")), "it is gone")
+    assert jobs_of(web.place) == before
+
+
+def test_jobs_page_by_page(web: Web) -> None:
+    for number in range(10, 15):
+        submit(web, rows(number), name=f"{number}.jsonl")
+    found: list[str] = []
+    path = "/api/v1/jobs?limit=2"
+    while True:
+        page = web.get(path).document
+        found += [job["id"] for job in page["jobs"]]
+        if page["next_before"] is None:
+            break
+        path = f"/api/v1/jobs?limit=2&before={page['next_before']}"
+    assert found == list(jobs_of(web.place))
+    both: list[str] = []
+    before = ""
+    while True:
+        page = web.get(f"/api/v1/jobs?limit=3&kind=train&kind=prepare{before}").document
+        both += [job["id"] for job in page["jobs"]]
+        if page["next_before"] is None:
+            break
+        before = f"&before={page['next_before']}"
+    assert len(both) == len(set(both)) == 2 * len(found)
+    assert web.get("/api/v1/jobs?state=nonsense").status == 400
+    assert web.get("/api/v1/jobs?limit=0").status == 400
+
+
+def test_what_is_done_to_jobs(web: Web) -> None:
+    job = submit(web, rows(20)).document["job"]
+    cancelled = web.post(f"/api/v1/jobs/{job}/cancel", {"reason": "of no use"})
+    assert (cancelled.status, cancelled.document) == (200, {"id": job, "state": "cancelled", "changed": True})
+    assert web.get(f"/api/v1/jobs/{job}").document["job"]["reason"] == "of no use"
+    assert web.post(f"/api/v1/jobs/{job}/cancel").document["changed"] is False
+    assert web.post(f"/api/v1/jobs/{job}/retry").document["state"] == "queued"
+    assert web.post("/api/v1/jobs/train-999999/cancel").status == 404
+    assert web.post("/api/v1/skip").document["code"] == "usage"
+    assert web.post(f"/api/v1/jobs/{job}/cancel", {"reason": 3}).status == 400
+    assert web.post(f"/api/v1/jobs/{job}/cancel", {"raeson": "x"}).status == 400
+    assert web.post(f"/api/v1/jobs/{job}/cancel", b"reason=x", Content_Type="text/plain").status == 415
+
+
+def test_standing_orders(web: Web) -> None:
+    assert web.post("/api/v1/pause", {"reason": "lunch"}).document == {"changed": True, "held_by": []}
+    assert "lunch" in web.place.overview().pause
+    assert web.post("/api/v1/resume").document["changed"] is True
+    assert web.post("/api/v1/yield", {"time": "2h"}).status == 200
+    assert web.place.overview().pause
+    assert web.post("/api/v1/yield", {"time": "2 hours"}).status == 400
+    assert web.post("/api/v1/drain").status == 200
+    assert web.place.overview().drain
+    assert web.post("/api/v1/stop").document["message"] == "no trainer has been heard of lately"
+    control = web.place.home.control / ".pause"
+    control.touch()
+    assert web.post("/api/v1/resume").document == {"changed": True, "held_by": [".pause"]}
+    control.unlink()
+    assert web.post("/api/v1/checkpoint").document["changed"] is False
+
+
+def test_snapshots_and_the_schedule(web: Web) -> None:
+    assert web.get("/api/v1/snapshots").document == {"snapshots": []}
+    assert web.get("/api/v1/snapshots/g000001-s00000001").status == 404
+    asked = web.post("/api/v1/snapshots", {"generation": "../../etc"})
+    assert asked.status == 400
+    rules = web.get("/api/v1/schedules").document["schedules"]
+    assert "retention" in {rule["name"] for rule in rules}
+    asked = web.post("/api/v1/schedules/retention/run")
+    assert (asked.status, asked.document["state"]) == (202, "queued")
+    assert web.post("/api/v1/schedules/nothing/run").status == 404
+
+
+def test_the_steps_of_a_job(web: Web) -> None:
+    assert web.get("/api/v1/jobs/train-424242/metrics").status == 404
+    lines = b"".join(json.dumps({
+        "step": step, "job_step": step, "loss": float(step), "learning_rate": 0.1, "grad_norm": 1.0 * step,
+        "tokens": 10, "trained_tokens": 10, "seconds": 0.5}).encode() + b"\n" for step in range(1, 11))
+    files.write_file(stephistory.path_of(web.place.home.metrics, "train-424242"), lines)
+    page = web.get("/api/v1/jobs/train-424242/metrics?every=4").document
+    assert [(each["first"], each["last"], each["loss"], each["tokens"]) for each in page["stretches"]] == [
+        (1, 4, 2.5, 40), (5, 8, 6.5, 40), (9, 10, 9.5, 20)]
+    assert page["next_after"] is None
+    page = web.get("/api/v1/jobs/424242/metrics?after=2&limit=3").document
+    assert [each["first"] for each in page["stretches"]] == [3, 4, 5]
+    assert page["next_after"] == 5
+
+
+def test_the_page_and_its_headers(web: Web) -> None:
+    page = web.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert b"<script src=" in page.body
+    assert b"<style" not in page.body
+    policy = page.headers["content-security-policy"]
+    assert "unsafe-inline" not in policy
+    assert "default-src 'none'" in policy
+    assert "server" not in page.headers
+    assert web.get("/page.js").headers["content-type"].startswith("text/javascript")
+    assert web.get("/openapi.json").document["openapi"] == "3.1.0"
+    assert web.ask("HEAD", "/health", token=None).body == b""
+
+
+# ---------------------------------------------------------------------------------------------------------- who may
+
+
+WRITES = ("/api/v1/jobs?name=x", "/api/v1/jobs/train-1/cancel", "/api/v1/jobs/train-1/skip",
+          "/api/v1/jobs/train-1/retry", "/api/v1/skip", "/api/v1/pause", "/api/v1/yield",
+          "/api/v1/drain", "/api/v1/stop", "/api/v1/resume", "/api/v1/checkpoint", "/api/v1/snapshots",
+          "/api/v1/schedules/retention/run")
+
+
+@pytest.mark.parametrize("path", WRITES)
+@pytest.mark.parametrize("token", [None, "x" * 43])
+def test_without_the_token_nothing_is_changed(web: Web, path: str, token: str | None) -> None:
+    head = web.place.overview().seq
+    refused = web.ask("POST", path, {"time": "1h"} if "yield" in path else None, token=token)
+    assert (refused.status, refused.document["code"]) == (401, "token")
+    assert web.place.overview().seq == head
+
+
+def test_a_file_s_content_needs_the_token(web: Web) -> None:
+    job = submit(web, ROWS).document["job"]
+    assert web.get(f"/api/v1/jobs/{job}/export").status == 401
+
+
+@pytest.mark.parametrize("headers", [
+    {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Sec_Fetch_Site": "cross-site"},
+    {"Sec_Fetch_Site": "same-site"}, {"Origin": "http://localhost:1"}])
+def test_a_page_of_another_site_does_nothing_even_with_the_token(web: Web, headers: dict[str, str]) -> None:
+    head = web.place.overview().seq
+    assert web.post("/api/v1/pause", **headers).status == 403
+    assert web.place.overview().seq == head
+    assert web.get("/api/v1/events/stream", **headers).status == 403
+    assert web.get("/api/v1/status/stream", **headers).status == 403
+
+
+def test_no_page_of_another_site_may_read(web: Web) -> None:
+    told = web.get("/daemon/status")
+    assert not [name for name in told.headers if name.startswith("access-control-")]
+    assert told.headers["cross-origin-resource-policy"] == "same-origin"
+    preflight = web.ask("OPTIONS", "/api/v1/pause", token=None, Origin="http://evil.example",
+                        Access_Control_Request_Method="POST")
+    assert preflight.status == 403
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1",
+                                  "localhost.evil.example:{port}", ""])
+def test_a_name_that_was_made_to_point_here_gets_nothing(web: Web, host: str) -> None:
+    host = host.format(port=web.port)
+    answer = web.raw(f"GET /daemon/status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 421 "), answer[:100]
+    assert b"journal_id" not in answer
+    answer = web.raw(f"POST /api/v1/pause HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {web.token}\r\n"
+                     "Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 421 ")
+
+
+@pytest.mark.parametrize("path", [
+    "/../../etc/passwd", "/..%2f..%2fetc%2fpasswd", "/page.js/../../app.py", "/%2e%2e/run/token", "//etc/passwd",
+    "/api/v1/jobs/..%2f..%2frun%2ftoken", "/api/v1/jobs/../metrics", "/api/v1/jobs/%2e%2e/metrics",
+    "/api/v1/snapshots/..", "/api/v1/snapshots/%2e%2e%2f%2e%2e", "/daemon/..%2fstatus/health", "/page.css%00",
+    "/api/v1/jobs/train-1%00/metrics", "/api/v1/jobs/%ff/metrics", "http://evil.example/daemon/status"])
+def test_no_path_leads_out(web: Web, path: str) -> None:
+    answer = web.raw(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\nConnection: close\r\n\r\n".encode())
+    assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 ")), answer[:200]
+    assert b"root:" not in answer
+    assert web.token.encode() not in answer
+
+
+@pytest.mark.parametrize(("method", "path"), [
+    ("DELETE", "/api/v1/jobs"), ("PUT", "/api/v1/jobs/train-1"), ("PATCH", "/health"), ("POST", "/daemon/status"),
+    ("GET", "/api/v1/pause"), ("HEAD", "/api/v1/pause"), ("TRACE", "/"), ("CONNECT", "/"), ("BREW", "/"),
+    ("HEAD", "/api/v1/events/stream")])
+def test_methods_that_are_not_allowed(web: Web, method: str, path: str) -> None:
+    refused = web.ask(method, path)
+    assert refused.status == 405
+    assert refused.headers["allow"]
+
+
+# ------------------------------------------------------------------------------------------------- hostile clients
+
+
+def is_well(web: Web) -> bool:
+    return web.get("/health").status == 200 and psutil.pid_exists(web.place.pid("web"))
+
+
+@pytest.mark.parametrize("sent", [
+    b"\x00" * 100, b"GET / FTP/1.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01", b"GET /" + b"a" * 70_000,
+    b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 70_000 + b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n"])
+def test_what_is_no_http(web: Web, sent: bytes) -> None:
+    assert web.raw(sent).startswith(b"HTTP/1.1 400 ")
+    assert is_well(web)
+
+
+def test_a_body_that_is_too_large(web: Web) -> None:
+    assert web.post("/api/v1/pause", {"reason": "x" * 100_000}).status == 413
+    assert web.post("/api/v1/pause", {"reason": "x" * 10_000}).status == 400
+    assert web.post("/api/v1/pause", b"[" * 60_000, Content_Type="application/json").status == 400
+    assert is_well(web)
+
+
+def test_more_connections_than_there_may_be(web: Web) -> None:
+    held: list[socket.socket] = []
+    try:
+        for _ in range(serving.MAX_CONNECTIONS + 20):
+            held.append(socket.create_connection(("127.0.0.1", web.port), timeout=20))
+        assert is_cut_off(held[-1])
+        # Those that say nothing are let go after a while, and others come in.
+        wait_for(lambda: reachable(web), "it answers again", serving.HEAD_SECONDS + 10)
+    finally:
+        for link in held:
+            link.close()
+
+
+def is_cut_off(link: socket.socket) -> bool:
+    try:
+        return link.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def reachable(web: Web) -> bool:
+    try:
+        return is_well(web)
+    except (OSError, http.client.HTTPException):
+        return False
+
+
+def test_a_client_that_dribbles_its_request_is_cut_off(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=serving.HEAD_SECONDS + 10) as link:
+        link.sendall(b"GET / HT")
+        assert is_cut_off(link)
+    assert is_well(web)
+
+
+def test_streams_are_bounded_and_stuck_ones_hold_nobody_up(web: Web) -> None:
+    opened = [web.stream("/api/v1/status/stream") for _ in range(streams.MAX_STREAMS)]
+    try:
+        assert {stream.status for stream in opened} == {200}
+        refused = web.get("/api/v1/events/stream")
+        assert (refused.status, refused.document["code"]) == (503, "busy")
+        assert refused.headers["retry-after"]
+        assert is_well(web)
+    finally:
+        for stream in opened:
+            stream.__exit__()
+
+    def has_room() -> bool:
+        with web.stream("/api/v1/status/stream") as stream:
+            return stream.status == 200
+
+    wait_for(has_room, "there is room again")
+
+
+# ---------------------------------------------------------------------------------------------------------- streams
+
+
+def test_events_come_as_they_happen_and_what_was_missed_comes_again(web: Web) -> None:
+    with web.stream("/api/v1/events/stream") as stream:
+        assert stream.frame()["event"] == "journal"
+        job = submit(web, rows(30)).document["job"]
+        seen = stream.event("JobSubmitted")
+        assert seen["job"] == job
+    missed = submit(web, rows(31)).document["job"]
+    web.post(f"/api/v1/jobs/{missed}/cancel")
+    with web.stream("/api/v1/events/stream", Last_Event_ID=str(seen["seq"])) as stream:
+        assert stream.event("JobSubmitted")["job"] == missed
+        assert stream.event("JobCancelled")["job"] == missed
+    with web.stream(f"/api/v1/events/stream?after=0&job={missed}") as stream:
+        assert stream.event("JobSubmitted")["job"] == missed
+        assert stream.event("JobCancelled")["job"] == missed
+    assert web.get("/api/v1/events/stream", Last_Event_ID="x").status == 400
+
+
+def test_all_events_since_the_first_come_in_order(web: Web) -> None:
+    head = web.place.overview().seq
+    with web.stream("/api/v1/events/stream?after=0") as stream:
+        stream.frame()
+        got = [int(stream.frame()["id"]) for _ in range(head)]
+    assert got == list(range(1, head + 1))
+
+
+def test_pictures_come_by_themselves(web: Web) -> None:
+    with web.stream("/api/v1/status/stream") as stream:
+        first, second = (json.loads(stream.frame()["data"]) for _ in range(2))
+    assert second["at"] > first["at"]
+
+
+def test_events_page_by_page(web: Web) -> None:
+    found, after = [], 0
+    while events := (page := web.get(f"/api/v1/events?after={after}&limit=7").document)["events"]:
+        found += [event["seq"] for event in events]
+        after = found[-1]
+    assert found == list(range(1, page["head_seq"] + 1))
+
+
+# ------------------------------------------------------------------------------------------- when others are away
+
+
+def test_a_broker_that_is_away_and_comes_back() -> None:
+    with place_with_broker() as place:
+        web = Web(place)
+        with web.stream("/api/v1/events/stream") as stream:
+            assert stream.frame()["event"] == "journal"
+            place.stop("broker", signal.SIGKILL)
+            away = web.get("/api/v1/jobs")
+            assert (away.status, away.document["code"]) == (503, "unavailable")
+            assert "503" not in away.document["message"]
+            assert web.get("/health").status == 200
+            assert web.get("/ready").status == 503
+            wait_for(lambda: web.get("/daemon/broker/health").document["state"] == "DEAD", "it is known to be dead", 10)
+            place.start("broker")
+            assert stream.event("BrokerStarted")
+            assert submit(web, rows(1)).status == 201
+            assert stream.event("JobSubmitted")
+        place.stop("status", signal.SIGKILL)
+        wait_for(lambda: web.get("/daemon/status/health").document["state"] == "DEAD", "it is known to be dead", 10)
+        place.stop("web", signal.SIGKILL)
+        place.start("web")
+        port = web.port
+        web.port = wait_for(lambda: web._port() if web._port() != port else 0, "web is back", 20)
+        assert web.get("/daemon/status").document["source"] == "status.json"
+        assert place.home.token_file.read_text().strip() == web.token
+
+
+def test_ready_with_a_trainer(web: Web) -> None:
+    worker = Worker(web.place.home)
+    submit(web, rows(40))
+    try:
+        worker.complete(worker.lease(JobKind.PREPARE))
+        worker.beat(worker.lease(JobKind.TRAIN), Progress(step=1, steps=2))
+    finally:
+        worker.client.close()
+    wait_for(lambda: web.get("/ready").document["ready"], "it is ready", 10)
+    running = web.get("/api/v1/jobs?state=running").document["jobs"]
+    skipped = web.post("/api/v1/skip", {"keep": True}).document
+    assert (skipped["id"], skipped["state"]) == (running[0]["id"], "running")
+
+
+def test_it_ends_soon_with_streams_open_and_an_upload_under_way() -> None:
+    with place_with_broker() as place:
+        web = Web(place)
+        with web.stream("/api/v1/events/stream") as stream, \
+                socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+            link.sendall(half_an_upload(web))
+            wait_for(lambda: list(place.home.spool.glob("*")), "it is being stored")
+            assert stream.status == 200
+            place.stop("web")  # within 20 s, or it fails
+        assert not list(place.home.spool.glob("*"))
+
+
+def test_a_port_that_somebody_else_has_is_said_and_had_later() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with place_with_broker(TRAINQ_WEB_PORT=str(port)) as place:
+            place.start("web")
+
+            def state() -> tuple[str, str]:
+                return next(((view.state, view.detail) for view in place.overview().services if view.name == "web"),
+                            ("", ""))
+
+            wait_for(lambda: state()[0] == "ERROR" and str(port) in state()[1], "it says so")
+            taken.close()
+            wait_for(lambda: state()[0] == "RUNNING", "it has it")
+
+
+def test_it_rests_where_it_is_not_wanted() -> None:
+    with place_with_broker(TRAINQ_WEB_ENABLED="false") as place:
+        place.start("web")
+        wait_for(lambda: any(view.name == "web" and view.state == "PAUSED" for view in place.overview().services),
+                 "it is paused")
+        assert not psutil.Process(place.pid("web")).net_connections("tcp")
+
+
+def test_it_listens_on_loopback_alone(web: Web) -> None:
+    listening = [each for each in psutil.Process(web.place.pid("web")).net_connections("inet")
+                 if each.status == psutil.CONN_LISTEN]
+    assert [each.laddr.ip for each in listening] == ["127.0.0.1"]
+
+
+def test_many_at_once_are_answered(web: Web) -> None:
+    answers: list[int] = []
+
+    def ask() -> None:
+        for _ in range(10):
+            answers.append(web.get("/api/v1/jobs?limit=5").status)
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * 200
+    assert os.path.exists(f"/proc/{web.place.pid('web')}")  # noqa: PTH110
+
+
+def test_the_token_is_for_its_owner_alone(web: Web) -> None:
+    assert web.place.home.token_file.stat().st_mode & 0o777 == 0o600
+    assert Path(web.place.home.run).stat().st_mode & 0o777 == 0o700

@@ -1,0 +1,82 @@
+"""What people order: pages of jobs without a seam, receipts, rules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from trainq import orders
+from trainq.client import BrokerClient
+from trainq.config import Home, ScheduleRule, ScheduleSettings
+from trainq.errors import NotFoundError, UsageError
+from trainq.jobs import JobKind, JobState
+from trainq.messages import JobList, JobView, ListJobs, Receipt, RetentionTask
+
+
+def view(kind: JobKind, number: int) -> JobView:
+    return JobView(
+        id=f"{kind.value}-{number}", number=number, kind=kind, state=JobState.QUEUED, name="", priority="normal",
+        origin="people", digest="", size_bytes=0, prepared=False, rows=0, tokens=0, attempts=0, failures=0,
+        submitted_at=0.0, started_at=None, ended_at=None, retry_at=0.0, reason="", cancel_reason=None, result=None)
+
+
+class Broker(BrokerClient):
+    """Answers ``ListJobs`` as the broker does, with at most ``most`` jobs a page."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.jobs = [view(kind, number) for number in range(20, 0, -1) for kind in (JobKind.TRAIN, JobKind.PREPARE)
+                     if kind is JobKind.TRAIN or number % 3]
+
+    def call(self, request: Any, *_: Any, **__: Any) -> Any:
+        found = [job for job in self.jobs if job.kind in request.kinds
+                 and (request.before_number is None or job.number < request.before_number)]
+        return JobList(jobs=found[:min(request.limit, self._most)])
+
+
+@pytest.mark.parametrize("most", [3, 4, 7, 1000])
+@pytest.mark.parametrize("limit", [1, 2, 3, 10])
+@pytest.mark.parametrize("kinds", [(JobKind.TRAIN,), (JobKind.TRAIN, JobKind.PREPARE)])
+def test_page_by_page_none_comes_twice_and_none_is_left_out(kinds: tuple[JobKind, ...], limit: int, most: int) -> None:
+    broker, found = Broker(most), list[str]()
+    ask = ListJobs(request_id="", kinds=kinds, limit=limit)
+    while True:
+        page, before = orders.jobs_page(broker, ask)
+        found += [job.id for job in page]
+        if before is None:
+            break
+        ask = msgspec.structs.replace(ask, before_number=before)
+    assert found == [job.id for job in broker.jobs if job.kind in kinds]
+    assert [job.id for job in orders.all_jobs(broker, ListJobs(request_id="", kinds=kinds))] == found
+
+
+def test_a_receipt_with_an_error_is_one() -> None:
+    assert orders.receipt_error(Receipt(request_id="a", job="train-1")) is None
+    error = orders.receipt_error(Receipt(request_id="a", error_code="send_again", error="it is gone"))
+    assert error is not None
+    assert (error.code, error.exit_code, error.message) == ("send_again", 75, "it is gone")
+
+
+def test_what_a_rule_asks_for() -> None:
+    settings = ScheduleSettings(rules={"off": ScheduleRule()})
+    assert orders.rule_task(settings, "retention") == RetentionTask()
+    for name in ("off", "nothing"):
+        with pytest.raises(NotFoundError):
+            orders.rule_task(settings, name)
+
+
+def test_one_setting_has_one_value() -> None:
+    assert orders.overrides_of(2, {"text": "body"}, [("seed", 3)]).seed == 3
+    with pytest.raises(UsageError, match="two values for epochs"):
+        orders.overrides_of(2, None, [("epochs", 3)])
+
+
+def test_the_files_that_hold_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.control.mkdir()
+    assert orders.holding_files(home) == []
+    (home.control / ".stop").touch()
+    assert orders.holding_files(home) == [".stop"]
