@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from starlette.responses import Response
 
+from services.web.exposition import CONTENT_TYPE
 from services.web.operations import Call, answered
 from trainq import __version__, picture
 from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError
@@ -106,9 +107,11 @@ def _is_well(service: ServiceStatus, call: Call) -> bool:
     return service.state in _WELL and fresh
 
 
-async def metrics(_call: Call) -> Response:
+async def metrics(call: Call) -> Response:
     """The text format of Prometheus."""
-    raise NotFoundError("there are no metrics yet")
+    seen, now = call.site.picture(), call.site.clock.wall()
+    page = await call.site.asker.ask(lambda broker: call.site.exposition.render(seen, broker, now))
+    return Response(page, media_type=CONTENT_TYPE)
 
 
 def page(name: str) -> Response:

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import to_builtins
 
 from services.web.asking import Asker
+from services.web.exposition import Exposition
 from services.web.feed import Feed
 from trainq.clock import Clock
 from trainq.config import Home, Settings
@@ -41,6 +42,7 @@ class Site:
         self.started_at = clock.monotonic()
         self.asker = Asker(home)
         self.feed = Feed()
+        self.exposition = Exposition(home)
         self.streams = 0
         self.exports = 0
         # When the loop last did what the main thread gave it.
