@@ -73,7 +73,9 @@ class Subject:
 
     @property
     def supervisor_socket(self) -> Path:
-        return self.root / SOCKET
+        """Where supervisord listens: beside ``trainq.toml``, if one does there, else beside the code."""
+        beside = [self.file.absolute().parent] if self.file is not None else []
+        return next((folder / SOCKET for folder in beside if (folder / SOCKET).exists()), self.root / SOCKET)
 
     @property
     def programs(self) -> list[Program]:

@@ -35,16 +35,16 @@ def supervisord(subject: Subject) -> Iterator[Finding]:
         programs = subject.programs
     except SupervisorUnavailableError as error:
         if path.exists():
-            yield fail("supervisord", str(error.message), f"cd {subject.root}; supervisord (it replaces the socket)")
+            yield fail("supervisord", str(error.message), f"cd {path.parent.parent}; supervisord (it replaces the socket)")
         else:
             yield warn("supervisord", "it does not run, so that nothing is started, or started again",
-                       f"cd {subject.root}; supervisord")
+                       f"cd {path.parent.parent}; supervisord")
         return
     wrong = 0
     for program in programs:
         if program.state in ("FATAL", "BACKOFF", "EXITED", "UNKNOWN"):
             wrong += 1
-            said = program.spawn_error or loglines.last_line(subject.root / "supervisor" / f"{program.name}.log")
+            said = program.spawn_error or loglines.last_line(path.parent / f"{program.name}.log")
             yield fail("supervisord", f"{program.name} is {program.state} (exit code {program.exit_code})"
                        + (f": {said}" if said else ""),
                        f"trainq logs {program.name}; then supervisorctl start {program.name}")

@@ -95,6 +95,15 @@ def test_nothing_runs(subject: Subject) -> None:
     assert (found.verdict, found.mend) == (Verdict.WARN, "supervisorctl start broker")
 
 
+def test_a_supervisord_beside_the_configuration_is_the_one(tmp_path: Path, subject: Subject) -> None:
+    beside = tmp_path / "elsewhere"
+    made = Subject({}, subject.root, subject.home, subject.settings, file=beside / "trainq.toml")
+    assert made.supervisor_socket == subject.supervisor_socket
+    (beside / "supervisor").mkdir(parents=True)
+    dead_socket(beside / "supervisor" / "supervisor.sock")
+    assert made.supervisor_socket.is_relative_to(beside)
+
+
 def test_supervisord_was_killed(subject: Subject) -> None:
     dead_socket(subject.supervisor_socket)
     (found,) = listeners.supervisord(subject)
