@@ -35,7 +35,8 @@ def supervisord(subject: Subject) -> Iterator[Finding]:
         programs = subject.programs
     except SupervisorUnavailableError as error:
         if path.exists():
-            yield fail("supervisord", str(error.message), f"cd {path.parent.parent}; supervisord (it replaces the socket)")
+            yield fail("supervisord", str(error.message), f"cd {path.parent.parent}; supervisord (it replaces the "
+                       "socket)")
         else:
             yield warn("supervisord", "it does not run, so that nothing is started, or started again",
                        f"cd {path.parent.parent}; supervisord")
