@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar
 
@@ -57,9 +56,6 @@ class Exposition:
         # When tasks of a kind last ended in a state; and what the home took when retention last looked.
         self._task_ends: dict[tuple[str, ...], float] = {}
         self._used_bytes: float | None = None
-        # By service: as which process it was last seen, and how often that was another one than before.
-        self._pids: dict[str, int] = {}
-        self._restarts: Counter[str] = Counter()
 
     def _begin(self, journal_id: str, seq: int) -> None:
         self._journal_id, self._seq, self._head = journal_id, seq, seq
@@ -93,7 +89,6 @@ class Exposition:
             self._catch_up(picture, broker)
         self._steps.look()
         self._remember(picture.background_tasks.recent)
-        self._count_restarts(picture)
         yield from families.of_picture(picture, now)
         yield from families.gauge("trainq_exporter_broker_up", "1 if the broker has answered this scrape",
                                   queue is not None)
@@ -104,9 +99,6 @@ class Exposition:
         yield from families.of_tally(self._tally)
         yield from families.of_steps(self._steps)
         yield from self._training(picture)
-        yield from families.counters("trainq_service_restarts", "How often another process of the service was seen",
-                                     ("service",), {(each.name,): self._restarts[each.name]
-                                                    for each in picture.services})
         yield from families.counter("trainq_journal_events", "Events in the journal", picture.seq)
         yield from families.gauge("trainq_journal_bytes", "Size of the journal on disk", self._journal_bytes())
         yield from families.gauges("trainq_task_last_end_timestamp_seconds", "When a maintenance task of this kind "
@@ -165,13 +157,6 @@ class Exposition:
             facts = (job.result or {}).get("facts") if job.kind is JobKind.RETENTION else None
             if isinstance(facts, dict) and isinstance(facts.get("used_bytes"), int):
                 self._used_bytes = facts["used_bytes"]
-
-    def _count_restarts(self, picture: StatusPicture) -> None:
-        for service in picture.services:
-            if service.pid and service.pid != self._pids.get(service.name, service.pid):
-                self._restarts[service.name] += 1
-            if service.pid:
-                self._pids[service.name] = service.pid
 
     def _journal_bytes(self) -> float | None:
         """The database and its write-ahead log; None if they cannot be looked at."""

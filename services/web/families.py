@@ -6,13 +6,14 @@ names a job, a file or anything else that grows: each has the few values of an e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from services.web.stepreading import Steps
 from services.web.tallying import Histogram, Tally
 from trainq import __version__
+from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind, JobState
 from trainq.messages import JobView, Lifecycle, Queue
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
@@ -76,6 +77,9 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
     yield from gauge("trainq_status_age_seconds", "Age of the status picture that most figures come from", since)
     yield from gauge("trainq_broker_age_seconds", "How long ago the broker's figures were heard",
                      None if picture.broker_age_seconds is None else picture.broker_age_seconds + since)
+    ages = {("machine",): picture.ages.machine, ("gpu",): picture.ages.gpu, ("copies",): picture.ages.copies}
+    yield from gauges("trainq_figures_age_seconds", "Age of the figures of the machine, of the GPUs, and of copies",
+                      ("of",), {key: age + since for key, age in ages.items() if age is not None})
     yield from gauge("trainq_training", "1 while a job is being trained", picture.training)
     yield from gauges("trainq_queue_stopped", "1 while an order (pause, drain, stop) keeps jobs from being trained",
                       ("by",), {("pause",): bool(picture.pause), ("drain",): bool(picture.drain),
@@ -84,6 +88,9 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
     yield from _model(picture)
     yield from _disk(picture)
     yield from _services(picture.services, since)
+    yield from _machine(picture)
+    yield from _gpus(picture.gpu)
+    yield from _copies(picture)
     running = next((job for job in picture.running if job.kind is JobKind.TRAIN), None)
     if picture.training and running is not None:
         yield from _progress(running)
@@ -135,9 +142,51 @@ def _services(services: Iterable[ServiceStatus], since: float) -> Iterator[Metri
     yield from gauges("trainq_service_heartbeat_age_seconds", "How long ago the service was last heard of",
                       ("service",), {(each.name,): each.age_seconds + since for each in services
                                      if each.age_seconds is not None})
+    yield from counters("trainq_service_restarts", "New lives of the service that were seen since the home was made",
+                        ("service",), {(each.name,): each.restarts for each in services})
+    yield from gauges("trainq_service_memory_bytes", "Resident memory of the service and all its children",
+                      ("service",), {(each.name,): each.memory_bytes for each in services
+                                     if each.memory_bytes is not None})
     yield from gauges("trainq_service_uptime_seconds", "How long the process has lived", ("service",),
                       {(each.name,): each.uptime_seconds + since for each in services
                        if each.uptime_seconds is not None})
+
+
+def _machine(picture: StatusPicture) -> Iterator[Metric]:
+    if (cpu := picture.cpu) is not None:
+        yield from gauge("trainq_cpu_utilization_ratio", "Of all processors of the machine, 0 to 1", cpu.percent / 100)
+        yield from gauge("trainq_load_average", "Load of the machine over one minute", cpu.load[0])
+        yield from gauge("trainq_memory_available_bytes", "Memory that programs may still take",
+                         cpu.memory_available_bytes)
+        yield from gauge("trainq_memory_size_bytes", "Memory of the machine", cpu.memory_total_bytes)
+
+
+def _gpus(gpus: Devices) -> Iterator[Metric]:
+    yield from gauge("trainq_gpu_trouble", "1 if there should be a GPU and it cannot be used", gpus.trouble)
+    figures: tuple[tuple[str, str, Callable[[Device], float | None]], ...] = (
+        ("trainq_gpu_utilization_ratio", "Time in which the GPU computed, 0 to 1",
+         lambda gpu: None if gpu.utilization_percent is None else gpu.utilization_percent / 100),
+        ("trainq_gpu_memory_used_bytes", "Memory of the GPU in use, by whomever", lambda gpu: gpu.memory_used_bytes),
+        ("trainq_gpu_memory_size_bytes", "Memory of the GPU", lambda gpu: gpu.memory_total_bytes),
+        ("trainq_gpu_temperature_celsius", "Temperature of the GPU's chip", lambda gpu: gpu.temperature_celsius),
+        ("trainq_gpu_power_watts", "What the GPU takes now", lambda gpu: gpu.power_watts),
+        ("trainq_gpu_power_limit_watts", "The most that the GPU may take", lambda gpu: gpu.power_limit_watts))
+    for name, text, figure in figures:
+        values = {(str(gpu.index),): value for gpu in gpus.devices if (value := figure(gpu)) is not None}
+        yield from gauges(name, text, ("gpu",), values)
+
+
+def _copies(picture: StatusPicture) -> Iterator[Metric]:
+    newest = max((copy.at for copy in picture.snapshots), default=None)
+    yield from gauge("trainq_snapshot_newest_timestamp_seconds", "When the newest snapshot was taken", newest)
+    published = max((copy.at for copy in picture.generations), default=None)
+    yield from gauge("trainq_checkpoint_newest_timestamp_seconds", "When the newest generation was published",
+                     published)
+    alarms: dict[tuple[str, ...], float] = {}
+    for alarm in picture.alarms:
+        key = (alarm.code, alarm.level)
+        alarms[key] = alarms.get(key, 0.0) + 1
+    yield from gauges("trainq_alarms", "Alarms of the status picture that stand, by code", ("code", "level"), alarms)
 
 
 def of_queue(queue: Queue, now: float) -> Iterator[Metric]:

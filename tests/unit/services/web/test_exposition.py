@@ -19,6 +19,8 @@ from services.web.exposition import Exposition
 from stories import Story
 from trainq import config, messages, picture
 from trainq.errors import BrokerUnavailableError
+from trainq.figures import Alarm, Cpu, Life, Observations, SnapshotFigure
+from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind
 from trainq.messages import AnyRequest, Overview, PrepareResult, Progress, TaskResult, TrainResult
 from trainq.picture import StatusPicture
@@ -41,6 +43,8 @@ class Scraped:
         self.home = self.story.configuration.home
         self.exposition = Exposition(self.home)
         self.answers = True
+        self.observed = Observations()
+        self.alarms: tuple[Alarm, ...] | None = None
 
     def call(self, request: AnyRequest, expect: type[msgspec.Struct], *,
              timeout_seconds: float = 0) -> msgspec.Struct:
@@ -54,8 +58,9 @@ class Scraped:
     def picture(self) -> StatusPicture:
         overview = self.story.ask(messages.GetOverview(request_id=self.story.id()))
         assert isinstance(overview, Overview)
-        return picture.fold(overview, overview_age_seconds=0.5, now_wall=self.story.clock.now,
-                            is_alive=lambda _pid: True, silent_after_seconds=30)
+        folded = picture.fold(overview, overview_age_seconds=0.5, now_wall=self.story.clock.now,
+                              is_alive=lambda _pid: True, silent_after_seconds=30, observed=self.observed)
+        return folded if self.alarms is None else msgspec.structs.replace(folded, alarms=self.alarms)
 
     def text(self) -> str:
         return self.exposition.render(self.picture(), self, self.story.clock.now + 2).decode()  # type: ignore[arg-type]  # a generic protocol
@@ -193,12 +198,32 @@ def test_the_job_that_is_trained(scraped: Scraped) -> None:
     assert value(found, "trainq_service_heartbeat_age_seconds", service="trainer") == 2.5
 
 
-def test_another_process_of_a_service_is_a_restart(scraped: Scraped) -> None:
-    story = scraped.story
-    for pid, restarts in ((101, 0), (101, 0), (102, 1), (103, 2)):
-        story.ask(messages.Heartbeat(request_id=story.id(), service="watcher", session=f"s{pid}", pid=pid,
-                                     state=messages.Lifecycle.RUNNING))
-        assert value(scraped.scrape(), "trainq_service_restarts_total", service="watcher") == restarts
+def test_machine_gpus_lives_and_alarms(scraped: Scraped) -> None:
+    scraped.observed = Observations(
+        lives={"watcher": Life(session="s", restarts=3, memory_bytes=1000)}, machine_at=scraped.story.clock.now - 1,
+        cpu=Cpu(processors=8, percent=25.0, load=(1.5, 1.0, 0.5), memory_total_bytes=64, memory_available_bytes=16),
+        gpu=Devices(devices=(Device(index=0, name="x", utilization_percent=50, memory_used_bytes=7,
+                                    temperature_celsius=60, power_watts=99.5), Device(index=1, name="y"))),
+        snapshots=(SnapshotFigure(name="n", generation=1, step=1, at=500.0),))
+    scraped.alarms = tuple(Alarm(code="service_silent", subject=subject, level="bad", text="t", mend="m", since=1.0)
+                           for subject in ("trainer", "preparer"))
+    found = scraped.scrape()
+    assert value(found, "trainq_cpu_utilization_ratio") == 0.25
+    assert value(found, "trainq_memory_available_bytes") == 16
+    assert value(found, "trainq_figures_age_seconds", of="machine") == 3
+    assert value(found, "trainq_gpu_utilization_ratio", gpu="0") == 0.5
+    assert value(found, "trainq_gpu_temperature_celsius", gpu="0") == 60
+    assert value(found, "trainq_gpu_power_watts", gpu="0") == 99.5
+    assert ("trainq_gpu_power_watts", (("gpu", "1"),)) not in found, "what the driver does not say is left out"
+    assert value(found, "trainq_gpu_trouble") == 0
+    assert value(found, "trainq_snapshot_newest_timestamp_seconds") == 500
+    assert value(found, "trainq_alarms", code="service_silent", level="bad") == 2
+    assert value(found, "trainq_service_restarts_total", service="broker") == 0
+    scraped.story.ask(messages.Heartbeat(request_id=scraped.story.id(), service="watcher", session="s", pid=1,
+                                         state=messages.Lifecycle.RUNNING))
+    found = scraped.scrape()
+    assert value(found, "trainq_service_restarts_total", service="watcher") == 3
+    assert value(found, "trainq_service_memory_bytes", service="watcher") == 1000
 
 
 def test_without_the_broker_what_it_knows_is_left_out_and_nothing_is_lost(scraped: Scraped) -> None:
@@ -243,7 +268,8 @@ def test_no_label_grows_and_every_name_is_as_prometheus_wants_it(scraped: Scrape
     scraped.scrape()
     a_day_of_work(scraped)
     text = scraped.text()
-    allowed = {"kind", "state", "service", "priority", "verdict", "origin", "cause", "store", "by", "version", "le"}
+    allowed = {"kind", "state", "service", "priority", "verdict", "origin", "cause", "store", "by", "version", "le",
+               "of", "gpu", "code", "level"}
     for family in text_string_to_metric_families(text):
         assert family.name.startswith("trainq_")
         assert family.documentation
@@ -276,7 +302,7 @@ def test_the_alert_rules_name_metrics_that_there_are(scraped: Scraped) -> None:
     a_day_of_work(scraped)
     known = {name for name, _ in scraped.scrape()} | {
         # Only where there is something to say.
-        "trainq_disk_full_in_seconds"}
+        "trainq_disk_full_in_seconds", "trainq_snapshot_newest_timestamp_seconds", "trainq_alarms"}
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     assert len(rules) >= 10
     for rule in rules:
