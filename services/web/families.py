@@ -172,7 +172,8 @@ def _gpus(gpus: Devices) -> Iterator[Metric]:
         ("trainq_gpu_power_watts", "What the GPU takes now", lambda gpu: gpu.power_watts),
         ("trainq_gpu_power_limit_watts", "The most that the GPU may take", lambda gpu: gpu.power_limit_watts))
     for name, text, figure in figures:
-        values = {(str(gpu.index),): value for gpu in gpus.devices if (value := figure(gpu)) is not None}
+        values: dict[tuple[str, ...], float] = {(str(gpu.index),): value for gpu in gpus.devices
+                                                if (value := figure(gpu)) is not None}
         yield from gauges(name, text, ("gpu",), values)
 
 

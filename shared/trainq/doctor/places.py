@@ -57,6 +57,11 @@ def _folder_faults(subject: Subject, found: os.stat_result) -> Iterator[Finding]
     if found.st_mode & _OTHERS:
         yield fail("home", f"others may enter {root} (mode {stat.S_IMODE(found.st_mode):04o}): they can read the files "
                    "and order the broker about", f"chmod 700 {root}")
+    token = _stat(subject.home.token_file)
+    if token is not None and token.st_mode & _OTHERS:
+        yield fail("home", f"others may read {subject.home.token_file} (mode {stat.S_IMODE(token.st_mode):04o}), with "
+                   "which HTTP takes orders", f"rm {subject.home.token_file}; supervisorctl restart web (which makes "
+                   "another one)")
     missing = []
     for folder in subject.home.folders():
         inside = _stat(folder)

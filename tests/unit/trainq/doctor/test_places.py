@@ -50,6 +50,15 @@ def test_a_home_that_others_may_enter(subject: Subject) -> None:
     assert mend == f"chmod 700 {subject.home.root}"
 
 
+def test_a_token_that_others_may_read(subject: Subject) -> None:
+    subject.home.token_file.touch(mode=0o600)
+    assert wrong(places.folders(subject)) == []
+    subject.home.token_file.chmod(0o640)
+    verdict, found, mend = only(places.folders(subject))
+    assert (verdict, "0640" in found) == (Verdict.FAIL, True)
+    assert "restart web" in mend
+
+
 def test_a_home_of_somebody_else(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     verdict, found, mend = only(places.folders(subject))
