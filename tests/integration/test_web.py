@@ -9,14 +9,16 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from installations import wait_for
 from places import Worker, jobs_of, place_with_broker
-from services.web import serving, streams
+from services.web import exposition, serving, streams
 from trainq import files, stephistory
 from trainq.jobs import JobKind
 from trainq.messages import Progress
@@ -497,3 +499,24 @@ def test_many_at_once_are_answered(web: Web) -> None:
 def test_the_token_is_for_its_owner_alone(web: Web) -> None:
     assert web.place.home.token_file.stat().st_mode & 0o777 == 0o600
     assert Path(web.place.home.run).stat().st_mode & 0o777 == 0o700
+
+
+def test_the_figures_for_prometheus(web: Web) -> None:
+    wait_for(lambda: web.get("/daemon/status").document.get("seq"), "a picture with the broker's figures")
+
+    def figures() -> dict[str, float]:
+        answered = web.get("/metrics")
+        assert (answered.status, answered.headers["content-type"]) == (200, exposition.CONTENT_TYPE)
+        found: dict[str, float] = {}
+        for family in text_string_to_metric_families(answered.body.decode()):
+            for sample in family.samples:
+                found[sample.name] = found.get(sample.name, 0.0) + sample.value
+        return found
+
+    before = figures()
+    assert before["trainq_exporter_broker_up"] == 1
+    submit(web, b'{"text": "figures"}\n')
+    assert figures()["trainq_jobs_submitted_total"] == before.get("trainq_jobs_submitted_total", 0) + 1
+    with ThreadPoolExecutor(8) as several:
+        assert set(several.map(lambda _: web.get("/metrics").status, range(16))) == {200}
+    assert web.ask("POST", "/metrics").status == 405
