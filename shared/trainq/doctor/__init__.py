@@ -32,6 +32,7 @@ CHECKS = (
     Check("supervisord", listeners.supervisord),
     Check("locks", locks.locks),
     Check("sockets", listeners.sockets),
+    Check("http", listeners.http),
     Check("broker", listeners.broker),
     Check("services", listeners.services),
     Check("orders", places.standing_files),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from trainq.liveness import is_alive
 from trainq.messages import Lifecycle
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus
 
+_CONNECT_SECONDS = 2.0
 _SQLITE_HEADER = b"SQLite format 3\0"
 # Who listens on what; a socket that is named here for nobody is not looked at.
 _OWNERS = {"broker.sock": "broker", "events.sock": "broker", "status.sock": "status", "picture.sock": "status"}
@@ -89,6 +91,28 @@ def sockets(subject: Subject) -> Iterator[Finding]:
             answering += 1
     if not wrong:
         yield ok("sockets", f"{answering} have a listener" if answering else "there is none: nothing runs")
+
+
+def http(subject: Subject) -> Iterator[Finding]:
+    """The web service's port: its own, and answering."""
+    settings = subject.settings.web
+    if not settings.enabled or not settings.port:
+        return  # with port 0 nobody but the service knows where it listens
+    runs = holder_of(subject.home.run / "web.lock") is not None
+    where = f"127.0.0.1:{settings.port}"
+    try:
+        with socket.create_connection(("127.0.0.1", settings.port), timeout=_CONNECT_SECONDS):
+            answers = ""
+    except OSError as error:
+        answers = error.strerror or str(error)
+    if runs and answers:
+        yield fail("http", f"web runs, and nobody takes a connection on {where}: {answers}", "trainq logs web (is the "
+                   "port another program's? [web] port)")
+    elif not runs and not answers:
+        yield warn("http", f"web of this home does not run, and somebody else listens on {where}: it will not get the "
+                   "port", "set another [web] port, or end the other one (ss -tlnp)")
+    elif runs:
+        yield ok("http", f"answers on {where}")
 
 
 def broker(subject: Subject) -> Iterator[Finding]:

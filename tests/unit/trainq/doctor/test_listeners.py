@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainq import files
-from trainq.config import Home, Settings
+from trainq.config import Home, Settings, WebSettings
 from trainq.doctor import listeners
 from trainq.doctor.findings import Finding, Subject, Verdict
 from trainq.errors import BrokerUnavailableError, SupervisorUnavailableError
@@ -85,6 +85,26 @@ def test_a_listener(subject: Subject) -> None:
         listening.bind(str(subject.home.request_socket))
         listening.listen()
         assert [each.found for each in listeners.sockets(subject)] == ["1 have a listener"]
+
+
+@pytest.mark.parametrize(("runs", "listens", "verdict"), [
+    (True, True, Verdict.OK), (True, False, Verdict.FAIL), (False, True, Verdict.WARN), (False, False, None)])
+def test_the_port_of_the_web_service(subject: Subject, runs: bool, listens: bool, verdict: Verdict | None) -> None:
+    with socket.socket() as somebody:
+        somebody.bind(("127.0.0.1", 0))  # bound and not listening: nobody else gets it meanwhile
+        if listens:
+            somebody.listen()
+        made = Subject({}, subject.root, subject.home, Settings(web=WebSettings(port=somebody.getsockname()[1])))
+        lock = files.acquire_lock(subject.home.run / "web.lock", "web") if runs else None
+        found = list(listeners.http(made))
+        if lock is not None:
+            lock.release()
+    assert [each.verdict for each in found] == ([verdict] if verdict else [])
+
+
+def test_a_port_of_its_own_choice_or_none_is_not_looked_for(subject: Subject) -> None:
+    for web in (WebSettings(port=0), WebSettings(enabled=False)):
+        assert list(listeners.http(Subject({}, subject.root, subject.home, Settings(web=web)))) == []
 
 
 def test_nothing_runs(subject: Subject) -> None:
