@@ -10,6 +10,8 @@ all the same, and its detail of this process says why.
 
 from __future__ import annotations
 
+from collections import deque
+
 import msgspec
 import orjson
 
@@ -27,8 +29,8 @@ from trainq.picture import StatusPicture
 from trainq.service import Peer, Process
 from trainq.transport import Publisher, ReplySocket, Subscriber, new_context
 
-# However many events there are, the broker is asked no more often than this.
-LEAST_SECONDS_BETWEEN_QUESTIONS = 0.25
+# However many events there are, the broker is asked no more often than this; the first ones of a flood at once.
+MOST_QUESTIONS_A_SECOND = 4
 BEAT_SECONDS = 1.0
 # A whole picture comes so often though nothing has changed.
 MOST_SECONDS_BETWEEN_PICTURES = 5.0
@@ -54,6 +56,8 @@ class Status:
         process.poller.watch(self._events)
         self._overview: Overview | None = None
         self._overview_at = 0.0
+        # When the last questions were asked.
+        self._asked: deque[float] = deque(maxlen=MOST_QUESTIONS_A_SECOND)
         self._trouble: dict[str, str] = {}
         before = _last_observations(process)
         self._observed = msgspec.structs.replace(before, session=process.session, n=0)
@@ -83,12 +87,12 @@ class Status:
         self._peer.beat()
         self._look()
         self._peer.client.post(GetOverview(request_id=new_request_id()))
-        asked_at = clock.monotonic()
-        ask_at = asked_at + self._process.settings.status.interval_seconds
+        self._asked.append(clock.monotonic())
+        ask_at = self._asked[-1] + self._process.settings.status.interval_seconds
         while not self._process.stopping and (left := ask_at - clock.monotonic()) > 0:
             self._peer.wait(min(left, max(0.0, self._beat_at - clock.monotonic())))
             if self._hear_events():
-                ask_at = min(ask_at, asked_at + LEAST_SECONDS_BETWEEN_QUESTIONS)
+                ask_at = min(ask_at, self._asked[0] + 1.0 if len(self._asked) == MOST_QUESTIONS_A_SECOND else 0.0)
             for reply in self._peer.take_posted():
                 if isinstance(reply, Overview):
                     self._take(reply)
