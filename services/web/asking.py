@@ -25,7 +25,7 @@ ASKERS = 4
 READERS = 2
 # Uploads, each of which waits for its client.
 STORERS = 4
-QUESTIONS_PER_SECOND = 200.0
+QUESTIONS_PER_SECOND = 100.0
 # Who comes later is told to ask again.
 MAX_WAITING = 64
 ANSWER_SECONDS = 3.0

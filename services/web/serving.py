@@ -197,4 +197,8 @@ def listen(port: int) -> socket.socket:
     Raises:
         OSError: it cannot be had; somebody else may have it.
     """
-    return socket.create_server((guarding.ADDRESS, port), backlog=_BACKLOG)
+    listener = socket.create_server((guarding.ADDRESS, port), backlog=_BACKLOG)
+    # tcp(7): connections inherit it. asyncio sets it only where a socket says that it is TCP, which this one does not,
+    # and a response is sent in two pieces: the second one would wait 40 ms for the client to acknowledge the first.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

@@ -335,6 +335,24 @@ def test_a_client_that_dribbles_its_request_is_cut_off(web: Web) -> None:
     assert is_well(web)
 
 
+def test_a_client_that_reads_nothing_is_cut_off(web: Web) -> None:
+    with socket.socket() as link:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        link.settimeout(20)
+        link.connect(("127.0.0.1", web.port))
+        own = link.getsockname()[1]
+        # Far more than the buffers between take.
+        link.sendall(f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n\r\n".encode() * 300)
+        process = psutil.Process(web.place.pid("web"))
+
+        def is_connected() -> bool:
+            return any(each.raddr and each.raddr.port == own for each in process.net_connections("tcp"))
+
+        wait_for(is_connected, "it is accepted")
+        wait_for(lambda: not is_connected(), "it is cut off", serving.STALL_SECONDS + 20)
+        assert is_well(web)
+
+
 def test_streams_are_bounded_and_stuck_ones_hold_nobody_up(web: Web) -> None:
     opened = [web.stream("/api/v1/status/stream") for _ in range(streams.MAX_STREAMS)]
     try:

@@ -151,7 +151,7 @@ class Upkeep(NamedTuple):
 def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
     """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
 
-    The first fifteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
+    The first sixteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
     all have come: a short run is no lucky one.
     """
     draw = random.Random(f"faults {seed}")
