@@ -164,7 +164,7 @@ class Broker:
     def _publish(self, recorded: list[Recorded]) -> None:
         self._desk.committed(recorded)
         for entry in recorded:
-            message = event_message(entry)
+            message = event_message(entry, self._process.session)
             self._process.log.debug("event", seq=message.seq, type=message.type, job=message.job)
             self._events.publish(messages.EVENT_TOPIC + message.type.encode(), messages.encode(message))
 

@@ -18,6 +18,7 @@ from services.broker.copying import Copier
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
 from services.broker.guarding import DiskGuard
+from services.broker.noting import Noter
 from services.broker.reading import READS, Reader
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
@@ -88,7 +89,9 @@ class Desk:
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
             (standing.REQUESTS, self.orders.answer), ((messages.CopyJournal,), self.copier.answer),
-            ((messages.Hello,), self._greeter.greet), ((messages.ReportInbox,), self._count_inbox))
+            ((messages.Hello,), self._greeter.greet),
+            ((messages.Emit,), Noter(journal, self._queries, self._recorder, clock).answer),
+            ((messages.ReportInbox,), self._count_inbox))
         # The leases of the broker's former life get a full term.
         for row in self._queries.running():
             self.deadlines.start(row.id, row.token, clock.monotonic())

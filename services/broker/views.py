@@ -30,10 +30,10 @@ def event_view(recorded: Recorded) -> EventView:
     return EventView(seq=recorded.seq, at=recorded.at, type=str(body["type"]), job=job_of(recorded.event), body=body)
 
 
-def event_message(recorded: Recorded) -> EventMessage:
-    """The same as it is published: with the bytes that the journal has."""
+def event_message(recorded: Recorded, session: str) -> EventMessage:
+    """The same as it is published by this life of the broker (``session``): with the bytes that the journal has."""
     return EventMessage(seq=recorded.seq, at=recorded.at, type=type(recorded.event).__name__,
-                        job=job_of(recorded.event), body=msgspec.Raw(recorded.body))
+                        job=job_of(recorded.event), body=msgspec.Raw(recorded.body), session=session)
 
 
 def job_of(event: AnyEvent) -> str:

@@ -112,6 +112,27 @@ class NotFoundError(TrainqError):
     code = "not_found"
 
 
+class AnotherJournalError(TrainqError):
+    """The journal is not the one that was read so far: another one, or one that was put back to an earlier state.
+
+    ``seq`` is the place that was read up to, in the journal ``journal_id``; ``found_id`` and ``head_seq`` are those of
+    the journal that is there now.
+    """
+
+    exit_code = 66
+    code = "another_journal"
+
+    def __init__(self, journal_id: str, seq: int, found_id: str, head_seq: int) -> None:
+        self.journal_id, self.seq, self.found_id, self.head_seq = journal_id, seq, found_id, head_seq
+        if journal_id not in ("", found_id):
+            what = f"the journal is another one now, {found_id} in place of {journal_id}"
+        elif head_seq < seq:
+            what = f"the journal was put back: it ends at event {head_seq}, and was read up to {seq} before"
+        else:
+            what = f"the journal was put back: event {seq} is another one than the one that was read before"
+        super().__init__(what, mend="what was known from it counts no more: look anew")
+
+
 class BrokerUnavailableError(TrainqError):
     """No answer came in time. The outcome of a write is unknown; the same request may be sent again."""
 

@@ -42,12 +42,25 @@ def text(word: str) -> str:
 
 
 def duration(word: str) -> float:
-    """``90s``, ``30m``, ``2h`` or ``1d``, in seconds."""
-    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", word, re.ASCII)
-    seconds = float(found[1]) * _SECONDS_OF[found[2]] if found else 0.0
+    """``90s``, ``30m``, ``2h`` or ``1d``, in seconds; 30 days at most."""
+    seconds = _span(word)
     if not 0 < seconds <= MAX_DURATION_SECONDS:
         raise UsageError(f"{word!r} is no time up to 30 days; they look like 90s, 30m, 2h or 1d")
     return seconds
+
+
+def age(word: str) -> float:
+    """As :func:`duration`, however long ago."""
+    seconds = _span(word)
+    if not seconds:
+        raise UsageError(f"{word!r} is no time; they look like 90s, 30m, 2h or 90d")
+    return seconds
+
+
+def _span(word: str) -> float:
+    """The seconds of a time; 0 for what is none."""
+    found = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])", word, re.ASCII)
+    return float(found[1]) * _SECONDS_OF[found[2]] if found else 0.0
 
 
 def override(word: str) -> tuple[str, Any]:

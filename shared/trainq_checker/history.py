@@ -81,7 +81,7 @@ def fold(events: Sequence[Event]) -> History:
     history = History()
     for event in events:
         fields = event.fields
-        if event.type in ("JobSubmitted", "TaskSubmitted", "DuplicateSubmitted", "FileRefused"):
+        if event.type in ("JobSubmitted", "TaskSubmitted", "DuplicateSubmitted", "FileRefused", "UserNoted"):
             history.requests.setdefault(fields["request_id"], []).append((event.seq, fields.get("job", "")))
         if event.type == "JobSubmitted":
             for id_, kind in ((fields["job"], "train"), (fields["prepare"], "prepare")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -124,3 +125,22 @@ def test_events_follow_over_a_restart(broker: Place) -> None:
         read_until(following.stdout, "BrokerStarted")
         following.send_signal(signal.SIGINT)
         assert following.wait(30) == 130
+
+
+def test_events_follow_a_journal_that_was_put_back(broker: Place, tmp_path: Path) -> None:
+    broker.stop("broker")
+    kept = shutil.copy(broker.home.journal, tmp_path / "kept")
+    broker.start("broker")
+    broker.run("pause")
+    with broker.running("events", "--follow", "--json") as following:
+        read_until(following.stdout, "QueuePaused")
+        broker.stop("broker", signal.SIGKILL)
+        for left in broker.home.root.glob("journal.db*"):
+            left.unlink()
+        shutil.copy(kept, broker.home.journal)
+        broker.start("broker")
+        read_until(following.stderr, "the journal was put back")
+        broker.run("resume")
+        broker.run("pause", "--reason", "anew")
+        assert '"reason":"anew"' in read_until(following.stdout, "QueuePaused")
+    assert "the journal ends at event" in broker.run("events", "--after", "999")[1]

@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 from pathlib import Path
 
@@ -48,6 +49,61 @@ def test_wait_survives_the_broker(broker: Place, rows: Path) -> None:
         read_until(waiting.stderr, "the broker is back")
         broker.run("cancel", "1")
         assert waiting.wait(30) == 1
+
+
+def put_back(broker: Place, kept: Path | None) -> None:
+    """Start the broker with the journal as it was kept, or without any."""
+    broker.stop("broker", signal.SIGKILL)
+    for left in broker.home.root.glob("journal.db*"):
+        left.unlink()
+    if kept is not None:
+        shutil.copy(kept, broker.home.journal)
+    broker.start("broker")
+
+
+@pytest.fixture
+def kept(broker: Place, rows: Path, tmp_path: Path) -> Path:
+    """The journal as it was when train-1 had been submitted, which waits."""
+    broker.run("submit", str(rows))
+    broker.stop("broker")
+    shutil.copy(broker.home.journal, tmp_path / "kept")
+    broker.start("broker")
+    return tmp_path / "kept"
+
+
+@pytest.mark.parametrize("command", ["wait", "follow"])
+def test_a_journal_that_is_put_back_ends_no_waiting(command: str, kept: Path, broker: Place) -> None:
+    for _ in range(4):
+        broker.run("pause")
+        broker.run("resume")
+    with broker.running(command, "1") as waiting:
+        broker.stop("broker", signal.SIGKILL)
+        read_until(waiting.stderr, "the broker does not answer")
+        broker.start("broker")
+        read_until(waiting.stderr, "the broker is back")
+        put_back(broker, kept)
+        if command == "wait":
+            read_until(waiting.stderr, "the journal was put back: it ends at event")
+        broker.run("cancel", "1")
+        assert waiting.wait(30) == 1
+
+
+@pytest.mark.parametrize("command", ["wait", "follow"])
+def test_another_job_under_the_id_is_not_taken_for_it(command: str, kept: Path, broker: Place, tmp_path: Path) -> None:
+    (tmp_path / "other.jsonl").write_text('{"text": "other"}\n')
+    assert kept.is_file()
+    with broker.running(command, "1") as waiting:
+        broker.stop("broker", signal.SIGKILL)
+        read_until(waiting.stderr, "the broker does not answer")
+        for left in broker.home.root.glob("journal.db*"):
+            left.unlink()
+        with broker.running("submit", str(tmp_path / "other.jsonl")) as submitting:
+            broker.start("broker")
+            submitting.wait(30)
+        assert waiting.wait(30) == 66
+        assert waiting.stderr is not None
+        text = waiting.stderr.read()
+        assert "train-1 is another job now (other.jsonl)" in text or "there is no job train-1" in text
 
 
 def test_follow_a_job_through_its_life(broker: Place, worker: Worker, rows: Path) -> None:

@@ -104,6 +104,11 @@ class JournalMachine(RuleBasedStateMachine):
                                            request_id=f"t{number}", request_digest="d", cause="c", task={})]):
             self.next_task += 1
 
+    @rule(fields=st.dictionaries(st.sampled_from("ab"), st.integers(0, 9) | st.text(max_size=3), max_size=2))
+    def note(self, fields: dict[str, int | str]) -> None:
+        number = len(self.acknowledged)
+        assert self.commit([jobs.UserNoted(request_id=f"u{number}", request_digest="d", name="Mine", fields=fields)])
+
     @rule(events=st.lists(EVENTS, min_size=1, max_size=3))
     def change(self, events: list[jobs.AnyEvent]) -> None:
         self.commit(events)

@@ -31,6 +31,7 @@ job_id = _argument(words.job_id)
 generation = _argument(words.generation)
 text = _argument(words.text)
 duration = _argument(words.duration)
+age = _argument(words.age)
 override = _argument(words.override)
 column_map = _argument(words.column_map)
 

@@ -76,8 +76,8 @@ def _list(context: Context, store: Path) -> int:
     if console.json:
         console.emit({"backups": documents})
         return 0
-    columns = [Column("backup"), Column("size", right=True), Column("files", right=True), Column("model"),
-               Column("made"), Column("by")]
+    columns = [Column("backup"), Column("size", right=True, spare=True), Column("files", right=True, spare=True),
+               Column("model", spare=True), Column("made", spare=True), Column("by", flexible=True)]
     for line in table(columns, [[printable(cell) for cell in row] for row in rows], console.width):
         console.line(line)
     return 0
@@ -128,7 +128,8 @@ def _prune(context: Context, store: Path, rules: Buckets, *, only_plan: bool) ->
         console.emit({"backups": msgspec.to_builtins(done.verdicts), "going": len(done.going),
                       "freed_bytes": done.freed_bytes, "objects_stay": done.objects_stay})
         return 0
-    columns = [Column(""), Column("backup"), Column("made"), Column("only it holds", right=True),
+    columns = [Column(""), Column("backup"), Column("made", spare=True),
+               Column("only it holds", right=True, spare=True),
                Column("why", flexible=True)]
     rows = [["keep" if verdict.keep else "remove", verdict.backup, moment(verdict.at) if verdict.at else "",
              size(verdict.size_bytes), printable("; ".join(_reasons(verdict)))] for verdict in done.verdicts]

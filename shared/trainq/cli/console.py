@@ -7,6 +7,7 @@ obeys control characters and shows bidirectional ones in a false order.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -47,9 +48,12 @@ class Console:
                 stream.reconfigure(errors="backslashreplace")
         self.json = json
         self.width = terminal_columns(out, environment) if out.isatty() else None
+        is_dumb = environment.get("TERM") == "dumb"  # obeys no escape sequence
         # https://no-color.org: any value but the empty one
-        self.colour = out.isatty() and not environment.get("NO_COLOR")
-        self.lively = err.isatty() and not json
+        self.colour = out.isatty() and not is_dumb and not environment.get("NO_COLOR")
+        self.lively = err.isatty() and not is_dumb and not json
+        # Whether somebody sits there who can be asked.
+        self.can_ask = err.isatty() and sys.stdin is not None and sys.stdin.isatty() and not json
         self._moving = False
 
     def line(self, text: str = "") -> None:
@@ -94,6 +98,14 @@ class Console:
             self._err.write("\r\x1b[K")
             self._err.flush()
             self._moving = False
+
+    def ask(self, question: str) -> bool:
+        """Whether the person at the terminal says yes (only if :attr:`can_ask`); no by default, and at the end."""
+        self.clear()
+        self._out.flush()
+        self._err.write(f"trainq: {printable(question)} [y/N] ")
+        self._err.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     def fail(self, error: TrainqError, **partial: object) -> None:
         """Report an error: a line on stderr for each thing wrong, and with ``--json`` a document with what there is."""

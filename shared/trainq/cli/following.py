@@ -15,7 +15,7 @@ from trainq.cli.pacing import progress_line
 from trainq.cli.patience import PatientClient
 from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
-from trainq.cli.waiting import EXIT_NOT_SUCCEEDED, POLL_SECONDS, ending_line
+from trainq.cli.waiting import EXIT_NOT_SUCCEEDED, POLL_SECONDS, check_same, ending_line
 from trainq.forecasting import Pace
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobKind, JobState
@@ -68,8 +68,10 @@ class Following:
 
     def to_the_end(self) -> JobView:
         """Show the job until it has ended; its last view."""
+        first: JobView | None = None
         while True:
             view = self._ask(self._job)
+            check_same(first := first or view, view)
             preparation = self._ask(f"prepare-{view.number}") if _is_being_prepared(view) else None
             if self._context.console.json:
                 self._emit(view, preparation)

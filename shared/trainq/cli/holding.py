@@ -71,7 +71,7 @@ def trace_content(context: Context, file: str | None, digest: str | None, job: s
         context.console.emit({"digest": held[0]["digest"], "source": "broker", "head": line.generation, "jobs": held})
         return 0
     for at, each in enumerate(held):
-        for text in [*([""] if at else []), *facts(_pairs(each, line))]:
+        for text in [*([""] if at else []), *facts(_pairs(each, line), context.console.width)]:
             context.console.line(text)
     return 0
 
@@ -96,7 +96,7 @@ def trace_row(context: Context, file: str, line_number: int) -> int:
         return 0
     for at, each in enumerate(documents):
         for text in [*([""] if at else []), *facts([*_row_pairs(each["row"], line_number), *_pairs(each, line),
-                                                    *_seen_pairs(each)])]:
+                                                    *_seen_pairs(each)], console.width)]:
             console.line(text)
     return 0
 
@@ -209,7 +209,7 @@ def _from_manifests(context: Context, digest: str | None, job: str | None, stock
     for text in facts([
             ("held by", _names(each.name for each in holders) or "no copy that says so"),
             ("half in", _names(each.name for each in halves)),
-            ("not known", _names(each.name for each in unknown))]):
+            ("not known", _names(each.name for each in unknown))], context.console.width):
         context.console.line(text)
     return 0
 

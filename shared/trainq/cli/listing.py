@@ -55,7 +55,7 @@ def _list(arguments: Namespace, context: Context) -> int:
         for line in (failed_lines if arguments.failed else job_lines)(shown, context.console):
             context.console.line(line)
     else:
-        context.console.say("no such jobs" if states or arguments.failed else "no jobs")
+        context.console.say("no such jobs" if states or arguments.failed else "no jobs; trainq submit FILE makes one")
     if len(found) > len(shown):
         context.console.say(f"these are the newest {limit}; trainq list --all shows all")
     return 0
@@ -83,8 +83,8 @@ def job_lines(jobs: list[JobView], console: Console) -> list[str]:
     columns = [
         Column("job"),
         Column("state", paint=lambda cell: console.paint(cell, wording.STATE_STYLES.get(cell.strip(), ""))),
-        Column("name", flexible=True), Column("priority"), Column("rows", right=True), Column("submitted"),
-        Column("took", right=True), Column("", flexible=True)]
+        Column("name", flexible=True), Column("priority", spare=True), Column("rows", right=True, spare=True),
+        Column("submitted", spare=True), Column("took", right=True, spare=True), Column("", flexible=True)]
     rows = [[job.id, job.state.value, job.name, job.priority, str(job.rows or ""), moment(job.submitted_at),
              wording.took(job), wording.standing(job)] for job in jobs]
     return table(columns, rows, console.width)
@@ -95,8 +95,9 @@ def failed_lines(jobs: list[JobView], console: Console) -> list[str]:
     columns = [
         Column("job"),
         Column("state", paint=lambda cell: console.paint(cell, wording.STATE_STYLES.get(cell.strip(), ""))),
-        Column("name", flexible=True), Column("attempts", right=True), Column("failed", right=True),
-        Column("tried again"), Column("last error", flexible=True)]
+        Column("name", flexible=True), Column("attempts", right=True, spare=True),
+        Column("failed", right=True, spare=True), Column("tried again", spare=True),
+        Column("last error", flexible=True)]
     rows = [[job.id, job.state.value, job.name, str(job.attempts), str(job.failures), wording.tried_again(job),
              job.reason] for job in jobs]
     return table(columns, rows, console.width)
@@ -114,7 +115,7 @@ def _show(arguments: Namespace, context: Context) -> int:
         document.pop("type")
         context.console.emit(document)
         return 0
-    for line in facts(_facts(detail)):
+    for line in facts(_facts(detail), context.console.width):
         context.console.line(line)
     return 0
 

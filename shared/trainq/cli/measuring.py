@@ -55,7 +55,7 @@ def _run(arguments: Namespace, context: Context) -> int:
         for line in facts([
                 ("job", arguments.job), ("steps", f"{len(losses)}, in {duration(seconds)}"), ("tokens", f"{tokens}"),
                 ("speed", speed), ("loss", f"{losses[0]:.4f} at first, {losses[-1]:.4f} at last, "
-                                           f"{min(losses):.4f} at least"), ("", sparkline(losses))]):
+                                           f"{min(losses):.4f} at least"), ("", sparkline(losses))], console.width):
             console.line(line)
         console.line()
         for line in _lines(list(last), console.width):
@@ -75,7 +75,7 @@ def sparkline(values: Sequence[float], most: int = _MOST_BARS) -> str:
 
 
 def _lines(steps: list[StepMetrics], width: int | None) -> list[str]:
-    columns = [Column(title, right=True) for title in
+    columns = [Column(title, right=True, spare=title not in ("step", "loss")) for title in
                ("step", "line's step", "epoch", "loss", "learning rate", "grad norm", "rows", "tokens", "seconds")]
     # An exclamation mark: the loss out of its band, the norm a spike, as the guards saw it.
     rows = [[f"{each.job_step}", f"{each.step}", f"{each.epoch + 1}",

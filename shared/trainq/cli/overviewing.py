@@ -8,7 +8,7 @@ from trainq.cli import picturing, wording
 from trainq.cli.console import Console, printable
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
-from trainq.cli.rendering import Column, count, duration, facts, size, table
+from trainq.cli.rendering import Column, count, duration, facts, fold, size, table
 from trainq.figures import ABSENT, DEAD, SILENT, Alarm, Cpu, ServiceStatus, Span
 from trainq.gpu import Device, Devices
 from trainq.messages import DiskView, Lifecycle
@@ -46,12 +46,14 @@ def _status(_arguments: Namespace, context: Context) -> int:
 
 def status_lines(picture: StatusPicture, console: Console) -> list[str]:
     """The picture for people: why, alarms, figures, services, and who comes next."""
-    why = console.paint(printable(picture.why), "busy" if picture.training else "waiting")
-    lines = [why, *(_alarm(alarm, console) for alarm in picture.alarms), "", *facts(_figures(picture)), "",
-             *_services(picture.services, console)]
+    lines = _folded(picture.why, "busy" if picture.training else "waiting", console)
+    for alarm in picture.alarms:
+        lines += _folded(alarm_words(alarm), "bad" if alarm.level == "bad" else "waiting", console)
+    lines += ["", *facts(_figures(picture), console.width), "", *_services(picture.services, console)]
     if picture.waiting:
         shown = picture.waiting[:WAITING_SHOWN]
-        waiting = [Column("next"), Column("name", flexible=True), Column("priority"), Column("starts", flexible=True),
+        waiting = [Column("next"), Column("name", flexible=True), Column("priority", spare=True),
+                   Column("starts", flexible=True, spare=True),
                    Column("", flexible=True)]
         rows = [[job.id, job.name, job.priority, until(job.starts_at, picture.at), wording.standing(job)]
                 for job in shown]
@@ -72,8 +74,15 @@ def until(span: Span | None, now: float) -> str:
     return f"in {ends}"
 
 
-def _alarm(alarm: Alarm, console: Console) -> str:
-    return console.paint(printable(f"! {alarm.text}: {alarm.mend}"), "bad" if alarm.level == "bad" else "waiting")
+def alarm_words(alarm: Alarm) -> str:
+    """An alarm and its mend."""
+    return f"! {alarm.text}: {alarm.mend}"
+
+
+def _folded(text: str, style: str, console: Console) -> list[str]:
+    """A sentence in as many lines as the terminal makes of it."""
+    text = printable(text)
+    return [console.paint(line, style) for line in (fold(text, console.width) if console.width else [text])]
 
 
 def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
@@ -91,25 +100,28 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("stopped", picture.stop.removeprefix("the trainer is stopped: ")),
         ("paused", picture.pause.removeprefix("the queue is paused: ")),
         ("drained", picture.drain),
-        ("disk", _disk(picture.disk) if picture.disk else ""),
-        ("machine", _machine(picture.cpu) if picture.cpu else ""),
-        ("gpu", _gpus(picture.gpu)),
+        ("disk", disk_words(picture.disk) if picture.disk else ""),
+        ("machine", machine_words(picture.cpu) if picture.cpu else ""),
+        ("gpu", gpu_words(picture.gpu)),
         ("journal", f"event {picture.seq}" if picture.seq else ""),
     ]
 
 
-def _disk(disk: DiskView) -> str:
+def disk_words(disk: DiskView) -> str:
+    """What is free on the disk."""
     words = {"warn": " (low)", "hold": " (too low: nothing that needs room is begun)"}
     forecast = f", full in {disk.full_in_hours:.1f} h" if disk.full_in_hours is not None else ""
     return f"{size(disk.free_bytes)} of {size(disk.total_bytes)} free{forecast}{words.get(disk.state, '')}"
 
 
-def _machine(cpu: Cpu) -> str:
+def machine_words(cpu: Cpu) -> str:
+    """What the machine does."""
     return (f"{cpu.percent:.0f} % of {cpu.processors} processors, load {cpu.load[0]:.1f}, "
             f"{size(cpu.memory_available_bytes)} of {size(cpu.memory_total_bytes)} memory available")
 
 
-def _gpus(gpu: Devices) -> str:
+def gpu_words(gpu: Devices) -> str:
+    """What the GPUs do; empty where there are none."""
     return "; ".join(map(_device, gpu.devices))
 
 
@@ -126,8 +138,9 @@ def _services(services: tuple[ServiceStatus, ...], console: Console) -> list[str
     columns = [
         Column("service"),
         Column("state", paint=lambda cell: console.paint(cell, _SERVICE_STYLES.get(cell.strip(), ""))),
-        Column("pid", right=True), Column("up", right=True), Column("heard", right=True),
-        Column("restarts", right=True), Column("memory", right=True), Column("", flexible=True)]
+        Column("pid", right=True, spare=True), Column("up", right=True, spare=True),
+        Column("heard", right=True, spare=True), Column("restarts", right=True, spare=True),
+        Column("memory", right=True, spare=True), Column("", flexible=True)]
     rows = [[
         service.name, service.state, str(service.pid or ""),
         "" if service.uptime_seconds is None else duration(service.uptime_seconds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainq.cli.rendering import count, cut, duration
+from trainq.cli.rendering import columns_of, count, cut, duration
 from trainq.messages import Progress
 
 BAR_COLUMNS = 24
@@ -23,7 +23,7 @@ def progress_line(label: str, progress: Progress, seconds_left: float | None, wi
     if seconds_left is not None:
         details.append(f"ETA {duration(seconds_left)}")
     told = "  ".join(details)
-    room = min(BAR_COLUMNS, width - len(label) - len(told) - 4)
+    room = min(BAR_COLUMNS, width - columns_of(label) - len(told) - 4)
     if room >= MIN_BAR_COLUMNS and progress.steps:
         done = min(room, room * progress.step // progress.steps)
         told = f"[{'#' * done}{'.' * (room - done)}] {told}"

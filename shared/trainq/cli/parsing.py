@@ -99,6 +99,14 @@ def _build(chosen: str, shown: Sequence[str]) -> _Parser:
     return parser
 
 
+def parser_of(name: str) -> argparse.ArgumentParser:
+    """The parser of one command alone, for those who look at what it would understand."""
+    parser = _Parser(prog=f"trainq {name}", formatter_class=_Formatter, allow_abbrev=False)
+    registry.load(name).configure(parser)
+    add_json(parser)
+    return parser
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Accept ``--json`` behind the command as well, without undoing one before it."""
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS,

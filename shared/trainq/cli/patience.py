@@ -10,7 +10,7 @@ import msgspec
 from trainq.cli.console import Console
 from trainq.client import BrokerClient
 from trainq.config import Home
-from trainq.errors import BrokerUnavailableError
+from trainq.errors import BrokerUnavailableError, BusyError
 from trainq.messages import AnyRequest
 
 Reply = TypeVar("Reply", bound=msgspec.Struct)
@@ -53,9 +53,10 @@ class PatientClient:
         while True:
             try:
                 reply = self._broker.call(request, expect, timeout_seconds=_ANSWER_SECONDS)
-            except BrokerUnavailableError:
+            except (BrokerUnavailableError, BusyError) as error:
                 if not absent:
-                    self._console.say("the broker does not answer; waiting until it does")
+                    what = "is busy" if isinstance(error, BusyError) else "does not answer"
+                    self._console.say(f"the broker {what}; waiting until it answers")
                 absent = True
                 continue
             if absent:

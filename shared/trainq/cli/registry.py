@@ -46,6 +46,7 @@ ENTRIES: Mapping[str, Entry] = {
     "resume": Entry("controlling", "go on after a pause, a drain or a stop"),
     "status": Entry("overviewing", "the whole picture: queue, model, services"),
     "why": Entry("overviewing", "why nothing is training, or what is"),
+    "watch": Entry("watching", "all of it on one screen, as it changes"),
     "events": Entry("replaying", "what happened, from the journal"),
     "logs": Entry("logreading", "log lines of a service or of a job"),
     "metrics": Entry("measuring", "loss, learning rate and time of each step of a job"),
@@ -62,6 +63,7 @@ ENTRIES: Mapping[str, Entry] = {
     "config": Entry("configuring", "check or show the configuration"),
     "sample": Entry("sampling", "ask the trained model something"),
     "chaos": Entry("chaosing", "break a home of its own, and prove nothing is lost"),
+    "completion": Entry("completion", "what makes Tab work in bash, zsh and fish"),
     "version": Entry("versioning", "the version of trainq"),
 }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 
 import msgspec
 
@@ -16,6 +15,8 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import cut, moment
 from trainq.cli.waiting import POLL_SECONDS
 from trainq.client import BrokerClient
+from trainq.errors import AnotherJournalError
+from trainq.events import Ask, Reader
 from trainq.ids import new_request_id
 from trainq.messages import Events, EventView, Replay
 
@@ -35,50 +36,47 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     if arguments.follow:
         with PatientClient(context.home, context.console) as patient:
-            reader = _Reader(patient.ask, arguments.job or "", context.console)
-            reader.start(arguments.after)
+            printer = _Printer(patient.ask, arguments.job or "", context.console)
+            printer.start(arguments.after)
             while True:
-                reader.read()
+                printer.read()
                 time.sleep(POLL_SECONDS)
     with BrokerClient(context.home) as broker:
-        reader = _Reader(broker.call, arguments.job or "", context.console)
-        reader.start(arguments.after)
-        reader.read()
+        printer = _Printer(broker.call, arguments.job or "", context.console)
+        printer.start(arguments.after)
+        printer.read()
     return 0
 
 
-class _Reader:
-    """A place in the journal that only moves on."""
+class _Printer:
+    """Writes events from a place in the journal that only moves on."""
 
-    def __init__(self, ask: Callable[[Replay, type[Events]], Events], job: str, console: Console) -> None:
+    def __init__(self, ask: Ask, job: str, console: Console) -> None:
         self._ask = ask
         self._job = job
         self._console = console
-        self._seq = 0
-        self._journal_id = ""
+        self._reader = Reader(ask, since=0, job=job)
 
     def start(self, after: int | None) -> None:
         """Begin behind ``after``; None: where the newest are, but for machines and for one job at the beginning."""
-        self._seq = after or 0
-        if after is None and not self._job and not self._console.json:
-            head = self._ask(Replay(request_id=new_request_id(), after_seq=0, limit=1), Events)
-            self._seq = max(0, head.head_seq - NEWEST_SHOWN)
+        if after is None and (self._job or self._console.json):
+            return
+        head_seq = self._ask(Replay(request_id=new_request_id(), after_seq=0, limit=1), Events).head_seq
+        if after is not None and after > head_seq:
+            self._console.say(f"the journal ends at event {head_seq}")
+        since = max(0, head_seq - NEWEST_SHOWN) if after is None else min(after, head_seq)
+        self._reader = Reader(self._ask, since=since, job=self._job)
 
     def read(self) -> None:
-        """Write all events from here to the journal's present end."""
-        while True:
-            page = self._ask(Replay(request_id=new_request_id(), after_seq=self._seq, job=self._job), Events)
-            if self._journal_id not in ("", page.journal_id):
-                self._console.say(f"this is another journal now, {page.journal_id}; its events from the first")
-                self._journal_id, self._seq = page.journal_id, 0
-                continue
-            self._journal_id = page.journal_id
-            if not page.events:
-                self._seq = max(self._seq, page.head_seq)
-                break
-            for event in page.events:
+        """Write all events from here to the journal's present end; of another journal all, of one put back new ones."""
+        try:
+            for event in self._reader.read():
                 self._write(event)
-            self._seq = page.events[-1].seq
+        except AnotherJournalError as error:
+            is_other = error.found_id != error.journal_id
+            told = "its events from the first" if is_other else "what happens from now"
+            self._console.say(f"{error.message}; {told}")
+            self._reader = Reader(self._ask, since=0 if is_other else error.head_seq, job=self._job)
         self._console.flush()
 
     def _write(self, event: EventView) -> None:
@@ -91,10 +89,12 @@ class _Reader:
 
 def event_line(event: EventView) -> str:
     """An event for people; what has parts of its own (settings, reports) is left to ``--json``."""
-    told = [f"{name}={value}" for name, value in event.body.items()
+    # Those of a user's own event lie one deeper.
+    fields = {**event.body, **event.body.get("fields", {})} if event.type == "UserNoted" else event.body
+    told = [f"{name}={value}" for name, value in fields.items()
             if name not in _HIDDEN and value not in ("", None) and not isinstance(value, dict | list)]
-    fields = (str(event.seq), moment(event.at), event.type, event.job, " ".join(told))
-    return "  ".join(printable(field) for field in fields if field)
+    parts = (str(event.seq), moment(event.at), event.type, event.job, " ".join(told))
+    return "  ".join(printable(part) for part in parts if part)
 
 
 COMMANDS = {"events": Command(_configure, _run)}

@@ -72,7 +72,8 @@ def _plan(context: Context) -> int:
         console.emit({"copies": msgspec.to_builtins(verdicts), "going": going, "freed_bytes": freed,
                       "excess_bytes": excess, "shards": len(shards), "shard_bytes": shard_bytes})
         return 0
-    columns = [Column(""), Column("store"), Column("name"), Column("made"), Column("frees", right=True),
+    columns = [Column(""), Column("store", spare=True), Column("name"), Column("made", spare=True),
+               Column("frees", right=True, spare=True),
                Column("why", flexible=True)]
     rows = [["keep" if verdict.keep else "remove", verdict.item.store.value, verdict.item.name,
              moment(verdict.item.at), size(verdict.item.size_bytes),
@@ -92,8 +93,8 @@ def _trash(context: Context) -> int:
         documents: list[dict[str, Any]] = msgspec.to_builtins(found)
         console.emit({"trash": documents})
         return 0
-    columns = [Column("number", right=True), Column("store"), Column("name"), Column("removed"),
-               Column("size", right=True), Column("why", flexible=True)]
+    columns = [Column("number", right=True), Column("store", spare=True), Column("name"), Column("removed", spare=True),
+               Column("size", right=True, spare=True), Column("why", flexible=True)]
     rows = [[str(each.removal), each.store.value, each.name, moment(each.at), size(each.size_bytes), each.reason]
             for each in found]
     for line in table(columns, rows, console.width):

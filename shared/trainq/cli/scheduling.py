@@ -42,7 +42,8 @@ def _list(context: Context) -> int:
     if console.json:
         console.emit(msgspec.to_builtins(found))
         return 0
-    columns = [Column("name"), Column("task"), Column("when"), Column("next"), Column("last"), Column("job"),
+    columns = [Column("name"), Column("task", spare=True), Column("when", spare=True), Column("next"),
+               Column("last", spare=True), Column("job", spare=True),
                Column("", flexible=True)]
     rows = [[view.name, view.task, view.when, _slot(view, view.next_at) if view.enabled else "off",
              _slot(view, view.last_slot), f"{view.last_job} {view.last_state}".strip(), view.reason]

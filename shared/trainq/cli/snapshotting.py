@@ -82,8 +82,8 @@ def _list(context: Context) -> int:
     if console.json:
         console.emit({"snapshots": documents})
         return 0
-    columns = [Column("snapshot"), Column("size", right=True), Column("jobs", right=True), Column("taken"),
-               Column("by"), Column("marked")]
+    columns = [Column("snapshot"), Column("size", right=True, spare=True), Column("jobs", right=True, spare=True),
+               Column("taken", spare=True), Column("by", flexible=True), Column("marked", flexible=True)]
     for line in table(columns, [[printable(cell) for cell in row] for row in rows], console.width):
         console.line(line)
     return 0
@@ -106,7 +106,7 @@ def _show(context: Context, name: str) -> int:
                if not isinstance(value, dict)),
              *((f"file {file}", f"{size(record.size_bytes)}  {record.blake3}")
                for file, record in found.manifest.files.items())]
-    for line in facts([(name_, printable(value)) for name_, value in pairs]):
+    for line in facts(pairs, context.console.width):
         context.console.line(line)
     return 0
 

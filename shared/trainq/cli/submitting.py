@@ -213,7 +213,7 @@ def _run(arguments: Namespace, context: Context) -> int:
             document["jobs"] = ended
             code = code or waited
         elif jobs and not console.json:
-            _hint(jobs, console)
+            _hint(jobs, context)
     except TrainqError as error:
         console.fail(error, **document)
         return error.exit_code
@@ -236,11 +236,17 @@ def _submit_all(submission: Submission, sources: Iterator[Source | InputError]) 
     submission.send()
 
 
-def _hint(jobs: list[str], console: Console) -> None:
+def _hint(jobs: list[str], context: Context) -> None:
+    """What to do next; and for a person at a terminal, where the first of them stands and why."""
+    console = context.console
     if len(jobs) == 1:
         console.say(f"watch it: trainq follow {jobs[0]}")
     else:
-        console.say("watch them: trainq follow, trainq list; wait for all: trainq wait")
+        console.say("watch them: trainq watch, trainq follow; wait for all: trainq wait")
+    if console.lively:
+        from trainq.cli.standing import say_standing
+
+        say_standing(jobs[0], context)
 
 
 COMMANDS = {"submit": Command(_configure, _run)}

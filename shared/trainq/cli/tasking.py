@@ -39,6 +39,7 @@ def ask(context: Context, task: Task, *, wait: bool, cause: str = "asked for by 
             console.emit({"job": accepted.job, "state": accepted.state})
         else:
             console.line(accepted.job)
+            console.say(f"wait for it: trainq wait {accepted.job}")
         return 0
     ended, code = wait_for([accepted.job], context)
     if console.json:

@@ -177,7 +177,7 @@ def _show(document: dict[str, Any], console: Console, shown: int | None) -> None
         ("rows seen", str(document["rows_seen"] or "")), ("tokens seen", str(document["tokens_seen"] or "")),
         ("files", str(document["job_count"]) if document["job_count"] is not None else "not counted"),
         ("in the middle of", f"{half['job']}, {half['steps']} of its {half['steps_planned']} steps" if half else "")]
-    lines = facts(pairs)
+    lines = facts(pairs, console.width)
     if jobs:
         lines += ["", *_cut_said("files", len(jobs), shown), *_job_lines(jobs[-shown:] if shown else jobs, console)]
     if chain:
@@ -191,9 +191,10 @@ def _cut_said(what: str, there: int, shown: int | None) -> list[str]:
 
 
 def _job_lines(jobs: list[dict[str, Any]], console: Console) -> list[str]:
-    columns = [Column("job"), Column("file", flexible=True), Column("BLAKE3"), Column("rows", right=True),
-               Column("tokens", right=True), Column("rows seen", right=True), Column("steps", right=True),
-               Column("in", right=True), Column("trained")]
+    columns = [Column("job"), Column("file", flexible=True), Column("BLAKE3", spare=True),
+               Column("rows", right=True), Column("tokens", right=True, spare=True),
+               Column("rows seen", right=True, spare=True), Column("steps", right=True, spare=True),
+               Column("in", right=True, spare=True), Column("trained", spare=True)]
     return table(columns, [[each["job"], each["name"], each["digest"][:16], _number(each["rows"]),
                             _number(each["tokens"]), _number(each.get("rows_seen")), _number(each["steps"]),
                             _number(each["generation"]), moment(each["trained_at"])] for each in jobs], console.width)
@@ -204,7 +205,8 @@ def _number(value: int | None) -> str:
 
 
 def _chain_lines(chain: list[dict[str, Any]], console: Console) -> list[str]:
-    columns = [Column("generation"), Column("because"), Column("job"), Column("steps", right=True),
+    columns = [Column("generation"), Column("because", spare=True), Column("job"),
+               Column("steps", right=True, spare=True),
                Column("lies in", flexible=True)]
     return table(columns, [_chain_cells(link) for link in chain], console.width)
 

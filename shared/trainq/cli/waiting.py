@@ -1,7 +1,8 @@
 """``trainq wait``: until jobs have ended, whatever is restarted meanwhile.
 
 A round asks for the overview; only when the journal has grown are the new events asked for, and only jobs named in
-them are looked at, so that waiting for a thousand jobs costs no more than for one.
+them are looked at, so that waiting for a thousand jobs costs no more than for one. Where the journal is another one all
+of a sudden (a backup was restored), all jobs are looked at anew, and each must still be the one that was meant.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import cut
 from trainq.client import BrokerClient
 from trainq.config import Home
-from trainq.errors import UsageError
+from trainq.errors import AnotherJournalError, NotFoundError, UsageError
+from trainq.events import Reader
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobKind, JobState
-from trainq.messages import Events, GetOverview, JobDetail, JobView, ListJobs, Overview, Replay, ShowJob
+from trainq.messages import GetOverview, JobDetail, JobView, ListJobs, Overview, ShowJob
 from trainq.orders import all_jobs
 
 EXIT_NOT_SUCCEEDED = 1
@@ -123,36 +125,35 @@ class Waiting:
         self.ended: dict[str, JobView] = {}
         self._broker = broker
         self._context = context
-        self._journal_id = ""
-        self._seq = 0
+        self._reader: Reader | None = None
+        self._seen: dict[str, JobView] = {}
 
     def turn(self) -> None:
         """One round; it ends with a pause unless all jobs have ended."""
         overview = self._broker.ask(GetOverview(request_id=new_request_id()), Overview)
-        if overview.journal_id != self._journal_id:
-            # The first round, or the journal was replaced: what was known of the jobs counts no more.
-            self._journal_id, self._seq = overview.journal_id, overview.seq
-            touched = set(self.open)
-        else:
-            touched = self._touched(overview.seq)
+        touched = self._touched(overview)
         for job in [job for job in self.open if job in touched]:
             self._look(job)
         if self.open:
             self._show(overview)
             time.sleep(POLL_SECONDS)
 
-    def _touched(self, head_seq: int) -> set[str]:
-        touched: set[str] = set()
-        while self._seq < head_seq:
-            reply = self._broker.ask(Replay(request_id=new_request_id(), after_seq=self._seq), Events)
-            if not reply.events or reply.journal_id != self._journal_id:
-                break
-            touched |= {event.job for event in reply.events}
-            self._seq = reply.events[-1].seq
-        return touched
+    def _touched(self, overview: Overview) -> set[str]:
+        """The jobs of which something may have changed since the last round; at first all."""
+        reader = self._reader
+        try:
+            if reader is not None:
+                if (overview.seq, overview.journal_id) == (reader.seq, reader.journal_id):
+                    return set()
+                return {event.job for event in reader.read()}
+        except AnotherJournalError as error:
+            self._context.console.say(f"{error.message}; looking at all jobs anew")
+        self._reader = Reader(self._broker.ask, since=overview.seq, journal_id=overview.journal_id)
+        return set(self.open)
 
     def _look(self, job: str) -> None:
         view = self._broker.ask(ShowJob(request_id=new_request_id(), job=job), JobDetail).job
+        check_same(self._seen.setdefault(job, view), view)
         if view.state in ENDED:
             del self.open[job]
             self.ended[job] = view
@@ -165,6 +166,17 @@ class Waiting:
             why = picturing.fold(self._context, overview).why
             text = f"waiting for {len(self.open)} job{'s' if len(self.open) > 1 else ''}: {why}"
             console.show(cut(printable(text), console.talk_width))
+
+
+def check_same(before: JobView, now: JobView) -> None:
+    """Make sure that two views show one job.
+
+    Raises:
+        NotFoundError: a journal that was put back, or another one, has another job under the id.
+    """
+    if (before.submitted_at, before.digest) != (now.submitted_at, now.digest):
+        raise NotFoundError(f"{now.id} is another job now ({now.name}): the journal is another one, or was put back",
+                            mend="trainq list shows the jobs that it has")
 
 
 def ending_line(job: JobView, console: Console) -> str:

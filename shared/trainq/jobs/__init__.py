@@ -63,6 +63,7 @@ from trainq.jobs.events import (
     QueueHeld,
     QueueHoldLifted,
     TaskSubmitted,
+    UserNoted,
     effects_left,
 )
 from trainq.jobs.keeping import (
@@ -165,6 +166,7 @@ __all__ = [
     "Store",
     "TaskSubmitted",
     "TrainerStopped",
+    "UserNoted",
     "batches_left_out",
     "class_jobs",
     "cut_from",

@@ -328,6 +328,15 @@ class FileRefused(Event, frozen=True, kw_only=True, tag=True):
     report: str
 
 
+class UserNoted(Event, frozen=True, kw_only=True, tag=True):
+    """A user's own program says something, under a ``name`` of its own. Nothing of trainq ever follows from it."""
+
+    request_id: str
+    request_digest: str
+    name: str
+    fields: dict[str, bool | int | float | str | None]
+
+
 class BrokerStarted(Event, frozen=True, kw_only=True, tag=True):
     """A new life of the broker began on this journal."""
 
@@ -342,7 +351,7 @@ AnyEvent = (
     | FingerprintChanged | JobUncovered | JobRetried | QueueHeld | QueueHoldLifted | CheckpointDamaged | HeadAdopted
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
     | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
-    | ScheduleFired | ScheduleSkipped | EffectDecided | QueueDrained | TrainerStopped | CheckpointRequested
+    | ScheduleFired | ScheduleSkipped | EffectDecided | QueueDrained | TrainerStopped | CheckpointRequested | UserNoted
 )
 
 

@@ -46,6 +46,7 @@ from trainq.jobs import (
     PreparationReopened,
     Priority,
     TaskSubmitted,
+    UserNoted,
     class_jobs,
     rank,
     transition,
@@ -169,7 +170,7 @@ class Fold:
                 return JobState.QUEUED
             case JobEvent():
                 return self._change(seq, at, event)
-            case FileRefused():
+            case FileRefused() | UserNoted():
                 self._remember_request(seq, event, "")
             case CheckpointDamaged():
                 self._connection.execute("INSERT OR REPLACE INTO damaged VALUES (?, ?, ?)",
@@ -372,8 +373,8 @@ class Fold:
             self._connection.executemany("UPDATE jobs SET blockers=blockers-1 WHERE key=?", released)
             self._connection.execute(f"DELETE FROM dependencies WHERE {wanted}", (key,))
 
-    def _remember_request(self, seq: int, event: JobSubmitted | TaskSubmitted | DuplicateSubmitted | FileRefused,
-                          job: str) -> None:
+    def _remember_request(self, seq: int, event: JobSubmitted | TaskSubmitted | DuplicateSubmitted | FileRefused
+                          | UserNoted, job: str) -> None:
         self._connection.execute("INSERT INTO requests VALUES (?, ?, ?, ?)",
                                  (event.request_id, event.request_digest, job, seq))
 

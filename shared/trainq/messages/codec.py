@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from trainq import errors
-from trainq.messages.replies import EventView, Live, Refused, ReplyEnvelope
+from trainq.messages.replies import Live, PublishedEvent, Refused, ReplyEnvelope
 from trainq.messages.requests import AnyRequest
 from trainq.messages.work import MAX_MESSAGE_BYTES, PROTOCOL_VERSION
 
@@ -60,9 +60,9 @@ def expect_replies() -> None:
     _decoder_of(ReplyEnvelope)
 
 
-def decode_event(payload: bytes) -> EventView:
+def decode_event(payload: bytes) -> PublishedEvent:
     """A valid published event, or :class:`~trainq.errors.ProtocolError`."""
-    event: EventView = _decode(EventView, payload)
+    event: PublishedEvent = _decode(PublishedEvent, payload)
     return event
 
 

@@ -350,14 +350,21 @@ class EventView(msgspec.Struct, frozen=True, kw_only=True):
     v: int = PROTOCOL_VERSION
 
 
+class PublishedEvent(EventView, frozen=True, kw_only=True):
+    """An event as it is published: ``session`` names the life of the broker that says it."""
+
+    session: str = ""
+
+
 class EventMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """An :class:`EventView` as the broker publishes it: ``body`` are the bytes that the journal has."""
+    """A :class:`PublishedEvent` as the broker makes it: ``body`` are the bytes that the journal has."""
 
     seq: int
     at: float
     type: str
     job: str
     body: msgspec.Raw
+    session: str
     v: int = PROTOCOL_VERSION
 
 

@@ -46,7 +46,11 @@ from trainq.messages.workers import (
 )
 
 MAX_MAPPED_COLUMNS = 64
+# Of a user's own event, its name and fields together; it is kept for ever.
+MAX_EMITTED_BYTES = 4096
 ColumnName = Annotated[str, Meta(max_length=256)]
+EmittedFields = Annotated[dict[Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}\Z")],
+                               bool | int | float | str | None], Meta(max_length=64)]
 
 
 class Overrides(TrainOverrides, frozen=True, kw_only=True):
@@ -147,6 +151,20 @@ class GetSchedules(Request, frozen=True, kw_only=True, tag=True):
     """What the broker asks for by itself, and when."""
 
 
+class Emit(Request, frozen=True, kw_only=True, tag=True):
+    """Record an event of a user's own program, and publish it. Nothing of trainq follows from it.
+
+    ``fields`` are flat, and with the ``name`` they have :data:`MAX_EMITTED_BYTES` at most.
+    """
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")]
+    fields: EmittedFields = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(msgspec.msgpack.encode((self.name, self.fields))) > MAX_EMITTED_BYTES:
+            raise ValueError(f"name and fields of an event may have {MAX_EMITTED_BYTES} bytes")
+
+
 class Retry(Request, frozen=True, kw_only=True, tag=True):
     """Try a job again that was set aside or cancelled, with a clean slate."""
 
@@ -234,7 +252,7 @@ class Replay(Request, frozen=True, kw_only=True, tag=True):
 AnyRequest = (
     Submit | SubmitTask | TakeLease | Heartbeat | Complete | Fail | Release | AcknowledgeCancel | ReportCheckpoint
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
-    | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects | GetForks
+    | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects | GetForks | Emit
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
     | GetQueue
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainq.cli import rendering
+from trainq.cli.console import printable
 from trainq.cli.rendering import Column, columns_of, cut, duration, facts, moment, table
 
 
@@ -42,7 +43,7 @@ def test_moments_are_local(monkeypatch: pytest.MonkeyPatch) -> None:
     assert moment(None) == ""
 
 
-@pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("数据", 4), ("e\u0301", 1), ("\uff57", 2)])
+@pytest.mark.parametrize(("text", "columns"), [("abc", 3), ("数据", 4), ("e\u0301", 1), ("\uff57", 2), ("❤\ufe0f", 1)])
 def test_letters_take_the_columns_that_they_take(text: str, columns: int) -> None:
     assert columns_of(text) == columns
 
@@ -73,7 +74,7 @@ def test_colour_takes_no_room() -> None:
     assert table(columns, [["ok", "x"]], None) == ["state  name", "<ok   >  x"]
 
 
-@given(st.lists(st.tuples(st.text(), st.text(), st.integers().map(str), st.text()), max_size=5), st.integers(42, 200))
+@given(st.lists(st.tuples(st.text(), st.text(), st.integers().map(str), st.text()), max_size=5), st.integers(4, 200))
 def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str, str]], width: int) -> None:
     lines = table(COLUMNS, rows, width)
     assert len(lines) == 1 + len(rows)
@@ -84,3 +85,28 @@ def test_no_line_is_wider_than_the_terminal(rows: list[tuple[str, str, str, str]
 def test_facts_leave_out_what_is_not_there() -> None:
     assert facts([("job", "train-1"), ("reason", ""), ("submitted", "no\nw")]) == [
         "job        train-1", r"submitted  no\nw"]
+
+
+def test_spare_columns_are_left_out_from_the_last_one() -> None:
+    columns = [Column("job"), Column("name", flexible=True), Column("priority", spare=True),
+               Column("submitted", spare=True), Column("", flexible=True)]
+    row = ["train-1", "a-long-name.jsonl", "normal", "2026-07-30 14:05:09", "because"]
+    assert "2026" in table(columns, [row], 60)[1]
+    assert table(columns, [row], 41)[1] == "train-1  a-long-name.…  normal    because"
+    assert table(columns, [row], 30)[1] == "train-1  a-long-name…  because"
+
+
+def test_long_facts_go_on_under_their_beginning() -> None:
+    pairs = [("job", "train-1"), ("reason", "because of many words and averyveryverylongone"), ("empty", "")]
+    assert facts(pairs, 30) == ["job     train-1", "reason  because of many words", "        and",
+                                "        averyveryverylongone"]
+    assert facts(pairs, 16)[:3] == ["job", "train-1", "reason"]
+
+
+@given(st.lists(st.tuples(st.text(max_size=9), st.text(max_size=60)), max_size=4), st.integers(4, 90))
+def test_no_fact_is_wider_than_the_terminal_and_none_is_lost(pairs: list[tuple[str, str]], width: int) -> None:
+    lines = facts(pairs, width)
+    assert all(columns_of(line) <= width for line in lines)
+    if all(name.isascii() for name, _ in pairs):
+        for _, value in pairs:
+            assert "".join(printable(value).split()) in "".join("".join(lines).split())

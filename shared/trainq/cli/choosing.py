@@ -1,0 +1,118 @@
+"""Which jobs a command means: those named, or all that a filter finds; and the question before many are changed."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+from argparse import ArgumentParser, Namespace
+from collections import deque
+from collections.abc import Sequence
+
+from trainq.cli import arguments as types
+from trainq.cli.context import Context
+from trainq.cli.listing import job_lines
+from trainq.cli.parsing import CommandLineError
+from trainq.client import BrokerClient
+from trainq.jobs import JobKind, JobState
+from trainq.messages import JobView, ListJobs
+from trainq.orders import all_jobs
+
+# Of one command, unless it says otherwise.
+CAP = 1000
+
+
+class NobodyToAskError(CommandLineError):
+    """Many jobs would be changed, nobody can be asked, and ``--yes`` was not said. ``jobs`` are those."""
+
+    def __init__(self, verb: str, jobs: Sequence[JobView]) -> None:
+        self.jobs = [job.id for job in jobs]
+        super().__init__(f"it would {verb} {_several(jobs)}, and there is nobody to ask",
+                         mend="the same command with --yes does it")
+
+
+def add_choice(parser: ArgumentParser, states: tuple[JobState, ...], kinds: tuple[JobKind, ...]) -> None:
+    """Declare the jobs to name, and the filters; ``states`` and ``kinds`` are those that the command can do it to."""
+    parser.add_argument("jobs", type=types.job_id, nargs="*", metavar="JOB", help="train-7, or 7 for short")
+    filters = parser.add_argument_group("in place of names, all jobs that")
+    filters.add_argument("--state", action="append", default=[], choices=[state.value for state in states],
+                         help="are in this state; may be repeated (default: any of these)")
+    if len(kinds) > 1:
+        filters.add_argument("--kind", choices=[*(kind.value for kind in kinds), "all"],
+                             help=f"are of this kind (default: {kinds[0].value})")
+    filters.add_argument("--name", type=types.text, metavar="GLOB", help="have a name like this: 'crawl-*.jsonl'")
+    filters.add_argument("--failed", action="store_true", help="had a failed attempt, or were set aside")
+    filters.add_argument("--older-than", type=types.age, metavar="TIME",
+                         help="were submitted longer ago than this: 90s, 30m, 2h, 7d")
+    filters.add_argument("--limit", type=types.positive, metavar="N",
+                         help=f"at most so many, the oldest (default {CAP})")
+    filters.add_argument("--yes", action="store_true", help="do not ask")
+    parser.set_defaults(choosable_states=states, choosable_kinds=kinds)
+
+
+def chosen(arguments: Namespace, context: Context, broker: BrokerClient, verb: str) -> list[str] | None:
+    """The ids of the jobs meant, oldest first where a filter chose them; None if the person did not want it.
+
+    Raises:
+        CommandLineError: neither or both were given.
+        NobodyToAskError: a filter found some, and ``--yes`` was not said.
+    """
+    is_filtered = bool(arguments.state or getattr(arguments, "kind", None) or arguments.name is not None
+                       or arguments.failed or arguments.older_than is not None)
+    if arguments.jobs and is_filtered:
+        raise CommandLineError("it names jobs, and gives filters as well", mend="name jobs, or choose them by filters")
+    if not arguments.jobs and not is_filtered:
+        raise CommandLineError("it says nothing of which jobs are meant",
+                               mend=f"name some, or choose them: trainq {verb} --name 'crawl-*.jsonl'")
+    if arguments.jobs:
+        if arguments.limit is not None:
+            raise CommandLineError("--limit goes with filters", mend="name fewer jobs")
+        return list(dict.fromkeys(arguments.jobs))
+    taken, there = _found(arguments, broker)
+    if there > len(taken):
+        context.console.say(f"{there} jobs match; these are the oldest {len(taken)} (--limit takes more at once)")
+    if not taken:
+        context.console.say("no such jobs")
+        return []
+    return [job.id for job in taken] if arguments.yes or _is_wanted(taken, context, verb) else None
+
+
+def _found(arguments: Namespace, broker: BrokerClient) -> tuple[list[JobView], int]:
+    """The oldest that the filters match, as many as may be, in their order; and how many match.
+
+    One may be in another state when it is its turn: its outcome says so.
+    """
+    kind = getattr(arguments, "kind", None)
+    kinds = arguments.choosable_kinds if kind == "all" else \
+        (JobKind(kind),) if kind else arguments.choosable_kinds[:1]
+    states = tuple(JobState(state) for state in arguments.state) or arguments.choosable_states
+    before = None if arguments.older_than is None else time.time() - arguments.older_than
+    found, there = deque[JobView](maxlen=arguments.limit or CAP), 0
+    # Newest first, so that the oldest are those that stay in it.
+    for job in all_jobs(broker, ListJobs(request_id="", kinds=kinds, states=states, failed_only=arguments.failed)):
+        if (before is None or job.submitted_at < before) \
+                and (arguments.name is None or fnmatch.fnmatchcase(job.name, arguments.name)):
+            found.append(job)
+            there += 1
+    return sorted(found, key=lambda job: job.submitted_at), there
+
+
+def _several(jobs: Sequence[JobView]) -> str:
+    return f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+
+
+def _is_wanted(jobs: Sequence[JobView], context: Context, verb: str) -> bool:
+    """Show what would be done, and ask.
+
+    Raises:
+        NobodyToAskError: there is nobody to ask.
+    """
+    console = context.console
+    if not console.json:
+        for line in job_lines(list(jobs), console):
+            console.line(line)
+    if not console.can_ask:
+        raise NobodyToAskError(verb, jobs)
+    if console.ask(f"{verb} {_several(jobs)}?"):
+        return True
+    console.say("nothing was done")
+    return False
