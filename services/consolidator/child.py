@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from trainq import files
+from trainq import files, logs
 from trainq.errors import StorageError, StorageFullError, TrainqError
 
 Answer = TypeVar("Answer")
@@ -48,6 +48,7 @@ class Child:
         self._request = msgspec.json.encode({**request, "parent": os.getpid()})
 
     def __enter__(self) -> Self:
+        files.set_aside_large(self._log, logs.MAX_FILE_BYTES)
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
         try:
             self._process = subprocess.Popen(

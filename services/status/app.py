@@ -26,7 +26,8 @@ from trainq.ids import new_request_id
 from trainq.liveness import is_alive
 from trainq.messages import GetOverview, Lifecycle, Overview, ReplyEnvelope
 from trainq.picture import StatusPicture
-from trainq.service import Peer, Process
+from trainq.service import Peer, Process, Watchdog
+from trainq.supervising import Supervisor
 from trainq.transport import Publisher, ReplySocket, Subscriber, new_context
 
 # However many events there are, the broker is asked no more often than this; the first ones of a flood at once.
@@ -70,6 +71,7 @@ class Status:
         self._look_at = self._beat_at = float("-inf")
         self._copies = Copies(process.home)
         self._copies_of, self._copies_at = "", float("-inf")
+        self._watchdog = Watchdog(process, picture.SERVICES, Supervisor.of_this_program())
         self._bind_loopback()
 
     def close(self) -> None:
@@ -90,6 +92,7 @@ class Status:
         self._asked.append(clock.monotonic())
         ask_at = self._asked[-1] + self._process.settings.status.interval_seconds
         while not self._process.stopping and (left := ask_at - clock.monotonic()) > 0:
+            self._watchdog.look()
             self._peer.wait(min(left, max(0.0, self._beat_at - clock.monotonic())))
             if self._hear_events():
                 ask_at = min(ask_at, self._asked[0] + 1.0 if len(self._asked) == MOST_QUESTIONS_A_SECOND else 0.0)
@@ -107,7 +110,8 @@ class Status:
         clock = self._process.clock
         self._overview, self._overview_at = overview, clock.monotonic()
         self._timing.saw(overview, clock.monotonic(), clock.wall())
-        self._process.set_state(Lifecycle.RUNNING, "; ".join(filter(None, self._trouble.values())))
+        said = (*self._trouble.values(), self._watchdog.alarm)
+        self._process.set_state(Lifecycle.RUNNING, "; ".join(filter(None, said)))
         self._show()
 
     def _hear_events(self) -> bool:

@@ -220,6 +220,7 @@ class Agent:
                 # An adapter is small; what is read to go back to it is not.
                 self._checkpoint_bytes = max(self._checkpoint_bytes, message.size_bytes)
                 self._faults.is_over()
+                self._process.progressed()
                 self._head.published(message)
                 self._stop_time.saved(message, self._expected.slowest_step_seconds)
             case wire.Ready():
@@ -266,7 +267,8 @@ class Agent:
                 self._process.set_state(Lifecycle.ERROR, effect.reason)
             case effects.PauseTrainer():
                 self._process.log.error("trainer_paused", reason=effect.reason)
-                self._process.set_state(Lifecycle.PAUSED, f"{effect.reason}; supervisorctl restart trainer tries again")
+                self._process.set_state(Lifecycle.PAUSED,
+                                        f"{effect.reason}; trainq services restart trainer tries again")
             case effects.Greet():
                 self._head.tell_again()
             case _ if isinstance(effect, effects.ToProcess):
@@ -392,6 +394,6 @@ def serve(process: Process) -> None:
     """Run the agent until it is told to stop."""
     agent = Agent(process)
     try:
-        process.loop(agent.turn)
+        process.loop(agent.turn, rests=False)
     finally:
         agent.close()

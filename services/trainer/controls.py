@@ -8,13 +8,12 @@ orders hold until it says otherwise, also while it is away.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from trainq.config import Home
 from trainq.messages import HeartbeatReply
+from trainq.service import standing
 
-PAUSE_FILE, STOP_FILE = ".pause", ".stop"
-_MAX_REASON_BYTES = 200
+PAUSE_FILE, STOP_FILE = standing.TRAINER_PAUSE_FILE, ".stop"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,21 +31,8 @@ class Controls:
 
 def read(home: Home, told: HeartbeatReply, gpu_pause: str) -> Controls:
     """What holds now; ``told`` is what the broker said last, ``gpu_pause`` why the GPU is left alone."""
-    pause, stop = (_order(home.control / name) for name in (PAUSE_FILE, STOP_FILE))
+    pause, stop = (standing.order_of(home.control / name) for name in (PAUSE_FILE, STOP_FILE))
     by_broker = told.pause or told.stop
     by_file = bool(pause or stop)
     return Controls(pause=pause or told.pause or gpu_pause, stop=stop or told.stop, by_file=by_file,
                     unheard_of=by_file or bool(gpu_pause and not by_broker))
-
-
-def _order(path: Path) -> str:
-    """The order that the file gives: empty if it is not there. One that cannot be read is there."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_REASON_BYTES)
-    except FileNotFoundError:
-        return ""
-    except OSError:
-        content = b""
-    reason = " ".join(content.decode("utf-8", "replace").split())
-    return f"control/{path.name} is there{f': {reason}' if reason else ''}"

@@ -10,14 +10,13 @@ import sys
 import time
 from pathlib import Path
 
-from trainq import checkpoints, files
+from trainq import checkpoints, files, logs
 from trainq.config import Home
 from trainq.errors import AlreadyRunningError, NoGpuError
 
 # A killed predecessor is gone in milliseconds; one in an uninterruptible write may take longer.
 LOCK_WAIT_SECONDS = 60.0
 _LOCK_POLL_SECONDS = 0.05
-_MAX_LOG_BYTES = 10 * 1024 * 1024
 
 
 def refuse_processor(device: str) -> None:
@@ -34,8 +33,7 @@ def refuse_processor(device: str) -> None:
 
 def redirect_output(log: Path) -> None:
     """Standard output and error go to ``log``; a large old one is set aside under ``.1``."""
-    if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
-        files.move(log, log.with_name(log.name + ".1"))
+    files.set_aside_large(log, logs.MAX_FILE_BYTES)
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)

@@ -13,7 +13,8 @@ from trainq import files
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError
 from trainq.ids import new_request_id
 from trainq.messages import Done, Lifecycle, ReportInbox
-from trainq.service import Peer, Process
+from trainq.service import Peer, Process, Watchdog
+from trainq.supervising import Supervisor
 
 # What cannot be claimed is left alone this long, then tried again: somebody may have mended it.
 STUCK_SECONDS = 10.0
@@ -35,6 +36,8 @@ class Watcher:
         files.sweep_temporaries(home.claimed, home.spool, home.data, home.rejected)
         self._carrier = Carrier(process, self._peer)
         self._triggers = Triggers(process, self._peer)
+        # Of the one who watches all the others.
+        self._watchdog = Watchdog(process, ("status",), Supervisor.of_this_program())
         # What could not be claimed: when to try again (monotonic seconds), and why.
         self._stuck: dict[Entry, tuple[float, str]] = {}
         # Of the last sweep: those that can be claimed, once they are settled. And what the broker was told of it.
@@ -49,6 +52,7 @@ class Watcher:
     def turn(self) -> None:
         """One round; what it cannot finish stays claimed and is tried again in the next."""
         self._peer.beat()
+        self._watchdog.look()
         self._notices.drain()
         is_more_settled = self._claim_settled()
         try:
@@ -112,7 +116,7 @@ class Watcher:
     def _detail(self) -> str:
         """What a person must mend; empty when there is nothing."""
         if not self._stuck:
-            return ""
+            return self._watchdog.alarm
         entry, (_, why) = next(iter(self._stuck.items()))
         return f"{len(self._stuck)} of the inbox cannot be taken, among them {inbox.shown(entry.name)[-200:]}: {why}"
 

@@ -172,6 +172,12 @@ def move(source: Path, destination: Path) -> None:
             _sync_directory(source.parent)
 
 
+def set_aside_large(path: Path, most_bytes: int) -> None:
+    """Move a file that is larger than ``most_bytes`` to its name with ``.1``: for output that nothing else rotates."""
+    if path.exists() and path.stat().st_size > most_bytes:
+        move(path, path.with_name(path.name + ".1"))
+
+
 def remove_file(path: Path) -> None:
     """Unlink ``path`` durably; that it is gone already is no error."""
     with _reported(f"removing {path}"):
@@ -311,6 +317,11 @@ class Lock(NamedTuple):
 
     path: Path
     descriptor: int
+
+    def touch(self) -> None:
+        """Set the file's time to now, as a sign of life. A disk that does not take it is no reason to end."""
+        with contextlib.suppress(OSError):
+            os.utime(self.descriptor)
 
     def release(self) -> None:
         """Let go. The file stays: removing it would let two processes lock two inodes of one name."""

@@ -1,7 +1,9 @@
 """Logs are events: one JSON line each, with the event's name, the service, and the facts as fields.
 
 One identifier (the job's) runs from submission to snapshot, so that one search tells its story. Lines hold no row
-content. Files lie in ``<home>/logs`` and are rotated by size; nothing here ever blocks a loop on a slow reader.
+content. Files lie in ``<home>/logs`` and are rotated by size; nothing here ever blocks a loop on a slow reader. What
+was written during an attempt at a job lies in ``<home>/logs/jobs`` as well: its first lines and its last, which stay
+when the logs of the services have gone round.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ import orjson
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 KEPT_FILES = 5
+# Of each attempt at a job so much from its beginning, and between one and two times so much from its end.
+ATTEMPT_BYTES = 32 * 1024
+JOBS_FOLDER = "jobs"
 
 
 class JsonLineFormatter(logging.Formatter):
@@ -88,11 +93,51 @@ class _LogFile(logging.handlers.RotatingFileHandler):
                 sys.stderr.write(f"{self.baseFilename} cannot be written: {sys.exc_info()[1]}\n")
 
 
+class _AttemptFile(logging.Handler):
+    """An attempt's first lines in one file, its last in another that goes round. A kill leaves what was written."""
+
+    def __init__(self, stem: Path, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self._first = _LogFile(f"{stem}.first.log", encoding="utf-8", delay=True)
+        self._last = _LogFile(f"{stem}.last.log", maxBytes=ATTEMPT_BYTES, backupCount=1, encoding="utf-8", delay=True)
+        for handler in (self._first, self._last):
+            handler.setFormatter(formatter)
+        self._left = ATTEMPT_BYTES
+        with contextlib.suppress(OSError):  # begun before, and given back
+            self._left -= Path(self._first.baseFilename).stat().st_size
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._left > 0:
+            self._left -= len(self._first.format(record)) + 1
+            self._first.handle(record)
+        else:
+            self._last.handle(record)
+
+    def close(self) -> None:
+        super().close()
+        self._first.close()
+        self._last.close()
+
+
 class EventLog:
     """Writes named events with facts. ``error`` adds the traceback of the exception being handled."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self._attempt: _AttemptFile | None = None
+
+    def begin_attempt(self, folder: Path, service: str, job: str, attempt: int) -> None:
+        """From now on lines go into the files of this attempt, too (in ``folder/jobs``); those of the last one end."""
+        self.end_attempt()
+        self._attempt = _AttemptFile(folder / JOBS_FOLDER / f"{job}.{attempt}.{service}", JsonLineFormatter(service))
+        self._logger.addHandler(self._attempt)
+
+    def end_attempt(self) -> None:
+        """The attempt is over."""
+        if self._attempt is not None:
+            self._logger.removeHandler(self._attempt)
+            self._attempt.close()
+            self._attempt = None
 
     def debug(self, event: str, **facts: object) -> None:
         self._logger.debug(event, extra={"facts": facts})

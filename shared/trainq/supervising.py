@@ -14,12 +14,12 @@ import time
 import xmlrpc.client
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from xml.parsers.expat import ExpatError
 
 import msgspec
 
-from trainq.errors import NotFoundError, SupervisorUnavailableError, UsageError
+from trainq.errors import BusyError, NotFoundError, SupervisorUnavailableError, UsageError
 
 # Where the shipped supervisord.conf puts it, seen from the folder of that file.
 SOCKET = Path("supervisor", "supervisor.sock")
@@ -36,6 +36,8 @@ _DEFAULT_STOP_WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 # supervisor.xmlrpc.Faults; importing supervisor would take ten times as long as asking it.
 _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
+
+Answer = TypeVar("Answer")
 
 
 class Program(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,11 +85,18 @@ class Supervisor:
         url = environment.get("SUPERVISOR_SERVER_URL", "")
         return cls(Path(url.removeprefix("unix://"))) if url.startswith("unix://") else None
 
+    @classmethod
+    def beside(cls, *folders: Path) -> Supervisor:
+        """The one of the first of these folders in which there is a socket: that of ``supervisord.conf``."""
+        found = next((folder for folder in folders if (folder / SOCKET).exists()), folders[0])
+        return cls(found / SOCKET)
+
     def programs(self) -> list[Program]:
         """All of its programs, in the order in which it starts them."""
-        return [Program(name=_name(said), state=said["statename"], pid=said["pid"], started_at=float(said["start"]),
-                        stopped_at=float(said["stop"]), exit_code=said["exitstatus"], spawn_error=said["spawnerr"])
-                for said in self._ask("getAllProcessInfo")]
+        return self._ask(lambda answer: [
+            Program(name=_name(said), state=said["statename"], pid=said["pid"], started_at=float(said["start"]),
+                    stopped_at=float(said["stop"]), exit_code=said["exitstatus"], spawn_error=said["spawnerr"])
+            for said in answer], "getAllProcessInfo")
 
     def program(self, name: str) -> Program:
         """One of them."""
@@ -107,10 +116,12 @@ class Supervisor:
         Blocks for as long as its stop may take (``stopwaitsecs``).
 
         Raises:
-            UsageError: it did not end.
+            BusyError: it did not end.
         """
         self.stop(name)
-        self.wait_until(name, lambda program: program.state in ENDED)
+        program = self.wait_until(name, lambda program: program.state in ENDED)
+        if program.state not in ENDED:
+            raise BusyError(f"{name} does not end: it is {program.state}", mend=f"trainq logs {name} says what it does")
         self.start(name)
 
     def signal(self, name: str, number: signal.Signals) -> None:
@@ -118,36 +129,28 @@ class Supervisor:
         self._order("signalProcess", name, _NOT_RUNNING, number.name.removeprefix("SIG"))
 
     def wait_until(self, name: str, condition: Callable[[Program], bool], seconds: float | None = None) -> Program:
-        """Look until ``condition`` holds for it; it, as it is then.
+        """Look until ``condition`` holds for it, or the time is over; it, as it is then.
 
         Args:
             seconds: the limit; None for as long as its stop may take.
-
-        Raises:
-            UsageError: it did not hold in that time.
         """
         if seconds is None:
             seconds = (self.stop_wait_seconds(name) or _DEFAULT_STOP_WAIT_SECONDS) + _STOP_GRACE_SECONDS
         deadline = time.monotonic() + seconds
-        while not condition(program := self.program(name)):
-            if time.monotonic() >= deadline:
-                raise UsageError(f"{name} is still {program.state} after {seconds:.0f} s",
-                                 mend=f"trainq logs {name} says what it does")
+        while not condition(program := self.program(name)) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
         return program
 
     def stop_wait_seconds(self, name: str) -> float | None:
         """Its ``stopwaitsecs``; None for a program that supervisord does not have."""
-        for said in self._ask("getAllConfigInfo"):
-            if _name(said) == name:
-                return float(said["stopwaitsecs"])
-        return None
+        return self._ask(lambda answer: next((float(said["stopwaitsecs"]) for said in answer if _name(said) == name),
+                                             None), "getAllConfigInfo")
 
     def _order(self, method: str, name: str, harmless: int, *words: str) -> None:
         # The last one of a start and of a stop says whether the answer waits for it: it never does.
         arguments = (name, *words) if words else (name, False)
         try:
-            self._ask(method, *arguments)
+            self._ask(lambda answer: answer, method, *arguments)
         except xmlrpc.client.Fault as fault:
             if fault.faultCode == _BAD_NAME:
                 self._find(name, self.programs())
@@ -163,12 +166,13 @@ class Supervisor:
         raise NotFoundError(f"there is no service {name}",
                             mend=f"there are {', '.join(program.name for program in programs) or 'none'}")
 
-    def _ask(self, method: str, *arguments: object) -> Any:
+    def _ask(self, read: Callable[[Any], Answer], method: str, *arguments: object) -> Answer:
         connection = _UnixConnection(self._socket, self._answer_seconds)
         try:
-            connection.request("POST", "/RPC2", xmlrpc.client.dumps(arguments, f"supervisor.{method}"),  # type: ignore[arg-type]  # the stub knows no object
+            call: Any = arguments
+            connection.request("POST", "/RPC2", xmlrpc.client.dumps(call, f"supervisor.{method}"),
                                {"Content-Type": "text/xml"})
-            return xmlrpc.client.loads(connection.getresponse().read())[0][0]
+            return read(xmlrpc.client.loads(connection.getresponse().read())[0][0])
         except xmlrpc.client.Fault:
             raise
         except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError, LookupError, TypeError,

@@ -185,6 +185,11 @@ class Poller:
         """Wake for input on an endpoint."""
         self._poller.register(endpoint.raw, zmq.POLLIN)
 
+    def forget(self, endpoint: Endpoint) -> None:
+        """Wake for it no longer, before it is closed; unknown ones are ignored."""
+        with contextlib.suppress(KeyError):
+            self._poller.unregister(endpoint.raw)
+
     def watch_descriptor(self, descriptor: int) -> None:
         """Wake for input on a file descriptor."""
         self._poller.register(descriptor, zmq.POLLIN)

@@ -104,6 +104,8 @@ _BESIDE_FILES = {
     # Output and stacks of a process: nobody reads them to go on.
     ("services/trainer/surroundings.py", "os.open to write"): 2,
     ("services/consolidator/child.py", "os.open to write"): 1,
+    # The stacks of a crash: without them the next life takes the end for a kill.
+    ("shared/trainq/service/ends.py", "os.open to write"): 1,
     # Standard output goes to /dev/null when its reader has gone.
     ("shared/trainq/cli/__init__.py", "os.open to write"): 1,
     # Whoever removes a plan is killed the next instant; the breaker removes those that nobody reached.

@@ -48,7 +48,7 @@ def _configure_pause(parser: ArgumentParser) -> None:
 
 
 def _pause(arguments: Namespace, context: Context) -> int:
-    done = _order(context, PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".pause")
+    done = order(context, PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".pause")
     return _rest(context, done, "paused", wait=arguments.wait)
 
 
@@ -60,7 +60,7 @@ def _configure_yield(parser: ArgumentParser) -> None:
 
 def _yield(arguments: Namespace, context: Context) -> int:
     request = PauseQueue(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON], seconds=arguments.time)
-    return _rest(context, _order(context, request, ".pause"), "paused", wait=arguments.wait)
+    return _rest(context, order(context, request, ".pause"), "paused", wait=arguments.wait)
 
 
 def _configure_stop(parser: ArgumentParser) -> None:
@@ -69,7 +69,7 @@ def _configure_stop(parser: ArgumentParser) -> None:
 
 
 def _stop(arguments: Namespace, context: Context) -> int:
-    done = _order(context, StopTrainer(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".stop")
+    done = order(context, StopTrainer(request_id=new_request_id(), reason=arguments.reason[:MAX_REASON]), ".stop")
     return _rest(context, done, "stopped", wait=arguments.wait)
 
 
@@ -79,7 +79,7 @@ def _configure_resume(_parser: ArgumentParser) -> None:
 
 def _resume(_arguments: Namespace, context: Context) -> int:
     console = context.console
-    done = _order(context, ResumeQueue(request_id=new_request_id()), "")
+    done = order(context, ResumeQueue(request_id=new_request_id()), "")
     if console.json:
         console.emit({"paused": False, "changed": done.changed})
     else:
@@ -95,7 +95,7 @@ def _configure_checkpoint(parser: ArgumentParser) -> None:
 
 def _checkpoint(arguments: Namespace, context: Context) -> int:
     console = context.console
-    done = _order(context, AskCheckpoint(request_id=new_request_id()), "")
+    done = order(context, AskCheckpoint(request_id=new_request_id()), "")
     waits = done.changed and arguments.wait
     name, why = _published_after(context, done.seq) if waits else ("", "")
     if console.json:
@@ -153,7 +153,7 @@ def _add_wait(parser: ArgumentParser, until: str = "until the memory of the mode
     parser.add_argument("--wait", action="store_true", help=until)
 
 
-def _order(context: Context, request: AnyRequest, file: str) -> Done:
+def order(context: Context, request: AnyRequest, file: str) -> Done:
     try:
         with BrokerClient(context.home) as broker:
             return broker.call(request, Done)

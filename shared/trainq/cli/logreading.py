@@ -17,10 +17,13 @@ from trainq.cli.logfiles import LogLine, Tail, Wanted, logs_in, newest
 from trainq.cli.registry import Command
 from trainq.config import Home
 from trainq.errors import NotFoundError
+from trainq.logs import JOBS_FOLDER
 
 DEFAULT_LINES = 50
 _POLL_SECONDS = 0.3
-_JOB = re.compile(r"^(?:(?:train|prepare)-)?(\d+)$")
+_JOB = re.compile(r"^(?:([a-z]+)-)?(\d+)$")
+# A train job and its preparation have one number, and one story.
+_SUBMITTED = ("train", "prepare")
 _LEVEL_STYLES = {"error": "bad", "warning": "waiting", "debug": "faint"}
 _HEAD = ("at", "level", "service", "pid", "event", "traceback")
 
@@ -37,14 +40,18 @@ def _run(arguments: Namespace, context: Context) -> int:
     home, console = context.home, context.console
     job = _JOB.match(arguments.what)
     pattern = "*.log" if job or not arguments.what else f"{glob.escape(arguments.what)}.log"
-    wanted = _about(job[1]) if job else _everything
+    kinds = _SUBMITTED if job is None or job[1] in (None, *_SUBMITTED) else (job[1],)
+    wanted = _about(kinds, job[2]) if job else _everything
     paths = logs_in(home.logs, pattern)
     if arguments.what and not job and not paths:
         raise _no_such_log(home, arguments.what)
     with contextlib.ExitStack() as closing:
         # The tails first: what is written from now on is theirs, what was written before is not.
         tails = {path: closing.enter_context(Tail(path, wanted)) for path in paths}
-        _write(newest({path: tail.position for path, tail in tails.items()}, arguments.lines, wanted), console)
+        found = newest({path: tail.position for path, tail in tails.items()}, arguments.lines, wanted)
+        if job:
+            found = _with_kept(home, [f"{kind}-{job[2]}" for kind in kinds], found, arguments.lines)
+        _write(found, console)
         while arguments.follow:
             time.sleep(_POLL_SECONDS)
             for path in logs_in(home.logs, pattern):
@@ -58,9 +65,18 @@ def _everything(_line: bytes) -> bool:
     return True
 
 
-def _about(number: str) -> Wanted:
-    """Lines that name the train job of this number or its preparation, whatever the field is called."""
-    named = re.compile(rb'"(?:train|prepare)-%b"' % number.encode())
+def _with_kept(home: Home, jobs: list[str], found: list[LogLine], lines: int) -> list[LogLine]:
+    """With what was kept of the jobs' attempts, which may be older than all logs; no line twice."""
+    paths = [path for job in jobs for path in logs_in(home.logs / JOBS_FOLDER, f"{job}.*.log")]
+    kept = newest({path: path.stat().st_size for path in paths}, lines, _everything)
+    known = {line.raw for line in found}
+    both = sorted([*(line for line in kept if line.raw not in known), *found], key=lambda line: line.at)
+    return both[-lines:] if lines else []
+
+
+def _about(kinds: tuple[str, ...], number: str) -> Wanted:
+    """Lines that name a job of this number and one of the kinds, whatever the field is called."""
+    named = re.compile(rb'"(?:%b)-%b"' % ("|".join(kinds).encode(), number.encode()))
     return lambda line: named.search(line) is not None
 
 

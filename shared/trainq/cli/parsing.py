@@ -16,12 +16,14 @@ from trainq.errors import UsageError
 _EPILOG = """\
 exit codes:
     0  done
-    1  a job that was waited for or followed ended otherwise than succeeded
+    1  a job that was waited for or followed ended otherwise than succeeded,
+       or a service did not start or stop in time
     2  the command line was not understood
    64  the broker could not make sense of what was asked
    65  a file or a request is not acceptable (each one is named)
    66  what was named does not exist
-   69  the broker does not answer (giving the same command again is safe)
+   69  the broker, or supervisord, does not answer (giving the same command
+       again is safe)
    70  a bug in trainq
    73  the disk is full
    74  the disk failed, or something on it is damaged

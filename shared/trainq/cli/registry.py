@@ -45,6 +45,7 @@ ENTRIES: Mapping[str, Entry] = {
     "lend": Entry("lending", "run a program with the GPU, between two train jobs"),
     "resume": Entry("controlling", "go on after a pause, a drain or a stop"),
     "status": Entry("overviewing", "the whole picture: queue, model, services"),
+    "services": Entry("servicing", "start, stop, pause the services; how each of them is"),
     "why": Entry("overviewing", "why nothing is training, or what is"),
     "watch": Entry("watching", "all of it on one screen, as it changes"),
     "events": Entry("replaying", "what happened, from the journal"),

@@ -7,6 +7,7 @@ where to look.
 
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.loading import FILE_KEY, HOME_KEY, Configuration, load, mapping_faults, project_root
+from trainq.config.profiles import PROFILES, names_of, why_unwanted
 from trainq.config.overriding import OVERRIDABLE, nearest, overridden, parse_override
 from trainq.config.settings import (
     KNOWN_FIELDS,
@@ -25,6 +26,8 @@ from trainq.config.settings import (
     RetentionSettings,
     ScheduleRule,
     ScheduleSettings,
+    ServiceSettings,
+    ServicesSettings,
     Settings,
     StatusSettings,
     TrainerSettings,
@@ -40,6 +43,7 @@ __all__ = [
     "KNOWN_FIELDS",
     "MAX_SOCKET_PATH_BYTES",
     "OVERRIDABLE",
+    "PROFILES",
     "BrokerSettings",
     "ColumnMap",
     "Configuration",
@@ -57,6 +61,8 @@ __all__ = [
     "RetentionSettings",
     "ScheduleRule",
     "ScheduleSettings",
+    "ServiceSettings",
+    "ServicesSettings",
     "Settings",
     "StatusSettings",
     "TrainOverrides",
@@ -66,8 +72,10 @@ __all__ = [
     "WebSettings",
     "load",
     "mapping_faults",
+    "names_of",
     "nearest",
     "overridden",
     "parse_override",
     "project_root",
+    "why_unwanted",
 ]

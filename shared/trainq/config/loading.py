@@ -9,7 +9,7 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from trainq.config import quiet
+from trainq.config import intervals, quiet
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.overriding import overridden, parse_value
 from trainq.config.settings import (
@@ -62,6 +62,7 @@ def load(environment: Mapping[str, str], root: Path) -> Configuration:
     origins = {f"{section}.{key}": str(file)
                for section, table in tables.items() if isinstance(table, dict) for key in table}
     _overlay_environment(tables, environment, origins, problems)
+    intervals.resolve(tables, origins, problems)
     settings = _validate_settings(tables, origins, problems)
     _validate_model(settings.model.path, root, problems)
     home = Home(Path(environment.get(HOME_KEY) or root / "var").absolute())
@@ -254,6 +255,10 @@ def _validate_section(name: str, struct: type[One], table: Mapping[str, Any], or
             problems.extend(ConfigurationProblem(key=f"{where}.{folder}", problem="it must be a section",
                                                  mend=f"write [{where}.{folder}]")
                             for folder, inner in value.items() if not isinstance(inner, dict))
+            continue
+        inner_section = hints[key]
+        if isinstance(inner_section, type) and issubclass(inner_section, Section) and isinstance(value, dict):
+            values[key] = _validate_section(where, inner_section, value, origins, problems)
             continue
         try:
             values[key] = msgspec.convert(value, hints[key], strict=True)

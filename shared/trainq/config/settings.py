@@ -353,6 +353,34 @@ DEFAULT_RULES = {
 }
 
 
+class ServiceSettings(Section, frozen=True, kw_only=True):
+    """[services.NAME]: whether one service takes work, whatever the profile says.
+
+    ``interval_seconds`` is read there, too: it is another name for the setting that says how often the service comes to
+    its work (:data:`trainq.config.intervals.PLACES`), and is kept as that one.
+    """
+
+    enabled: bool | UnsetType = UNSET
+
+
+class ServicesSettings(Section, frozen=True, kw_only=True):
+    """[services]: which services take work. The others are started all the same, and stay PAUSED.
+
+    ``profile`` is one of the named sets of :mod:`trainq.config.profiles`.
+    """
+
+    profile: Literal["minimal", "standard", "full", "coordinator", "training_node", "ephemeral",
+                     "selfplay"] = "standard"
+    watcher: ServiceSettings = ServiceSettings()
+    preparer: ServiceSettings = ServiceSettings()
+    trainer: ServiceSettings = ServiceSettings()
+    snapshot: ServiceSettings = ServiceSettings()
+    retention: ServiceSettings = ServiceSettings()
+    consolidator: ServiceSettings = ServiceSettings()
+    status: ServiceSettings = ServiceSettings()
+    web: ServiceSettings = ServiceSettings()
+
+
 class LogSettings(Section, frozen=True, kw_only=True):
     """[log]."""
 
@@ -377,4 +405,5 @@ class Settings(Section, frozen=True, kw_only=True):
     disk: DiskSettings = DiskSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     consolidation: ConsolidationSettings = ConsolidationSettings()
+    services: ServicesSettings = ServicesSettings()
     log: LogSettings = LogSettings()

@@ -1,7 +1,9 @@
 """The skeleton of every process: start, stop, lock, signals, heartbeats, leases."""
 
 from trainq.service.peer import Peer
-from trainq.service.process import Process, run
+from trainq.service.process import Process
+from trainq.service.running import run
+from trainq.service.watchdog import Watchdog
 from trainq.service.work import (
     HeldLease,
     HeldTask,
@@ -20,6 +22,7 @@ __all__ = [
     "Interruption",
     "Peer",
     "Process",
+    "Watchdog",
     "Worker",
     "run",
     "take_lease",

@@ -43,7 +43,7 @@ class Peer:
         self._broker_session = ""
         process.poller.watch(self.client.endpoint)
         process.poller.watch(self._events)
-        process.on_pause = self.beat  # type: ignore[method-assign]  # the hook exists to be set
+        process.on_pause = self._sit_out  # type: ignore[method-assign]  # the hook exists to be set
         self._next_beat = 0.0
         self._last_said: tuple[object, ...] = ()
         self._replies: list[AnyReply] = []
@@ -57,11 +57,14 @@ class Peer:
     def close(self) -> None:
         """Say goodbye (once, without waiting for an answer) and drop the connections."""
         self.beat()
+        for endpoint in (self.client.endpoint, self._events):
+            self.process.poller.forget(endpoint)
         self.client.close()
         self._context.destroy(linger=0)
 
     def beat(self, leases: tuple[LeaseState, ...] = ()) -> None:
         """Send a heartbeat if one is due, and take in what the broker said to earlier ones."""
+        self.process.show_life()
         now = self.process.clock.monotonic()
         process = self.process
         said = (process.state, process.detail, process.gpu_claim, process.rests, process.until_told,
@@ -74,6 +77,11 @@ class Peer:
                 state=process.state, detail=process.detail[:4096], started_at=process.started_at, leases=leases,
                 gpu=process.gpu_claim, rests=process.rests, until_told=process.until_told))
         self.hear()
+
+    def _sit_out(self) -> None:
+        """Keep the heartbeats going; what events come meanwhile wake nobody, and may not pile up."""
+        self.beat()
+        self.take_events()
 
     def take_posted(self) -> list[AnyReply]:
         """The replies to requests posted on :attr:`client` by others than this object."""

@@ -1,40 +1,47 @@
-"""One process's life: configuration, folders, lock, log, signals, and an honest exit code.
+"""A process while it lives: signals, waiting, its state, its loop, and the sign that the loop turns.
 
-Order at start: configuration (all mistakes at once), umask, folders, lock, death signal, log. SIGTERM and SIGINT set
-:attr:`Process.stopping` and wake the loop; nothing else happens in the handler. The lock makes each service single in
-its home; a second one is refused with the first one's pid.
+SIGTERM and SIGINT set :attr:`Process.stopping` and wake the loop; nothing else happens in the handler. How a process
+begins and ends is in ``running``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
-import resource
 import signal
 import socket
-import sys
 from collections.abc import Callable
 from types import FrameType
 
-from trainq import config, crashpoints, diskfaults, files, logs
-from trainq.clock import Clock, SystemClock
+from trainq import logs
+from trainq.clock import Clock
 from trainq.config import Configuration, Home, Settings
-from trainq.errors import StorageError, TrainqError
+from trainq.errors import TrainqError
+from trainq.files import Lock
 from trainq.ids import new_session_id
 from trainq.messages import Lifecycle
+from trainq.service import standing
+from trainq.service.ends import GOOD_LIFE_SECONDS, Ends, Record
 from trainq.transport import Poller
 
 # <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _MAX_BACKOFF_SECONDS = 60.0
-_DESCRIPTORS = 65536
+_SIGN_SECONDS = 1.0
+# Between two looks at whether a service that was told to rest still is to.
+_REST_SECONDS = 1.0
 
 
 class Process:
-    """What a service has from its start to its end. Owned by the main thread."""
+    """What a service has from its start to its end. Owned by the main thread.
 
-    def __init__(self, name: str, configuration: Configuration, log: logs.EventLog, clock: Clock) -> None:
+    ``lock`` and ``record`` are those of a service that :func:`trainq.service.running.run` has begun.
+    """
+
+    def __init__(self, name: str, configuration: Configuration, log: logs.EventLog, clock: Clock, *,
+                 lock: Lock | None = None, record: Record | None = None) -> None:
         self.name = name
         self.configuration = configuration
         self.log = log
@@ -43,6 +50,8 @@ class Process:
         self.started_at = clock.wall()
         self.poller = Poller()
         self.stopping = False
+        # By a signal, and not by what this process found.
+        self.told_to_stop = False
         self.state = Lifecycle.INITIALIZING
         self.detail = ""
         # Above 0 if something of this process lies in the memory of the GPU, or is to.
@@ -52,6 +61,9 @@ class Process:
         # And that lasts until somebody orders otherwise.
         self.until_told = False
         self._failures = 0
+        self._lock, self._record = lock, record
+        self._next_sign = 0.0
+        self._good_at = math.inf
         self._signal_reader, self._signal_writer = socket.socketpair()
         self._catch_signals()
 
@@ -80,15 +92,52 @@ class Process:
 
     def linger(self, seconds: float) -> bool:
         """:meth:`wait`, also while stopping."""
+        self.show_life()
         woken = self.poller.wait(seconds)
         with contextlib.suppress(BlockingIOError):
             while self._signal_reader.recv(64):
                 pass
         return woken
 
-    def loop(self, turn: Callable[[], None]) -> None:
-        """Call ``turn`` until told to stop. One that raises is reported as ERROR and tried again after a backoff."""
+    def show_life(self) -> None:
+        """Leave the sign that this process goes on: the time of its lock's file. Whoever sees none for long ends it.
+
+        Called whenever it waits, and with every heartbeat. It needs no broker, so that a broker that hangs makes
+        nobody else look so.
+        """
+        now = self.clock.monotonic()
+        if now < self._next_sign:
+            return
+        self._next_sign = now + _SIGN_SECONDS
+        if self._lock is not None:
+            self._lock.touch()
+        if now >= self._good_at:
+            self.progressed()
+
+    def begin_work(self) -> None:
+        """From now on the life of this process counts as one that serves, if it lasts."""
+        self._good_at = self.clock.monotonic() + GOOD_LIFE_SECONDS
+
+    def progressed(self) -> None:
+        """Something was done that lasts: how lives before this one ended counts no more."""
+        if self._record is not None:
+            self._record.put(Ends())
+
+    def loop(self, turn: Callable[[], None], *, rests: bool = True) -> None:
+        """Call ``turn`` until told to stop. One that raises is reported as ERROR and tried again after a backoff.
+
+        Between two turns it rests for as long as somebody wants the service paused; ``rests=False`` is for one that
+        heeds such orders itself.
+        """
+        rested = False
         while not self.stopping:
+            if rests and (order := standing.pause_order(self.home, self.name)):
+                rested = True
+                self.rest(order, _REST_SECONDS)
+                continue
+            if rested:
+                rested = False
+                self.set_state(Lifecycle.RUNNING)
             try:
                 turn()
             except Exception as error:
@@ -100,10 +149,16 @@ class Process:
             else:
                 self._failures = 0
 
+    def rest(self, reason: str, seconds: float) -> None:
+        """Be PAUSED for so long, or until a signal comes, with heartbeats."""
+        self.set_state(Lifecycle.PAUSED, reason)
+        self._pause(seconds)
+
     def _pause(self, seconds: float) -> None:
         """Sit out a backoff; only a signal ends it early."""
         until = self.clock.monotonic() + seconds
         while not self.stopping and (left := until - self.clock.monotonic()) > 0:
+            self.show_life()
             try:
                 self.on_pause()
             except Exception as error:
@@ -126,48 +181,7 @@ class Process:
         signal.set_wakeup_fd(self._signal_writer.fileno(), warn_on_full_buffer=False)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.stopping = True
-
-
-def run(name: str, body: Callable[[Process], int | None]) -> int:
-    """Run a service to its end and return its exit code. Errors go to stderr, which supervisord keeps."""
-    os.umask(0o077)
-    # libzmq ends a process that cannot accept a connection: the usual 1024 descriptors are some 400 clients.
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
-    try:
-        configuration = config.load(os.environ, config.project_root())
-        for folder in configuration.home.folders():
-            files.make_directory(folder)
-        crashpoints.arm_from_environment(os.environ, name)
-        diskfaults.arm_from_environment(os.environ)
-        die_with_supervisor()
-        lock = files.acquire_lock(configuration.home.run / f"{name}.lock", name)
-    except TrainqError as error:
-        sys.stderr.write(f"trainq {name}: {error}\n")
-        return error.exit_code
-    log = logs.open_log(name, configuration.home.logs, configuration.settings.log.level)
-    process = Process(name, configuration, log, SystemClock())
-    log.info("started", session=process.session, home=str(configuration.home.root))
-    try:
-        code = body(process) or 0
-    except TrainqError as error:
-        log.error("ended_by_error", error=str(error), exit_code=error.exit_code)
-        sys.stderr.write(f"trainq {name}: {error}\n")
-        code = error.exit_code
-    except OSError as error:
-        # The machine's, not ours: no descriptor for a socket, a disk that cannot be read.
-        log.error("ended_by_error", error=str(error), exit_code=StorageError.exit_code)
-        sys.stderr.write(f"trainq {name}: {error}\n")
-        code = StorageError.exit_code
-    except Exception:
-        log.error("ended_by_bug")
-        raise
-    log.info("ended", exit_code=code)
-    log.close()
-    lock.release()
-    return code
+        self.stopping = self.told_to_stop = True
 
 
 def die_with_supervisor() -> None:

@@ -24,6 +24,7 @@ from trainq.messages import (
     TakeLease,
     TaskLease,
 )
+from trainq.service import attempts
 from trainq.service.peer import Peer, StoppedError
 
 _ASK_SECONDS = 2.0
@@ -133,8 +134,12 @@ class Held(Generic[AnyLease]):
         except TrainqError as error:
             # A definite no: the broker has decided otherwise, and asking again changes nothing.
             log.warning("lease_end_refused", job=self.lease.job, token=self.lease.token, error=str(error))
+            log.end_attempt()
             return False
+        if isinstance(request, Complete):
+            self._peer.process.progressed()
         log.info("lease_ended", job=self.lease.job, how=type(request).__name__, reply=type(reply).__name__)
+        log.end_attempt()
         return True
 
 
@@ -177,5 +182,6 @@ def _ask(peer: Peer, kinds: tuple[JobKind, ...]) -> Leased:
     except BrokerUnavailableError:
         return Leased(lease=None, reason="the broker does not answer")
     if reply.lease is not None:
+        attempts.begin(process, reply.lease.job, reply.lease.attempt)
         process.log.info("lease_taken", job=reply.lease.job, token=reply.lease.token, attempt=reply.lease.attempt)
     return reply

@@ -125,3 +125,44 @@ def test_what_others_cause_at_will_fills_no_log(log: logs.EventLog, tmp_path: Pa
     assert [line["number"] for line in found] == [0, 1, 2, 1000]
     assert found[-1]["left_out"] == 997
     assert "other" in [line["event"] for line in lines(tmp_path)]
+
+
+def kept(folder: Path, name: str) -> list[object]:
+    path = folder / "jobs" / name
+    return [orjson.loads(line)["event"] for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def test_the_lines_of_an_attempt_are_kept_with_it(log: logs.EventLog, tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    log.info("before")
+    log.begin_attempt(tmp_path, "broker", "train-1", 1)
+    log.info("one")
+    log.begin_attempt(tmp_path, "broker", "train-1", 2)
+    log.info("two")
+    log.end_attempt()
+    log.info("after")
+    log.end_attempt()
+    assert kept(tmp_path, "train-1.1.broker.first.log") == ["one"]
+    assert kept(tmp_path, "train-1.2.broker.first.log") == ["two"]
+    assert [line["event"] for line in lines(tmp_path)] == ["before", "one", "two", "after"]
+
+
+def test_of_a_long_attempt_the_first_and_the_last_lines_stay(log: logs.EventLog, tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    for begun in range(2):  # given back, and leased again: one file
+        log.begin_attempt(tmp_path, "broker", "train-1", 1)
+        for number in range(2000):
+            log.info(f"{begun}-{number}", padding="x" * 100)
+    stem = "train-1.1.broker"
+    assert kept(tmp_path, f"{stem}.first.log")[:2] == ["0-0", "0-1"]
+    assert kept(tmp_path, f"{stem}.last.log")[-1] == "1-1999"
+    for path in (tmp_path / "jobs").iterdir():
+        assert path.stat().st_size <= logs.ATTEMPT_BYTES + 1024
+    assert len(list((tmp_path / "jobs").iterdir())) == 3
+
+
+def test_a_disk_that_does_not_take_an_attempt_s_lines_ends_nothing(log: logs.EventLog, tmp_path: Path) -> None:
+    log.begin_attempt(tmp_path / "nowhere", "broker", "train-1", 1)
+    log.info("one")
+    log.end_attempt()
+    assert [line["event"] for line in lines(tmp_path)] == ["one"]

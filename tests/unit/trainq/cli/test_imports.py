@@ -28,7 +28,8 @@ _WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"],
           "submit": ["submit", "x", "--map", "prompt=a,completion=b"], "show": ["show", "1"], "cancel": ["cancel", "1"],
           "retry": ["retry", "1"], "yield": ["yield", "1h"], "lend": ["lend", "--", "true"], "export": ["export", "1"],
           "metrics": ["metrics", "1"], "lineage": ["lineage", "--row", "x:1"],
-          "config": ["config", "show"], "sample": ["sample", "x"], "completion": ["completion", "bash"]}
+          "services": ["services", "list"], "config": ["config", "show"], "sample": ["sample", "x"],
+          "completion": ["completion", "bash"]}
 
 
 def modules_of(*commands: list[str]) -> set[str]:

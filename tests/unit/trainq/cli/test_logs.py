@@ -124,3 +124,22 @@ def test_tracebacks_are_shown_below(home: Path, capsys: pytest.CaptureFixture[st
     (home / "logs/status.log").write_text(line(9, traceback="Traceback:\n  boom"))
     assert main(["logs", "status"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == ["    Traceback:", "      boom"]
+
+
+def test_what_was_kept_of_a_job_s_attempts_is_shown_when_the_logs_have_gone_round(
+        home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = home / "logs" / "jobs"
+    kept.mkdir()
+    (kept / "train-7.1.trainer.first.log").write_text(line(0) + line(1, job="train-7"))
+    (kept / "train-7.1.trainer.last.log.1").write_text(line(7))
+    (kept / "train-7.1.trainer.last.log").write_text(line(8))
+    (kept / "prepare-7.1.preparer.first.log").write_text(line(6))
+    (kept / "train-70.1.trainer.first.log").write_text(line(9))
+    (kept / "snapshot-7.1.snapshot.first.log").write_text(line(9))
+    assert main(["logs", "7", "--json"]) == 0
+    records = [json.loads(text) for text in capsys.readouterr().out.splitlines()]
+    assert [record["event"] for record in records] == ["event-0", "event-1", "event-2", "event-6", "event-7", "event-8"]
+    assert main(["logs", "7", "-n", "1"]) == 0
+    assert "event-8" in capsys.readouterr().out
+    assert main(["logs", "snapshot-7", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["event"] == "event-9"

@@ -1,0 +1,180 @@
+"""The services under a real supervisord: steered, dead and seen so, hanging and started again, resting."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+import orjson
+import pytest
+
+from installations import Installation, wait_for
+from trainq import files, picture, supervising
+
+pytestmark = pytest.mark.slow
+
+# What takes 30 seconds in life.
+QUICK = {"TRAINQ_BROKER_LEASE_SECONDS": "6", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "2", "TRAINQ_TRAIN_THREADS": "1"}
+
+
+def shown(installation: Installation, name: str) -> dict[str, Any]:
+    """What ``status.json`` says of a service; empty while there is none."""
+    try:
+        services = orjson.loads(installation.home.status_file.read_bytes())["services"]
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return next(service for service in services if service["name"] == name)
+
+
+def state(installation: Installation, name: str) -> str:
+    return str(shown(installation, name).get("state"))
+
+
+def begin(installation: Installation, **settings: str) -> None:
+    installation.settings = {**QUICK, **settings}
+    installation.start()
+    for name in picture.SERVICES:
+        wait_for(lambda name=name: state(installation, name) in ("RUNNING", "PAUSED"), f"{name} is heard of", 120)
+
+
+def listed(installation: Installation) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in installation.json("services", "list")["services"]}
+
+
+def logged(installation: Installation, service: str, event: str) -> list[dict[str, Any]]:
+    lines = (installation.home.logs / f"{service}.log").read_bytes().splitlines()
+    return [line for line in map(orjson.loads, lines) if line["event"] == event]
+
+
+def test_services_are_steered_by_hand(installation: Installation) -> None:
+    begin(installation, TRAINQ_SERVICES_PROFILE="minimal")
+    known = listed(installation)
+    assert {each["program"] for each in known.values()} == {"RUNNING"}
+    assert known["preparer"]["state"] == "RUNNING"
+    assert known["preparer"]["memory_bytes"] > 10_000_000
+    for outside in ("snapshot", "retention", "consolidator"):
+        assert known[outside]["state"] == "PAUSED"
+        assert "not in profile" in known[outside]["note"]
+
+    before = installation.pid("preparer")
+    installation.trainq("services", "restart", "preparer")
+    assert installation.pid("preparer") not in (0, before)
+    installation.trainq("services", "stop", "preparer", "trainer")
+    stopped = listed(installation)
+    assert [stopped[name]["program"] for name in ("preparer", "trainer", "watcher")] == [
+        "STOPPED", "STOPPED", "RUNNING"]
+    wait_for(lambda: state(installation, "preparer") == "STOPPED", "it has said goodbye")
+    installation.trainq("services", "start", "--profile", "minimal")
+    assert {each["program"] for each in listed(installation).values()} == {"RUNNING"}
+    assert installation.trainq("services", "stop", "nobody", expect=66).stderr.count("there are broker, ") == 0
+
+    # A pause needs no broker and outlives it; what is submitted waits.
+    installation.trainq("services", "pause", "preparer", "--reason", "lunch")
+    wait_for(lambda: state(installation, "preparer") == "PAUSED", "the preparer rests")
+    assert shown(installation, "preparer")["detail"] == "control/.pause-preparer is there: lunch"
+    job = installation.submit_rows("a.jsonl", 8)
+    installation.trainq("services", "restart", "broker", "preparer")
+    wait_for(lambda: state(installation, "preparer") == "PAUSED", "it still does")
+    assert installation.json("show", job)["job"]["state"] == "queued"
+    installation.trainq("services", "resume", "preparer")
+    installation.trainq("wait", job)
+    installation.trainq("services", "pause", "trainer")
+    wait_for(lambda: "paused" in str(installation.json("why")["why"]), "training is paused")
+    installation.trainq("services", "resume", "trainer")
+    assert "lease_taken" in installation.trainq("logs", job, "-n", "500").stdout
+    assert list((installation.home.logs / "jobs").glob(f"{job}.1.trainer.first.log"))
+
+
+def test_a_dead_process_shows_dead_within_ten_seconds(installation: Installation) -> None:
+    begin(installation)
+    pid = installation.pid("preparer")
+    # Nothing can take its place: the lock is ours as soon as it has died.
+    os.kill(pid, signal.SIGSTOP)
+    with open(installation.home.run / "preparer.lock", "rb"):
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        lock = _take(installation)
+        wait_for(lambda: state(installation, "preparer") == "DEAD", "it is shown dead", 10.0)
+        assert time.monotonic() - began < 10.0
+    assert listed(installation)["preparer"]["program"] in ("BACKOFF", "STARTING", "EXITED")
+    lock.release()
+    wait_for(lambda: state(installation, "preparer") == "RUNNING", "it is back")
+    # And one that supervisord is told to leave dead.
+    installation.supervisor.stop("snapshot")
+    wait_for(lambda: state(installation, "snapshot") in ("STOPPED", "DEAD"), "it is shown so", 10.0)
+
+
+def _take(installation: Installation) -> files.Lock:
+    def taken() -> files.Lock | None:
+        try:
+            return files.acquire_lock(installation.home.run / "preparer.lock", "preparer")
+        except Exception:
+            return None
+
+    lock = wait_for(taken, "its lock is free", 10.0)
+    assert isinstance(lock, files.Lock)
+    return lock
+
+
+@pytest.mark.parametrize(("name", "by"), [("preparer", "status"), ("broker", "status"), ("status", "watcher")])
+def test_one_that_lives_and_does_not_go_on_is_started_again(installation: Installation, name: str, by: str) -> None:
+    begin(installation)
+    # Whoever watches has seen it go on.
+    pid = installation.pid(name)
+    time_of = (installation.home.run / f"{name}.lock").stat
+    first = time_of().st_mtime_ns
+    wait_for(lambda: time_of().st_mtime_ns != first, "it gives signs")
+    wait_for(lambda: time_of().st_mtime_ns > first + 5_000_000_000, "they are seen", 30)
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: installation.pid(name) not in (0, pid), f"{name} is started again", 60)
+    wait_for(lambda: state(installation, name) == "RUNNING", "it works")
+    wait_for(lambda: "it is started again" in str(shown(installation, by).get("detail")), "it is said")
+    (told, *_) = logged(installation, by, "service_hangs")
+    assert (told["hung"], told["hung_pid"], told["level"]) == (name, pid, "error")
+
+
+def test_a_loop_that_is_stuck_leaves_its_stacks_and_counts_as_its_own_doing(installation: Installation) -> None:
+    begin(installation)
+    installation.trainq("services", "pause", "preparer")
+    wait_for(lambda: state(installation, "preparer") == "PAUSED", "the preparer rests")
+    installation.submit_rows("a.jsonl", 8)
+    # A pipe in place of what it reads: to open it waits for a writer that never comes.
+    (content,) = installation.home.data.glob("??/*")
+    content.rename(installation.folder / "content")
+    os.mkfifo(content)
+    pid = installation.pid("preparer")
+    installation.trainq("services", "resume", "preparer")
+    wait_for(lambda: installation.pid("preparer") not in (0, pid), "it is started again", 60)
+    installation.trainq("services", "pause", "preparer")
+    (installation.folder / "content").rename(content)
+    installation.trainq("services", "resume", "preparer")
+    (told, *_) = wait_for(lambda: logged(installation, "preparer", "earlier_life_crashed"), "its stacks are kept", 60)
+    assert "preparing.py" in told["stacks"]
+    assert told["stacks"].startswith("Fatal Python error: Aborted")
+
+
+def test_one_that_always_ends_by_itself_rests_until_it_is_restarted(installation: Installation) -> None:
+    begin(installation)
+    for number in range(5):
+        pid = wait_for(lambda: installation.pid("preparer"), "it runs", 60)
+        wait_for(lambda: state(installation, "preparer") == "RUNNING"
+                 and shown(installation, "preparer")["pid"] == installation.pid("preparer"), "it works", 60)
+        pid = installation.pid("preparer")
+        os.kill(pid, signal.SIGSEGV)
+        wait_for(lambda pid=pid: installation.pid("preparer") not in (0, pid), f"it is back, {number}", 60)
+    wait_for(lambda: state(installation, "preparer") == "PAUSED", "it rests", 60)
+    assert "it has ended 5 times by its own doing" in shown(installation, "preparer")["detail"]
+    pid = installation.pid("preparer")
+    os.kill(pid, signal.SIGKILL)  # nobody's decision
+    wait_for(lambda: installation.pid("preparer") not in (0, pid), "it is started again")
+    wait_for(lambda: state(installation, "preparer") == "PAUSED", "it still rests")
+    installation.trainq("services", "restart", "preparer")
+    wait_for(lambda: state(installation, "preparer") == "RUNNING", "it works")
+    installation.trainq("wait", installation.submit_rows("a.jsonl", 8))
+
+
+def test_supervisord_away_is_said(installation: Installation) -> None:
+    assert "scripts/up" in installation.trainq("services", "restart", "all", expect=69).stderr
+    assert supervising.ANSWER_SECONDS < 5
