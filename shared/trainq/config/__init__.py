@@ -7,8 +7,8 @@ where to look.
 
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.loading import FILE_KEY, HOME_KEY, Configuration, load, mapping_faults, project_root
-from trainq.config.profiles import PROFILES, names_of, why_unwanted
 from trainq.config.overriding import OVERRIDABLE, nearest, overridden, parse_override
+from trainq.config.profiles import PROFILES, names_of, why_unwanted
 from trainq.config.settings import (
     KNOWN_FIELDS,
     BrokerSettings,

@@ -32,6 +32,6 @@ def prune(folder: Path, most: int) -> None:
     found = list(folder.iterdir())
     if len(found) <= most:
         return
-    aged = sorted(((path.stat().st_mtime, path) for path in found if path.exists()))
+    aged = sorted((path.stat().st_mtime, path) for path in found if path.exists())
     for _, path in aged[:len(found) - most + min(_FEWER, most)]:
         files.remove_file(path)

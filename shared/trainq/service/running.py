@@ -17,7 +17,6 @@ from trainq import config, crashpoints, diskfaults, files, logs
 from trainq.clock import SystemClock
 from trainq.config import Configuration
 from trainq.errors import StorageError, StorageFullError, TrainqError
-from trainq.logs import EventLog
 from trainq.messages import Lifecycle
 from trainq.service.ends import Ends, Record
 from trainq.service.peer import Peer
