@@ -318,7 +318,7 @@ class Lock(NamedTuple):
     path: Path
     descriptor: int
 
-    def touch(self) -> None:
+    def show_life(self) -> None:
         """Set the file's time to now, as a sign of life. A disk that does not take it is no reason to end."""
         with contextlib.suppress(OSError):
             os.utime(self.descriptor)

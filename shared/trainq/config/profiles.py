@@ -38,7 +38,9 @@ def names_of(profile: str, known: tuple[str, ...]) -> tuple[str, ...]:
 def why_unwanted(settings: ServicesSettings, service: str) -> str:
     """Why the service takes no work by the configuration; empty if it does."""
     own = getattr(settings, service, None)
-    if own is not None and own.enabled is not UNSET:
+    if own is None:
+        return ""  # none of ours: whoever starts it wants it
+    if own.enabled is not UNSET:
         return "" if own.enabled else f"not enabled: [services.{service}] enabled = false"
     has = PROFILES[settings.profile]
     return "" if has is None or service in has else f"not in profile: [services] profile = \"{settings.profile}\""

@@ -110,7 +110,7 @@ class Process:
             return
         self._next_sign = now + _SIGN_SECONDS
         if self._lock is not None:
-            self._lock.touch()
+            self._lock.show_life()
         if now >= self._good_at:
             self.progressed()
 

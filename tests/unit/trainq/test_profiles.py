@@ -38,6 +38,10 @@ def test_outside_the_profile_is_said_so() -> None:
     assert "trainer" in unwanted(ServicesSettings(profile="coordinator"))
 
 
+def test_a_service_of_somebody_s_own_is_in_every_profile() -> None:
+    assert why_unwanted(ServicesSettings(profile="minimal"), "mine") == ""
+
+
 def test_what_is_said_of_one_service_wins() -> None:
     settings = ServicesSettings(profile="minimal", snapshot=ServiceSettings(enabled=True),
                                 watcher=ServiceSettings(enabled=False))

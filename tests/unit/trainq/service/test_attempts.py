@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from unittest import mock
+from types import SimpleNamespace
+from typing import cast
 
-from stories import HandClock
 from trainq import config, logs
 from trainq.service import Process, attempts
 
@@ -25,8 +25,7 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
 def test_an_attempt_s_lines_lie_in_the_home(tmp_path: Path) -> None:
     configuration = config.load({"TRAINQ_HOME": str(tmp_path)}, tmp_path)
     log = logs.open_log("preparer", tmp_path)
-    with mock.patch.object(Process, "_catch_signals"):
-        process = Process("preparer", configuration, log, HandClock())
+    process = cast(Process, SimpleNamespace(name="preparer", home=configuration.home, log=log))
     attempts.begin(process, "prepare-3", 2)
     log.info("lease_taken")
     log.end_attempt()
@@ -37,6 +36,5 @@ def test_an_attempt_s_lines_lie_in_the_home(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path) -> None:
     configuration = config.load({"TRAINQ_HOME": str(tmp_path)}, tmp_path)
     (tmp_path / "logs").write_text("a file")
-    with mock.patch.object(Process, "_catch_signals"):
-        process = Process("preparer", configuration, logs.null_log(), HandClock())
+    process = cast(Process, SimpleNamespace(name="preparer", home=configuration.home, log=logs.null_log()))
     attempts.begin(process, "prepare-3", 2)

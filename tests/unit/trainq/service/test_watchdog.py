@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 from unittest import mock
 
 import pytest
@@ -45,8 +47,8 @@ class Yard:
         self.clock = HandClock()
         configuration = config.load({"TRAINQ_HOME": str(home), "TRAINQ_BROKER_LEASE_SECONDS": "10"}, home)
         files.make_directory(configuration.home.run)
-        with mock.patch.object(Process, "_catch_signals"):
-            self.process = Process("status", configuration, null_log(), self.clock)
+        self.process = cast(Process, SimpleNamespace(
+            name="status", home=configuration.home, settings=configuration.settings, log=null_log(), clock=self.clock))
         self.told = Told(os.getpid())
         self.lock = files.acquire_lock(configuration.home.run / "preparer.lock", "preparer")
         self.dog = Watchdog(self.process, ("preparer", "status"), self.told)
