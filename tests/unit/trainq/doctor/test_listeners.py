@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,13 @@ from trainq.supervising import Program
 
 
 @pytest.fixture
-def subject(tmp_path: Path) -> Subject:
-    made = Subject({}, tmp_path / "checkout", Home(tmp_path), Settings())
-    for folder in made.home.folders():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    made.supervisor_socket.parent.mkdir(parents=True)
-    return made
+def subject() -> Iterator[Subject]:
+    with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as folder:  # short: a socket's path has 107 bytes
+        made = Subject({}, Path(folder, "checkout"), Home(Path(folder)), Settings())
+        for each in made.home.folders():
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made.supervisor_socket.parent.mkdir(parents=True)
+        yield made
 
 
 @pytest.fixture
@@ -115,8 +117,8 @@ def test_nothing_runs(subject: Subject) -> None:
     assert (found.verdict, found.mend) == (Verdict.WARN, "supervisorctl start broker")
 
 
-def test_a_supervisord_beside_the_configuration_is_the_one(tmp_path: Path, subject: Subject) -> None:
-    beside = tmp_path / "elsewhere"
+def test_a_supervisord_beside_the_configuration_is_the_one(subject: Subject) -> None:
+    beside = subject.home.root / "elsewhere"
     made = Subject({}, subject.root, subject.home, subject.settings, file=beside / "trainq.toml")
     assert made.supervisor_socket == subject.supervisor_socket
     (beside / "supervisor").mkdir(parents=True)
