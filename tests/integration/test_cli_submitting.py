@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from places import START_SECONDS, Place, Worker, jobs_of
-from trainq.cli import listing, main, submitting
+from trainq import orders
+from trainq.cli import main, submitting
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
@@ -113,7 +114,7 @@ def test_more_files_than_one_message_and_more_jobs_than_one_page(
         (tmp_path / f"{number}.jsonl").write_text(f'{{"text": "{number}"}}\n')
     monkeypatch.setenv("TRAINQ_HOME", str(broker.home.root))
     monkeypatch.setattr(submitting, "MAX_ITEMS", 3)
-    monkeypatch.setattr(listing, "PAGE", 5)
+    monkeypatch.setattr(orders, "PAGE", 5)
     umask = os.umask(0o077)  # as the command sets it; this process gets its own back
     try:
         assert main(["submit", str(tmp_path), "--json"]) == 0
