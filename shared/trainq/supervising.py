@@ -92,7 +92,7 @@ class Supervisor:
         return cls(found / SOCKET)
 
     def programs(self) -> list[Program]:
-        """All of its programs, in the order in which it starts them."""
+        """All of its programs, by name."""
         return self._ask(lambda answer: [
             Program(name=_name(said), state=said["statename"], pid=said["pid"], started_at=float(said["start"]),
                     stopped_at=float(said["stop"]), exit_code=said["exitstatus"], spawn_error=said["spawnerr"])

@@ -170,8 +170,11 @@ def _chosen(arguments: Namespace, known: tuple[str, ...], *, none_is_all: bool =
 
 
 def _programs(arguments: Namespace, context: Context) -> tuple[Supervisor, tuple[str, ...]]:
+    """The broker, which the others need, is the first of them."""
     supervisor = supervisor_of(context)
-    return supervisor, _chosen(arguments, tuple(program.name for program in supervisor.programs()))
+    names = [program.name for program in supervisor.programs()]
+    first = [name for name in picture.SERVICES if name in names]
+    return supervisor, _chosen(arguments, (*first, *(name for name in names if name not in first)))
 
 
 def _start(arguments: Namespace, context: Context) -> int:
@@ -193,7 +196,7 @@ def _restart(arguments: Namespace, context: Context) -> int:
 
 
 def _started(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
-    """Order all, then wait for each; the broker, which the others need, is the first of them."""
+    """Order all, then wait for each."""
     for name in names:
         supervisor.start(name)
     return [supervisor.wait_until(name, lambda program: program.state in (RUNNING, supervising.FATAL), _START_SECONDS)

@@ -48,7 +48,7 @@ startretries=0
 [program:deaf]
 command=sh -c "trap '' TERM; while :; do sleep 0.1; done"
 priority=4
-startsecs=0
+startsecs=1
 autostart=false
 stopwaitsecs=3600
 killasgroup=true
@@ -88,8 +88,8 @@ def supervisor(folder: Path) -> Iterator[Supervisor]:
 
 @pytest.mark.slow
 def test_all_that_is_known_of_the_programs_and_orders_to_them(supervisor: Supervisor) -> None:
-    first, second, broken, deaf = supervisor.programs()
-    assert [program.name for program in (first, second, broken, deaf)] == ["first", "second", "broken", "deaf"]
+    broken, deaf, first, second = supervisor.programs()
+    assert [program.name for program in (broken, deaf, first, second)] == ["broken", "deaf", "first", "second"]
     assert first.state == RUNNING
     assert first.pid > 0
     assert abs(first.started_at - time.time()) < PATIENCE_SECONDS
@@ -120,7 +120,7 @@ def test_all_that_is_known_of_the_programs_and_orders_to_them(supervisor: Superv
     supervisor.stop("deaf")
     assert supervisor.wait_until("deaf", lambda program: program.state in ENDED, 0.3).state == supervising.STOPPING
     for order in (supervisor.start, supervisor.stop, supervisor.restart):
-        with pytest.raises(NotFoundError, match="there are first, second, broken, deaf"):
+        with pytest.raises(NotFoundError, match="there are broken, deaf, first, second"):
             order("nobody")
     with pytest.raises(NotFoundError):
         supervisor.signal("nobody", signal.SIGKILL)
