@@ -44,7 +44,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """What supervisord knows of one program.
 
     ``state`` is its name for it. The times are wall seconds since 1970, 0 if it never was; ``pid`` is 0 if it does not
-    run. ``exit_code`` is that of its last end, -1 after a signal; ``spawn_error`` says why it could not be started.
+    run. ``exit_code`` is that of its end, -1 after a signal, 0 while it runs; ``spawn_error`` why it was not started.
     """
 
     name: str
