@@ -55,7 +55,8 @@ class Row(NamedTuple):
                 "uptime_seconds": status.uptime_seconds if status else None,
                 "age_seconds": status.age_seconds if status else None,
                 "restarts": getattr(status, "restarts", None), "memory_bytes": self.memory_bytes or None,
-                "exit_code": program.exit_code if program and program.stopped_at and not program.pid else None, "note": self.note}
+                "exit_code": program.exit_code if program and program.stopped_at and not program.pid else None,
+                "note": self.note}
 
     @property
     def pid(self) -> int:

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from trainq import supervising
-from trainq.errors import BusyError, NotFoundError, SupervisorUnavailableError
+from trainq.errors import BusyError, NotFoundError, SupervisorUnavailableError, UsageError
 from trainq.supervising import ENDED, RUNNING, Supervisor
 
 PATIENCE_SECONDS = 60.0
@@ -112,9 +112,8 @@ def test_all_that_is_known_of_the_programs_and_orders_to_them(supervisor: Superv
     assert killed.stopped_at > 0
     supervisor.signal("second", signal.SIGKILL)  # it does not run
 
-    supervisor.start("broken")
-    said = supervisor.wait_until("broken", lambda program: program.state == supervising.FATAL, PATIENCE_SECONDS)
-    assert "nowhere" in said.spawn_error
+    with pytest.raises(UsageError, match="nowhere"):
+        supervisor.start("broken")
     supervisor.start("deaf")
     supervisor.wait_until("deaf", lambda program: program.state == RUNNING, PATIENCE_SECONDS)
     supervisor.stop("deaf")
