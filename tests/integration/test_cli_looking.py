@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(90)]
 
 
 def test_list_and_show(broker: Place, worker: Worker, rows: Path) -> None:
-    assert broker.run("list") == ("", "trainq: no jobs\n")
+    assert broker.run("list") == ("", "trainq: no jobs; trainq submit FILE makes one\n")
     broker.run("submit", str(rows))
     out, _ = broker.run("list")
     assert re.search(r"^train-1 +queued +rows\.jsonl +normal +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +to be prepared$", out,

@@ -95,6 +95,10 @@ def test_another_job_under_the_id_is_not_taken_for_it(command: str, kept: Path, 
     with broker.running(command, "1") as waiting:
         broker.stop("broker", signal.SIGKILL)
         read_until(waiting.stderr, "the broker does not answer")
+        broker.start("broker")
+        read_until(waiting.stderr, "the broker is back")
+        broker.run("pause")  # while it looks at the job
+        broker.stop("broker", signal.SIGKILL)
         for left in broker.home.root.glob("journal.db*"):
             left.unlink()
         with broker.running("submit", str(tmp_path / "other.jsonl")) as submitting:
