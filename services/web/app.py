@@ -54,11 +54,6 @@ class Web:
         """One round: a heartbeat, and whatever was heard goes to the server's loop."""
         process = self._process
         self._peer.beat()
-        if not process.settings.web.enabled:
-            process.set_state(Lifecycle.PAUSED, "[web] enabled is false")
-            self._peer.wait(process.settings.broker.heartbeat_seconds)
-            self._pictures.drain()
-            return
         if self._http is None or self._site is None:
             self._open()
             return

@@ -485,7 +485,7 @@ def test_a_port_that_somebody_else_has_is_said_and_had_later() -> None:
 
 
 def test_it_rests_where_it_is_not_wanted() -> None:
-    with place_with_broker(TRAINQ_WEB_ENABLED="false") as place:
+    with place_with_broker(TRAINQ_SERVICES_PROFILE="minimal") as place:
         place.start("web")
         wait_for(lambda: any(view.name == "web" and view.state == "PAUSED" for view in place.overview().services),
                  "it is paused")

@@ -241,7 +241,6 @@ class StatusSettings(Section, frozen=True, kw_only=True):
 class WebSettings(Section, frozen=True, kw_only=True):
     """[web]: HTTP on 127.0.0.1. With ``port`` 0 it is any that is free; the status of the service says which."""
 
-    enabled: bool = True
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8770
 
 
