@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainq import picture
+from trainq.config import why_unwanted
 from trainq.doctor import loglines
 from trainq.doctor.findings import Finding, Subject, fail, no_listener, ok, warn
 from trainq.doctor.locks import holder_of
@@ -96,7 +97,7 @@ def sockets(subject: Subject) -> Iterator[Finding]:
 def http(subject: Subject) -> Iterator[Finding]:
     """The web service's port: its own, and answering."""
     settings = subject.settings.web
-    if not settings.enabled or not settings.port:
+    if why_unwanted(subject.settings.services, "web") or not settings.port:
         return  # with port 0 nobody but the service knows where it listens
     runs = holder_of(subject.home.run / "web.lock") is not None
     where = f"127.0.0.1:{settings.port}"
