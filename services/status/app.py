@@ -19,7 +19,7 @@ from services.status import machine
 from services.status.copies import Copies
 from services.status.lives import Lives
 from services.status.timing import EVENTS, Timing
-from trainq import deltas, files, messages, picture
+from trainq import alarms, deltas, files, messages, picture
 from trainq.errors import ProtocolError, StorageError, StorageFullError
 from trainq.figures import Observations
 from trainq.ids import new_request_id
@@ -110,8 +110,7 @@ class Status:
         clock = self._process.clock
         self._overview, self._overview_at = overview, clock.monotonic()
         self._timing.saw(overview, clock.monotonic(), clock.wall())
-        said = (*self._trouble.values(), self._watchdog.alarm)
-        self._process.set_state(Lifecycle.RUNNING, "; ".join(filter(None, said)))
+        self._process.set_state(Lifecycle.RUNNING, "; ".join(filter(None, self._trouble.values())))
         self._show()
 
     def _hear_events(self) -> bool:
@@ -173,7 +172,10 @@ class Status:
     def _fold(self) -> StatusPicture:
         process = self._process
         age = process.clock.monotonic() - self._overview_at if self._overview else None
-        self._observe(lives=self._lives.lives, expected=self._timing.expected, measured=self._timing.measured)
+        hung = {each.service: alarms.service_hung(each.service, each.reason, each.at)
+                for each in self._watchdog.lately}
+        self._observe(hung=tuple(hung.values()), lives=self._lives.lives, expected=self._timing.expected,
+                      measured=self._timing.measured)
         return picture.fold(
             self._overview, overview_age_seconds=None if age is None else round(age, 3),
             now_wall=process.clock.wall(), is_alive=is_alive,

@@ -23,6 +23,7 @@ _WANTED = ("not in profile", "not enabled", "disabled", "paused by", "the queue 
 # How the trainer's detail says that supervisord gives it too little time (services/trainer/stopping.py).
 _STOP_TIME = "supervisord kills it"
 _GB = 1e9
+HUNG = "service_hung"
 
 
 def without_broker(alarms: Sequence[Alarm], services: Sequence[ServiceStatus], gpu: Devices,
@@ -34,8 +35,15 @@ def without_broker(alarms: Sequence[Alarm], services: Sequence[ServiceStatus], g
     return (*now, *others)
 
 
+def service_hung(service: str, text: str, at: float) -> Alarm:
+    """The watchdog found one that hangs."""
+    return msgspec.structs.replace(_alarm(HUNG, service, "warn", text,
+                                          f"trainq logs {service}; its stacks are in run/{service}.crash or that log"),
+                                   since=at)
+
+
 def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: Devices, *, reachable: bool,
-           now_wall: float, before: Sequence[Alarm]) -> tuple[Alarm, ...]:
+           now_wall: float, before: Sequence[Alarm], hung: Sequence[Alarm] = ()) -> tuple[Alarm, ...]:
     """What there is to be alarmed of, the bad ones first.
 
     Args:
@@ -45,9 +53,10 @@ def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: De
         reachable: whether the broker answers.
         now_wall: wall seconds.
         before: the alarms of the picture before, which say since when.
+        hung: the services that hung lately (:func:`service_hung`).
     """
     since = {(alarm.code, alarm.subject): alarm.since for alarm in before}
-    found = [*_services(overview, services, reachable=reachable),
+    found = [*hung, *_services(overview, services, reachable=reachable),
              *(_broker_says(overview) if overview is not None else ())]
     if gpu.trouble:
         found.append(_alarm("gpu_trouble", "gpu", "bad", f"the GPU cannot be used: {gpu.reason}",

@@ -194,4 +194,6 @@ class Observations(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotFigure, ...] = ()
     expected: Expected | None = None
     measured: Measured | None = None
+    # Services that hung lately, and what was done about it.
+    hung: tuple[Alarm, ...] = ()
     alarms: tuple[Alarm, ...] = ()

@@ -140,7 +140,7 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         held=overview.held if overview else "", running_job=running_job, measured=observed.measured,
         generations=observed.generations, snapshots=observed.snapshots, cpu=observed.cpu, gpu=observed.gpu,
         alarms=alarms.derive(overview, services, observed.gpu, reachable=reachable, now_wall=now_wall,
-                             before=observed.alarms))
+                             before=observed.alarms, hung=observed.hung))
 
 
 def observations_of(picture: StatusPicture) -> Observations:
@@ -154,7 +154,8 @@ def observations_of(picture: StatusPicture) -> Observations:
                for service in picture.services},
         machine_at=_moment(picture.at, ages.machine), cpu=picture.cpu, gpu_at=_moment(picture.at, ages.gpu),
         gpu=picture.gpu, copies_at=_moment(picture.at, ages.copies), generations=picture.generations,
-        snapshots=picture.snapshots, expected=expected, measured=picture.measured, alarms=picture.alarms)
+        snapshots=picture.snapshots, expected=expected, measured=picture.measured, alarms=picture.alarms,
+        hung=tuple(alarm for alarm in picture.alarms if alarm.code == alarms.HUNG))
 
 
 def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, reachable: bool,

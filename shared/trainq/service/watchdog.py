@@ -50,10 +50,16 @@ class Watchdog:
         self.alarms: deque[Restart] = deque(maxlen=_KEPT_ALARMS)
 
     @property
+    def lately(self) -> list[Restart]:
+        """Those of the last hour, the newest last."""
+        since = self._process.clock.wall() - _SHOWN_SECONDS
+        return [each for each in self.alarms if each.at > since]
+
+    @property
     def alarm(self) -> str:
-        """The newest one, for an hour; empty if there is none."""
-        newest = self.alarms[-1] if self.alarms else None
-        return newest.reason if newest is not None and self._process.clock.wall() - newest.at < _SHOWN_SECONDS else ""
+        """What the newest of them says; empty if there is none."""
+        lately = self.lately
+        return lately[-1].reason if lately else ""
 
     def look(self) -> None:
         """Look, if it is time to, and do what is to be done. Blocks only while supervisord is asked, two seconds."""

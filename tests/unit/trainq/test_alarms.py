@@ -99,3 +99,10 @@ def test_with_the_broker_down_the_others_stay() -> None:
     found = alarms.without_broker(before, [service("broker", "DEAD")], NO_GPU, 3000.0)
     assert [(each.code, each.subject, each.since) for each in found] == [
         ("service_dead", "broker", 3000.0), ("disk_low", "disk", 1000.0)]
+
+
+def test_who_hung_lately_is_told_of() -> None:
+    hung = alarms.service_hung("preparer", "preparer hangs: no sign of life for 61 s; it is started again", 990.0)
+    (found,) = derive(overview(), service(), hung=(hung,))
+    assert (found.code, found.subject, found.since) == ("service_hung", "preparer", 1000.0)
+    assert "started again" in found.text

@@ -232,6 +232,7 @@ def test_the_whole_picture_is_answered_to_who_asks(start: Callable[..., Watched]
     answer = messages.decode_as(PictureEnvelope, watched.ask(messages.encode(GetPicture(request_id="a1")),
                                                               answering=True))
     assert answer.request_id == "a1"
+    watched.until(lambda: watched.shown is not None, answering=True)
     assert watched.shown is not None
     assert answer.reply.picture.session == watched.shown.session
     assert answer.reply.picture.why == "the trainer has not been heard of yet: supervisorctl status trainer"
