@@ -40,6 +40,21 @@ function span(seconds) {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} m`;
 }
 
+function showAge() {
+  const age = Date.now() / 1000 - at;
+  element("age").textContent = at ? `as of ${span(Math.max(0, age))} ago` : "nothing has been heard yet";
+  element("age").className = age > 10 ? "old" : "";
+}
+
+function alarms(found) {
+  element("alarms").replaceChildren(...found.map((alarm) => {
+    const line = document.createElement("li");
+    line.textContent = `${alarm.text} (${alarm.mend})`;
+    line.className = alarm.level;
+    return line;
+  }));
+}
+
 function progress(job) {
   const done = job.progress;
   if (!done || !done.steps) return job.reason;
@@ -52,6 +67,8 @@ function show(picture) {
   if (!picture) return;
   at = picture.at;
   element("why").textContent = picture.why;
+  showAge();
+  alarms(picture.alarms);
   const counts = Object.entries(picture.counts.train ?? {}).map(([state, many]) => `${many} ${state}`);
   const disk = picture.disk;
   figures([
@@ -63,7 +80,7 @@ function show(picture) {
   ]);
   fill(element("running"), ["job", "name", ""], picture.running.map((job) => [job.id, job.name, progress(job)]));
   fill(element("waiting"), ["job", "name", "priority", ""],
-    picture.waiting.slice(0, 20).map((job) => [job.id, job.name, job.priority, job.reason]));
+    picture.waiting.slice(0, 20).map((job) => [job.id, job.name, job.priority, job.why]));
   fill(element("services"), ["service", "state", "pid", "up", "heard", ""], picture.services.map((service) => [
     service.name, service.state, String(service.pid || ""), span(service.uptime_seconds),
     service.age_seconds === null ? "" : `${span(service.age_seconds)} ago`, service.detail]));
@@ -78,9 +95,5 @@ function listen() {
   };
 }
 
-setInterval(() => {
-  const age = Date.now() / 1000 - at;
-  element("age").textContent = at ? `as of ${span(Math.max(0, age))} ago` : "nothing has been heard yet";
-  element("age").className = age > 10 ? "old" : "";
-}, 1000);
+setInterval(showAge, 1000);
 listen();
