@@ -247,6 +247,6 @@ def serve(process: Process) -> None:
     """Run the status until it is told to stop."""
     status = Status(process)
     try:
-        process.loop(status.turn)
+        process.loop(status.turn, rests=False)  # it takes no work, and watches those who do
     finally:
         status.close()

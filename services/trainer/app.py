@@ -324,6 +324,7 @@ class Agent:
             case effects.DropLease() | effects.ForgetJob():
                 if isinstance(effect, effects.ForgetJob):
                     self._process.log.warning("lease_lost", job=held.lease.job)
+                self._process.log.end_attempt()
                 self._held = None
             case _:
                 self._end_job(effect, held)

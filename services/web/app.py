@@ -35,6 +35,8 @@ class Web:
         process.poller.watch(self._pictures)
         self._site: Site | None = None
         self._http: HttpThread | None = None
+        # When the server's loop last answered, as it was last seen; and for how long it has not, while this one turned.
+        self._answered_at, self._silent_seconds, self._turn_at = 0.0, 0.0, 0.0
         self.code = 0
 
     def close(self) -> None:
@@ -62,11 +64,21 @@ class Web:
         newest = pictures[-1][1] if pictures else None
         site = self._site
         self._http.post(lambda: site.take(events, newest))
-        stuck = process.clock.monotonic() - site.alive_at > STUCK_SECONDS
+        stuck = self._is_stuck(site)
         if stuck or not self._http.is_alive:
             process.log.error("http_ended", stuck=stuck, error=repr(self._http.failure))
             self.code = TrainqError.exit_code
             process.stopping = True
+
+    def _is_stuck(self, site: Site) -> bool:
+        """Whether the loop does nothing. While this thread stood still, too, nothing was asked of it."""
+        now = self._process.clock.monotonic()
+        if site.alive_at != self._answered_at:
+            self._answered_at, self._silent_seconds = site.alive_at, 0.0
+        else:
+            self._silent_seconds += min(now - self._turn_at, 2 * WAIT_SECONDS)
+        self._turn_at = now
+        return self._silent_seconds > STUCK_SECONDS
 
     def _open(self) -> None:
         """Listen.
@@ -92,7 +104,7 @@ def serve(process: Process) -> int:
     os.nice(NICENESS)
     web = Web(process)
     try:
-        process.loop(web.turn)
+        process.loop(web.turn, rests=False)  # it takes no work
     finally:
         web.close()
     return web.code

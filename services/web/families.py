@@ -12,7 +12,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 
 from services.web.stepreading import Steps
 from services.web.tallying import Histogram, Tally
-from trainq import __version__
+from trainq import __version__, alarms
 from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind, JobState
 from trainq.messages import JobView, Lifecycle, Queue
@@ -81,9 +81,9 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
     yield from gauges("trainq_figures_age_seconds", "Age of the figures of the machine, of the GPUs, and of copies",
                       ("of",), {key: age + since for key, age in ages.items() if age is not None})
     yield from gauge("trainq_training", "1 while a job is being trained", picture.training)
-    yield from gauges("trainq_queue_stopped", "1 while an order (pause, drain, stop) keeps jobs from being trained",
+    yield from gauges("trainq_queue_stopped", "1 while an order or a setting keeps jobs from being trained",
                       ("by",), {("pause",): bool(picture.pause), ("drain",): bool(picture.drain),
-                                ("stop",): bool(picture.stop)})
+                                ("stop",): bool(picture.stop), ("setting",): _is_unwanted(picture.services)})
     yield from _jobs(picture.counts)
     yield from _model(picture)
     yield from _disk(picture)
@@ -94,6 +94,12 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
     running = next((job for job in picture.running if job.kind is JobKind.TRAIN), None)
     if picture.training and running is not None:
         yield from _progress(running)
+
+
+def _is_unwanted(services: Iterable[ServiceStatus]) -> bool:
+    """Whether a file in control/ or the configuration has the trainer rest."""
+    return any(each.name == "trainer" and each.state == Lifecycle.PAUSED and alarms.is_wanted(each, "")
+               for each in services)
 
 
 def _jobs(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from services.web.exposition import CONTENT_TYPE
 from services.web.operations import Call, answered
-from trainq import __version__, picture
+from trainq import __version__, alarms, picture
 from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError
 from trainq.liveness import is_alive
 from trainq.messages import Lifecycle
@@ -20,8 +20,7 @@ from trainq.picture import DEAD, ServiceStatus
 _PAGE = Path(__file__).parent / "page"
 _MEDIA = {"index.html": "text/html; charset=utf-8", "page.js": "text/javascript; charset=utf-8",
           "page.css": "text/css; charset=utf-8"}
-# A service that rests by an order or a setting is well.
-_WELL = (Lifecycle.RUNNING.value, Lifecycle.PAUSED.value)
+_UNWANTED = ("not in profile", "not enabled")
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,16 +64,22 @@ async def ready(call: Call) -> Response:
 
 async def _why_not_ready(call: Call) -> str:
     try:
-        trainer = (await call.site.overview()).trainer
+        overview = await call.site.overview()
     except (BrokerUnavailableError, BusyError) as error:
         return error.message
+    trainer = overview.trainer
     if trainer is None:
         return "the trainer has not been heard of"
     if not is_alive(trainer.pid):
         return "the trainer is not running"
     if trainer.age_seconds > picture.silent_after(call.site.settings.broker):
         return f"the trainer has not been heard of for {trainer.age_seconds:.0f} s"
-    return "" if trainer.state.value in _WELL else f"the trainer is {trainer.state.value}: {trainer.detail}"
+    ordered = overview.pause or overview.stop
+    rests = trainer.state is Lifecycle.PAUSED and alarms.is_wanted(trainer, ordered)
+    # What waits for an order is trained after it; where no trainer is wanted, nothing is.
+    if trainer.state is Lifecycle.RUNNING or (rests and not trainer.detail.startswith(_UNWANTED)):
+        return ""
+    return f"the trainer is {trainer.state.value}: {trainer.detail}"
 
 
 async def status(call: Call) -> object:
@@ -98,13 +103,16 @@ async def service_health(call: Call) -> Response:
         found = msgspec.structs.replace(found, age_seconds=round(age + call.site.age_of(seen), 3))
     if found.pid and found.state != Lifecycle.STOPPED and not is_alive(found.pid):
         found = msgspec.structs.replace(found, state=DEAD, uptime_seconds=None)
-    return answered(found, HTTPStatus.OK if _is_well(found, call) else HTTPStatus.SERVICE_UNAVAILABLE)
+    is_well = _is_well(found, seen.pause or seen.stop, call)
+    return answered(found, HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _is_well(service: ServiceStatus, call: Call) -> bool:
-    # Who is never told of any more cannot be known to be well.
+def _is_well(service: ServiceStatus, ordered: str, call: Call) -> bool:
+    # One that rests by an order or a setting is well; one that has given up is not. Who is never told of any more
+    # cannot be known to be well.
     fresh = (service.age_seconds or 0.0) <= 2 * picture.silent_after(call.site.settings.broker)
-    return service.state in _WELL and fresh
+    rests = service.state == Lifecycle.PAUSED and alarms.is_wanted(service, ordered)
+    return fresh and (rests or service.state == Lifecycle.RUNNING)
 
 
 async def metrics(call: Call) -> Response:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from services.web import streams
-from services.web.operations import Body, Call, Query
+from services.web.operations import Call, Query
 from trainq import orders, snapshots, stephistory, words
 from trainq.errors import NotFoundError, TrainqError
 from trainq.ids import new_request_id
@@ -121,10 +121,6 @@ class Snapshots(msgspec.Struct, frozen=True, kw_only=True):
     """All snapshots, newest generation first."""
 
     snapshots: list[SnapshotView]
-
-
-class ScheduleBody(Body, frozen=True, kw_only=True):
-    """Nothing is to be said."""
 
 
 async def list_jobs(call: Call) -> Jobs:

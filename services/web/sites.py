@@ -13,7 +13,7 @@ from services.web.exposition import Exposition
 from services.web.feed import Feed
 from trainq.clock import Clock
 from trainq.config import Home, Settings
-from trainq.errors import NotFoundError, StorageError
+from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError, StorageError
 from trainq.ids import new_request_id
 from trainq.logs import EventLog, Limited
 from trainq.messages import EventView, GetOverview, Overview
@@ -48,7 +48,7 @@ class Site:
         # When the loop last did what the main thread gave it.
         self.alive_at = clock.monotonic()
         self._picture: StatusPicture | None = None
-        self._overview: Overview | None = None
+        self._overview: Overview | BrokerUnavailableError | BusyError | None = None
         self._overview_at = 0.0
         self._overview_lock = asyncio.Lock()
 
@@ -107,12 +107,15 @@ class Site:
             BrokerUnavailableError, BusyError: no answer.
         """
         async with self._overview_lock:
-            now = self.clock.monotonic()
-            if self._overview is None or now - self._overview_at > OVERVIEW_SECONDS:
-                self._overview = None
-                self._overview = await self.asker.ask(
-                    lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
-                self._overview_at = now
+            if self._overview is None or self.clock.monotonic() - self._overview_at > OVERVIEW_SECONDS:
+                try:
+                    self._overview = await self.asker.ask(
+                        lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
+                except (BrokerUnavailableError, BusyError) as error:
+                    self._overview = error  # for those, too, who have waited meanwhile
+                self._overview_at = self.clock.monotonic()
+            if not isinstance(self._overview, Overview):
+                raise self._overview
             return self._overview
 
     def close(self) -> None:

@@ -13,13 +13,15 @@ import msgspec
 from trainq.figures import ABSENT, DEAD, SILENT, Alarm, ServiceStatus
 from trainq.gpu import Devices
 from trainq.jobs import JobState
-from trainq.messages import Lifecycle, Overview
+from trainq.messages import Lifecycle, Overview, ServiceView
 
 # After so many seconds of the broker's life a service that was never heard of is missing.
 _FIRST_WORD_SECONDS = 60.0
 # With these a process says that it pauses because people wanted it so.
-_WANTED = ("not in profile", "not enabled", "disabled", "paused by", "the queue is paused", "quiet hours",
-           "the trainer is stopped")
+_WANTED = ("not in profile", "not enabled", "disabled", "paused by", "control/.pause", "the queue is paused",
+           "quiet hours", "the trainer is stopped")
+# Nothing is trained without them.
+_NEEDED = frozenset({"broker", "watcher", "preparer", "trainer"})
 # How the trainer's detail says that supervisord gives it too little time (services/trainer/stopping.py).
 _STOP_TIME = "supervisord kills it"
 _GB = 1e9
@@ -30,7 +32,7 @@ def without_broker(alarms: Sequence[Alarm], services: Sequence[ServiceStatus], g
                    now_wall: float) -> tuple[Alarm, ...]:
     """The alarms of a picture of before, with what is known now of the processes: the broker does not answer."""
     now = derive(None, services, gpu, reachable=False, now_wall=now_wall, before=alarms)
-    codes = {"gpu_trouble", "broker_unreachable", "stop_time_short", "status_unwritten"}
+    codes = {"gpu_trouble", "broker_unreachable", "stop_time_short", "status_trouble"}
     others = [alarm for alarm in alarms if alarm.code not in codes and not alarm.code.startswith("service_")]
     return (*now, *others)
 
@@ -71,6 +73,7 @@ def _alarm(code: str, subject: str, level: str, text: str, mend: str) -> Alarm:
 
 
 def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, reachable: bool) -> Iterator[Alarm]:
+    ordered = overview.pause or overview.stop if overview is not None else ""
     for service in services:
         name, detail = service.name, service.detail or "it says no more"
         if service.state == DEAD:
@@ -82,8 +85,9 @@ def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, r
         elif service.state == Lifecycle.ERROR:
             yield _alarm("service_error", name, "bad", f"the {name} fails: {detail}",
                          f"it tries again by itself; trainq logs {name}")
-        elif service.state == Lifecycle.PAUSED and not _is_wanted(service, overview):
-            yield _alarm("service_paused", name, "warn", f"the {name} has paused by itself: {detail}",
+        elif service.state == Lifecycle.PAUSED and not is_wanted(service, ordered):
+            yield _alarm("service_paused", name, "bad" if name in _NEEDED else "warn",
+                         f"the {name} has paused by itself: {detail}",
                          f"trainq logs {name}; then supervisorctl restart {name}")
         elif service.state == ABSENT and overview is not None and overview.up_seconds > _FIRST_WORD_SECONDS:
             yield _alarm("service_absent", name, "warn", f"the {name} was never heard of",
@@ -92,16 +96,15 @@ def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, r
             yield _alarm("stop_time_short", name, "warn", service.detail[at:],
                          "supervisord.conf, then supervisorctl update")
         elif name == "status" and service.state == Lifecycle.RUNNING and service.detail:
-            yield _alarm("status_unwritten", name, "warn", service.detail, "room on the disk, and its rights")
+            yield _alarm("status_trouble", name, "warn", service.detail,
+                         "room on the disk and its rights, or another [status] tcp_port: as the reason says")
     if not reachable and not any(service.name == "broker" and service.state in (DEAD, SILENT) for service in services):
         yield _alarm("broker_unreachable", "broker", "bad", "the broker does not answer", "supervisorctl status broker")
 
 
-def _is_wanted(service: ServiceStatus, overview: Overview | None) -> bool:
-    """Whether it is paused because people have ordered it."""
-    if overview is not None and service.name == "trainer" and (overview.pause or overview.stop):
-        return True
-    return service.detail.startswith(_WANTED)
+def is_wanted(service: ServiceStatus | ServiceView, ordered: str) -> bool:
+    """Whether a PAUSED service is so because people wanted it; ``ordered``: the broker's order to the trainer."""
+    return (service.name == "trainer" and bool(ordered)) or service.detail.startswith(_WANTED)
 
 
 def _broker_says(overview: Overview) -> Iterator[Alarm]:

@@ -115,8 +115,9 @@ class _AttemptFile(logging.Handler):
 
     def close(self) -> None:
         super().close()
-        self._first.close()
-        self._last.close()
+        for handler in (self._first, self._last):
+            with contextlib.suppress(OSError):  # a full disk: what was not written by now is lost
+                handler.close()
 
 
 class EventLog:

@@ -110,6 +110,8 @@ _BESIDE_FILES = {
     ("shared/trainq/cli/__init__.py", "os.open to write"): 1,
     # Whoever removes a plan is killed the next instant; the breaker removes those that nobody reached.
     ("shared/trainq/crashpoints.py", "unlink"): 1, ("shared/trainq/chaos/faults.py", "unlink"): 1,
+    # Log lines of old attempts.
+    ("shared/trainq/service/attempts.py", "unlink"): 1,
     # Whoever removes a fault of a step that comes once has met it.
     ("shared/trainq/ml/stepfaults.py", "unlink"): 1,
     # An installation that is thrown away; what it must keep, it keeps by trainq.files.

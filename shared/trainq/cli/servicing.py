@@ -7,6 +7,7 @@ Starting and stopping are supervisord's, and need no broker. A pause is a standi
 from __future__ import annotations
 
 import os
+import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ from trainq.supervising import ENDED, RUNNING, Program, Supervisor
 ALL, BROKER, TRAINER = "all", "broker", standing.TRAINER
 # Over startsecs, on a machine that has other things to do.
 _START_SECONDS = 60.0
+# They have no work to be kept from, and all the others need them.
+_WORKLESS = frozenset({BROKER, "status", "web"})
 _STYLES = {RUNNING: "good", Lifecycle.PAUSED.value: "waiting", Lifecycle.ERROR.value: "bad", DEAD: "bad", SILENT: "bad",
            supervising.FATAL: "bad", supervising.BACKOFF: "bad", ABSENT: "faint", supervising.STOPPED: "faint"}
 
@@ -190,10 +193,16 @@ def _stop(arguments: Namespace, context: Context) -> int:
 
 def _restart(arguments: Namespace, context: Context) -> int:
     supervisor, names = _programs(arguments, context)
-    left = [program for program in _stopped(supervisor, names) if program.state not in ENDED]
-    if left:
-        return _report(context, left, "stopped", lambda state: state in ENDED)
-    return _report(context, _started(supervisor, names), RUNNING, lambda state: state == RUNNING)
+    # Whoever leaves in the middle would leave them stopped, and nobody starts them again.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, lambda *_: context.console.say("they are started again first"))
+    try:
+        stopped = _stopped(supervisor, names)
+        left = [program for program in stopped if program.state not in ENDED]
+        started = _started(supervisor, [name for name in names if name not in {program.name for program in left}])
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    return _report(context, [*started, *left], RUNNING, lambda state: state == RUNNING)
 
 
 def _started(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
@@ -205,10 +214,13 @@ def _started(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
 
 
 def _stopped(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
-    """The other way round: who reports to the broker does so before that ends."""
-    for name in reversed(names):
-        supervisor.stop(name)
-    return [supervisor.wait_until(name, lambda program: program.state in ENDED) for name in reversed(names)]
+    """The other way round: who reports to the broker has done so before that is told to end."""
+    found: list[Program] = []
+    for some in ([name for name in reversed(names) if name != BROKER], [name for name in names if name == BROKER]):
+        for name in some:
+            supervisor.stop(name)
+        found += [supervisor.wait_until(name, lambda program: program.state in ENDED) for name in some]
+    return found
 
 
 def _report(context: Context, programs: Sequence[Program], word: str, is_done: Callable[[str], bool]) -> int:
@@ -261,12 +273,12 @@ def _resume(arguments: Namespace, context: Context) -> int:
 
 def _steer(arguments: Namespace, context: Context, act: Callable[[str], bool], done: str, undone: str) -> int:
     names = _chosen(arguments, picture.SERVICES)
-    if BROKER in names and BROKER in arguments.names:
-        raise UsageError("the broker is never paused: everybody needs its answers",
+    if named := sorted(_WORKLESS.intersection(arguments.names)):
+        raise UsageError(f"{named[0]} is never paused: it takes no work, and the others need it",
                          mend="trainq pause and trainq drain hold the queue")
     console, outcomes, failure = context.console, [], None
     for name in names:
-        if name == BROKER:
+        if name in _WORKLESS:
             continue
         try:
             outcomes.append({"name": name, "changed": act(name)})

@@ -21,7 +21,7 @@ def begin(process: Process, job: str, attempt: int) -> None:
     try:
         files.make_directory(folder / JOBS_FOLDER)
         prune(folder / JOBS_FOLDER, MOST_FILES)
-    except (StorageError, StorageFullError) as error:
+    except (StorageError, StorageFullError, OSError) as error:
         process.log.warning("attempt_not_kept", job=job, error=str(error))
         return
     process.log.begin_attempt(folder, process.name, job, attempt)
@@ -32,6 +32,14 @@ def prune(folder: Path, most: int) -> None:
     found = list(folder.iterdir())
     if len(found) <= most:
         return
-    aged = sorted((path.stat().st_mtime, path) for path in found if path.exists())
+    aged = sorted(filter(None, map(_age, found)))
     for _, path in aged[:len(found) - most + min(_FEWER, most)]:
-        files.remove_file(path)
+        # Not made durable: a lease was just granted, and one that is back after a power cut goes with the next ones.
+        path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> tuple[float, Path] | None:
+    try:
+        return path.stat().st_mtime, path
+    except FileNotFoundError:
+        return None  # another service tidies up, too

@@ -166,7 +166,7 @@ def test_a_picture_that_cannot_be_written_is_published_all_the_same(home: Home,
     home.status_file.mkdir()  # nothing can be renamed to it
     watched = start(0.05)
     watched.until(lambda: watched.shown is not None and any(
-        alarm.code == "status_unwritten" and str(home.status_file) in alarm.text for alarm in watched.shown.alarms),
+        alarm.code == "status_trouble" and str(home.status_file) in alarm.text for alarm in watched.shown.alarms),
         answering=True)
     assert log_events(home).count("picture_not_written") == 1
     assert "turn_failed" not in log_events(home)

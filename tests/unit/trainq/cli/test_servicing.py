@@ -104,8 +104,7 @@ def test_what_makes_no_sense_is_refused(words: list[str], code: int, told: str,
     assert told in capsys.readouterr().err
 
 
-def test_all_but_the_broker_can_be_paused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_who_take_work_can_be_paused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(servicing, "order", lambda *_: type("Done", (), {"changed": True}))
     assert main(["services", "pause", "--profile", "minimal"]) == 0
-    assert {path.name for path in (home / "control").iterdir()} == {".pause-watcher", ".pause-preparer",
-                                                                      ".pause-status"}
+    assert {path.name for path in (home / "control").iterdir()} == {".pause-watcher", ".pause-preparer"}
