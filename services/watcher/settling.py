@@ -11,9 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from trainq.suffixes import DATA_SUFFIXES, is_data_name
-
-UNFINISHED_SUFFIXES = (".part", ".tmp", ".partial", ".crdownload", ".filepart", ".swp", "~")
+from trainq.suffixes import DATA_SUFFIXES, is_data_name, is_unfinished_name
 
 
 class EntryKind(StrEnum):
@@ -41,7 +39,7 @@ class Entry:
 def is_ignored(name: str) -> bool:
     """Hidden names and the names of downloads and copies in progress are nobody's business yet."""
     path = PurePosixPath(name)
-    return any(part.startswith(".") for part in path.parts) or path.name.lower().endswith(UNFINISHED_SUFFIXES)
+    return any(part.startswith(".") for part in path.parts) or is_unfinished_name(path.name)
 
 
 def refusal(entry: Entry) -> str | None:

@@ -11,6 +11,7 @@ from trainq.client import DEFAULT_TIMEOUT_SECONDS, BrokerClient
 from trainq.config import Home, ScheduleSettings
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.ids import new_request_id
+from trainq.jobs import JobState
 from trainq.messages import (
     Cancel,
     Done,
@@ -53,6 +54,11 @@ def retry_job(broker: BrokerClient, job: str) -> Outcome:
     return _outcome(broker, job, broker.call(Retry(request_id=new_request_id(), job=job), Done))
 
 
+def state_of(broker: BrokerClient, job: str) -> JobState:
+    """As what a job stands in the journal now."""
+    return broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
+
+
 def running_job(broker: BrokerClient) -> str:
     """The train job that runs.
 
@@ -66,8 +72,7 @@ def running_job(broker: BrokerClient) -> str:
 
 
 def _outcome(broker: BrokerClient, job: str, done: Done) -> Outcome:
-    state = broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail).job.state
-    return Outcome(id=job, state=state.value, changed=done.changed)
+    return Outcome(id=job, state=state_of(broker, job).value, changed=done.changed)
 
 
 def jobs_page(broker: BrokerClient, ask: ListJobs,

@@ -73,6 +73,20 @@ def test_a_person_is_asked(answer: bytes, done: bool, five: Place) -> None:
     assert jobs_of(five)["train-1"] == "queued"
 
 
+def test_one_that_has_begun_since_it_was_chosen_is_left_alone(five: Place, worker: Worker) -> None:
+    with terminal(100) as made, on_terminal(made, five.environment, "cancel", "--state", "queued", "--name",
+                                            "a-*") as process:
+        made.read_until("cancel 3 jobs? [y/N]")
+        worker.complete(worker.lease(JobKind.PREPARE))
+        lease = worker.lease(JobKind.TRAIN)
+        made.press(b"y\n")
+        assert process.wait(30) == 64
+        assert f"{lease.job} is running by now" in made.rest()
+    ended = jobs_of(five)
+    assert (lease.job, ended["train-1"], ended["train-2"], ended["train-3"]) == ("train-1", "running", "cancelled",
+                                                                                 "cancelled")
+
+
 @pytest.mark.parametrize("words", [
     ("cancel",), ("retry",), ("cancel", "1", "--state", "queued"), ("cancel", "--older-than", "soon"),
     ("retry", "--state", "running"), ("cancel", "1", "--limit", "3"), ("cancel", "--name", "a", "--limit", "0")])

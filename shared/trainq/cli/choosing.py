@@ -49,8 +49,11 @@ def add_choice(parser: ArgumentParser, states: tuple[JobState, ...], kinds: tupl
     parser.set_defaults(choosable_states=states, choosable_kinds=kinds)
 
 
-def chosen(arguments: Namespace, context: Context, broker: BrokerClient, verb: str) -> list[str] | None:
-    """The ids of the jobs meant, oldest first where a filter chose them; None if the person did not want it.
+def chosen(arguments: Namespace, context: Context, broker: BrokerClient,
+           verb: str) -> dict[str, JobState | None] | None:
+    """The ids of the jobs meant; None if the person did not want it.
+
+    Where a filter chose them they come oldest first, each with the state for which it was chosen.
 
     Raises:
         CommandLineError: neither or both were given.
@@ -66,20 +69,20 @@ def chosen(arguments: Namespace, context: Context, broker: BrokerClient, verb: s
     if arguments.jobs:
         if arguments.limit is not None:
             raise CommandLineError("--limit goes with filters", mend="name fewer jobs")
-        return list(dict.fromkeys(arguments.jobs))
+        return dict.fromkeys(arguments.jobs)
     taken, there = _found(arguments, broker)
     if there > len(taken):
         context.console.say(f"{there} jobs match; these are the oldest {len(taken)} (--limit takes more at once)")
     if not taken:
         context.console.say("no such jobs")
-        return []
-    return [job.id for job in taken] if arguments.yes or _is_wanted(taken, context, verb) else None
+        return {}
+    return {job.id: job.state for job in taken} if arguments.yes or _is_wanted(taken, context, verb) else None
 
 
 def _found(arguments: Namespace, broker: BrokerClient) -> tuple[list[JobView], int]:
     """The oldest that the filters match, as many as may be, in their order; and how many match.
 
-    One may be in another state when it is its turn: its outcome says so.
+    One may be in another state when it is its turn: then it is left alone.
     """
     kind = getattr(arguments, "kind", None)
     kinds = arguments.choosable_kinds if kind == "all" else \

@@ -16,7 +16,7 @@ from trainq.cli.console import Console, error_document
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.client import BrokerClient
-from trainq.errors import BrokerUnavailableError, TrainqError
+from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.jobs import TASKS, JobKind, JobState
 from trainq.messages import Overview
 
@@ -60,8 +60,8 @@ def _each(arguments: Namespace, context: Context, verb: str,
     with BrokerClient(context.home) as broker:
         try:
             jobs = chosen(arguments, context, broker, verb)
-            for job in jobs or ():
-                outcomes.append(_one(broker, job, act, console))
+            for job, state in (jobs or {}).items():
+                outcomes.append(_one(broker, job, state, act, console))
                 code = outcomes[-1].pop("code", code)
         except NobodyToAskError as error:
             console.fail(error, would=error.jobs)
@@ -78,10 +78,16 @@ def _each(arguments: Namespace, context: Context, verb: str,
     return code
 
 
-def _one(broker: BrokerClient, job: str, act: Callable[[BrokerClient, str], dict[str, Any]],
+def _one(broker: BrokerClient, job: str, state: JobState | None, act: Callable[[BrokerClient, str], dict[str, Any]],
          console: Console) -> dict[str, Any]:
-    """Do it to one job; what became of it, with the exit ``code`` if it was refused."""
+    """Do it to one job; what became of it, with the exit ``code`` if it was refused.
+
+    ``state`` is the one for which a filter has chosen it: a person has agreed to that, and to no other.
+    """
     try:
+        if state is not None and (now := orders.state_of(broker, job)) is not state:
+            raise UsageError(f"{job} is {now.value} by now, and was {state.value} when it was chosen: left alone",
+                             mend="name it if it is meant all the same")
         outcome = act(broker, job)
     except BrokerUnavailableError:
         raise

@@ -29,6 +29,7 @@ from trainq.ids import new_request_id
 from trainq.jobs import ENDED, JobKind, JobState
 from trainq.messages import GetOverview, JobDetail, JobView, ListJobs, Overview, ShowJob
 from trainq.orders import all_jobs
+from trainq.suffixes import is_unfinished_name
 
 EXIT_NOT_SUCCEEDED = 1
 POLL_SECONDS = 0.3
@@ -85,7 +86,7 @@ def _in_inbox(home: Home) -> int:
     found = 0
     for _, folders, names in os.walk(home.inbox):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += sum(not name.startswith(".") and not name.endswith((".part", ".tmp")) for name in names)
+        found += sum(not name.startswith(".") and not is_unfinished_name(name) for name in names)
     return found + (sum(1 for _ in home.claimed.iterdir()) if home.claimed.is_dir() else 0)
 
 
