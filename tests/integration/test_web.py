@@ -20,8 +20,10 @@ from installations import wait_for
 from places import Worker, jobs_of, place_with_broker
 from services.web import exposition, serving, streams
 from trainq import files, stephistory
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Progress
+from trainq.messages import Heartbeat, HeartbeatReply, Lifecycle, Progress
 from webs import Web, rows, submit
 
 pytestmark = pytest.mark.slow
@@ -455,6 +457,24 @@ def test_ready_with_a_trainer(web: Web) -> None:
     running = web.get("/api/v1/jobs?state=running").document["jobs"]
     skipped = web.post("/api/v1/skip", {"keep": True}).document
     assert (skipped["id"], skipped["state"]) == (running[0]["id"], "running")
+
+
+@pytest.mark.parametrize(("state", "detail", "is_ready"), [
+    (Lifecycle.RUNNING, "", True),
+    (Lifecycle.PAUSED, "control/.pause is there: lunch", True),
+    (Lifecycle.PAUSED, 'not in profile: [services] profile = "coordinator"', False),
+    (Lifecycle.PAUSED, "it has ended 5 times by its own doing", False),
+    (Lifecycle.ERROR, "no model", False)])
+def test_a_trainer_that_has_given_up_is_not_ready(web: Web, state: Lifecycle, detail: str, is_ready: bool) -> None:
+    with BrokerClient(web.place.home) as client:
+        client.call(Heartbeat(request_id=new_request_id(), service="trainer", session="s9", pid=os.getpid(),
+                              state=state, detail=detail), HeartbeatReply)
+
+    def said() -> bool:
+        document = web.get("/ready").document
+        return document["ready"] is is_ready and (is_ready or detail in document["reason"])
+
+    wait_for(said, "it says so", 10)
 
 
 def test_it_ends_soon_with_streams_open_and_an_upload_under_way() -> None:
