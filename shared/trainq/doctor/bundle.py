@@ -37,8 +37,8 @@ MAX_MEMBER_BYTES = 2 * 1024 * 1024
 MAX_BYTES = 24 * 1024 * 1024
 
 _FOLDER = "trainq-bundle"
-# Those who never see a row, nor hear a reason that may quote one.
-_WITHOUT_ROWS = frozenset({"supervisord", "status", "web", "snapshot", "retention"})
+# It quotes the names of its programs, and hears nothing else.
+_WITHOUT_ROWS = frozenset({"supervisord"})
 _MACHINE = ("meminfo", "loadavg", "uptime", "version", "pressure/cpu", "pressure/io", "pressure/memory",
             "sys/vm/overcommit_memory", "sys/fs/file-nr", "driver/nvidia/version")
 _OF_PROCESS = ("status", "limits", "io", "wchan", "stat")
@@ -71,17 +71,17 @@ def _members(subject: Subject, findings: Sequence[Finding], redactor: Redactor,
         ("config.json", _configuration), ("status.json", _status), ("supervisord.json", _programs),
         ("versions.json", _versions), ("machine.json", _machine), ("processes.json", _processes),
         ("home.json", _home), ("broker.json", _broker))
-    yield "doctor.json", _json([redactor.value(msgspec.to_builtins(each), rows=each.name in ("logs", "services"))
-                                for each in findings])
+    # Any of them may quote the last line of a log, or the reason of a job.
+    yield "doctor.json", _json([redactor.value(msgspec.to_builtins(each), rows=True) for each in findings])
     for name, make in parts:
         try:
             yield name, _json(make(subject, redactor))
         except (TrainqError, OSError, ValueError, msgspec.MsgspecError, RecursionError) as error:
-            left_out.append(f"{name}: {redactor.text(str(error))}")
+            left_out.append(f"{name}: {redactor.text(str(error), rows=True)}")
     try:
         yield "events.jsonl", b"".join(_json(_event(each, redactor), indent=False) for each in _newest(subject))
     except TrainqError as error:
-        left_out.append(f"events.jsonl: {redactor.text(str(error))}")
+        left_out.append(f"events.jsonl: {redactor.text(str(error), rows=True)}")
     for folder, name, most_bytes in ((subject.home.logs, "logs", LOG_TAIL_BYTES),
                                      (subject.supervisor_socket.parent, "supervisor", SUPERVISOR_TAIL_BYTES)):
         for path in loglines.log_files(folder):
@@ -91,10 +91,10 @@ def _members(subject: Subject, findings: Sequence[Finding], redactor: Redactor,
 
 def _configuration(subject: Subject, redactor: Redactor) -> Any:
     ours = {name: value for name, value in sorted(subject.environment.items()) if name.startswith("TRAINQ_")}
-    return redactor.value({
-        "file": str(subject.file or ""), "home": str(subject.home.root), "environment": ours,
+    return {**redactor.value({
+        "file": str(subject.file or ""), "home": str(subject.home.root),
         "problems": [str(problem) for problem in subject.problems],
-        "settings": msgspec.to_builtins(subject.settings)})
+        "settings": msgspec.to_builtins(subject.settings)}), "environment": redactor.variables(ours)}
 
 
 def _status(subject: Subject, redactor: Redactor) -> Any:
@@ -103,7 +103,7 @@ def _status(subject: Subject, redactor: Redactor) -> Any:
 
 
 def _programs(subject: Subject, redactor: Redactor) -> Any:
-    return redactor.value(msgspec.to_builtins(subject.programs))
+    return redactor.value(msgspec.to_builtins(subject.programs), rows=True)
 
 
 def _broker(subject: Subject, redactor: Redactor) -> Any:
@@ -174,17 +174,29 @@ def _event(event: EventView, redactor: Redactor) -> Any:
 
 
 def _log(content: bytes, redactor: Redactor, *, rows: bool) -> bytes:
-    """The lines of a log, redacted one by one; those that are JSON, by their fields."""
-    lines = []
+    """The lines of a log, redacted: those that are JSON by their fields, the others as one text up to the next such."""
+    found: list[bytes] = []
+    plain: list[str] = []
+
+    def end_of_plain() -> None:
+        if plain:
+            text = redactor.lines("\n".join(plain), rows=rows)
+            found.append(text.encode("utf-8", "backslashreplace") + b"\n")
+            plain.clear()
+
     for line in content.splitlines():
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:
-            record = line.decode("utf-8", "backslashreplace")
-        value = redactor.value(record, rows=rows)
-        lines.append(value.encode("utf-8", "backslashreplace") + b"\n" if isinstance(value, str)
-                     else _json(value, indent=False))
-    return b"".join(lines)
+            record = None
+        if isinstance(record, dict):
+            end_of_plain()
+            found.append(_json(redactor.value(record, rows=rows), indent=False))
+        else:
+            # Of JSON only objects: a line that is a number or in quotes may be one of a key's.
+            plain.append(line.decode("utf-8", "backslashreplace"))
+    end_of_plain()
+    return b"".join(found)
 
 
 def _json(value: Any, *, indent: bool = True) -> bytes:

@@ -21,24 +21,47 @@ _SECRET_WORDS = frozenset({
     "token", "secret", "secrets", "password", "passwd", "passphrase", "passwort", "pwd", "credential", "credentials",
     "apikey", "auth", "authorization", "cookie", "pat", "signature", "sig", "bearer", "dsn"})
 _SECRET_PAIRS = frozenset((word, "key") for word in ("api", "access", "private", "secret", "account"))
+# Of a name without what parts its words: PGPASSWORD, dbpass, SECRETTOKEN.
+_SECRET_ENDS = ("pass", "password", "passwd", "passphrase", "passwort", "token", "secret", "secrets", "credential",
+                "credentials", "cookie", "cookies", "apikey", "accesskey", "privatekey", "secretkey", "oauth")
+# Of a shell: where it is, which would be taken out of every path.
+_PLACES = frozenset({"PWD", "OLDPWD"})
+# The expressions see lines of any length: each must end in a time that grows with the text alone. None begins with
+# a repetition, and what one has gone through without end it has also taken out, or it is bounded.
+_PEM = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+                  r"|\A[A-Za-z0-9+/=\\\s]+-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)
+_NAME = (r"(?:password|passwd|passphrase|(?:pg|my|db|_|\b)pass|secret|token|credential"
+         r"|(?:api|access|private|secret|account|signing|encryption|ssh)[_-]?key)")
+_NO_NUMBER = r"(?!-?[\d.]+(?:e[+-]?\d+)?(?:[\s,;}\"'\\]|$))"
+_NAMED = rf"{_NAME}s?\\{{0,3}}[\"']?\s*[=:]\s*"
+_SCHEME = r"(?:(?:Bearer|Basic|Digest|Token|ApiKey|Negotiate|AWS4-HMAC-SHA256)\s+)?"
 _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, replacement in (
-    (r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL, REDACTED),
-    # URLs: who logs in, and what gives access in the query.
-    (r"([a-zA-Z][a-zA-Z0-9+.-]*://)[^/\s\"'@]+@", 0, rf"\1{REDACTED}@"),
-    (r"([?&][^=&\s\"']*(?:token|sig|key|secret|passw|credential|auth)[^=&\s\"']*=)[^&\s\"']+", re.IGNORECASE,
+    # URLs: who logs in, what gives access in the query, and those that are themselves a secret.
+    (r"(?<=[a-zA-Z0-9+.-])(://)[^/\s\"']+@", 0, rf"\1{REDACTED}@"),
+    (r"([?&][^=&?\s\"']{0,64}(?:token|sig|key|secret|passw|credential|auth)[^=&?\s\"']{0,64}=)[^&\s\"']+",
+     re.IGNORECASE, rf"\1{REDACTED}"),
+    (r"(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/"
+     r"|api\.telegram\.org/bot)[^\s\"'<>]+", re.IGNORECASE, rf"\1{REDACTED}"),
+    # Headers, to the end of their line.
+    (rf"(authorization\\{{0,3}}[\"']?\s*[:=]\s*\\{{0,3}}[\"']?{_SCHEME})[^\r\n\"'<]+", re.IGNORECASE,
      rf"\1{REDACTED}"),
+    (r"(cookies?\\{0,3}[\"']?\s*[:=]\s*\\{0,3}[\"'])[^\r\n\"']+", re.IGNORECASE, rf"\1{REDACTED}"),
+    (r"(cookies?\s*[:=][ \t]*)[^\s\"'<\\][^\r\n]*", re.IGNORECASE, rf"\1{REDACTED}"),
     (r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE, rf"\1 {REDACTED}"),
     # As the issuers make them: Hugging Face, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, npm, PyPI,
     # Docker, and JSON web tokens.
     (r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
      r"|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}"
-     r"|dckr_pat_[\w-]{16,}|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)", 0, REDACTED),
-    # name = value, name: value; numbers stay, so that counts of tokens do.
-    (r"\b([\w.-]*(?:password|passwd|passphrase|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)s?"
-     r"[\"']?\s*[=:]\s*[\"']?)(?!-?[\d.]+(?:e[+-]?\d+)?(?:[\s,;}\"']|$))[^\s\"',;&<]{4,}", re.IGNORECASE,
-     rf"\1{REDACTED}"),
+     r"|dckr_pat_[\w-]{16,}|eyJ[\w-]{8,}(?:\.[\w-]*){0,2})", 0, REDACTED),
+    # name = 'value', name = value, name: value; numbers stay, so that counts of tokens do.
+    (rf"({_NAMED}\\{{0,3}}[bBrRfFuU]{{0,2}}([\"'])){_NO_NUMBER}(?!<redacted>|<row>)(?:\\.|(?!\2)[^\\\r\n])+",
+     re.IGNORECASE, rf"\1{REDACTED}"),
+    (rf"({_NAMED}\\{{0,3}}){_NO_NUMBER}[^\s\"',;&<]{{4,}}", re.IGNORECASE, rf"\1{REDACTED}"),
+    # --name value, as a command has it.
+    (rf"((?<![\w-])--?[\w-]{{0,40}}?{_NAME}[\"']?,?\s+)(?!-){_NO_NUMBER}"
+     r"(?:\"[^\"\r\n]+\"?|'[^'\r\n]+'?|[^\s\"'<]+)", re.IGNORECASE, rf"\1{REDACTED}"),
 ))
-_QUOTED = re.compile(r"(?<!\w)(['\"])(?:\\.|(?!\1).)*(?:\1|\Z)", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)[bBrRfFuU]{0,2}(['\"])(?:\\.|(?!\1).)*(?:\1|\Z)", re.DOTALL)
 _SHOWN_ROW = re.compile(r"\[\[.*", re.DOTALL)
 # What is known by its value must be long enough not to be found everywhere.
 _SHORTEST_LITERAL = 8
@@ -51,7 +74,7 @@ class Redactor:
     """Takes secrets out of text and of JSON values. Keeps those that it knows by their values; pass it on to nobody."""
 
     def __init__(self, environment: Mapping[str, str], token_files: Iterable[Path] = ()) -> None:
-        known = {value for name, value in environment.items() if is_secret_name(name)}
+        known = {value for name, value in environment.items() if is_secret_variable(name)}
         for path in token_files:
             try:
                 with path.open("rb") as stream:
@@ -63,21 +86,25 @@ class Redactor:
         user_folder = environment.get("HOME", "").rstrip("/")
         self._user_folder = re.compile(re.escape(user_folder) + r"(?![\w.-])") if len(user_folder) > 1 else None
 
-    def text(self, text: str) -> str:
-        """``text`` without secrets; the user's folder is ``~``."""
-        for literal in self._literals:
-            text = text.replace(literal, REDACTED)
-        for pattern, replacement in _SHAPES:
-            text = pattern.sub(replacement, text)
-        return self._user_folder.sub("~", text) if self._user_folder is not None else text
+    def text(self, text: str, *, rows: bool = False) -> str:
+        """``text`` without secrets, and with ``rows`` without what may quote rows; the user's folder is ``~``."""
+        return self._without_shapes(without_rows(self._without_blocks(text)) if rows else self._without_blocks(text))
+
+    def lines(self, text: str, *, rows: bool = False) -> str:
+        """The same of plain lines, of which each may quote a row; but a key may go over many."""
+        text = self._without_blocks(text)
+        return self._without_shapes("".join(map(_line_without_rows, text.splitlines(keepends=True))) if rows else text)
 
     def value(self, value: Any, *, rows: bool = False) -> Any:
-        """A JSON value without secrets; with ``rows`` also without what may quote rows (:func:`without_rows`)."""
+        """A JSON value without secrets; with ``rows`` also without what may quote rows (:func:`without_rows`).
+
+        What stands under the name of a secret is taken out whatever it is, but nothing, true and false.
+        """
         match value:
             case str():
-                return self.text(without_rows(value) if rows else value)
+                return self.text(value, rows=rows)
             case Mapping():
-                return {self.text(str(key)): REDACTED if isinstance(item, str) and item and is_secret_name(str(key))
+                return {self.text(str(key)): REDACTED if is_secret_name(str(key)) and _may_be_secret(item)
                         else self.value(item, rows=rows)
                         for key, item in value.items() if key not in _ROW_KEYS}
             case list() | tuple():
@@ -85,13 +112,44 @@ class Redactor:
             case _:
                 return value
 
+    def variables(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Those of an environment, without secrets."""
+        return {name: REDACTED if value and is_secret_variable(name) else self.text(value)
+                for name, value in environment.items()}
+
+    def _without_blocks(self, text: str) -> str:
+        """Without what may have quotes and ends of lines in it: it goes before anything is taken for quoted."""
+        for literal in self._literals:
+            text = text.replace(literal, REDACTED)
+        return _PEM.sub(REDACTED, text)
+
+    def _without_shapes(self, text: str) -> str:
+        for pattern, replacement in _SHAPES:
+            text = pattern.sub(replacement, text)
+        return self._user_folder.sub("~", text) if self._user_folder is not None else text
+
 
 def is_secret_name(name: str) -> bool:
     """Whether what stands under this name is a secret: ``HF_TOKEN``, ``apiKey``; but not ``tokens``, ``tokenizer``."""
     words = [word.lower() for word in _WORD.findall(name)]
-    return bool(_SECRET_WORDS & set(words)) or any(pair in _SECRET_PAIRS for pair in pairwise(words))
+    return (bool(_SECRET_WORDS & set(words)) or any(pair in _SECRET_PAIRS for pair in pairwise(words))
+            or "".join(words).endswith(_SECRET_ENDS))
+
+
+def is_secret_variable(name: str) -> bool:
+    """The same of a variable of the environment, where every key is one that opens something."""
+    return name not in _PLACES and (is_secret_name(name) or name.rstrip("0123456789_").upper().endswith("KEY"))
+
+
+def _may_be_secret(value: Any) -> bool:
+    return not isinstance(value, bool) and value is not None and value not in ("", [], {}, ())
 
 
 def without_rows(text: str) -> str:
     """``text`` with what it quotes, and with a row that it shows, taken out."""
     return _QUOTED.sub(ROW, _SHOWN_ROW.sub(ROW, text))
+
+
+def _line_without_rows(line: str) -> str:
+    content = line.rstrip("\r\n")
+    return without_rows(content) + line[len(content):]

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import tarfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -14,11 +17,15 @@ import pytest
 from trainq import supervising
 from trainq.cli import main
 from trainq.config import Home, Settings
-from trainq.doctor import bundle
-from trainq.doctor.findings import Subject, fail
+from trainq.doctor import CHECKS, bundle, examine
+from trainq.doctor.findings import Finding, Subject, fail
+from trainq.messages import Lifecycle, Overview, ServiceView
+from trainq.picture import SERVICES
+from trainq.supervising import Program
 
 SECRET = "correct-horse-battery"  # stands for one
 ROWS = "my private words"
+MARKER = "quagmire"
 
 
 @pytest.fixture
@@ -35,7 +42,7 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     home.status_file.write_bytes(orjson.dumps({
         "why": "training", "waiting": [{"id": "train-1", "name": "file.jsonl", "reason": f"the role '{ROWS}' is bad"}],
         "destination": f"s3://me:{SECRET}-2@bucket"}))
-    lines = [{"event": "attempt_failed", "job": "train-1", "reason": f"trained in [[ ]]: {ROWS}", "token": 4},
+    lines = [{"event": "attempt_failed", "job": "train-1", "reason": f"trained in [[ ]]: {ROWS}", "tokens": 4},
              {"event": "copy_failed", "error": f"https://me:{SECRET}@place/x", "password": SECRET}]
     for name in ("trainer", "preparer", "broker"):
         (home.logs / f"{name}.log").write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines)
@@ -45,9 +52,9 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
                    Settings())
 
 
-def unpacked(subject: Subject) -> dict[str, bytes]:
+def unpacked(subject: Subject, findings: Sequence[Finding] = ()) -> dict[str, bytes]:
     stream = io.BytesIO()
-    bundle.write(stream, subject, [fail("logs", f"trainer: it says '{ROWS}' and {SECRET}", "look")])
+    bundle.write(stream, subject, findings or [fail("supervisord", f"it says '{ROWS}' and {SECRET}", "look")])
     stream.seek(0)
     with tarfile.open(fileobj=stream) as archive:
         found = {}
@@ -66,11 +73,52 @@ def test_neither_secrets_nor_rows_are_in_it(subject: Subject) -> None:
     for name, content in found.items():
         assert SECRET.encode() not in content, name
         assert ROWS.encode() not in content, name
-    assert b'"token":4' in found["logs/trainer.log"], "a number is no secret"
+    assert b'"tokens":4' in found["logs/trainer.log"], "a number is no secret"
     assert b"copy_failed" in found["logs/trainer.log"]
     assert b"file.jsonl" in found["status.json"]
     assert b"file.jsonl" not in found["home.json"], "what lies in folders is counted only"
     assert json.loads(found["home.json"])["inbox"]["entries"] == 2
+
+
+def test_no_words_of_a_row_are_in_it_whoever_quotes_them(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle, "ANSWER_SECONDS", 0.05)  # there is no broker to be asked for its events
+    quoting = f"the role '{MARKER}' is bad, trained in [[ ]]: {MARKER}"
+    for name in (*SERVICES, "other"):
+        (subject.home.logs / f"{name}.log").write_bytes(orjson.dumps(
+            {"at": datetime.now(UTC).isoformat(), "level": "error", "event": "failed", "error": quoting,
+             "bad_rows": [MARKER], "traceback": f"ValueError: b'{MARKER}\n{MARKER}'"}) + f"\n{quoting}\n".encode())
+        (subject.supervisor_socket.parent / f"{name}.log").write_text(f"cut '{MARKER}\n{quoting}\n")
+    (subject.supervisor_socket.parent / "web.log").write_text(f"ValueError: b'{MARKER}'\n")
+    subject.home.status_file.write_bytes(orjson.dumps({"why": quoting, "reasons": {MARKER: 1}}))
+    programs = [Program(name=name, state="FATAL", pid=0, started_at=1.0, stopped_at=0.0, exit_code=1,
+                        spawn_error=quoting if name == "broker" else "") for name in SERVICES]
+    services = [ServiceView(name=name, session="s", pid=os.getpid(), state=Lifecycle.ERROR, detail=quoting,
+                            started_at=1.0, age_seconds=0.0) for name in SERVICES]
+    overview = Overview(journal_id="j", seq=0, at=time.time(), paused_reason=quoting, counts={}, running=[], waiting=[],
+                        waiting_reason=quoting, generation=0, checkpoint="", step=0, services=services,
+                        pause=quoting, drain=quoting, stop=quoting)
+    subject.__dict__.update(_programs=programs, _overview=overview)
+    checks = [each for each in CHECKS if each.name in ("supervisord", "services", "logs", "broker", "locks")]
+    findings = examine(subject, checks)
+    assert {each.name for each in findings if MARKER in each.found} >= {"supervisord", "services", "orders", "logs"}, \
+        "it is in what is to be redacted"
+    found = unpacked(subject, findings)
+    assert {"doctor.json", "supervisord.json", "broker.json", "status.json", "supervisor/web.log"} <= set(found)
+    assert [name for name, content in found.items() if MARKER.encode() in content] == []
+
+
+def test_a_key_in_the_lines_of_a_log(subject: Subject) -> None:
+    (subject.home.logs / "trainer.log").write_text(
+        f'{{"event": "begun"}}\nkey: -----BEGIN PRIVATE KEY-----\n{MARKER}\n12345\n"{MARKER}"\n'
+        '-----END PRIVATE KEY-----\nnext\n{"event": "ended"}\n')
+    assert unpacked(subject)["logs/trainer.log"] == (
+        b'{"event":"begun"}\nkey: <redacted>\nnext\n{"event":"ended"}\n')
+
+
+def test_variables_of_the_environment_that_are_keys(subject: Subject) -> None:
+    subject.environment = {**subject.environment, "TRAINQ_SIGNING_KEY": MARKER, "TRAINQ_SHOWN": "this"}
+    environment = json.loads(unpacked(subject)["config.json"])["environment"]
+    assert (environment["TRAINQ_SIGNING_KEY"], environment["TRAINQ_SHOWN"]) == ("<redacted>", "this")
 
 
 def test_what_cannot_be_had_is_said(subject: Subject) -> None:

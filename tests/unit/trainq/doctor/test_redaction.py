@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainq.doctor.redaction import REDACTED, ROW, Redactor, is_secret_name, without_rows
+from trainq.doctor.redaction import REDACTED, ROW, Redactor, is_secret_name, is_secret_variable, without_rows
 
 
 @pytest.mark.parametrize("name", [
     "HF_TOKEN", "token", "apiKey", "api_key", "AWS_SECRET_ACCESS_KEY", "password", "dbPassword", "Authorization",
-    "cookie", "GITHUB_PAT", "private-key", "X-Auth", "sas_sig"])
+    "cookie", "GITHUB_PAT", "private-key", "X-Auth", "sas_sig", "PGPASSWORD", "DB_PASS", "SMTPPASS", "MYTOKEN",
+    "CLIENTSECRET", "googleCredentials", "TOKEN2"])
 def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
 
@@ -22,6 +23,13 @@ def test_names_of_secrets(name: str) -> None:
                                   "author", "pattern", "tokenizer_config", "keys", "signal", "design"])
 def test_names_of_none(name: str) -> None:
     assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize(("name", "is_one"), [
+    ("SIGNING_KEY", True), ("SSHKEY", True), ("key_2", True), ("HF_TOKEN", True), ("PWD", False), ("OLDPWD", False),
+    ("TRAINQ_HOME", False), ("KEYBOARD", False)])
+def test_variables_of_the_environment(name: str, is_one: bool) -> None:
+    assert is_secret_variable(name) is is_one
 
 
 # In two pieces: this file is none that a scanner for secrets is to find.
@@ -45,6 +53,20 @@ def test_shapes_of_secrets(secret: str) -> None:
     ('{"api_key": "hunter22"}', f'{{"api_key": "{REDACTED}"}}'),
     ("-----BEGIN RSA PRIVATE KEY-----\nhunter22\n-----END RSA PRIVATE KEY-----.", f"{REDACTED}."),
     ("-----BEGIN PRIVATE KEY-----\nhunter22 and cut", REDACTED),
+    ("hunter22+/=\nabcd==\n-----END PRIVATE KEY----- then", f"{REDACTED} then"),
+    ("see (https://me:p@hunter22@host/x)", f"see (https://{REDACTED}@host/x)"),
+    ("...https://me:hunter22@host/x", f"...https://{REDACTED}@host/x"),
+    ("password='one two hunter22 four' next", f"password='{REDACTED}' next"),
+    ('PGPASS="say \\"hunter22\\" twice", next', f'PGPASS="{REDACTED}", next'),
+    ('{\\"password\\": \\"hunter22\\"}', REDACTED),
+    ("Cookie: session=hunter22; other=\"hunter22\"\nnext", f"Cookie: {REDACTED}\nnext"),
+    ("{'Set-Cookie': 'a=hunter22; Path=/', 'x': 1}", f"{{'Set-Cookie': '{REDACTED}', 'x': 1}}"),
+    ("Authorization: token hunter22\nnext", f"Authorization: token {REDACTED}\nnext"),
+    ("{'Authorization': 'hunter22 x', 'y': 2}", f"'{REDACTED}', 'y': 2"),
+    ("run --token hunter22 --steps 3", f"run --token {REDACTED} --steps 3"),
+    ("run --db-password 'hunter22 x' --steps 3", f"run --db-password {REDACTED} --steps 3"),
+    ("SECRET_KEY=hunter22", f"SECRET_KEY={REDACTED}"),
+    ("https://hooks.slack.com/services/T00/B00/hunter22 said", f"https://hooks.slack.com/services/{REDACTED} said"),
 ])
 def test_secrets_in_text(text: str, redacted: str) -> None:
     said = Redactor({}).text(text)
@@ -57,7 +79,8 @@ def test_secrets_in_text(text: str, redacted: str) -> None:
 @pytest.mark.parametrize("text", [
     "tokens: 12345 trained_tokens=99", '{"tokens": 30, "token": 17}', "token: 17", "tokens_per_second=1.5e3",
     "0123456789abcdef" * 4, "generation g000042-s00001200", "http://127.0.0.1:8770/metrics?job=train-1",
-    "train-7: step 3 of 9", "/some/path/tokenizer.json"])
+    "train-7: step 3 of 9", "/some/path/tokenizer.json",
+    "--max-tokens 100 --tokenizer here", "tokenizer: gpt", "https://x.test/a/b", "it bypasses: nothing of it"])
 def test_what_helps_stays(text: str) -> None:
     assert Redactor({}).text(text) == text
 
@@ -73,22 +96,51 @@ def test_values_that_the_environment_and_the_home_hold(tmp_path: Path) -> None:
 
 def test_json_values() -> None:
     redactor = Redactor({})
-    value = {"destination": "s3://id:hunter22@b/x", "nested": [{"secret": "hunter22", "token": 17}], "password": "",
-             "bad_rows": [{"raw": "hunter22"}], "reasons": {"hunter22": 1}, "count": 3, "none": None, "yes": True}
+    value = {"destination": "s3://id:hunter22@b/x", "nested": [{"secret": "hunter22", "tokens": 17}], "password": "",
+             "tokens": ["a"], "credentials": ["hunter22"], "auth": {"user": "hunter22"}, "pin_token": 1234, "secrets": [],
+             "api_key": None, "has_password": True, "bad_rows": [{"raw": "hunter22"}], "reasons": {"hunter22": 1}, "count": 3, "none": None, "yes": True}
     assert redactor.value(value) == {
-        "destination": f"s3://{REDACTED}@b/x", "nested": [{"secret": REDACTED, "token": 17}], "password": "",
-        "count": 3, "none": None, "yes": True}
+        "destination": f"s3://{REDACTED}@b/x", "nested": [{"secret": REDACTED, "tokens": 17}], "password": "",
+        "tokens": ["a"], "credentials": REDACTED, "auth": REDACTED, "pin_token": REDACTED, "secrets": [],
+        "api_key": None, "has_password": True, "count": 3, "none": None, "yes": True}
 
 
 @pytest.mark.parametrize(("text", "left"), [
     ("the role 'my private words' is not known", f"the role {ROW} is not known"),
     ('it holds the text "a \\" b" twice', f"it holds the text {ROW} twice"),
     ("Line 3, with what is trained in [[ ]]: my [[private]] words", f"Line 3, with what is trained in {ROW}"),
+    ("the bytes b'my private words' and rb\"more\" of it", f"the bytes {ROW} and {ROW} of it"),
     ("cut in the 'middle of", f"cut in the {ROW}"),
     ("the file's masks and the job's rows", "the file's masks and the job's rows"),
     ("no room left while writing a file", "no room left while writing a file")])
 def test_rows_are_taken_out_of_reasons(text: str, left: str) -> None:
     assert without_rows(text) == left
+
+
+def test_a_key_goes_over_many_lines_and_a_quote_that_is_not_closed_ends_with_its_line() -> None:
+    said = Redactor({}).lines("key is '-----BEGIN PRIVATE KEY-----\nhunter22\n-----END PRIVATE KEY-----\n"
+                              "cut 'here\nthe role 'my words' is bad\n", rows=True)
+    assert said == f"key is {ROW}\ncut {ROW}\nthe role {ROW} is bad\n"
+
+
+# What grew with the square took 21 s for 16 KiB.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", [
+    "a", "a.", "-", "-a", " ", "?", "?token", "token", "token ", "token=", "--token", "password='", "-eyJ", "eyJ.", "://",
+    "a://", "@", "https://a", "Bearer ", "cookie", "authorization:", "-----BEGIN ", "-----END PRIVATE KEY", "A", "\\",
+    "'", "b'", "\"'", "\\'", "[[", "&sig", "token\\\"", "9", "token=9", "_pass", "api_", "-----BEGIN PRIVATE KEY-----"])
+def test_a_long_line_of_anything_ends(unit: str) -> None:
+    text = unit * (24 * 1024 // len(unit))
+    redactor = Redactor({"HOME": "/home/me"})
+    assert len(redactor.text(text)) < 3 * len(text)
+    assert len(redactor.text(text, rows=True)) < 3 * len(text)
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("unit", ["a", "token."])
+def test_a_line_of_a_quarter_of_a_mebibyte_ends(unit: str) -> None:
+    text = unit * (256 * 1024 // len(unit)) + " password=hunter22"
+    assert Redactor({}).text(text) == text.replace("hunter22", REDACTED)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(),
