@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from trainq.doctor.findings import Finding, Subject, fail, ok, warn
-from trainq.errors import SupervisorUnavailableError
+from trainq.errors import NotFoundError, SupervisorUnavailableError
 from trainq.liveness import is_alive
 from trainq.picture import SERVICES
+from trainq.supervising import BACKOFF, FATAL, STARTING, Supervisor
 
 _TABLE = Path("/proc/locks")
 _MOST_BYTES = 64
+# So are programs that cannot have their lock.
+_KEPT_OUT = frozenset({STARTING, BACKOFF, FATAL})
 
 
 class Holder(NamedTuple):
@@ -115,19 +118,59 @@ def _held(subject: Subject, path: Path, holder: Holder) -> Finding:
     if holder.command and is_service and f"services.{service}" not in holder.command:
         return warn("locks", f"{who}, which is not the {service}: {holder.command[:100]}",
                     "fsck and tests take a lock for a while; else end that process")
-    supervised = _supervised_pid(subject, service)
-    if supervised is not None and supervised != holder.pid and is_service:
-        return fail("locks", f"{who}, and supervisord knows process {supervised or 'none'} as {service}: one that was "
-                    "left keeps the new one from starting", f"kill {holder.pid}")
+    if is_service and _is_anothers(subject, service, holder.pid):
+        return _disputed(subject, path)
     return ok("locks", who)
 
 
-def _supervised_pid(subject: Subject, service: str) -> int | None:
-    """As which process supervisord runs it; None if it does not say, or has no such program."""
+def _is_anothers(subject: Subject, service: str, pid: int) -> bool:
+    """Whether supervisord, when it was asked, knew another process as this service, or none."""
     try:
-        return next((program.pid for program in subject.programs if program.name == service), None)
+        return any(program.name == service and program.pid != pid for program in subject.programs)
     except SupervisorUnavailableError:
-        return None
+        return False
+
+
+def _disputed(subject: Subject, path: Path) -> Finding:
+    """Supervisord knew another than who holds the lock. Between two looks it may have started one: both once more."""
+    name, service = path.relative_to(subject.home.root), path.stem
+    try:
+        program = Supervisor(subject.supervisor_socket).program(service)
+    except (SupervisorUnavailableError, NotFoundError):
+        program = None
+    holder = holder_of(path)
+    if holder is None:
+        return ok("locks", f"{name} is free")
+    who = f"{name} is held by process {holder.pid}"
+    if program is None or program.pid == holder.pid:
+        return ok("locks", who)
+    found = (f"{who}, and supervisord knows {f'process {program.pid}' if program.pid else 'no process'} as {service} "
+             f"({program.state})")
+    other = _supervisord_above(holder.pid)
+    if program.state in _KEPT_OUT and not other:
+        return fail("locks", f"{found}: one that was left keeps the new one from starting", f"kill {holder.pid}")
+    if other:
+        return warn("locks", f"{found}; it was started by the supervisord that is process {other}",
+                    "one home has one supervisord: is TRAINQ_HOME of one of the two meant to be another?")
+    return warn("locks", found, f"it may have been started by hand: ps -fp {holder.pid} says more")
+
+
+def _supervisord_above(pid: int) -> int:
+    """The supervisord from which a process descends; 0 for one that was left, or was started by hand."""
+    seen = {0}
+    while (pid := _parent(pid)) not in seen:
+        seen.add(pid)
+        if any(word.endswith("supervisord") for word in _holder(pid).command.split()):
+            return pid
+    return 0
+
+
+def _parent(pid: int) -> int:
+    """Its parent's pid; 0 if it has none, or has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
 
 
 def _holder(pid: int) -> Holder:

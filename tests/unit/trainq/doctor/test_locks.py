@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trainq import files
 from trainq.config import Home, Settings
 from trainq.doctor import locks
 from trainq.doctor.findings import Finding, Subject, Verdict
-from trainq.supervising import Program
+from trainq.supervising import Program, Supervisor
 
 HOLD = "import fcntl, os, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); f.write(str(os.getpid())); " \
        "f.flush(); print('held', flush=True); sys.stdin.read()"
+
+FORK = """
+import fcntl, os, signal, sys
+reader, writer = os.pipe()
+if os.fork():
+    os.read(reader, 1)
+    signal.pause()
+f = open(sys.argv[1], 'w')
+fcntl.flock(f, fcntl.LOCK_EX)
+os.write(1, b'%d\\n' % os.getpid())
+signal.pause()
+"""
 
 
 @pytest.fixture
@@ -51,9 +65,13 @@ def ended_pid() -> int:
         return process.pid
 
 
-def supervised(subject: Subject, pid: int) -> None:
-    subject.__dict__["_programs"] = [Program(name="broker", state="RUNNING", pid=pid, started_at=1.0, stopped_at=0.0,
-                                             exit_code=0, spawn_error="")]
+def supervised(subject: Subject, monkeypatch: pytest.MonkeyPatch, pid: int, state: str = "RUNNING",
+               now: int | None = None) -> None:
+    """supervisord has this broker; and when it is asked again, ``now``."""
+    program = Program(name="broker", state=state, pid=pid, started_at=1.0, stopped_at=0.0, exit_code=0, spawn_error="")
+    subject.__dict__["_programs"] = [program]
+    again = program if now is None else msgspec.structs.replace(program, pid=now)
+    monkeypatch.setattr(Supervisor, "programs", lambda _self: [again])
 
 
 def test_none_yet(subject: Subject) -> None:
@@ -91,17 +109,58 @@ def test_a_holder_that_is_stopped(subject: Subject, elsewhere: subprocess.Popen[
     assert (found.verdict, found.mend) == (Verdict.FAIL, f"kill -CONT {elsewhere.pid}")
 
 
-def test_a_holder_that_supervisord_does_not_know(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def started(subject: Subject, tmp_path: Path) -> Iterator[Callable[[str], tuple[int, int]]]:
+    """Start a "broker" that holds the lock, by a program of the given name: (its pid, that of the program)."""
+    with contextlib.ExitStack() as stack:
+        def start(name: str) -> tuple[int, int]:
+            (tmp_path / name).write_text(FORK)
+            parent = stack.enter_context(subprocess.Popen(
+                [sys.executable, str(tmp_path / name), str(subject.home.run / "broker.lock"), "services.broker"],
+                text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+            stack.callback(parent.kill)
+            assert parent.stdout is not None
+            pid = int(parent.stdout.readline())
+            stack.callback(os.kill, pid, signal.SIGKILL)
+            return pid, parent.pid
+        yield start
+
+
+@pytest.mark.parametrize(("state", "verdict"), [
+    ("STARTING", Verdict.FAIL), ("BACKOFF", Verdict.FAIL), ("FATAL", Verdict.FAIL), ("RUNNING", Verdict.WARN),
+    ("STOPPED", Verdict.WARN), ("STOPPING", Verdict.WARN)])
+def test_a_holder_that_supervisord_does_not_know(
+        subject: Subject, monkeypatch: pytest.MonkeyPatch, state: str, verdict: Verdict) -> None:
     monkeypatch.setattr(locks, "_holder", lambda pid: locks.Holder(pid, "S", "python -m services.broker"))
     lock = files.acquire_lock(subject.home.run / "broker.lock", "broker")
     try:
-        supervised(subject, os.getpid())
+        supervised(subject, monkeypatch, os.getpid())
         assert only(subject).verdict is Verdict.OK
-        supervised(subject, 99)
+        supervised(subject, monkeypatch, 99, state)
         found = only(subject)
-        assert (found.verdict, found.mend) == (Verdict.FAIL, f"kill {os.getpid()}")
+        assert (found.verdict, f"kill {os.getpid()}" == found.mend) == (verdict, verdict is Verdict.FAIL)
+        assert "kill" in found.mend or verdict is Verdict.WARN
+        assert str(os.getpid()) in found.found
+        assert "process 99" in found.found
+        supervised(subject, monkeypatch, 99, state, now=os.getpid())
+        assert only(subject).verdict is Verdict.OK, "it was started between the two looks"
     finally:
         lock.release()
+
+
+def test_a_holder_of_another_supervisord_is_not_to_be_killed(
+        subject: Subject, monkeypatch: pytest.MonkeyPatch, started: Callable[[str], tuple[int, int]]) -> None:
+    pid, other = started("supervisord")
+    supervised(subject, monkeypatch, 0, "FATAL")
+    found = only(subject)
+    assert found.verdict is Verdict.WARN
+    assert "kill" not in found.mend
+    assert f"process {pid}," in found.found
+    assert f"the supervisord that is process {other}" in found.found
+    os.kill(other, signal.SIGKILL)
+    os.waitid(os.P_PID, other, os.WEXITED | os.WNOWAIT)
+    found = only(subject)
+    assert (found.verdict, found.mend) == (Verdict.FAIL, f"kill {pid}"), "an orphan now"
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"9" * 60, b"-1", b"12 34", b"0"])

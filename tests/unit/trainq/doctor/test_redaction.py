@@ -97,8 +97,9 @@ def test_values_that_the_environment_and_the_home_hold(tmp_path: Path) -> None:
 def test_json_values() -> None:
     redactor = Redactor({})
     value = {"destination": "s3://id:hunter22@b/x", "nested": [{"secret": "hunter22", "tokens": 17}], "password": "",
-             "tokens": ["a"], "credentials": ["hunter22"], "auth": {"user": "hunter22"}, "pin_token": 1234, "secrets": [],
-             "api_key": None, "has_password": True, "bad_rows": [{"raw": "hunter22"}], "reasons": {"hunter22": 1}, "count": 3, "none": None, "yes": True}
+             "tokens": ["a"], "credentials": ["hunter22"], "auth": {"user": "hunter22"}, "pin_token": 1234,
+             "secrets": [], "api_key": None, "has_password": True, "bad_rows": [{"raw": "hunter22"}],
+             "reasons": {"hunter22": 1}, "count": 3, "none": None, "yes": True}
     assert redactor.value(value) == {
         "destination": f"s3://{REDACTED}@b/x", "nested": [{"secret": REDACTED, "tokens": 17}], "password": "",
         "tokens": ["a"], "credentials": REDACTED, "auth": REDACTED, "pin_token": REDACTED, "secrets": [],
