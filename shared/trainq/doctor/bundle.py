@@ -27,11 +27,15 @@ from trainq.doctor.redaction import Redactor
 from trainq.errors import TrainqError
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
+from trainq.logs import JOBS_FOLDER
 from trainq.messages import Events, EventView, Replay
 
 EVENTS = 500
 LOG_TAIL_BYTES = 256 * 1024
 SUPERVISOR_TAIL_BYTES = 64 * 1024
+# The newest attempts at jobs, of each at most three files.
+ATTEMPTS = 8
+ATTEMPT_TAIL_BYTES = 64 * 1024
 # Of one file in it, and of all together before they are compressed.
 MAX_MEMBER_BYTES = 2 * 1024 * 1024
 MAX_BYTES = 24 * 1024 * 1024
@@ -85,8 +89,12 @@ def _members(subject: Subject, findings: Sequence[Finding], redactor: Redactor,
     for folder, name, most_bytes in ((subject.home.logs, "logs", LOG_TAIL_BYTES),
                                      (subject.supervisor_socket.parent, "supervisor", SUPERVISOR_TAIL_BYTES)):
         for path in loglines.log_files(folder):
-            content = loglines.tail(path, most_bytes)
-            yield f"{name}/{path.name}", _log(content, redactor, rows=path.stem not in _WITHOUT_ROWS)
+            for each in (path, loglines.before(path)):
+                if each == path or each.is_file():
+                    content = loglines.tail(each, most_bytes)
+                    yield f"{name}/{each.name}", _log(content, redactor, rows=path.stem not in _WITHOUT_ROWS)
+    for path in loglines.newest_attempts(subject.home.logs / JOBS_FOLDER, ATTEMPTS):
+        yield f"logs/jobs/{path.name}", _log(loglines.tail(path, ATTEMPT_TAIL_BYTES), redactor, rows=True)
 
 
 def _configuration(subject: Subject, redactor: Redactor) -> Any:

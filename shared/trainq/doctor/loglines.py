@@ -1,4 +1,4 @@
-"""What the logs say of late: errors, service by service. Only the end of each file is read."""
+"""What the logs say of late: errors, service by service. Only the end of each is read, and said so."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +17,39 @@ from trainq.doctor.findings import Finding, Subject, ok, warn
 TAIL_BYTES = 256 * 1024
 RECENT_SECONDS = 24 * 3600.0
 _MOST_CHARACTERS = 200
+_LAST_DAY = "in the last day"
 
 
 def recent_errors(subject: Subject) -> Iterator[Finding]:
-    """Which services have logged errors in the last day, how many, and the newest."""
-    now, clean = time.time(), 0
+    """Which services have logged errors in the last day, or since the oldest line that was read; and the newest."""
+    now, clean = time.time(), []
     for path in log_files(subject.home.logs):
-        errors = [record for record in records(path) if record.get("level") == "error"
-                  and now - _wall(record) < RECENT_SECONDS]
+        read = records(path)
+        since = _since(read, now)
+        errors = [record for record in read if record.get("level") == "error" and now - _wall(record) < RECENT_SECONDS]
         if not errors:
-            clean += 1
+            clean.append((path.stem, since))
             continue
         newest = errors[-1]
         said = str(newest.get("error") or newest.get("reason") or newest.get("detail") or "")
         text = f"{newest.get('event', '')}{f': {said}' if said else ''}"[:_MOST_CHARACTERS]
-        yield warn("logs", f"{path.stem}: {len(errors)} errors in the last day, the newest at {newest.get('at', '?')}: "
+        yield warn("logs", f"{path.stem}: {len(errors)} errors {since}, the newest at {newest.get('at', '?')}: "
                    f"{text}", f"trainq logs {path.stem}")
-    if clean:
-        yield ok("logs", f"{clean} without an error in the last day")
+    whole = sum(since == _LAST_DAY for _, since in clean)
+    parts = [f"{whole} {_LAST_DAY}"] if whole else []
+    parts += [f"{name} {since}" for name, since in clean if since != _LAST_DAY]
+    if parts:
+        yield ok("logs", f"without an error: {', '.join(parts)}")
+
+
+def _since(read: list[dict[str, Any]], now: float) -> str:
+    """How far back it was read, in words: a day at the most."""
+    times = [wall for record in read if (wall := _wall(record))]
+    if not times:
+        return "in what was read (no line with a time)"
+    if now - min(times) >= RECENT_SECONDS:
+        return _LAST_DAY
+    return f"since {datetime.fromtimestamp(min(times), UTC).isoformat(timespec='seconds')}, the oldest line read"
 
 
 def log_files(folder: Path) -> list[Path]:
@@ -45,10 +60,36 @@ def log_files(folder: Path) -> list[Path]:
         return []
 
 
+def before(path: Path) -> Path:
+    """The file that a log was renamed to when it was full."""
+    return path.with_name(f"{path.name}.1")
+
+
+def newest_attempts(folder: Path, most: int) -> list[Path]:
+    """What is kept of the newest attempts at jobs (:mod:`trainq.logs`), by attempt: first lines, then the last ones."""
+    changed: dict[str, float] = {}
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                stem, dot, end = entry.name.rpartition(".log")[0].rpartition(".")
+                if dot and end in ("first", "last") and entry.is_file(follow_symlinks=False):
+                    changed[stem] = max(changed.get(stem, 0.0), entry.stat(follow_symlinks=False).st_mtime)
+    except OSError:
+        pass
+    newest = sorted(changed, key=lambda stem: (changed[stem], stem))[-most:]
+    paths = [folder / f"{stem}.{end}" for stem in newest for end in ("first.log", "last.log.1", "last.log")]
+    return [path for path in paths if path.is_file()]
+
+
 def records(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects among a log's last lines, in order."""
+    """The JSON objects among a log's last lines, in order; where it has just gone round, also of the one before."""
     found = []
-    for line in tail(path).splitlines():
+    try:
+        left_bytes = TAIL_BYTES - path.stat().st_size
+    except OSError:
+        left_bytes = 0
+    earlier = tail(before(path), left_bytes) if left_bytes > 0 else b""
+    for line in (*earlier.splitlines(), *tail(path).splitlines()):
         try:
             record = orjson.loads(line)
         except orjson.JSONDecodeError:

@@ -139,6 +139,29 @@ def test_it_has_a_limit(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> No
     assert sum(map(len, found.values())) < 25_000
 
 
+def test_logs_that_have_gone_round_and_the_newest_attempts_are_in_it(subject: Subject) -> None:
+    (subject.home.logs / "trainer.log.1").write_text(f"earlier '{ROWS}'\n")
+    (subject.home.logs / "trainer.log.2").write_text("too early\n")
+    jobs = subject.home.logs / "jobs"
+    jobs.mkdir()
+    for number in range(bundle.ATTEMPTS + 2):
+        for end in ("first.log", "last.log", "last.log.1"):
+            path = jobs / f"train-{number}.1.trainer.{end}"
+            path.write_text(f"begun '{ROWS}'\n" * 10_000)
+            os.utime(path, (number, number))
+    (jobs / "rubbish").touch()
+    os.mkfifo(jobs / "train-99.1.trainer.first.log")
+    found = unpacked(subject)
+    assert found["logs/trainer.log.1"] == b"earlier <row>\n"
+    assert "logs/trainer.log.2" not in found
+    attempts = {name: content for name, content in found.items() if name.startswith("logs/jobs/")}
+    assert set(attempts) == {f"logs/jobs/train-{number}.1.trainer.{end}" for number in range(2, bundle.ATTEMPTS + 2)
+                             for end in ("first.log", "last.log", "last.log.1")}
+    for content in attempts.values():
+        assert 0 < len(content) <= bundle.ATTEMPT_TAIL_BYTES
+        assert ROWS.encode() not in content
+
+
 def test_the_command_writes_one_file_for_the_user_alone_and_overwrites_none(
         subject: Subject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "out.tar.gz"

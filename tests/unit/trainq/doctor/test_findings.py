@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -138,6 +139,32 @@ def test_errors_in_logs_of_the_last_day(tmp_path: Path) -> None:
     assert "trainer: 1 errors in the last day" in found[0].found
     assert "turn_failed: no room left" in found[0].found
     assert found[0].mend == "trainq logs trainer"
+
+
+def test_how_far_back_the_logs_were_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = Subject({}, tmp_path, Home(tmp_path), Settings())
+    subject.home.logs.mkdir()
+    hours = [datetime.now(UTC) - timedelta(hours=ago) for ago in (30, 3, 2, 1)]
+    old, third, second, last = (orjson.dumps({"at": at.isoformat(), "level": "error" if at == hours[1] else "info",
+                                              "event": "e"}) + b"\n" for at in hours)
+    log = subject.home.logs / "trainer.log"
+    when = hours[2].isoformat(timespec="seconds")
+    monkeypatch.setattr(loglines, "TAIL_BYTES", len(second + last) + 5)
+    monkeypatch.setattr(loglines.tail, "__defaults__", (len(second + last) + 5,))
+    log.write_bytes(old + third + second + last)
+    (found,) = loglines.recent_errors(subject)
+    assert found.found == f"without an error: trainer since {when}, the oldest line read"
+    # Full, and renamed, just now: it is read on in what it was renamed to.
+    log.with_name("trainer.log.1").write_bytes(old + third + second)
+    log.write_bytes(last)
+    (found,) = loglines.recent_errors(subject)
+    assert found.found == f"without an error: trainer since {when}, the oldest line read"
+    log.write_bytes(b"")
+    (found,) = loglines.recent_errors(subject)
+    assert found.found.startswith("trainer: 1 errors since ")
+    log.write_bytes(old + last)
+    (found,) = loglines.recent_errors(subject)
+    assert found.found == "without an error: 1 in the last day"
 
 
 def test_only_the_end_of_a_log_is_read(tmp_path: Path) -> None:
