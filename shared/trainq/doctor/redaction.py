@@ -65,6 +65,7 @@ _QUOTED = re.compile(r"(?<!\w)[bBrRfFuU]{0,2}(['\"])(?:\\.|(?!\1).)*(?:\1|\Z)", 
 _SHOWN_ROW = re.compile(r"\[\[.*", re.DOTALL)
 # What is known by its value must be long enough not to be found everywhere.
 _SHORTEST_LITERAL = 8
+_SHORTEST_CUT = 6
 _MOST_TOKEN_BYTES = 4096
 # Of a report of rows: what quotes them.
 _ROW_KEYS = frozenset({"bad_rows", "reasons", "raw", "rows_shown"})
@@ -121,6 +122,10 @@ class Redactor:
         """Without what may have quotes and ends of lines in it: it goes before anything is taken for quoted."""
         for literal in self._literals:
             text = text.replace(literal, REDACTED)
+            # What quotes the end of a log cuts it, and may do so in the midst of one.
+            begins = text.rfind(literal[:_SHORTEST_CUT], max(0, len(text) - len(literal)))
+            if begins >= 0 and literal.startswith(text[begins:]):
+                text = text[:begins] + REDACTED
         return _PEM.sub(REDACTED, text)
 
     def _without_shapes(self, text: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 
 from trainq import files
 from trainq.config import Home, Settings, WebSettings
+from trainq.config.settings import ServiceSettings, ServicesSettings
 from trainq.doctor import listeners
 from trainq.doctor.findings import Finding, Subject, Verdict
 from trainq.errors import BrokerUnavailableError, SupervisorUnavailableError
@@ -105,8 +106,9 @@ def test_the_port_of_the_web_service(subject: Subject, runs: bool, listens: bool
 
 
 def test_a_port_of_its_own_choice_or_none_is_not_looked_for(subject: Subject) -> None:
-    for web in (WebSettings(port=0), WebSettings(enabled=False)):
-        assert list(listeners.http(Subject({}, subject.root, subject.home, Settings(web=web)))) == []
+    for settings in (Settings(web=WebSettings(port=0)),
+                     Settings(services=ServicesSettings(web=ServiceSettings(enabled=False)))):
+        assert list(listeners.http(Subject({}, subject.root, subject.home, settings))) == []
 
 
 def test_nothing_runs(subject: Subject) -> None:

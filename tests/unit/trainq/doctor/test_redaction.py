@@ -94,6 +94,13 @@ def test_values_that_the_environment_and_the_home_hold(tmp_path: Path) -> None:
     assert said == f"got {REDACTED}, {REDACTED}, ab, visible-value in ~/x not /home/somebody2"
 
 
+def test_a_known_value_that_was_cut() -> None:
+    redactor = Redactor({"A_TOKEN": "qwertyuiop-of-wandb"})
+    assert redactor.text("bad key qwertyuiop-of") == f"bad key {REDACTED}"
+    assert redactor.text("bad key qwertyuiop-of course") == "bad key qwertyuiop-of course"
+    assert redactor.text("it is qwert") == "it is qwert"
+
+
 def test_json_values() -> None:
     redactor = Redactor({})
     value = {"destination": "s3://id:hunter22@b/x", "nested": [{"secret": "hunter22", "tokens": 17}], "password": "",
