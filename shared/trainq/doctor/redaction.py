@@ -38,7 +38,7 @@ _SCHEME = r"(?:(?:Bearer|Basic|Digest|Token|ApiKey|Negotiate|AWS4-HMAC-SHA256)\s
 _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, replacement in (
     # URLs: who logs in, what gives access in the query, and those that are themselves a secret.
     (r"(?<=[a-zA-Z0-9+.-])(://)[^/\s\"']+@", 0, rf"\1{REDACTED}@"),
-    (r"([?&][^=&?\s\"']{0,64}(?:token|sig|key|secret|passw|credential|auth)[^=&?\s\"']{0,64}=)[^&\s\"']+",
+    (r"([?&][^=&?\s\"']{0,64}(?:token|sig|key|secret|passw|credential|auth)[^=&\s\"']{0,64}=)[^&\s\"']+",
      re.IGNORECASE, rf"\1{REDACTED}"),
     (r"(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/"
      r"|api\.telegram\.org/bot)[^\s\"'<>]+", re.IGNORECASE, rf"\1{REDACTED}"),

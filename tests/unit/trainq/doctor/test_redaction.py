@@ -65,6 +65,7 @@ def test_shapes_of_secrets(secret: str) -> None:
     ("{'Authorization': 'hunter22 x', 'y': 2}", f"'{REDACTED}', 'y': 2"),
     ("run --token hunter22 --steps 3", f"run --token {REDACTED} --steps 3"),
     ("run --db-password 'hunter22 x' --steps 3", f"run --db-password {REDACTED} --steps 3"),
+    ("https://x.test/?a=1&sig?=hunter22&b=2", f"&sig?={REDACTED}&b=2"),
     ("SECRET_KEY=hunter22", f"SECRET_KEY={REDACTED}"),
     ("https://hooks.slack.com/services/T00/B00/hunter22 said", f"https://hooks.slack.com/services/{REDACTED} said"),
 ])
