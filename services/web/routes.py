@@ -72,7 +72,7 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("POST", f"{V1}/jobs/{{job}}/skip", "skip", "End the job, with or without what it has taught.",
               steering.skip, body=steering.SkipBody, answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/jobs/{{job}}/retry", "retry", "Try a job again that was set aside or cancelled.",
-              steering.retry, body=steering.RetryBody, answer=Outcome, words=_JOB),
+              steering.retry, body=steering.OrderBody, answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/skip", "skip_running", "End the job that runs.", steering.skip, body=steering.SkipBody,
               answer=Outcome),
     Operation("POST", f"{V1}/pause", "pause", "Save what runs, and train nothing until resumed.", steering.pause,

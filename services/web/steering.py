@@ -42,10 +42,6 @@ class SkipBody(Body, frozen=True, kw_only=True):
     keep: bool = False
 
 
-class RetryBody(Body, frozen=True, kw_only=True):
-    """Nothing is to be said."""
-
-
 class PauseBody(Body, frozen=True, kw_only=True):
     """With ``seconds`` it goes on by itself after so long."""
 
