@@ -29,20 +29,8 @@ def cpu() -> Cpu:
 
 def memory_of(pids: Mapping[str, int]) -> dict[str, int]:
     """Resident bytes by name, of each process with all its children; without those that are not there."""
-    found: dict[str, int] = {}
-    families = liveness.families(pids.values())
-    for name, pid in pids.items():
-        sizes = [size for each in families[pid] if (size := _resident(each)) is not None]
-        if sizes:
-            found[name] = sum(sizes)
-    return found
-
-
-def _resident(pid: int) -> int | None:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return None  # it has just ended
+    found = liveness.resident_bytes(pids.values())
+    return {name: found[pid] for name, pid in pids.items() if pid in found}
 
 
 class GpuLook:

@@ -53,6 +53,26 @@ def families(pids: Iterable[int]) -> dict[int, set[int]]:
     return found
 
 
+def resident_bytes(pids: Iterable[int]) -> dict[int, int]:
+    """Resident memory of each process with all that descend from it (proc(5), statm), without those that are gone.
+
+    What several share counts for each.
+    """
+    found: dict[int, int] = {}
+    for pid, members in families(pids).items():
+        pages = [size for each in members if (size := _resident_pages(each)) is not None]
+        if pages:
+            found[pid] = sum(pages) * os.sysconf("SC_PAGE_SIZE")
+    return found
+
+
+def _resident_pages(pid: int) -> int | None:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
+    except (OSError, IndexError):
+        return None  # it has just ended
+
+
 def die_with_parent(number: signal.Signals, parent: int) -> None:
     """Be sent ``number`` when the thread that forked this process ends (prctl(2)); end at once if it has already."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)

@@ -6,7 +6,6 @@ Starting and stopping are supervisord's, and need no broker. A pause is a standi
 
 from __future__ import annotations
 
-import os
 import signal
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +25,7 @@ from trainq.cli.steering import MAX_REASON
 from trainq.config import PROFILES, names_of, project_root
 from trainq.errors import BrokerUnavailableError, NotFoundError, SupervisorUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id
-from trainq.liveness import family
+from trainq.liveness import resident_bytes
 from trainq.messages import Lifecycle, PauseQueue, ResumeQueue
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus
 from trainq.service import ends, standing
@@ -117,10 +116,10 @@ def _rows(context: Context, programs: dict[str, Program]) -> Iterable[Row]:
         seen = ()
     heard = {status.name: status for status in seen}
     names = (*picture.SERVICES, *sorted((programs.keys() | heard.keys()) - set(picture.SERVICES)))
-    for name in names:
-        program, status = programs.get(name), heard.get(name)
-        row = Row(name, program, status, 0, "")
-        yield row._replace(memory_bytes=resident_bytes(row.pid), note=_note(context.home.run, row))
+    rows = [Row(name, programs.get(name), heard.get(name), 0, "") for name in names]
+    memory = resident_bytes(row.pid for row in rows if row.pid)
+    for row in rows:
+        yield row._replace(memory_bytes=memory.get(row.pid, 0), note=_note(context.home.run, row))
 
 
 def _note(run: Path, row: Row) -> str:
@@ -130,17 +129,6 @@ def _note(run: Path, row: Row) -> str:
     spawn = row.program.spawn_error if row.program and row.program.state not in (RUNNING, supervising.STOPPED) else ""
     last = f"its last end: {recorded.reason}" if recorded.reason else ""
     return said or recorded.why_paused(row.name) or "; ".join(filter(None, (spawn, last)))
-
-
-def resident_bytes(pid: int) -> int:
-    """Resident memory of a process and of all that descend from it (proc(5), statm); shared pages count for each."""
-    pages = 0
-    for each in family(pid) if pid else ():
-        try:
-            pages += int(Path(f"/proc/{each}/statm").read_bytes().split()[1])
-        except (OSError, IndexError):
-            continue  # it has just ended
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def _table(rows: Sequence[Row], console: Console) -> list[str]:
