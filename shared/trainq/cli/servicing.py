@@ -171,7 +171,7 @@ def _programs(arguments: Namespace, context: Context) -> tuple[Supervisor, tuple
 
 def _start(arguments: Namespace, context: Context) -> int:
     supervisor, names = _programs(arguments, context)
-    return _report(context, _started(supervisor, names), RUNNING, lambda state: state == RUNNING)
+    return _report(context, _started(context, supervisor, names), RUNNING, lambda state: state == RUNNING)
 
 
 def _stop(arguments: Namespace, context: Context) -> int:
@@ -187,15 +187,19 @@ def _restart(arguments: Namespace, context: Context) -> int:
     try:
         stopped = _stopped(supervisor, names)
         left = [program for program in stopped if program.state not in ENDED]
-        started = _started(supervisor, [name for name in names if name not in {program.name for program in left}])
+        started = _started(context, supervisor,
+                           [name for name in names if name not in {program.name for program in left}])
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     return _report(context, [*started, *left], RUNNING, lambda state: state == RUNNING)
 
 
-def _started(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
+def _started(context: Context, supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
     """Order all, then wait for each."""
     for name in names:
+        # One that was stopped before it had begun could not take the order for what it is: see trainq.service.ends.
+        if supervisor.program(name).state in ENDED:
+            ends.forget(context.home.run, name)
         supervisor.start(name)
     return [supervisor.wait_until(name, lambda program: program.state in (RUNNING, supervising.FATAL), _START_SECONDS)
             for name in names]

@@ -97,6 +97,12 @@ def read(run: Path, service: str) -> Ends:
         return Ends()
 
 
+def forget(run: Path, service: str) -> None:
+    """A person begins the service anew, and nobody holds its lock: what lies behind it counts no more."""
+    with contextlib.suppress(StorageError):  # it is begun all the same
+        files.remove_file(run / f"{service}.ends")
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip()

@@ -45,6 +45,14 @@ def test_a_reason_is_bounded_and_can_be_written(tmp_path: Path) -> None:
     assert len(ends.read(tmp_path, "trainer").reason) == 500
 
 
+def test_what_is_forgotten_counts_no_more(tmp_path: Path) -> None:
+    ends.forget(tmp_path, "preparer")  # there is nothing: nothing happens
+    record = Record(tmp_path, "preparer")
+    record.put(Ends(own=ends.MOST_OWN, reason="exit 1"))
+    ends.forget(tmp_path, "preparer")
+    assert Record(tmp_path, "preparer").ends == Ends()
+
+
 def test_a_disk_that_takes_no_record_ends_nothing(tmp_path: Path) -> None:
     record = Record(tmp_path / "gone", "trainer")
     record.put(Ends().by_itself("exit 3"))
