@@ -25,9 +25,6 @@ from trainq.errors import TrainqError, UsageError
 MAX_BODY_BYTES = 64 * 1024
 # Between two pieces of a body.
 BODY_SECONDS = 20.0
-# So many answers of a size that does not fit into a socket's buffers may be on their way at once.
-LARGE_BYTES = 256 * 1024
-MAX_LARGE = 8
 JSON = "application/json"
 
 
@@ -88,7 +85,6 @@ class Endpoint:
     def __init__(self, site: Site, operations: Sequence[Operation]) -> None:
         self._site = site
         self._operations = {operation.method: operation for operation in operations}
-        self._large = asyncio.Semaphore(MAX_LARGE)
 
     @property
     def methods(self) -> list[str]:
@@ -107,12 +103,7 @@ class Endpoint:
             await send(message)
 
         try:
-            response = await self._answer(operation, request)
-            if len(getattr(response, "body", b"")) > LARGE_BYTES:
-                async with self._large:
-                    await response(scope, receive, watched)
-            else:
-                await response(scope, receive, watched)
+            await self._site.sending.send(await self._answer(operation, request), scope, receive, watched)
         except ClientDisconnect:
             return
         except TrainqError as error:

@@ -11,6 +11,7 @@ from msgspec import to_builtins
 from services.web.asking import Asker
 from services.web.exposition import Exposition
 from services.web.feed import Feed
+from services.web.sending import Sending
 from trainq.clock import Clock
 from trainq.config import Home, Settings
 from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError, StorageError
@@ -42,6 +43,7 @@ class Site:
         self.started_at = clock.monotonic()
         self.asker = Asker(home)
         self.feed = Feed()
+        self.sending = Sending()
         self.exposition = Exposition(home)
         self.streams = 0
         self.exports = 0
@@ -109,7 +111,7 @@ class Site:
         async with self._overview_lock:
             if self._overview is None or self.clock.monotonic() - self._overview_at > OVERVIEW_SECONDS:
                 try:
-                    self._overview = await self.asker.ask(
+                    self._overview = await self.asker.order(
                         lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
                 except (BrokerUnavailableError, BusyError) as error:
                     self._overview = error  # for those, too, who have waited meanwhile

@@ -93,20 +93,20 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 async def cancel(call: Call) -> Outcome:
     job, body = words.job_id(call.path("job")), call.body
-    return await call.site.asker.ask(lambda broker: orders.end_job(broker, job, body.reason, keep=body.keep))
+    return await call.site.asker.order(lambda broker: orders.end_job(broker, job, body.reason, keep=body.keep))
 
 
 async def skip(call: Call) -> Outcome:
     """The job that is named, or the one that runs."""
     named, body = call.request.path_params.get("job"), call.body
     job = None if named is None else words.job_id(named)
-    return await call.site.asker.ask(lambda broker: orders.end_job(
+    return await call.site.asker.order(lambda broker: orders.end_job(
         broker, job or orders.running_job(broker), body.reason, keep=body.keep))
 
 
 async def retry(call: Call) -> Outcome:
     job = words.job_id(call.path("job"))
-    return await call.site.asker.ask(lambda broker: orders.retry_job(broker, job))
+    return await call.site.asker.order(lambda broker: orders.retry_job(broker, job))
 
 
 async def pause(call: Call) -> Ordered:
@@ -137,7 +137,7 @@ async def checkpoint(call: Call) -> Ordered:
 
 
 async def _order(call: Call, request: AnyRequest) -> Ordered:
-    done = await call.site.asker.ask(lambda broker: broker.call(request, Done))
+    done = await call.site.asker.order(lambda broker: broker.call(request, Done))
     return Ordered(changed=done.changed, held_by=orders.holding_files(call.site.home))
 
 
@@ -154,6 +154,6 @@ async def run_schedule(call: Call) -> Asked:
 
 
 async def _ask_task(call: Call, task: Task, cause: str) -> Asked:
-    accepted = await call.site.asker.ask(
+    accepted = await call.site.asker.order(
         lambda broker: broker.call(SubmitTask(request_id=new_request_id(), task=task, cause=cause), Accepted))
     return Asked(job=accepted.job, state=accepted.state)

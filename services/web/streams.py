@@ -78,9 +78,10 @@ async def journal_stream(site: Site, after: int | None, job: str) -> AsyncIterat
             chunks = await place.advance()
         except (BrokerUnavailableError, BusyError):
             chunks, waits = [], RETRY_SECONDS
-        for chunk in chunks:
-            yield chunk
-            sent_at = time.monotonic()
+        with site.sending.counted(sum(map(len, chunks))):
+            for chunk in chunks:
+                yield chunk
+                sent_at = time.monotonic()
         if not chunks and not place.is_behind:
             await site.feed.events_bell.wait(seen, waits)
         if time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
@@ -103,8 +104,18 @@ class _Place:
         """What comes next, as far as it is there; the place moves on with it.
 
         Raises:
-            BrokerUnavailableError, BusyError: nobody knows just now.
+            BrokerUnavailableError, BusyError: nobody knows just now, or there is no room for it; the place stays.
         """
+        place = self._seq, self._journal_id
+        chunks = await self._next()
+        try:
+            self._site.sending.check(sum(map(len, chunks)))
+        except BusyError:
+            self._seq, self._journal_id = place
+            raise
+        return chunks
+
+    async def _next(self) -> list[bytes]:
         self.is_behind = False
         entries = self._site.feed.after(self._seq) if self._seq is not None and self._journal_id else None
         if entries is None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
@@ -20,7 +20,7 @@ from msgspec import Meta
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.web.asking import SUBMIT_SECONDS
+from services.web.asking import EXPORTERS, SUBMIT_SECONDS
 from services.web.operations import BODY_SECONDS, Call, Query, answered, body_chunks
 from services.web.problems import RequestError
 from services.web.sites import Site
@@ -31,9 +31,10 @@ from trainq.ids import is_id, new_request_id
 from trainq.jobs import Priority
 from trainq.messages import JobDetail, Name, ShowJob, Submit, SubmitItem, Submitted
 
-MAX_EXPORTS = 4
+MAX_EXPORTS = EXPORTERS
 MAX_AFTER = 100  # as the protocol has it
 _CHUNK_BYTES = 256 * 1024
+_MEDIA = "application/octet-stream"
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 Word = Annotated[str, Meta(max_length=1024)]
 
@@ -97,7 +98,7 @@ async def submit(call: Call) -> Response:
     upload = cast(BinaryIO, _Upload(body_chunks(call.request)))
     stored = await call.site.asker.store(lambda: ingest.store_stream(call.site.home, upload, query.name))
     item = msgspec.structs.replace(wishes, digest=stored.digest, size_bytes=stored.size_bytes)
-    reply = await call.site.asker.ask(
+    reply = await call.site.asker.order(
         lambda broker: broker.call(Submit(request_id=new_request_id(), items=[item]), Submitted), SUBMIT_SECONDS)
     (receipt,) = reply.receipts
     if (error := orders.receipt_error(receipt)) is not None:
@@ -122,39 +123,43 @@ class _Export(StreamingResponse):
     """A file's content; ``opened`` is closed when it was sent, or its reader has gone."""
 
     def __init__(self, site: Site, source: BinaryIO, opened: ExitStack, headers: dict[str, str]) -> None:
-        super().__init__(self._chunks(site, source), headers=headers, media_type="application/octet-stream")
-        self._site = site
+        super().__init__(self._chunks(site, source), headers=headers, media_type=_MEDIA)
         self._opened = opened
 
     @staticmethod
     async def _chunks(site: Site, source: BinaryIO) -> AsyncIterator[bytes]:
-        while chunk := await site.asker.read(lambda: source.read(_CHUNK_BYTES)):
+        while chunk := await site.asker.export(lambda: source.read(_CHUNK_BYTES)):
             yield chunk
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._site.exports += 1
-        try:
+        with self._opened:
             await super().__call__(scope, receive, send)
-        finally:
-            self._site.exports -= 1
-            self._opened.close()
 
 
 async def export(call: Call) -> Response:
     """The content of a job's file, proven before the first byte is sent."""
-    job = words.job_id(call.path("job"))
-    if call.site.exports >= MAX_EXPORTS:
-        raise BusyError("files are being given out already", mend="ask again in a moment")
-    view = (await call.site.asker.ask(
+    job, site = words.job_id(call.path("job")), call.site
+    view = (await site.asker.order(
         lambda broker: broker.call(ShowJob(request_id=new_request_id(), job=job), JobDetail))).job
-    opened = ExitStack()
-    try:
-        source = await call.site.asker.read(
-            lambda: opened.enter_context(ingest.proven(call.site.home, view.digest, view.id)))
-    except BaseException:
-        opened.close()
-        raise
     # A name comes from outside and may hold anything: only its last part counts here.
     name = quote(Path(view.name).name or f"{view.id}.jsonl")
-    return _Export(call.site, source, opened, {"content-length": str(view.size_bytes),
-                                               "content-disposition": f"attachment; filename*=utf-8''{name}"})
+    headers = {"content-length": str(view.size_bytes), "content-disposition": f"attachment; filename*=utf-8''{name}"}
+    if call.request.method == "HEAD":
+        if not ingest.is_stored(site.home, view.digest, view.size_bytes):
+            raise ingest.gone_error(view.id)
+        return Response(headers=headers, media_type=_MEDIA)
+    with ExitStack() as opened:
+        opened.enter_context(_counted(site))
+        source = await site.asker.export(lambda: opened.enter_context(ingest.proven(site.home, view.digest, view.id)))
+        return _Export(site, source, opened.pop_all(), headers)
+
+
+@contextmanager
+def _counted(site: Site) -> Iterator[None]:
+    if site.exports >= MAX_EXPORTS:
+        raise BusyError("files are being given out already", mend="ask again in a moment")
+    site.exports += 1
+    try:
+        yield
+    finally:
+        site.exports -= 1

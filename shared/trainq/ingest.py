@@ -61,7 +61,7 @@ def proven(home: Home, digest: str, job: str) -> Iterator[BinaryIO]:
     """
     path = data_path(home, digest)
     if not path.is_file():
-        raise NotFoundError(f"the file of {job} is no longer in data/", mend="submit it again from where it came")
+        raise gone_error(job)
     with path.open("rb") as stream:
         hasher = blake3()
         while chunk := stream.read(_CHUNK_BYTES):
@@ -70,6 +70,11 @@ def proven(home: Home, digest: str, job: str) -> Iterator[BinaryIO]:
             raise DamageError(str(path), f"it does not have the digest of {job}'s file")
         stream.seek(0)
         yield stream
+
+
+def gone_error(job: str) -> NotFoundError:
+    """What is said of content that is no longer there."""
+    return NotFoundError(f"the file of {job} is no longer in data/", mend="submit it again from where it came")
 
 
 class Opened(NamedTuple):
