@@ -29,6 +29,8 @@ READERS = 2
 STORERS = 4
 # Whole files: each is read to its end before its first byte is given.
 EXPORTERS = 4
+# Orders that are waited for, children, what looks through the whole home: each of them one at a time.
+WAITERS = 8
 QUESTIONS_PER_SECOND = 100.0
 # Of the broker's time; but a second of it is free for who has not asked for long.
 SHARE = 0.1
@@ -135,6 +137,7 @@ class Asker:
         self._free = asyncio.Semaphore(ASKERS)
         # Of those who wait for their turn the first; the others wait for this one.
         self._first = asyncio.Lock()
+        self._waiters = _Pool(WAITERS, "wait")
         # One thread has one at a time; the newest is used again first.
         self._clients: queue.LifoQueue[_Client] = queue.LifoQueue()
 
@@ -180,6 +183,10 @@ class Asker:
         """As :meth:`read`, for the content of whole files."""
         return await self._exporters.run(work)
 
+    async def wait(self, work: Callable[[], Value]) -> Value:
+        """As :meth:`read`, for what may take minutes, and is asked for one at a time (:meth:`.sites.Site.alone`)."""
+        return await self._waiters.run(work)
+
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """The turn to ask; who asked first has it first. Whoever has it tells the pace of its end."""
@@ -221,7 +228,7 @@ class Asker:
         """Wait for what is being asked (a few seconds at most), and drop the connections."""
         for pool in (self._askers, self._orderers):
             pool.threads.shutdown(cancel_futures=True)
-        for pool in (self._readers, self._storers, self._exporters):
+        for pool in (self._readers, self._storers, self._exporters, self._waiters):
             pool.threads.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(queue.Empty):
             while True:

@@ -11,11 +11,12 @@ from starlette.responses import Response
 
 from services.web.exposition import CONTENT_TYPE
 from services.web.operations import Call, answered
+from services.web.sites import Site
 from trainq import __version__, alarms, picture
 from trainq.errors import BrokerUnavailableError, BusyError, NotFoundError
 from trainq.liveness import is_alive
 from trainq.messages import Lifecycle
-from trainq.picture import DEAD, ServiceStatus
+from trainq.picture import DEAD, ServiceStatus, StatusPicture
 
 _PAGE = Path(__file__).parent / "page"
 _MEDIA = {"index.html": "text/html; charset=utf-8", "page.js": "text/javascript; charset=utf-8",
@@ -92,19 +93,24 @@ async def why(call: Call) -> Why:
 
 
 async def service_health(call: Call) -> Response:
-    """That of the newest picture; but a process that has ended since is dead, whatever the picture says."""
     name = call.path("service")
     seen = call.site.picture()
     found = next((service for service in seen.services if service.name == name), None)
     if found is None:
         raise NotFoundError(f"there is no service {name}", mend=f"there are {', '.join(picture.SERVICES)}")
-    age = found.age_seconds
-    if age is not None:
-        found = msgspec.structs.replace(found, age_seconds=round(age + call.site.age_of(seen), 3))
-    if found.pid and found.state != Lifecycle.STOPPED and not is_alive(found.pid):
-        found = msgspec.structs.replace(found, state=DEAD, uptime_seconds=None)
+    found = as_of_now(found, seen, call.site)
     is_well = _is_well(found, seen.pause or seen.stop, call)
     return answered(found, HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+def as_of_now(found: ServiceStatus, seen: StatusPicture, site: Site) -> ServiceStatus:
+    """That of the newest picture; but a process that has ended since is dead, whatever the picture says."""
+    age = found.age_seconds
+    if age is not None:
+        found = msgspec.structs.replace(found, age_seconds=round(age + site.age_of(seen), 3))
+    if found.pid and found.state != Lifecycle.STOPPED and not is_alive(found.pid):
+        found = msgspec.structs.replace(found, state=DEAD, uptime_seconds=None)
+    return found
 
 
 def _is_well(service: ServiceStatus, ordered: str, call: Call) -> bool:

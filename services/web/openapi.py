@@ -15,9 +15,9 @@ from trainq import __version__
 
 _REFERENCE = "#/components/schemas/{name}"
 _INFO = """\
-Reads are free for whoever reaches this port, which listens on loopback alone. Whatever changes something, and the
-content of files, needs `Authorization: Bearer TOKEN`; TOKEN is in `run/token` of the home. Errors are
-`application/problem+json` with `code`, `message` and `mend`."""
+Reads are free for whoever reaches this port, which listens on loopback alone. Whatever changes something, the content
+of files and logs, and what looks through the whole home need `Authorization: Bearer TOKEN`; TOKEN is in `run/token` of
+the home. Errors are `application/problem+json` with `code`, `message` and `mend`."""
 
 
 def document(operations: Sequence[Operation]) -> dict[str, Any]:

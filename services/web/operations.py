@@ -71,7 +71,7 @@ class Operation(NamedTuple):
 
     @property
     def needs_token(self) -> bool:
-        """Whatever changes something does, and what gives a file's content."""
+        """Whatever changes something, gives the content of files and logs, or looks through the home does."""
         return self.method != "GET" or self.private
 
     @property

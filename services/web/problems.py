@@ -27,6 +27,7 @@ _STATUS_OF_CODE: Mapping[str, HTTPStatus] = {
     errors.RequestReusedError.code: HTTPStatus.CONFLICT,
     errors.SendAgainError.code: HTTPStatus.CONFLICT,
     errors.BrokerUnavailableError.code: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.SupervisorUnavailableError.code: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.BusyError.code: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFullError.code: HTTPStatus.INSUFFICIENT_STORAGE,
 }

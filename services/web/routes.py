@@ -14,7 +14,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from services.web import health, openapi, problems, reading, steering, uploading
+from services.web import (
+    bulk,
+    examining,
+    health,
+    keeping,
+    loglines,
+    openapi,
+    problems,
+    reading,
+    servicing,
+    steering,
+    uploading,
+)
 from services.web.guarding import Guard
 from services.web.operations import Call, Endpoint, Operation, answered
 from services.web.sites import DaemonStatus, Site
@@ -22,9 +34,13 @@ from trainq.errors import NotFoundError, UsageError
 from trainq.messages import JobDetail, Schedules
 from trainq.orders import Outcome
 from trainq.picture import ServiceStatus
+from trainq.planning import RetentionPlan
+from trainq.servicing import Steered
 
 V1 = "/api/v1"
 _JOB = {"job": "train-7, or 7 for short"}
+_SERVICE = {"service": "broker, trainer, ..."}
+_COPY = {"store": "checkpoints or snapshots", "name": "g000042-s00001200"}
 _SNAPSHOT = {"name": "g000042-s00001200"}
 _CREATED, _ACCEPTED = HTTPStatus.CREATED, HTTPStatus.ACCEPTED
 
@@ -51,7 +67,7 @@ OPERATIONS: tuple[Operation, ...] = (
               media="text/plain"),
     Operation("GET", "/daemon/status", "status", "The status picture.", health.status, answer=DaemonStatus),
     Operation("GET", "/daemon/{service}/health", "service_health", "One service of the picture; 503: it is not well.",
-              health.service_health, answer=ServiceStatus, words={"service": "broker, trainer, ..."}),
+              health.service_health, answer=ServiceStatus, words=_SERVICE),
     Operation("GET", f"{V1}/why", "why", "What is training, or why nothing is.", health.why, answer=health.Why),
     Operation("GET", f"{V1}/status/stream", "status_stream", "The status picture, each time that there is a new one.",
               reading.status_stream, media="text/event-stream"),
@@ -67,14 +83,20 @@ OPERATIONS: tuple[Operation, ...] = (
               media="application/octet-stream", private=True, words=_JOB),
     Operation("GET", f"{V1}/jobs/{{job}}/metrics", "job_metrics", "The history of the job's steps.",
               reading.job_metrics, query=reading.StepsQuery, answer=reading.Steps, words=_JOB),
-    Operation("POST", f"{V1}/jobs/{{job}}/cancel", "cancel", "End the job.", steering.cancel, body=steering.CancelBody,
+    Operation("GET", f"{V1}/jobs/{{job}}/logs", "job_logs", "The newest log lines about the job, of all services.",
+              loglines.of_job, query=loglines.LogsQuery, answer=loglines.LogLines, private=True, words=_JOB),
+    Operation("POST", f"{V1}/jobs/{{job}}/cancel", "cancel", "End the job.", steering.cancel, body=steering.EndBody,
               answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/jobs/{{job}}/skip", "skip", "End the job, with or without what it has taught.",
-              steering.skip, body=steering.SkipBody, answer=Outcome, words=_JOB),
+              steering.skip, body=steering.EndBody, answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/jobs/{{job}}/retry", "retry", "Try a job again that was set aside or cancelled.",
               steering.retry, body=steering.OrderBody, answer=Outcome, words=_JOB),
-    Operation("POST", f"{V1}/skip", "skip_running", "End the job that runs.", steering.skip, body=steering.SkipBody,
+    Operation("POST", f"{V1}/skip", "skip_running", "End the job that runs.", steering.skip, body=steering.EndBody,
               answer=Outcome),
+    Operation("POST", f"{V1}/cancel", "cancel_many", "End the jobs that a filter finds; without confirm: say which.",
+              bulk.cancel, body=bulk.CancelManyBody, answer=bulk.Many),
+    Operation("POST", f"{V1}/retry", "retry_many", "Try the jobs again that a filter finds; else as cancel_many.",
+              bulk.retry, body=bulk.RetryManyBody, answer=bulk.Many),
     Operation("POST", f"{V1}/pause", "pause", "Save what runs, and train nothing until resumed.", steering.pause,
               body=steering.PauseBody, answer=steering.Ordered),
     Operation("POST", f"{V1}/yield", "yield", "Pause for some time.", steering.yield_, body=steering.YieldBody,
@@ -87,6 +109,22 @@ OPERATIONS: tuple[Operation, ...] = (
               body=steering.OrderBody, answer=steering.Ordered),
     Operation("POST", f"{V1}/checkpoint", "checkpoint", "Publish the state of the model with the next step.",
               steering.checkpoint, body=steering.OrderBody, answer=steering.Ordered),
+    Operation("GET", f"{V1}/doctor", "doctor", "What is wrong with the installation, and its mend.",
+              examining.examine, answer=examining.Findings, private=True),
+    Operation("GET", f"{V1}/services", "list_services", "How each service is.", servicing.list_services,
+              answer=servicing.Services),
+    Operation("POST", f"{V1}/services/{{service}}/start", "start_service", "Start it, and wait until it runs.",
+              servicing.start, body=steering.OrderBody, answer=Steered, words=_SERVICE),
+    Operation("POST", f"{V1}/services/{{service}}/stop", "stop_service", "Stop it, and wait until it has ended.",
+              servicing.stop, body=steering.OrderBody, answer=Steered, words=_SERVICE),
+    Operation("POST", f"{V1}/services/{{service}}/restart", "restart_service", "Stop it and start it again.",
+              servicing.restart, body=steering.OrderBody, answer=Steered, words=_SERVICE),
+    Operation("POST", f"{V1}/services/{{service}}/pause", "pause_service", "Let it take no new work until resumed.",
+              servicing.pause, body=servicing.RestBody, answer=servicing.Rested, words=_SERVICE),
+    Operation("POST", f"{V1}/services/{{service}}/resume", "resume_service", "Let it go on after a pause.",
+              servicing.resume, body=steering.OrderBody, answer=servicing.Rested, words=_SERVICE),
+    Operation("GET", f"{V1}/logs/{{service}}", "service_logs", "The newest log lines of a service.",
+              loglines.of_service, query=loglines.LogsQuery, answer=loglines.LogLines, private=True, words=_SERVICE),
     Operation("GET", f"{V1}/events", "events", "What happened, from the journal, page by page.", reading.events,
               query=reading.EventsQuery, answer=reading.EventPage),
     Operation("GET", f"{V1}/events/stream", "event_stream",
@@ -98,6 +136,22 @@ OPERATIONS: tuple[Operation, ...] = (
               body=steering.SnapshotBody, answer=steering.Asked, status=_ACCEPTED),
     Operation("GET", f"{V1}/snapshots/{{name}}", "show_snapshot", "What is in one.", reading.show_snapshot,
               answer=reading.SnapshotView, words=_SNAPSHOT),
+    Operation("GET", f"{V1}/retention/plan", "retention_plan",
+              "Which copies would stay and which would go, with the reasons.", keeping.plan, answer=RetentionPlan,
+              private=True),
+    Operation("POST", f"{V1}/retention/apply", "apply_retention",
+              "Ask for what may go to be moved to the trash, and for it to be emptied of what is old.", keeping.apply,
+              body=steering.OrderBody, answer=steering.Asked, status=_ACCEPTED),
+    Operation("GET", f"{V1}/retention/trash", "trash", "What lies in the trash.", keeping.trash,
+              answer=keeping.Trash),
+    Operation("POST", f"{V1}/retention/undelete", "undelete", "Ask for one to be brought back from the trash.",
+              keeping.undelete, body=keeping.UndeleteBody, answer=steering.Asked, status=_ACCEPTED),
+    Operation("POST", f"{V1}/retention/{{store}}/{{name}}/pin", "pin", "Keep a copy, whatever the rules say.",
+              keeping.pin, body=keeping.PinBody, answer=keeping.Pinned, words=_COPY),
+    Operation("POST", f"{V1}/retention/{{store}}/{{name}}/unpin", "unpin", "Let the rules decide over it again.",
+              keeping.unpin, body=steering.OrderBody, answer=keeping.Pinned, words=_COPY),
+    Operation("POST", f"{V1}/consolidate", "consolidate", "Ask for the adapter to be merged into the weights.",
+              keeping.consolidate, body=keeping.ConsolidateBody, answer=steering.Asked, status=_ACCEPTED),
     Operation("GET", f"{V1}/schedules", "schedules", "What is done by itself, and when.", reading.schedules,
               answer=Schedules),
     Operation("POST", f"{V1}/schedules/{{name}}/run", "run_schedule", "Ask for what a rule asks for, now.",

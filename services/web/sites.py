@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -49,6 +51,7 @@ class Site:
         self.exports = 0
         # When the loop last did what the main thread gave it.
         self.alive_at = clock.monotonic()
+        self._alone: set[str] = set()
         self._picture: StatusPicture | None = None
         self._overview: Overview | BrokerUnavailableError | BusyError | None = None
         self._overview_at = 0.0
@@ -119,6 +122,21 @@ class Site:
             if not isinstance(self._overview, Overview):
                 raise self._overview
             return self._overview
+
+    @contextlib.contextmanager
+    def alone(self, what: str) -> Iterator[None]:
+        """For what takes long: whoever asks for it meanwhile is told to come again.
+
+        Raises:
+            BusyError: it is under way.
+        """
+        if what in self._alone:
+            raise BusyError(f"{what} is under way already", mend="ask again when it has ended")
+        self._alone.add(what)
+        try:
+            yield
+        finally:
+            self._alone.discard(what)
 
     def close(self) -> None:
         self.asker.close()

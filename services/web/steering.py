@@ -28,17 +28,11 @@ from trainq.messages import (
 from trainq.orders import Outcome
 
 
-class CancelBody(Body, frozen=True, kw_only=True):
-    """``keep``: what a running job has taught stays, and it is done with that. The reason is recorded."""
+class EndBody(Body, frozen=True, kw_only=True):
+    """``keep``: what a running job has taught stays, and it is done with that. The reason is recorded, if one is given.
+    """
 
-    reason: Text = "cancelled by a person"
-    keep: bool = False
-
-
-class SkipBody(Body, frozen=True, kw_only=True):
-    """As :class:`CancelBody`."""
-
-    reason: Text = "skipped by a person"
+    reason: Text | None = None
     keep: bool = False
 
 
@@ -92,16 +86,19 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def cancel(call: Call) -> Outcome:
-    job, body = words.job_id(call.path("job")), call.body
-    return await call.site.asker.order(lambda broker: orders.end_job(broker, job, body.reason, keep=body.keep))
+    return await _end(call, words.job_id(call.path("job")), "cancelled by a person")
 
 
 async def skip(call: Call) -> Outcome:
     """The job that is named, or the one that runs."""
-    named, body = call.request.path_params.get("job"), call.body
-    job = None if named is None else words.job_id(named)
+    named = call.request.path_params.get("job")
+    return await _end(call, None if named is None else words.job_id(named), "skipped by a person")
+
+
+async def _end(call: Call, job: str | None, reason: str) -> Outcome:
+    body: EndBody = call.body
     return await call.site.asker.order(lambda broker: orders.end_job(
-        broker, job or orders.running_job(broker), body.reason, keep=body.keep))
+        broker, job or orders.running_job(broker), reason if body.reason is None else body.reason, keep=body.keep))
 
 
 async def retry(call: Call) -> Outcome:
@@ -143,17 +140,17 @@ async def _order(call: Call, request: AnyRequest) -> Ordered:
 
 async def take_snapshot(call: Call) -> Asked:
     wanted = call.body.generation
-    return await _ask_task(call, SnapshotTask(generation=words.generation(wanted) if wanted else ""),
+    return await ask_task(call, SnapshotTask(generation=words.generation(wanted) if wanted else ""),
                            "asked for by a person")
 
 
 async def run_schedule(call: Call) -> Asked:
     name = call.path("name")
-    return await _ask_task(call, orders.rule_task(call.site.settings.schedule, name),
+    return await ask_task(call, orders.rule_task(call.site.settings.schedule, name),
                            f"schedule {name}, run by a person")
 
 
-async def _ask_task(call: Call, task: Task, cause: str) -> Asked:
+async def ask_task(call: Call, task: Task, cause: str) -> Asked:
     accepted = await call.site.asker.order(
         lambda broker: broker.call(SubmitTask(request_id=new_request_id(), task=task, cause=cause), Accepted))
     return Asked(job=accepted.job, state=accepted.state)

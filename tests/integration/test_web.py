@@ -174,6 +174,71 @@ def test_snapshots_and_the_schedule(web: Web) -> None:
     assert web.post("/api/v1/schedules/nothing/run").status == 404
 
 
+def test_many_jobs_by_filter_only_when_it_is_confirmed(web: Web) -> None:
+    jobs = [submit(web, rows(number), name=f"many-{number}.jsonl").document["job"] for number in range(50, 53)]
+    told = web.post("/api/v1/cancel", {"name": "many-*"}).document
+    assert told == {"matched": 3, "confirmed": False,
+                    "jobs": [{"id": job, "state": "queued", "changed": False, "error": ""} for job in jobs]}
+    assert [jobs_of(web.place)[job] for job in jobs] == ["queued"] * 3
+    done = web.post("/api/v1/cancel", {"name": "many-*", "limit": 2, "confirm": True}).document
+    assert (done["matched"], [(job["id"], job["state"]) for job in done["jobs"]]) == (
+        3, [(job, "cancelled") for job in jobs[:2]])
+    assert web.get(f"/api/v1/jobs/{jobs[2]}").document["job"]["state"] == "queued"
+    again = web.post("/api/v1/retry", {"name": "many-*", "state": ["cancelled"], "confirm": True}).document
+    assert [job["state"] for job in again["jobs"]] == ["queued"] * 2
+    assert web.post("/api/v1/cancel", {"confirm": True}).status == 400
+    assert web.post("/api/v1/cancel", {"state": ["succeeded"]}).status == 400
+    assert web.post("/api/v1/cancel", {"name": "x", "kind": ["prepare"]}).status == 400
+
+
+def test_services_without_a_supervisord(web: Web) -> None:
+    told = web.get("/api/v1/services").document
+    assert told["supervisord"] is False
+    assert {"broker", "trainer", "web"} <= {service["name"] for service in told["services"]}
+    stopped = web.post("/api/v1/services/preparer/stop")
+    assert (stopped.status, stopped.document["code"]) == (503, "no_supervisor")
+    assert web.post("/api/v1/services/preparer/pause", {"reason": "lunch"}).document == {
+        "name": "preparer", "changed": True, "note": ""}
+    assert (web.place.home.control / ".pause-preparer").read_text() == "lunch\n"
+    assert web.post("/api/v1/services/preparer/resume").document["changed"] is True
+    assert web.post("/api/v1/services/preparer/resume").document["changed"] is False
+    assert web.post("/api/v1/services/broker/pause").status == 400
+    assert web.post("/api/v1/services/nobody/pause").status == 404
+    for verb in ("stop", "restart"):
+        refused = web.post(f"/api/v1/services/web/{verb}")
+        assert (refused.status, refused.document["code"]) == (400, "usage")
+
+
+def test_retention_and_consolidation(web: Web) -> None:
+    plan = web.ask("GET", "/api/v1/retention/plan").document
+    assert plan == {name: value for name, value in web.place.json("retention", "plan").items() if name != "v"}
+    assert web.get("/api/v1/retention/trash").document == {"trash": []}
+    assert web.post("/api/v1/retention/apply").status == 202
+    assert web.post("/api/v1/retention/undelete", {"removal": 0}).status == 400
+    assert web.post("/api/v1/retention/elsewhere/g000001-s00000001/pin").status == 400
+    assert web.post("/api/v1/retention/snapshots/nonsense/pin").status == 400
+    answers = [web.post("/api/v1/retention/undelete", {"removal": 424242}),
+               web.post("/api/v1/retention/snapshots/g000001-s00000001/unpin"), web.post("/api/v1/consolidate")]
+    assert all(answer.status < 500 for answer in answers), answers
+
+
+def test_log_lines_need_the_token(web: Web) -> None:
+    job = submit(web, rows(60)).document["job"]
+    for path in ("/api/v1/logs/broker", f"/api/v1/jobs/{job}/logs", "/api/v1/doctor", "/api/v1/retention/plan"):
+        assert web.get(path).status == 401
+    told = web.ask("GET", "/api/v1/logs/broker?lines=2").document
+    assert [line["service"] for line in told["lines"]] == ["broker"] * 2
+    assert told["left_out"] == 0
+    assert web.ask("GET", f"/api/v1/jobs/{job}/logs").status == 200
+    assert web.ask("GET", "/api/v1/logs/nobody").status == 404
+    assert web.ask("GET", "/api/v1/logs/broker?lines=1001").status == 400
+
+
+def test_what_doctor_finds(web: Web) -> None:
+    told = web.ask("GET", "/api/v1/doctor").document
+    assert {"python", "disk", "broker"} <= {check["name"] for check in told["checks"]}
+
+
 def test_the_steps_of_a_job(web: Web) -> None:
     assert web.get("/api/v1/jobs/train-424242/metrics").status == 404
     lines = b"".join(json.dumps({
@@ -209,7 +274,10 @@ def test_the_page_and_its_headers(web: Web) -> None:
 WRITES = ("/api/v1/jobs?name=x", "/api/v1/jobs/train-1/cancel", "/api/v1/jobs/train-1/skip",
           "/api/v1/jobs/train-1/retry", "/api/v1/skip", "/api/v1/pause", "/api/v1/yield",
           "/api/v1/drain", "/api/v1/stop", "/api/v1/resume", "/api/v1/checkpoint", "/api/v1/snapshots",
-          "/api/v1/schedules/retention/run")
+          "/api/v1/schedules/retention/run", "/api/v1/cancel", "/api/v1/retry", "/api/v1/services/trainer/stop",
+          "/api/v1/services/trainer/start", "/api/v1/services/trainer/restart", "/api/v1/services/preparer/pause",
+          "/api/v1/services/preparer/resume", "/api/v1/retention/apply", "/api/v1/retention/undelete",
+          "/api/v1/retention/snapshots/g000001-s00000001/pin", "/api/v1/consolidate")
 
 
 @pytest.mark.parametrize("path", WRITES)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-import time
 from argparse import ArgumentParser, Namespace
-from collections import deque
 from collections.abc import Sequence
 
+from trainq.choosing import CAP, JobFilter, matching
 from trainq.cli import arguments as types
 from trainq.cli.context import Context
 from trainq.cli.listing import job_lines
 from trainq.cli.parsing import CommandLineError
 from trainq.client import BrokerClient
 from trainq.jobs import JobKind, JobState
-from trainq.messages import JobView, ListJobs
-from trainq.orders import all_jobs
-
-# Of one command, unless it says otherwise.
-CAP = 1000
+from trainq.messages import JobView
 
 
 class NobodyToAskError(CommandLineError):
@@ -70,7 +64,7 @@ def chosen(arguments: Namespace, context: Context, broker: BrokerClient,
         if arguments.limit is not None:
             raise CommandLineError("--limit goes with filters", mend="name fewer jobs")
         return dict.fromkeys(arguments.jobs)
-    taken, there = _found(arguments, broker)
+    taken, there = matching(broker, _filter(arguments))
     if there > len(taken):
         context.console.say(f"{there} jobs match; these are the oldest {len(taken)} (--limit takes more at once)")
     if not taken:
@@ -79,24 +73,13 @@ def chosen(arguments: Namespace, context: Context, broker: BrokerClient,
     return {job.id: job.state for job in taken} if arguments.yes or _is_wanted(taken, context, verb) else None
 
 
-def _found(arguments: Namespace, broker: BrokerClient) -> tuple[list[JobView], int]:
-    """The oldest that the filters match, as many as may be, in their order; and how many match.
-
-    One may be in another state when it is its turn: then it is left alone.
-    """
+def _filter(arguments: Namespace) -> JobFilter:
     kind = getattr(arguments, "kind", None)
     kinds = arguments.choosable_kinds if kind == "all" else \
         (JobKind(kind),) if kind else arguments.choosable_kinds[:1]
-    states = tuple(JobState(state) for state in arguments.state) or arguments.choosable_states
-    before = None if arguments.older_than is None else time.time() - arguments.older_than
-    found, there = deque[JobView](maxlen=arguments.limit or CAP), 0
-    # Newest first, so that the oldest are those that stay in it.
-    for job in all_jobs(broker, ListJobs(request_id="", kinds=kinds, states=states, failed_only=arguments.failed)):
-        if (before is None or job.submitted_at < before) \
-                and (arguments.name is None or fnmatch.fnmatchcase(job.name, arguments.name)):
-            found.append(job)
-            there += 1
-    return sorted(found, key=lambda job: job.submitted_at), there
+    return JobFilter(kinds=kinds, states=tuple(map(JobState, arguments.state)) or arguments.choosable_states,
+                     name=arguments.name, failed=arguments.failed, older_than=arguments.older_than,
+                     limit=arguments.limit or CAP)
 
 
 def _several(jobs: Sequence[JobView]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
 import msgspec
 
+from trainq import planning
 from trainq.cli import arguments as types
 from trainq.cli.context import Context
 from trainq.cli.parsing import add_json
@@ -15,10 +15,8 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, moment, size, table
 from trainq.cli.tasking import add_pins, add_wait, ask, change_pin
 from trainq.client import BrokerClient
-from trainq.ids import new_request_id
 from trainq.jobs import Store
-from trainq.messages import GetKept, GetUsedShards, Kept, RetentionTask, UndeleteTask, UsedShards
-from trainq.retention import leftovers, rules, stock
+from trainq.messages import RetentionTask, UndeleteTask
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -49,28 +47,12 @@ def _run(arguments: Namespace, context: Context) -> int:
                               arguments.reason if action == "pin" else None)
 
 
-def _kept(context: Context) -> Kept:
-    with BrokerClient(context.home) as broker:
-        return broker.call(GetKept(request_id=new_request_id()), Kept)
-
-
-def _used(context: Context, names: tuple[str, ...]) -> set[str]:
-    with BrokerClient(context.home) as broker:
-        return set(broker.call(GetUsedShards(request_id=new_request_id(), shards=names), UsedShards).shards)
-
-
 def _plan(context: Context) -> int:
     console, settings = context.console, context.configuration.settings.retention
-    excess = stock.excess_bytes(context.home, settings)
-    shards = leftovers.spare_shards(context.home, settings, time.time(), excess, lambda names: _used(context, names))
-    shard_bytes = sum(shard.size_bytes for shard in shards)
-    planned = rules.plan(stock.read(context.home, _kept(context), settings.best_metric), settings)
-    verdicts = rules.fit(planned, max(0, excess - shard_bytes))
-    freed = sum(verdict.item.size_bytes for verdict in verdicts if not verdict.keep)
-    going = sum(not verdict.keep for verdict in verdicts)
+    with BrokerClient(context.home) as broker:
+        plan = planning.retention_plan(broker, context.home, settings)
     if console.json:
-        console.emit({"copies": msgspec.to_builtins(verdicts), "going": going, "freed_bytes": freed,
-                      "excess_bytes": excess, "shards": len(shards), "shard_bytes": shard_bytes})
+        console.emit(msgspec.to_builtins(plan))
         return 0
     columns = [Column(""), Column("store", spare=True), Column("name"), Column("made", spare=True),
                Column("frees", right=True, spare=True),
@@ -78,17 +60,18 @@ def _plan(context: Context) -> int:
     rows = [["keep" if verdict.keep else "remove", verdict.item.store.value, verdict.item.name,
              moment(verdict.item.at), size(verdict.item.size_bytes),
              "; ".join((*verdict.reasons, *(f"marked: {mark}" for mark in verdict.item.marks)))]
-            for verdict in verdicts]
+            for verdict in plan.copies]
     for line in table(columns, rows, console.width):
         console.line(line)
-    console.say(f"{going} of {len(verdicts)} would go, {size(freed)}"
-                + (f"; and {len(shards)} shards that no job needs, {size(shard_bytes)}" if shards else ""))
+    console.say(f"{plan.going} of {len(plan.copies)} would go, {size(plan.freed_bytes)}"
+                + (f"; and {plan.shards} shards that no job needs, {size(plan.shard_bytes)}" if plan.shards else ""))
     return 0
 
 
 def _trash(context: Context) -> int:
     console = context.console
-    found = [removal for removal in _kept(context).removals if removal.state == "trash"]
+    with BrokerClient(context.home) as broker:
+        found = planning.trash(broker)
     if console.json:
         documents: list[dict[str, Any]] = msgspec.to_builtins(found)
         console.emit({"trash": documents})

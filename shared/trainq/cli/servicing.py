@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import signal
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
 
-from trainq import files, picture, supervising
+import msgspec
+
+from trainq import picture, servicing, supervising
 from trainq.cli import arguments as types
 from trainq.cli import picturing
 from trainq.cli.console import Console, printable
@@ -25,44 +25,14 @@ from trainq.cli.steering import MAX_REASON
 from trainq.config import PROFILES, names_of, project_root
 from trainq.errors import BrokerUnavailableError, NotFoundError, SupervisorUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id
-from trainq.liveness import resident_bytes
 from trainq.messages import Lifecycle, PauseQueue, ResumeQueue
-from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus
-from trainq.service import ends, standing
-from trainq.supervising import ENDED, RUNNING, Program, Supervisor
+from trainq.picture import ABSENT, DEAD, SILENT
+from trainq.servicing import TRAINER, WORKLESS, ServiceRow
+from trainq.supervising import RUNNING, Program, Supervisor
 
-ALL, BROKER, TRAINER = "all", "broker", standing.TRAINER
-# Over startsecs, on a machine that has other things to do.
-_START_SECONDS = 60.0
-# They have no work to be kept from, and all the others need them.
-_WORKLESS = frozenset({BROKER, "status", "web"})
+ALL = "all"
 _STYLES = {RUNNING: "good", Lifecycle.PAUSED.value: "waiting", Lifecycle.ERROR.value: "bad", DEAD: "bad", SILENT: "bad",
            supervising.FATAL: "bad", supervising.BACKOFF: "bad", ABSENT: "faint", supervising.STOPPED: "faint"}
-
-
-class Row(NamedTuple):
-    """One service: what supervisord says of its program, what it last said of itself, and what it takes."""
-
-    name: str
-    program: Program | None
-    status: ServiceStatus | None
-    memory_bytes: int
-    note: str
-
-    def document(self) -> dict[str, Any]:
-        """For JSON; what is not known is null."""
-        program, status = self.program, self.status
-        return {"name": self.name, "program": program.state if program else None,
-                "state": status.state if status else None, "pid": self.pid,
-                "uptime_seconds": status.uptime_seconds if status else None,
-                "age_seconds": status.age_seconds if status else None,
-                "restarts": getattr(status, "restarts", None), "memory_bytes": self.memory_bytes or None,
-                "exit_code": program.exit_code if program and program.stopped_at and not program.pid else None,
-                "note": self.note}
-
-    @property
-    def pid(self) -> int:
-        return self.program.pid if self.program else self.status.pid if self.status else 0
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -97,41 +67,23 @@ def _list(arguments: Namespace, context: Context) -> int:
     except SupervisorUnavailableError as error:
         console.say(str(error))
         programs, code = {}, error.exit_code
-    rows = list(_rows(context, programs))
+    try:
+        seen = picturing.look(context).picture.services
+    except BrokerUnavailableError as error:
+        console.say(str(error))
+        seen = ()
+    rows = servicing.views(context.home.run, programs, seen)
     names = _chosen(arguments, tuple(row.name for row in rows), none_is_all=True)
     rows = [row for row in rows if row.name in names]
     if console.json:
-        console.emit({"services": [row.document() for row in rows], "supervisord": not code})
+        console.emit({"services": msgspec.to_builtins(rows), "supervisord": not code})
         return code
     for line in _table(rows, console):
         console.line(line)
     return code
 
 
-def _rows(context: Context, programs: dict[str, Program]) -> Iterable[Row]:
-    try:
-        seen = picturing.look(context).picture.services
-    except BrokerUnavailableError as error:
-        context.console.say(str(error))
-        seen = ()
-    heard = {status.name: status for status in seen}
-    names = (*picture.SERVICES, *sorted((programs.keys() | heard.keys()) - set(picture.SERVICES)))
-    rows = [Row(name, programs.get(name), heard.get(name), 0, "") for name in names]
-    memory = resident_bytes(row.pid for row in rows if row.pid)
-    for row in rows:
-        yield row._replace(memory_bytes=memory.get(row.pid, 0), note=_note(context.home.run, row))
-
-
-def _note(run: Path, row: Row) -> str:
-    """What a person should know of it: what it says of itself, or why it is not there to say something."""
-    recorded = ends.read(run, row.name)
-    said = row.status.detail if row.status and row.status.state not in (ABSENT, DEAD) else ""
-    spawn = row.program.spawn_error if row.program and row.program.state not in (RUNNING, supervising.STOPPED) else ""
-    last = f"its last end: {recorded.reason}" if recorded.reason else ""
-    return said or recorded.why_paused(row.name) or "; ".join(filter(None, (spawn, last)))
-
-
-def _table(rows: Sequence[Row], console: Console) -> list[str]:
+def _table(rows: Sequence[ServiceRow], console: Console) -> list[str]:
     def paint(cell: str) -> str:
         return console.paint(cell, _STYLES.get(cell.strip(), ""))
 
@@ -140,9 +92,8 @@ def _table(rows: Sequence[Row], console: Console) -> list[str]:
                Column("memory", right=True), Column("", flexible=True)]
     cells = []
     for row in rows:
-        known = row.document()
-        up, restarts = known["uptime_seconds"], known["restarts"]
-        cells.append([row.name, known["program"] or "", known["state"] or "", str(row.pid or ""),
+        up, restarts = row.uptime_seconds, row.restarts
+        cells.append([row.name, row.program or "", row.state or "", str(row.pid or ""),
                       "" if up is None else duration(up), "" if restarts is None else str(restarts),
                       size(row.memory_bytes) if row.memory_bytes else "", row.note])
     return table(columns, cells, console.width)
@@ -171,66 +122,43 @@ def _programs(arguments: Namespace, context: Context) -> tuple[Supervisor, tuple
 
 def _start(arguments: Namespace, context: Context) -> int:
     supervisor, names = _programs(arguments, context)
-    return _report(context, _started(context, supervisor, names), RUNNING, lambda state: state == RUNNING)
+    return _report(context, servicing.started(context.home.run, supervisor, names), RUNNING, servicing.is_running)
 
 
 def _stop(arguments: Namespace, context: Context) -> int:
     supervisor, names = _programs(arguments, context)
-    return _report(context, _stopped(supervisor, names), "stopped", lambda state: state in ENDED)
+    return _report(context, servicing.stopped(supervisor, names), "stopped", servicing.has_ended)
 
 
 def _restart(arguments: Namespace, context: Context) -> int:
     supervisor, names = _programs(arguments, context)
     # Whoever leaves in the middle would leave them stopped, and nobody starts them again.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, lambda *_: context.console.say("they are started again first"))
+    before = {number: signal.signal(number, lambda *_: context.console.say("they are started again first"))
+              for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        stopped = _stopped(supervisor, names)
-        left = [program for program in stopped if program.state not in ENDED]
-        started = _started(context, supervisor,
-                           [name for name in names if name not in {program.name for program in left}])
+        found = servicing.restarted(context.home.run, supervisor, names)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    return _report(context, [*started, *left], RUNNING, lambda state: state == RUNNING)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return _report(context, found, RUNNING, servicing.is_running)
 
 
-def _started(context: Context, supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
-    """Order all, then wait for each."""
-    for name in names:
-        # One that was stopped before it had begun could not take the order for what it is: see trainq.service.ends.
-        if supervisor.program(name).state in ENDED:
-            ends.forget(context.home.run, name)
-        supervisor.start(name)
-    return [supervisor.wait_until(name, lambda program: program.state in (RUNNING, supervising.FATAL), _START_SECONDS)
-            for name in names]
-
-
-def _stopped(supervisor: Supervisor, names: Sequence[str]) -> list[Program]:
-    """The other way round: who reports to the broker has done so before that is told to end."""
-    found: list[Program] = []
-    for some in ([name for name in reversed(names) if name != BROKER], [name for name in names if name == BROKER]):
-        for name in some:
-            supervisor.stop(name)
-        found += [supervisor.wait_until(name, lambda program: program.state in ENDED) for name in some]
-    return found
-
-
-def _report(context: Context, programs: Sequence[Program], word: str, is_done: Callable[[str], bool]) -> int:
+def _report(context: Context, programs: Sequence[Program], word: str, is_done: Callable[[Program], bool]) -> int:
     """Say how each is now; 1 if one is not as it was to be."""
     console = context.console
-    failed = [program for program in programs if not is_done(program.state)]
+    outcomes = [servicing.steered(program, is_done) for program in programs]
     if console.json:
-        console.emit({"services": [{"name": program.name, "program": program.state, "pid": program.pid,
-                                    "done": program not in failed, "reason": program.spawn_error}
-                                   for program in programs]})
+        console.emit({"services": msgspec.to_builtins(outcomes)})
     else:
-        for program in programs:
-            pid = f"  {program.pid}" if program.pid else ""
-            console.line(f"{program.name}  {printable(program.state)}{pid}")
-    for program in failed:
-        told = f": {program.spawn_error}" if program.spawn_error else ""
-        console.say(f"{program.name} is {program.state} and not {word.lower()}{told} "
-                    f"(trainq logs {program.name}; supervisor/{program.name}.log)")
+        for outcome in outcomes:
+            pid = f"  {outcome.pid}" if outcome.pid else ""
+            console.line(f"{outcome.name}  {printable(outcome.program)}{pid}")
+    failed = [outcome for outcome in outcomes if not outcome.done]
+    for outcome in failed:
+        told = f": {outcome.reason}" if outcome.reason else ""
+        console.say(f"{outcome.name} is {outcome.program} and not {word.lower()}{told} "
+                    f"(trainq logs {outcome.name}; supervisor/{outcome.name}.log)")
     return 1 if failed else 0
 
 
@@ -240,23 +168,17 @@ def _pause(arguments: Namespace, context: Context) -> int:
     def pause(name: str) -> bool:
         if name == TRAINER:
             return order(context, PauseQueue(request_id=new_request_id(), reason=reason), ".pause").changed
-        path = standing.pause_file(context.home, name)
-        changed = not path.exists()
-        files.write_file(path, f"{reason}\n".encode())
-        return changed
+        return servicing.pause(context.home, name, reason)
 
     return _steer(arguments, context, pause, "paused", "paused already")
 
 
 def _resume(arguments: Namespace, context: Context) -> int:
     def resume(name: str) -> bool:
-        path = standing.pause_file(context.home, name)
-        changed = path.exists()
-        if changed:
-            files.remove_file(path)
+        changed = servicing.resume(context.home, name)
         if name == TRAINER:
             changed = order(context, ResumeQueue(request_id=new_request_id()), "").changed or changed
-        if stuck := ends.read(context.home.run, name).why_paused(name):
+        if stuck := servicing.why_still_paused(context.home, name):
             context.console.say(f"{name}: {stuck}")
         return changed
 
@@ -265,12 +187,11 @@ def _resume(arguments: Namespace, context: Context) -> int:
 
 def _steer(arguments: Namespace, context: Context, act: Callable[[str], bool], done: str, undone: str) -> int:
     names = _chosen(arguments, picture.SERVICES)
-    if named := sorted(_WORKLESS.intersection(arguments.names)):
-        raise UsageError(f"{named[0]} is never paused: it takes no work, and the others need it",
-                         mend="trainq pause and trainq drain hold the queue")
+    for name in sorted(arguments.names):
+        servicing.check_pausable(name)
     console, outcomes, failure = context.console, [], None
     for name in names:
-        if name in _WORKLESS:
+        if name in WORKLESS:
             continue
         try:
             outcomes.append({"name": name, "changed": act(name)})

@@ -9,16 +9,17 @@ from typing import Any
 
 import msgspec
 
-from trainq import orders
+from trainq import choosing, orders
 from trainq.cli import arguments as types
 from trainq.cli.choosing import NobodyToAskError, add_choice, chosen
 from trainq.cli.console import Console, error_document
 from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.client import BrokerClient
-from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
-from trainq.jobs import TASKS, JobKind, JobState
+from trainq.errors import BrokerUnavailableError
+from trainq.jobs import JobState
 from trainq.messages import Overview
+from trainq.orders import Outcome
 
 MAX_REASON = 4096  # as the protocol has it
 # Longer than a trainer that lives is silent towards a broker that is there, whatever [broker] heartbeat_seconds says.
@@ -32,37 +33,35 @@ def is_trainer_gone(overview: Overview) -> bool:
 
 
 def _configure_cancel(parser: ArgumentParser) -> None:
-    add_choice(parser, (JobState.QUEUED, JobState.HELD, JobState.RUNNING),
-               (JobKind.TRAIN, *(kind for kind in JobKind if kind in TASKS)))
+    add_choice(parser, choosing.CANCEL_STATES, choosing.CANCEL_KINDS)
     parser.add_argument("--keep", action="store_true", help="what a running one has taught stays; it is done with that")
     parser.add_argument("--reason", type=types.text, default="cancelled by a person", help="recorded with it")
 
 
 def _cancel(arguments: Namespace, context: Context) -> int:
     return _each(arguments, context, "cancel",
-                 lambda broker, job: end_one(broker, job, arguments.reason, keep=arguments.keep))
+                 lambda broker, job: orders.end_job(broker, job, arguments.reason[:MAX_REASON], keep=arguments.keep))
 
 
 def _configure_retry(parser: ArgumentParser) -> None:
-    add_choice(parser, (JobState.QUARANTINED, JobState.CANCELLED), (JobKind.TRAIN,))
+    add_choice(parser, choosing.RETRY_STATES, choosing.RETRY_KINDS)
 
 
 def _retry(arguments: Namespace, context: Context) -> int:
-    return _each(arguments, context, "retry", _retry_one)
+    return _each(arguments, context, "retry", orders.retry_job)
 
 
-def _each(arguments: Namespace, context: Context, verb: str,
-          act: Callable[[BrokerClient, str], dict[str, Any]]) -> int:
-    """Do it to each job; what is wrong with one is no other's fault."""
+def _each(arguments: Namespace, context: Context, verb: str, act: Callable[[BrokerClient, str], Outcome]) -> int:
+    """Do it to each job, and say what became of it."""
     console = context.console
     outcomes: list[dict[str, Any]] = []
     code = 0
     with BrokerClient(context.home) as broker:
         try:
             jobs = chosen(arguments, context, broker, verb)
-            for job, state in (jobs or {}).items():
-                outcomes.append(_one(broker, job, state, act, console))
-                code = outcomes[-1].pop("code", code)
+            for done in choosing.each(broker, jobs or {}, act):
+                outcomes.append(_told(done, console))
+                code = done.error.exit_code if done.error is not None else code
         except NobodyToAskError as error:
             console.fail(error, would=error.jobs)
             return error.exit_code
@@ -78,24 +77,15 @@ def _each(arguments: Namespace, context: Context, verb: str,
     return code
 
 
-def _one(broker: BrokerClient, job: str, state: JobState | None, act: Callable[[BrokerClient, str], dict[str, Any]],
-         console: Console) -> dict[str, Any]:
-    """Do it to one job; what became of it, with the exit ``code`` if it was refused.
-
-    ``state`` is the one for which a filter has chosen it: a person has agreed to that, and to no other.
-    """
-    try:
-        if state is not None and (now := orders.state_of(broker, job)) is not state:
-            raise UsageError(f"{job} is {now.value} by now, and was {state.value} when it was chosen: left alone",
-                             mend="name it if it is meant all the same")
-        outcome = act(broker, job)
-    except BrokerUnavailableError:
-        raise
-    except TrainqError as error:
-        console.say(str(error) if job in str(error) else f"{job}: {error}")
-        return {"id": job, "error": error_document(error), "code": error.exit_code}
+def _told(done: choosing.Done, console: Console) -> dict[str, Any]:
+    """Say what became of one job; the same for JSON."""
+    if done.outcome is None:
+        assert done.error is not None
+        console.say(str(done.error) if done.job in str(done.error) else f"{done.job}: {done.error}")
+        return {"id": done.job, "error": error_document(done.error)}
+    outcome = msgspec.structs.asdict(done.outcome)
     if not console.json:
-        console.line(f"{job}  {said(outcome)}")
+        console.line(f"{done.job}  {said(outcome)}")
     return outcome
 
 
@@ -111,9 +101,6 @@ def end_one(broker: BrokerClient, job: str, reason: str, *, keep: bool) -> dict[
     """Have one job ended, with or without the steps that are done; what became of it."""
     return msgspec.structs.asdict(orders.end_job(broker, job, reason[:MAX_REASON], keep=keep))
 
-
-def _retry_one(broker: BrokerClient, job: str) -> dict[str, Any]:
-    return msgspec.structs.asdict(orders.retry_job(broker, job))
 
 
 def said(outcome: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""The log files of the home as lines with a time: the newest ones, and those that come."""
+"""The log files of the home as lines with a time: the newest ones of a service or a job, and those that come."""
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import deque
@@ -12,6 +13,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from trainq.config import Home
+from trainq.errors import NotFoundError
+from trainq.logs import JOBS_FOLDER
+
+_JOB = re.compile(r"(?:([a-z]+)-)?(\d+)", re.ASCII)
+# A train job and its preparation have one number, and one story.
+_SUBMITTED = ("train", "prepare")
 _ROTATED = re.compile(r"\.log(?:\.(\d+))?$")
 
 
@@ -24,6 +32,75 @@ class LogLine(NamedTuple):
 
 
 Wanted = Callable[[bytes], bool]
+
+
+class Choice(NamedTuple):
+    """The lines that are meant: of the logs whose names match, and of what is kept of these jobs' attempts."""
+
+    pattern: str
+    wanted: Wanted
+    jobs: tuple[str, ...] = ()
+
+
+def of_everything() -> Choice:
+    return Choice("*.log", _everything)
+
+
+def of_job(word: str) -> Choice | None:
+    """The lines about a job, across all services; None for what names none."""
+    match = _JOB.fullmatch(word)
+    if match is None:
+        return None
+    kinds = _SUBMITTED if match[1] in (None, *_SUBMITTED) else (match[1],)
+    return Choice("*.log", _about(kinds, match[2]), tuple(f"{kind}-{match[2]}" for kind in kinds))
+
+
+def of_service(home: Home, name: str) -> Choice:
+    """The lines of a service's log.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    choice = Choice(f"{glob.escape(name)}.log", _everything)
+    if not logs_in(home.logs, choice.pattern):
+        known = ", ".join(path.stem for path in logs_in(home.logs, "*.log")) or "none yet"
+        raise NotFoundError(f"there is no log of {name!r} in {home.logs}", mend=f"there are: {known}")
+    return choice
+
+
+def newest_of(home: Home, choice: Choice, ends: Mapping[Path, int], lines: int) -> list[LogLine]:
+    """The last ``lines`` lines that are meant, with what was kept of the jobs' attempts, which may be older than all
+    logs; no line twice. ``ends`` as for :func:`newest`.
+    """
+    found = newest(ends, lines, choice.wanted)
+    paths = [path for job in choice.jobs for path in logs_in(home.logs / JOBS_FOLDER, f"{job}.*.log")]
+    if not paths:
+        return found
+    kept = newest(sizes(paths), lines, _everything)
+    known = {line.raw for line in found}
+    both = sorted([*(line for line in kept if line.raw not in known), *found], key=lambda line: line.at)
+    return both[-lines:] if lines else []
+
+
+def sizes(paths: Iterable[Path]) -> dict[Path, int]:
+    """How large each is now; of one that is gone, nothing."""
+    found = {}
+    for path in paths:
+        try:
+            found[path] = path.stat().st_size
+        except FileNotFoundError:
+            continue  # rotated away this very moment
+    return found
+
+
+def _everything(_line: bytes) -> bool:
+    return True
+
+
+def _about(kinds: tuple[str, ...], number: str) -> Wanted:
+    """Lines that name a job of this number and one of the kinds, whatever the field is called."""
+    named = re.compile(rb'"(?:%b)-%b"' % ("|".join(kinds).encode(), number.encode()))
+    return lambda line: named.search(line) is not None
 
 
 def logs_in(folder: Path, pattern: str) -> list[Path]:
