@@ -18,7 +18,7 @@ from trainq import config
 from trainq.chaos import processes
 
 SEED = 1
-FAULT_SECONDS = 30
+FAULT_SECONDS = 20
 
 
 pytestmark = pytest.mark.slow
@@ -38,10 +38,10 @@ def test_a_slice_of_chaos_loses_nothing() -> None:
     found = orjson.loads((folder / "chaos.json").read_bytes())
     assert found["passed"]
     assert found["kills_total"] == sum(sum(kinds.values()) for kinds in found["kills"].values())
-    assert found["kills_total"] >= 6, "as few as that on a machine that is busy with other things"
-    assert found["jobs"]["succeeded"] >= 3
-    assert sum(states.get("succeeded", 0) for states in found["tasks"].values()) >= 3
-    assert len((folder / "receipts.jsonl").read_text().splitlines()) == found["submits"] >= 3
+    assert found["kills_total"] >= 4, "as few as that on a machine that is busy with other things"
+    assert found["jobs"]["succeeded"] >= 2
+    assert sum(states.get("succeeded", 0) for states in found["tasks"].values()) >= 2
+    assert len((folder / "receipts.jsonl").read_text().splitlines()) == found["submits"] >= 2
     assert found["adapter"], "the heavier half of what there is"
     for report in ("fsck", "driver", "checker", "restored-fsck", "restored-checker"):
         assert (folder / f"{report}.out").read_text(), report

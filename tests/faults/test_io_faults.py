@@ -14,8 +14,8 @@ from trainq import config
 
 pytestmark = pytest.mark.slow
 
-# Prime to the ten faults at each place, so that all of them are drawn at changing places. About 15 s otherwise.
-STRIDE = 29
+# Prime to the ten faults at each place, so that all of them are drawn at changing places. All of them by hand.
+STRIDE = 41
 
 
 def test_a_sample_of_all_faults(tmp_path: Path) -> None:
@@ -28,4 +28,4 @@ def test_a_sample_of_all_faults(tmp_path: Path) -> None:
     found = orjson.loads(done.stdout)
     assert found["wrong"] == [], done.stderr.decode()
     assert all(found["faults"].values()), found["faults"]
-    assert sum(found["faults"].values()) > 100
+    assert sum(found["faults"].values()) > 50

@@ -48,12 +48,12 @@ def run(script: str, *words: str) -> Any:
 
 
 def test_killed_anywhere_it_is_done_by_the_next_life(folder: Path) -> None:
-    """At every second place; at all of them by hand (docs/reliability.md)."""
+    """At every third place; at all of them by hand (docs/reliability.md)."""
     with ThreadPoolExecutor() as pool:
         for half, found in zip(HALVES, pool.map(lambda half: run(
-                "every_maintenance_kill.py", str(folder / half[0]), *half, "--stride", "2"), HALVES), strict=True):
+                "every_maintenance_kill.py", str(folder / half[0]), *half, "--stride", "3"), HALVES), strict=True):
             assert found["kills"].keys() == set(half)
-            assert all(number >= 8 for number in found["kills"].values()), found
+            assert all(number >= 5 for number in found["kills"].values()), found
 
 
 def test_a_sample_of_all_faults(folder: Path) -> None:

@@ -135,9 +135,9 @@ def test_one_batch_that_is_no_number_is_left_out(tiny_model: Path, home: Home, t
     assert everything(driven) == everything(home)
 
 
-@pytest.mark.parametrize("die", [*(Dying(steps) for steps in (3, 5, 6, 9)),
-                                 *(Dying(before=number) for number in (1, 2, 3)),
-                                 *(Dying(after=number) for number in (1, 2, 3))],
+@pytest.mark.parametrize("die", [*(Dying(steps) for steps in (3, 6)),
+                                 *(Dying(before=number) for number in (1, 3)),
+                                 *(Dying(after=number) for number in (1, 3))],
                          ids=lambda die: f"{die._steps}-{die._before}-{die._after}")
 def test_three_in_a_row_go_back_to_the_newest_generation_wherever_it_is_killed(
         tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order, die: Dying) -> None:
@@ -388,7 +388,7 @@ def test_a_checkpoint_that_was_asked_for_comes_after_the_bad_one(tiny_model: Pat
     assert [publication.facts.reason for publication in script.publications] == ["asked", "job_end"]
 
 
-@pytest.mark.parametrize("at", [0, 6, 8, STEPS - 1])
+@pytest.mark.parametrize("at", [0, 8, STEPS - 1])
 def test_the_step_that_spoils_the_weights_is_found_and_left_out_wherever_the_newest_generation_is(
         tiny_model: Path, home: Home, tmp_path: Path, job: Job, order: Order, at: int) -> None:
     order(f"weights.job-1.{at}")
