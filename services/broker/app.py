@@ -177,7 +177,7 @@ class Broker:
         if self._desk.unfit is None:
             self._reserve.lay_by()
         beat = Heartbeat(request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
-                         state=process.state, detail=process.detail, started_at=process.started_at)
+                         state=process.state, detail=process.detail, started_at=process.started_at, cause=process.cause)
         self._desk.roster.heard(beat, now)
         self._events.publish(messages.LIVE_TOPIC + process.name.encode(), messages.encode(Live(heartbeat=beat)))
 

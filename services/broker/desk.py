@@ -305,12 +305,12 @@ class Desk:
                 cancel.append(lease.job)
                 keep += [lease.job] if row.keep else []
         pause, stop, checkpoint = self.orders.reply(beat)
-        gpu = 0
+        gpu, lent = 0, False
         if beat.service == standing.TRAINER:
-            pause = pause or self._chooser.why_gpu_is_wanted()
+            lent = not pause and bool(pause := self._chooser.why_gpu_is_wanted())
             gpu = 0 if self._chooser.why_lent() else beat.gpu
         return messages.HeartbeatReply(lost=tuple(lost), cancel=tuple(cancel), keep=tuple(keep), pause=pause, stop=stop,
-                                       checkpoint=checkpoint, gpu=gpu)
+                                       checkpoint=checkpoint, gpu=gpu, lent=lent)
 
     # ----------------------------------------------------------------------------------------------------------- ending
 

@@ -73,7 +73,7 @@ class Roster:
         """Every service by name."""
         return [
             ServiceView(name=name, session=beat.session, pid=beat.pid, state=beat.state, detail=beat.detail,
-                        gpu=bool(beat.gpu), rests=beat.rests, until_told=beat.until_told, started_at=beat.started_at,
-                        age_seconds=round(max(0.0, now - at), 3))
+                        gpu=bool(beat.gpu), rests=beat.rests, until_told=beat.until_told, cause=beat.cause,
+                        started_at=beat.started_at, age_seconds=round(max(0.0, now - at), 3))
             for name, (beat, at) in sorted(self._beats.items()) if not name.startswith(f"{JobKind.LEND}-")
         ]

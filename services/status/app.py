@@ -26,7 +26,7 @@ from trainq.ids import new_request_id
 from trainq.liveness import is_alive
 from trainq.messages import GetOverview, Lifecycle, Overview, ReplyEnvelope
 from trainq.picture import StatusPicture
-from trainq.service import Peer, Process, Watchdog
+from trainq.service import Peer, Process, Restart, Watchdog
 from trainq.supervising import Supervisor
 from trainq.transport import Publisher, ReplySocket, Subscriber, new_context
 
@@ -71,7 +71,8 @@ class Status:
         self._look_at = self._beat_at = float("-inf")
         self._copies = Copies(process.home)
         self._copies_of, self._copies_at = "", float("-inf")
-        self._watchdog = Watchdog(process, picture.SERVICES, Supervisor.of_this_program())
+        self._watchdog = Watchdog(process, picture.SERVICES, Supervisor.of_this_program(),
+                                  before=[Restart(alarm.subject, alarm.since, alarm.text) for alarm in before.hung])
         self._bind_loopback()
 
     def close(self) -> None:
@@ -172,9 +173,8 @@ class Status:
     def _fold(self) -> StatusPicture:
         process = self._process
         age = process.clock.monotonic() - self._overview_at if self._overview else None
-        hung = {each.service: alarms.service_hung(each.service, each.reason, each.at)
-                for each in self._watchdog.lately}
-        self._observe(hung=tuple(hung.values()), lives=self._lives.lives, expected=self._timing.expected,
+        hung = tuple(alarms.service_hung(each.service, each.reason, each.at) for each in self._watchdog.lately)
+        self._observe(hung=hung, lives=self._lives.lives, expected=self._timing.expected,
                       measured=self._timing.measured)
         return picture.fold(
             self._overview, overview_age_seconds=None if age is None else round(age, 3),

@@ -28,7 +28,7 @@ from services.trainer.stopping import StopTime
 from services.trainer.watch import Watch
 from trainq.errors import TrainqError
 from trainq.jobs import JobKind
-from trainq.messages import Lease, Lifecycle, ReportEffects, ReportFingerprint, TaskLease
+from trainq.messages import Lease, Lifecycle, PauseCause, ReportEffects, ReportFingerprint, TaskLease
 from trainq.service import HeldLease, HeldTask, Peer, Process, take_work
 
 IDLE_SECONDS = 1.0
@@ -113,7 +113,7 @@ class Agent:
         told, now = self._peer.told, self._process.clock.monotonic()
         seen = self._gpu.verdict(self._child.pid)
         self._gpu_hold = seen.hold
-        self._controls = controls.read(self._process.home, told, seen.pause)
+        self._controls = controls.read(self._process.home, told, seen)
         self._perform(self._assignment.controlled(pause=self._controls.pause, stop=self._controls.stop,
                                                   asks=not self._controls.unheard_of))
         wanted = self._assignment.checkpoint_asked() if told.checkpoint > self._checkpoint_asked else None
@@ -136,9 +136,9 @@ class Agent:
         self._process.gpu_claim = self._claim.number
         ordered = self._controls.stop or self._controls.pause
         if phase is Phase.DORMANT and ordered:
-            self._process.set_state(Lifecycle.PAUSED, ordered)
+            self._process.set_state(Lifecycle.PAUSED, ordered, self._controls.cause)
         elif self._gpu_hold and (self._start_at is not None or phase in (Phase.ABSENT, Phase.IDLE, Phase.DORMANT)):
-            self._process.set_state(Lifecycle.PAUSED, self._gpu_hold)
+            self._process.set_state(Lifecycle.PAUSED, self._gpu_hold, self._controls.gpu_cause)
         elif self._process.state is Lifecycle.PAUSED and phase is not Phase.PAUSED:
             self._process.set_state(Lifecycle.RUNNING)
 
@@ -267,8 +267,8 @@ class Agent:
                 self._process.set_state(Lifecycle.ERROR, effect.reason)
             case effects.PauseTrainer():
                 self._process.log.error("trainer_paused", reason=effect.reason)
-                self._process.set_state(Lifecycle.PAUSED,
-                                        f"{effect.reason}; trainq services restart trainer tries again")
+                says = f"{effect.reason}; trainq services restart trainer tries again"
+                self._process.set_state(Lifecycle.PAUSED, says, PauseCause.GIVEN_UP)
             case effects.Greet():
                 self._head.tell_again()
             case _ if isinstance(effect, effects.ToProcess):

@@ -97,9 +97,8 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
 
 
 def _is_unwanted(services: Iterable[ServiceStatus]) -> bool:
-    """Whether a file in control/ or the configuration has the trainer rest."""
-    return any(each.name == "trainer" and each.state == Lifecycle.PAUSED and alarms.is_wanted(each, "")
-               for each in services)
+    """Whether the trainer rests as somebody wants it: a file in control/, the configuration, a loan of the GPU."""
+    return any(each.name == "trainer" and alarms.is_wanted(each) for each in services)
 
 
 def _jobs(counts: Mapping[str, Mapping[str, int]]) -> Iterator[Metric]:

@@ -21,7 +21,6 @@ from trainq.picture import DEAD, ServiceStatus, StatusPicture
 _PAGE = Path(__file__).parent / "page"
 _MEDIA = {"index.html": "text/html; charset=utf-8", "page.js": "text/javascript; charset=utf-8",
           "page.css": "text/css; charset=utf-8"}
-_UNWANTED = ("not in profile", "not enabled")
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,10 +74,8 @@ async def _why_not_ready(call: Call) -> str:
         return "the trainer is not running"
     if trainer.age_seconds > picture.silent_after(call.site.settings.broker):
         return f"the trainer has not been heard of for {trainer.age_seconds:.0f} s"
-    ordered = overview.pause or overview.stop
-    rests = trainer.state is Lifecycle.PAUSED and alarms.is_wanted(trainer, ordered)
-    # What waits for an order is trained after it; where no trainer is wanted, nothing is.
-    if trainer.state is Lifecycle.RUNNING or (rests and not trainer.detail.startswith(_UNWANTED)):
+    # What waits for an order or a loan is trained after it; where no trainer is wanted, nothing is.
+    if trainer.state is Lifecycle.RUNNING or alarms.passes(trainer):
         return ""
     return f"the trainer is {trainer.state.value}: {trainer.detail}"
 
@@ -99,7 +96,7 @@ async def service_health(call: Call) -> Response:
     if found is None:
         raise NotFoundError(f"there is no service {name}", mend=f"there are {', '.join(picture.SERVICES)}")
     found = as_of_now(found, seen, call.site)
-    is_well = _is_well(found, seen.pause or seen.stop, call)
+    is_well = _is_well(found, call)
     return answered(found, HTTPStatus.OK if is_well else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
@@ -113,11 +110,11 @@ def as_of_now(found: ServiceStatus, seen: StatusPicture, site: Site) -> ServiceS
     return found
 
 
-def _is_well(service: ServiceStatus, ordered: str, call: Call) -> bool:
-    # One that rests by an order or a setting is well; one that has given up is not. Who is never told of any more
-    # cannot be known to be well.
+def _is_well(service: ServiceStatus, call: Call) -> bool:
+    # One that rests as somebody wants it, or goes on by itself, is well; one that has given up is not. Who is never
+    # told of any more cannot be known to be well.
     fresh = (service.age_seconds or 0.0) <= 2 * picture.silent_after(call.site.settings.broker)
-    rests = service.state == Lifecycle.PAUSED and alarms.is_wanted(service, ordered)
+    rests = alarms.is_wanted(service) or alarms.passes(service)
     return fresh and (rests or service.state == Lifecycle.RUNNING)
 
 

@@ -13,27 +13,31 @@ import msgspec
 from trainq.figures import ABSENT, DEAD, SILENT, Alarm, ServiceStatus
 from trainq.gpu import Devices
 from trainq.jobs import JobState
-from trainq.messages import Lifecycle, Overview, ServiceView
+from trainq.messages import Lifecycle, Overview, PauseCause, ServiceView
 
 # After so many seconds of the broker's life a service that was never heard of is missing.
 _FIRST_WORD_SECONDS = 60.0
-# With these a process says that it pauses because people wanted it so.
-_WANTED = ("not in profile", "not enabled", "disabled", "paused by", "control/.pause", "the queue is paused",
-           "quiet hours", "the trainer is stopped")
+# People wanted it so.
+_WANTED = frozenset({PauseCause.ORDERED, PauseCause.LENT, PauseCause.DISABLED})
+# Its work is done later, and nobody has to mend anything.
+_PASSES = frozenset({PauseCause.ORDERED, PauseCause.LENT, PauseCause.WAITING})
 # Nothing is trained without them.
 _NEEDED = frozenset({"broker", "watcher", "preparer", "trainer"})
 # How the trainer's detail says that supervisord gives it too little time (services/trainer/stopping.py).
 _STOP_TIME = "supervisord kills it"
 _GB = 1e9
 HUNG = "service_hung"
+# So long one that hung is told of.
+HUNG_SECONDS = 3600.0
 
 
-def without_broker(alarms: Sequence[Alarm], services: Sequence[ServiceStatus], gpu: Devices,
+def without_broker(before: Sequence[Alarm], services: Sequence[ServiceStatus], gpu: Devices,
                    now_wall: float) -> tuple[Alarm, ...]:
     """The alarms of a picture of before, with what is known now of the processes: the broker does not answer."""
-    now = derive(None, services, gpu, reachable=False, now_wall=now_wall, before=alarms)
+    hung = [alarm for alarm in before if alarm.code == HUNG and alarm.since > now_wall - HUNG_SECONDS]
+    now = derive(None, services, gpu, reachable=False, now_wall=now_wall, before=before, hung=hung)
     codes = {"gpu_trouble", "broker_unreachable", "stop_time_short", "status_trouble"}
-    others = [alarm for alarm in alarms if alarm.code not in codes and not alarm.code.startswith("service_")]
+    others = [alarm for alarm in before if alarm.code not in codes and not alarm.code.startswith("service_")]
     return (*now, *others)
 
 
@@ -55,16 +59,17 @@ def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: De
         reachable: whether the broker answers.
         now_wall: wall seconds.
         before: the alarms of the picture before, which say since when.
-        hung: the services that hung lately (:func:`service_hung`).
+        hung: the services that hung lately (:func:`service_hung`), which say themselves since when.
     """
     since = {(alarm.code, alarm.subject): alarm.since for alarm in before}
-    found = [*hung, *_services(overview, services, reachable=reachable),
+    found = [*_services(overview, services, reachable=reachable),
              *(_broker_says(overview) if overview is not None else ())]
     if gpu.trouble:
         found.append(_alarm("gpu_trouble", "gpu", "bad", f"the GPU cannot be used: {gpu.reason}",
                             "nvidia-smi; it goes on by itself when it can"))
-    dated = [msgspec.structs.replace(alarm, since=since.get((alarm.code, alarm.subject), now_wall))
-             for alarm in found]
+    # When one hung is known, and not when it was first told of.
+    dated = (*hung, *(msgspec.structs.replace(alarm, since=since.get((alarm.code, alarm.subject), now_wall))
+                      for alarm in found))
     return tuple(sorted(dated, key=lambda alarm: (alarm.level != "bad", alarm.since, alarm.code, alarm.subject)))
 
 
@@ -73,7 +78,6 @@ def _alarm(code: str, subject: str, level: str, text: str, mend: str) -> Alarm:
 
 
 def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, reachable: bool) -> Iterator[Alarm]:
-    ordered = overview.pause or overview.stop if overview is not None else ""
     for service in services:
         name, detail = service.name, service.detail or "it says no more"
         if service.state == DEAD:
@@ -85,10 +89,8 @@ def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, r
         elif service.state == Lifecycle.ERROR:
             yield _alarm("service_error", name, "bad", f"the {name} fails: {detail}",
                          f"it tries again by itself; trainq logs {name}")
-        elif service.state == Lifecycle.PAUSED and not is_wanted(service, ordered):
-            yield _alarm("service_paused", name, "bad" if name in _NEEDED else "warn",
-                         f"the {name} has paused by itself: {detail}",
-                         f"trainq logs {name}; then supervisorctl restart {name}")
+        elif service.state == Lifecycle.PAUSED and not is_wanted(service):
+            yield _paused(service, detail)
         elif service.state == ABSENT and overview is not None and overview.up_seconds > _FIRST_WORD_SECONDS:
             yield _alarm("service_absent", name, "warn", f"the {name} was never heard of",
                          f"supervisorctl start {name}")
@@ -102,9 +104,28 @@ def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, r
         yield _alarm("broker_unreachable", "broker", "bad", "the broker does not answer", "supervisorctl status broker")
 
 
-def is_wanted(service: ServiceStatus | ServiceView, ordered: str) -> bool:
-    """Whether a PAUSED service is so because people wanted it; ``ordered``: the broker's order to the trainer."""
-    return (service.name == "trainer" and bool(ordered)) or service.detail.startswith(_WANTED)
+def _paused(service: ServiceStatus, detail: str) -> Alarm:
+    name, needed = service.name, "bad" if service.name in _NEEDED else "warn"
+    match service.cause:
+        case PauseCause.WAITING:
+            return _alarm("service_paused", name, "warn", f"the {name} waits: {detail}",
+                          "none is needed: it goes on by itself when what the reason names is over")
+        case PauseCause.HINDERED:
+            return _alarm("service_paused", name, needed, f"the {name} cannot work: {detail}",
+                          f"mend what the reason names, it goes on by itself then; trainq doctor, trainq logs {name}")
+        case _:
+            return _alarm("service_paused", name, needed, f"the {name} has paused by itself: {detail}",
+                          f"trainq logs {name}; then supervisorctl restart {name}")
+
+
+def is_wanted(service: ServiceStatus | ServiceView) -> bool:
+    """Whether it is PAUSED because people wanted it so: an order, a loan of the GPU, the configuration."""
+    return service.state == Lifecycle.PAUSED and service.cause in _WANTED
+
+
+def passes(service: ServiceStatus | ServiceView) -> bool:
+    """Whether it is PAUSED and takes up its work again with nothing mended: after an order, or by itself."""
+    return service.state == Lifecycle.PAUSED and service.cause in _PASSES
 
 
 def _broker_says(overview: Overview) -> Iterator[Alarm]:

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from trainq.gpu import Devices
-from trainq.messages import JobView
+from trainq.messages import JobView, PauseCause
 
 DEAD = "DEAD"
 SILENT = "SILENT"
@@ -37,6 +37,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     ``age_seconds`` is how long ago it was last heard of. ``session`` names its present life. ``restarts`` counts the
     new lives that were seen since the home was made (two within a second may be counted as one). ``memory_bytes`` is
     resident, its own and that of all its children, where what they share counts for each; null: not known.
+    ``cause``: why it is PAUSED; null where it is not, or does not say.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     memory_bytes: int | None = None
     last_error: ServiceError | None = None
+    cause: PauseCause | None = None
 
 
 class Ages(msgspec.Struct, frozen=True, kw_only=True):

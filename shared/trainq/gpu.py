@@ -76,10 +76,11 @@ class Devices(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(NamedTuple):
-    """Why no job is begun, and why also none that runs goes on; empty if it may."""
+    """Why no job is begun, and why also none that runs goes on; empty if it may. ``trouble``: something is wrong."""
 
     hold: str = ""
     pause: str = ""
+    trouble: bool = False
 
 
 def judge(view: View, others: Sequence[Use], limits: Limits, *, was_hot: bool) -> Verdict:
@@ -92,10 +93,11 @@ def judge(view: View, others: Sequence[Use], limits: Limits, *, was_hot: bool) -
         was_hot: it was too hot when it was last looked at, and is to cool down some more.
     """
     if view.trouble:
-        return Verdict(hold=f"the GPU cannot be used: {view.trouble}; it goes on by itself when it can")
+        return Verdict(hold=f"the GPU cannot be used: {view.trouble}; it goes on by itself when it can",
+                       trouble=True)
     if not view.found:
         missing = "there is no GPU, and one is required ([trainer] gpu)"
-        return Verdict(hold=missing) if limits.required else Verdict()
+        return Verdict(hold=missing, trouble=True) if limits.required else Verdict()
     limit = limits.max_celsius - (RELIEF_CELSIUS if was_hot else 0)
     if limits.max_celsius and view.celsius is not None and view.celsius >= limit:
         hot = (f"the GPU has {view.celsius} degrees, below {limit} it goes on by itself ([trainer] max_celsius is "

@@ -31,7 +31,7 @@ from trainq.figures import (
     WaitingJob,
 )
 from trainq.gpu import Devices
-from trainq.messages import BackgroundTasks, DiskView, JobView, Lifecycle, Overview, ServiceView
+from trainq.messages import BackgroundTasks, DiskView, JobView, Lifecycle, Overview, PauseCause, ServiceView
 
 __all__ = ["ABSENT", "DEAD", "PICTURE_VERSION", "SERVICES", "SILENT", "STATUS_TOPIC", "ServiceStatus", "StatusPicture",
            "explain", "fold", "observations_of", "older", "silent_after"]
@@ -172,7 +172,8 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
         return "the trainer is not running: supervisorctl start trainer"
     if trainer.state == SILENT:
         return f"the trainer {_unheard(trainer)}: supervisorctl restart trainer"
-    if trainer.state == Lifecycle.PAUSED and (ordered := overview.stop or overview.pause):
+    given_up = trainer.cause is PauseCause.GIVEN_UP
+    if trainer.state == Lifecycle.PAUSED and not given_up and (ordered := overview.stop or overview.pause):
         job = overview.training
         return ordered + (f"; {job.id} ({job.name}){_at_step(job)}, goes on then" if job is not None else "")
     if trainer.state != Lifecycle.RUNNING:
@@ -228,7 +229,7 @@ def _service(name: str, view: ServiceView | None, overview_age: float, now_wall:
     memory = life.memory_bytes if is_up and life.session == view.session else None
     return ServiceStatus(name=name, pid=view.pid, state=state, detail=view.detail, uptime_seconds=uptime,
                          age_seconds=round(age, 3), session=view.session, restarts=life.restarts,
-                         memory_bytes=memory, last_error=life.last_error)
+                         memory_bytes=memory, last_error=life.last_error, cause=view.cause)
 
 
 def _running_job(overview: Overview, observed: Observations) -> RunningJob | None:

@@ -23,7 +23,7 @@ from trainq import files, stephistory
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Heartbeat, HeartbeatReply, Lifecycle, Progress
+from trainq.messages import Heartbeat, HeartbeatReply, Lifecycle, PauseCause, Progress
 from webs import Web, rows, submit
 
 pytestmark = pytest.mark.slow
@@ -527,16 +527,20 @@ def test_ready_with_a_trainer(web: Web) -> None:
     assert (skipped["id"], skipped["state"]) == (running[0]["id"], "running")
 
 
-@pytest.mark.parametrize(("state", "detail", "is_ready"), [
-    (Lifecycle.RUNNING, "", True),
-    (Lifecycle.PAUSED, "control/.pause is there: lunch", True),
-    (Lifecycle.PAUSED, 'not in profile: [services] profile = "coordinator"', False),
-    (Lifecycle.PAUSED, "it has ended 5 times by its own doing", False),
-    (Lifecycle.ERROR, "no model", False)])
-def test_a_trainer_that_has_given_up_is_not_ready(web: Web, state: Lifecycle, detail: str, is_ready: bool) -> None:
+@pytest.mark.parametrize(("state", "cause", "detail", "is_ready"), [
+    (Lifecycle.RUNNING, None, "", True),
+    (Lifecycle.PAUSED, PauseCause.ORDERED, "control/.stop is there", True),
+    (Lifecycle.PAUSED, PauseCause.LENT, "lend-3 (x) has the GPU", True),
+    (Lifecycle.PAUSED, PauseCause.WAITING, "the GPU has 91 degrees", True),
+    (Lifecycle.PAUSED, PauseCause.HINDERED, "the GPU cannot be used", False),
+    (Lifecycle.PAUSED, PauseCause.DISABLED, 'not in profile: [services] profile = "coordinator"', False),
+    (Lifecycle.PAUSED, PauseCause.GIVEN_UP, "it has ended 5 times by its own doing", False),
+    (Lifecycle.ERROR, None, "no model", False)])
+def test_a_trainer_that_has_given_up_is_not_ready(web: Web, state: Lifecycle, cause: PauseCause | None, detail: str,
+                                                  is_ready: bool) -> None:
     with BrokerClient(web.place.home) as client:
         client.call(Heartbeat(request_id=new_request_id(), service="trainer", session="s9", pid=os.getpid(),
-                              state=state, detail=detail), HeartbeatReply)
+                              state=state, detail=detail, cause=cause), HeartbeatReply)
 
     def said() -> bool:
         document = web.get("/ready").document

@@ -8,7 +8,17 @@ import msgspec
 
 from trainq.jobs import EffectKind, JobKind, JobState, PinView, RemovalView
 from trainq.messages.queueing import Queue
-from trainq.messages.work import PROTOCOL_VERSION, Lease, Lifecycle, Message, Progress, Task, TaskLease, TrainSpec
+from trainq.messages.work import (
+    PROTOCOL_VERSION,
+    Lease,
+    Lifecycle,
+    Message,
+    PauseCause,
+    Progress,
+    Task,
+    TaskLease,
+    TrainSpec,
+)
 from trainq.messages.workers import Heartbeat
 
 
@@ -55,7 +65,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     """What the broker last heard of a process; ``age_seconds`` ago. ``gpu``: a model of its is in the memory.
 
     ``rests``: something that the broker does not know of keeps it from beginning anything; ``until_told``: until
-    somebody orders otherwise.
+    somebody orders otherwise; ``cause``: why it is PAUSED.
     """
 
     name: str
@@ -68,6 +78,7 @@ class ServiceView(msgspec.Struct, frozen=True, kw_only=True):
     gpu: bool = False
     rests: bool = False
     until_told: bool = False
+    cause: PauseCause | None = None
 
 
 class Done(Message, frozen=True, kw_only=True, tag=True):
@@ -94,7 +105,8 @@ class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
     """What the worker must know: leases that it lost, jobs that it is to end, and those of them to ``keep`` in part.
 
     To the trainer: why it is to pause, and why to do no more in this life (empty: it is not); the number of the event
-    that last asked for a checkpoint; and the heartbeat's ``gpu`` if the memory is the trainer's, else 0.
+    that last asked for a checkpoint; and the heartbeat's ``gpu`` if the memory is the trainer's, else 0. ``lent``: it
+    is to pause because the GPU is lent, or about to be.
     """
 
     lost: tuple[str, ...] = ()
@@ -104,6 +116,7 @@ class HeartbeatReply(Message, frozen=True, kw_only=True, tag=True):
     stop: str = ""
     checkpoint: int = 0
     gpu: int = 0
+    lent: bool = False
 
 
 class Greeted(Message, frozen=True, kw_only=True, tag=True):

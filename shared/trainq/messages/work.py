@@ -44,6 +44,23 @@ class Lifecycle(StrEnum):
     ERROR = "ERROR"
 
 
+class PauseCause(StrEnum):
+    """Why a process is PAUSED, for programs; its detail says it to people."""
+
+    # Somebody's order: it lasts as long as that.
+    ORDERED = "ordered"
+    # The GPU is somebody else's for a while.
+    LENT = "lent"
+    # Nothing is wrong; it goes on by itself.
+    WAITING = "waiting"
+    # Something is wrong; it goes on, or tries again, by itself.
+    HINDERED = "hindered"
+    # The configuration wants no work of it.
+    DISABLED = "disabled"
+    # It has failed too often, and does nothing more until it is started anew.
+    GIVEN_UP = "given_up"
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Anything on a wire; ``type`` is the class name."""
 

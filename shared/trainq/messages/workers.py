@@ -17,6 +17,7 @@ from trainq.messages.work import (
     Lifecycle,
     Name,
     Natural,
+    PauseCause,
     Pid,
     Request,
     Result,
@@ -49,7 +50,8 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
 
     ``gpu``: I have a model in its memory, or am about to, once the reply has this number; 0 if not, and another number
     each time that I want it anew. ``rests``: something that the broker does not know of keeps me from beginning
-    anything; ``until_told``: and that lasts until somebody orders otherwise.
+    anything; ``until_told``: and that lasts until somebody orders otherwise. ``cause``: why it is
+    PAUSED.
     """
 
     service: Id
@@ -62,6 +64,7 @@ class Heartbeat(Request, frozen=True, kw_only=True, tag=True):
     gpu: Natural = 0
     rests: bool = False
     until_told: bool = False
+    cause: PauseCause | None = None
 
 
 class LeaseRequest(Request, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from trainq.service.peer import Peer
 from trainq.service.process import Process
 from trainq.service.running import run
-from trainq.service.watchdog import Watchdog
+from trainq.service.watchdog import Restart, Watchdog
 from trainq.service.work import (
     HeldLease,
     HeldTask,
@@ -22,6 +22,7 @@ __all__ = [
     "Interruption",
     "Peer",
     "Process",
+    "Restart",
     "Watchdog",
     "Worker",
     "run",

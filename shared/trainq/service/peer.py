@@ -68,14 +68,15 @@ class Peer:
         now = self.process.clock.monotonic()
         process = self.process
         said = (process.state, process.detail, process.gpu_claim, process.rests, process.until_told,
-                tuple(lease.job for lease in leases))
+                process.cause, tuple(lease.job for lease in leases))
         if now >= self._next_beat or said != self._last_said:
             self._last_said = said
             self._next_beat = now + process.settings.broker.heartbeat_seconds
             self.client.post(Heartbeat(
                 request_id=new_request_id(), service=process.name, session=process.session, pid=os.getpid(),
                 state=process.state, detail=process.detail[:4096], started_at=process.started_at, leases=leases,
-                gpu=process.gpu_claim, rests=process.rests, until_told=process.until_told))
+                gpu=process.gpu_claim, rests=process.rests, until_told=process.until_told,
+                cause=process.cause))
         self.hear()
 
     def _sit_out(self) -> None:

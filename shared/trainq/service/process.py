@@ -21,7 +21,7 @@ from trainq.config import Configuration, Home, Settings
 from trainq.errors import TrainqError
 from trainq.files import Lock
 from trainq.ids import new_session_id
-from trainq.messages import Lifecycle
+from trainq.messages import Lifecycle, PauseCause
 from trainq.service import standing
 from trainq.service.ends import GOOD_LIFE_SECONDS, Ends, Record
 from trainq.transport import Poller
@@ -54,6 +54,8 @@ class Process:
         self.told_to_stop = False
         self.state = Lifecycle.INITIALIZING
         self.detail = ""
+        # Why it is PAUSED.
+        self.cause: PauseCause | None = None
         # Above 0 if something of this process lies in the memory of the GPU, or is to.
         self.gpu_claim = 0
         # Something that the broker does not know of keeps it from beginning anything.
@@ -75,13 +77,14 @@ class Process:
     def settings(self) -> Settings:
         return self.configuration.settings
 
-    def set_state(self, state: Lifecycle, detail: str = "") -> None:
-        """Change what the next heartbeat says; a change is logged once."""
+    def set_state(self, state: Lifecycle, detail: str = "", cause: PauseCause | None = None) -> None:
+        """Change what the next heartbeat says; a change is logged once. Who is PAUSED gives the cause."""
         # A file name in it may be no UTF-8, which no message carries.
         detail = detail.encode("utf-8", "backslashreplace").decode()
+        self.cause = cause
         if (state, detail) != (self.state, self.detail):
             self.state, self.detail = state, detail
-            self.log.info("state_changed", state=state.value, detail=detail)
+            self.log.info("state_changed", state=state.value, detail=detail, cause=cause.value if cause else None)
 
     def wait(self, seconds: float) -> bool:
         """Wait for input on anything the poller watches, for a signal, or for the time; whether something came.
@@ -133,7 +136,7 @@ class Process:
         while not self.stopping:
             if rests and (order := standing.pause_order(self.home, self.name)):
                 rested = True
-                self.rest(order, _REST_SECONDS)
+                self.rest(order, _REST_SECONDS, PauseCause.ORDERED)
                 continue
             if rested:
                 rested = False
@@ -149,9 +152,9 @@ class Process:
             else:
                 self._failures = 0
 
-    def rest(self, reason: str, seconds: float) -> None:
+    def rest(self, reason: str, seconds: float, cause: PauseCause) -> None:
         """Be PAUSED for so long, or until a signal comes, with heartbeats."""
-        self.set_state(Lifecycle.PAUSED, reason)
+        self.set_state(Lifecycle.PAUSED, reason, cause)
         self._pause(seconds)
 
     def _pause(self, seconds: float) -> None:

@@ -17,7 +17,7 @@ from trainq import config, crashpoints, diskfaults, files, logs
 from trainq.clock import SystemClock
 from trainq.config import Configuration
 from trainq.errors import StorageError, StorageFullError, TrainqError
-from trainq.messages import Lifecycle
+from trainq.messages import Lifecycle, PauseCause
 from trainq.service.ends import Ends, Record
 from trainq.service.peer import Peer
 from trainq.service.process import Process, die_with_supervisor
@@ -112,10 +112,11 @@ def _stand_by(process: Process, record: Record) -> None:
     peer = None if name == _BROKER else Peer(process)
     try:
         while not process.stopping and (unwanted or paused):
-            process.rest(unwanted or paused, _REST_SECONDS)
+            process.rest(unwanted or paused, _REST_SECONDS,
+                         PauseCause.DISABLED if unwanted else PauseCause.GIVEN_UP)
         if not process.stopping:
             process.rest(f"it has ended by itself or the machine's fault ({ends.reason}), and begins again in "
-                         f"{ends.wait_seconds:.0f} s", ends.wait_seconds)
+                         f"{ends.wait_seconds:.0f} s", ends.wait_seconds, PauseCause.HINDERED)
     finally:
         if process.stopping:
             process.set_state(Lifecycle.STOPPED)

@@ -8,12 +8,12 @@ is done. The status process watches all the others, the watcher watches the stat
 from __future__ import annotations
 
 import signal
-from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from trainq import supervising
-from trainq.errors import SupervisorUnavailableError, TrainqError
+from trainq import alarms, supervising
+from trainq.errors import TrainqError
 from trainq.liveness import is_alive
 from trainq.service.hanging import Hung, Sign, Step, Vigil
 from trainq.service.process import Process
@@ -24,13 +24,11 @@ LOOK_SECONDS = 1.0
 START_SECONDS = 300.0
 # After one it is shown as silent, and its work is taken away; who was only held up comes back from that by itself.
 _LEASES = 2
-_KEPT_ALARMS = 20
-_SHOWN_SECONDS = 3600.0
 _NOBODY = Sign(pid=0, at=0)
 
 
 class Restart(NamedTuple):
-    """What was done about a service that hung, for the eyes of people. ``at``: wall seconds since 1970."""
+    """What was done about a service that hung, or was not; for people. ``at``: wall seconds since 1970."""
 
     service: str
     at: float
@@ -40,20 +38,28 @@ class Restart(NamedTuple):
 class Watchdog:
     """Watches some services of one home. Owned by the main thread of ``process``."""
 
-    def __init__(self, process: Process, services: tuple[str, ...], supervisor: Supervisor | None) -> None:
-        """``supervisor``: usually :meth:`Supervisor.of_this_program`; None turns the watchdog off."""
+    def __init__(self, process: Process, services: tuple[str, ...], supervisor: Supervisor | None,
+                 before: Iterable[Restart] = ()) -> None:
+        """
+        Args:
+            process: the one that watches.
+            services: those that are watched.
+            supervisor: usually :meth:`Supervisor.of_this_program`; None turns the watchdog off.
+            before: what an earlier life of it had to tell.
+        """
         self._process, self._supervisor = process, supervisor
         self._locks = {name: process.home.run / f"{name}.lock" for name in services if name != process.name}
         self._vigil = Vigil(silent_seconds=_LEASES * process.settings.broker.lease_seconds,
                             start_seconds=START_SECONDS)
         self._look_at = 0.0
-        self.alarms: deque[Restart] = deque(maxlen=_KEPT_ALARMS)
+        # The newest of each service.
+        self._alarms = {each.service: each for each in before}
 
     @property
     def lately(self) -> list[Restart]:
         """Those of the last hour, the newest last."""
-        since = self._process.clock.wall() - _SHOWN_SECONDS
-        return [each for each in self.alarms if each.at > since]
+        since = self._process.clock.wall() - alarms.HUNG_SECONDS
+        return sorted((each for each in self._alarms.values() if each.at > since), key=lambda each: each.at)
 
     @property
     def alarm(self) -> str:
@@ -70,35 +76,36 @@ class Watchdog:
         for hung in self._vigil.look({name: _sign(path) for name, path in self._locks.items()}, now):
             try:
                 self._act(hung, self._supervisor)
-            except SupervisorUnavailableError as error:
-                self._vigil.spare(hung.name)
-                self._process.log.warning("hangs_and_nobody_restarts_it", hung=hung.name, error=str(error))
             except TrainqError as error:
                 self._vigil.spare(hung.name)
-                self._process.log.warning("not_restarted", hung=hung.name, error=str(error))
+                self._alarm(hung, f"{_reason(hung)}, and supervisord does not start it again ({error}): "
+                                  f"trainq services restart {hung.name}")
 
     def _act(self, hung: Hung, supervisor: Supervisor) -> None:
-        reason = f"{hung.name} hangs: no sign of life for {hung.silent_seconds:.0f} s"
         if hung.step is Step.LEAVE:
-            self._alarm(hung, f"{reason}, again after three restarts within an hour; it is left alone until that is "
-                              f"over: trainq services restart {hung.name}")
+            self._alarm(hung, f"{_reason(hung)}, again after three restarts within an hour; it is left alone until "
+                              f"that is over: trainq services restart {hung.name}")
             return
         program = supervisor.program(hung.name)
         status = _status(hung.pid)
         if program.state != supervising.RUNNING or program.pid != hung.pid or status.get("TracerPid", "0") != "0":
             self._vigil.spare(hung.name)
             return
-        if hung.step is Step.DUMP:
-            self._alarm(hung, f"{reason}; it is started again")
         # Not stopped and started in two orders: between them this process may die. What a signal ends, supervisord
         # starts again.
         # One that somebody has stopped has no stacks to show, and is not to blame.
         can_dump = hung.step is Step.DUMP and not status.get("State", "").startswith("T")
         supervisor.signal(hung.name, signal.SIGABRT if can_dump else signal.SIGKILL)
+        if hung.step is Step.DUMP:
+            self._alarm(hung, f"{_reason(hung)}; it is started again")
 
     def _alarm(self, hung: Hung, reason: str) -> None:
-        self.alarms.append(Restart(hung.name, self._process.clock.wall(), reason))
+        self._alarms[hung.name] = Restart(hung.name, self._process.clock.wall(), reason)
         self._process.log.error("service_hangs", hung=hung.name, hung_pid=hung.pid, step=hung.step.value, reason=reason)
+
+
+def _reason(hung: Hung) -> str:
+    return f"{hung.name} hangs: no sign of life for {hung.silent_seconds:.0f} s"
 
 
 def _sign(lock: Path) -> Sign:

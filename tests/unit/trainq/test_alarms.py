@@ -11,13 +11,14 @@ from trainq import alarms
 from trainq.figures import Alarm, ServiceStatus
 from trainq.gpu import Devices
 from trainq.jobs import JobKind, JobState
-from trainq.messages import BackgroundTasks, DiskView, Overview
+from trainq.messages import BackgroundTasks, DiskView, Overview, PauseCause
 
 NO_GPU = Devices(reason="there is no NVIDIA driver")
 
 
-def service(name: str = "trainer", state: str = "RUNNING", detail: str = "") -> ServiceStatus:
-    return ServiceStatus(name=name, pid=1, state=state, detail=detail, uptime_seconds=1.0, age_seconds=1.0)
+def service(name: str = "trainer", state: str = "RUNNING", detail: str = "",
+            cause: PauseCause | None = None) -> ServiceStatus:
+    return ServiceStatus(name=name, pid=1, state=state, detail=detail, uptime_seconds=1.0, age_seconds=1.0, cause=cause)
 
 
 def derive(of: Overview | None = None, *services: ServiceStatus, **changes: Any) -> tuple[Alarm, ...]:
@@ -39,6 +40,14 @@ DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, nam
     (overview(), [service(state="SILENT")], "service_silent", "bad", "it hangs"),
     (overview(), [service(state="ERROR", detail="no tokenizer")], "service_error", "bad", "no tokenizer"),
     (overview(), [service(state="PAUSED", detail="ended five times")], "service_paused", "bad", "ended five times"),
+    (overview(pause="quiet hours until 6"), [service(state="PAUSED", detail="ended", cause=PauseCause.GIVEN_UP)],
+     "service_paused", "bad", "has paused by itself: ended"),
+    (overview(), [service(state="PAUSED", detail="the GPU has 91 degrees", cause=PauseCause.WAITING)],
+     "service_paused", "warn", "the trainer waits: the GPU has 91 degrees"),
+    (overview(), [service(state="PAUSED", detail="the GPU cannot be used", cause=PauseCause.HINDERED)],
+     "service_paused", "bad", "the trainer cannot work: the GPU cannot be used"),
+    (overview(), [service("retention", state="PAUSED", detail="no room", cause=PauseCause.HINDERED)],
+     "service_paused", "warn", "no room"),
     (overview(up_seconds=61.0), [service(state="ABSENT")], "service_absent", "warn", "never heard of"),
     (overview(), [service(detail="training; supervisord kills it 10 s after a stop")], "stop_time_short", "warn",
      "supervisord kills it 10 s"),
@@ -61,9 +70,11 @@ def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus],
 @pytest.mark.parametrize("quiet", [
     derive(overview(), service()),
     derive(overview(), service(state="STOPPED")),
-    derive(overview(pause="the queue is paused: lunch"), service(state="PAUSED", detail="lunch")),
-    derive(overview(), service("snapshot", "PAUSED", "not in profile: minimal")),
-    derive(overview(), service("watcher", "PAUSED", "control/.pause-watcher is there: lunch")),
+    derive(overview(pause="lunch"), service(state="PAUSED", detail="lunch", cause=PauseCause.ORDERED)),
+    derive(overview(), service(state="PAUSED", detail="control/.stop is there", cause=PauseCause.ORDERED)),
+    derive(overview(), service(state="PAUSED", detail="lend-3 (x) has the GPU", cause=PauseCause.LENT)),
+    derive(overview(), service("snapshot", "PAUSED", "not in profile: minimal", PauseCause.DISABLED)),
+    derive(overview(), service("watcher", "PAUSED", "control/.pause-watcher is there: lunch", PauseCause.ORDERED)),
     derive(overview(up_seconds=5.0), service(state="ABSENT")),
     derive(overview(disk=disk("ok"))),
     derive(overview(background_tasks=BackgroundTasks(recent=[DONE, FAILED]))),
@@ -105,5 +116,24 @@ def test_with_the_broker_down_the_others_stay() -> None:
 def test_who_hung_lately_is_told_of() -> None:
     hung = alarms.service_hung("preparer", "preparer hangs: no sign of life for 61 s; it is started again", 990.0)
     (found,) = derive(overview(), service(), hung=(hung,))
-    assert (found.code, found.subject, found.since) == ("service_hung", "preparer", 1000.0)
+    assert (found.code, found.subject, found.since) == ("service_hung", "preparer", 990.0)
     assert "started again" in found.text
+
+
+def test_who_hung_lately_is_told_of_without_a_broker_too_for_an_hour() -> None:
+    hung = alarms.service_hung("preparer", "preparer hangs; it is started again", 990.0)
+    before = derive(overview(), service(), hung=(hung,))
+    found = alarms.without_broker(before, [service("broker", "DEAD")], NO_GPU, 4589.0)
+    assert [(each.code, each.since) for each in found] == [("service_dead", 4589.0), ("service_hung", 990.0)]
+    late = alarms.without_broker(before, [service("broker", "DEAD")], NO_GPU, 4591.0)
+    assert [each.code for each in late] == ["service_dead"]
+
+
+@pytest.mark.parametrize(("cause", "is_wanted", "passes"), [
+    (PauseCause.ORDERED, True, True), (PauseCause.LENT, True, True), (PauseCause.WAITING, False, True),
+    (PauseCause.DISABLED, True, False), (PauseCause.HINDERED, False, False), (PauseCause.GIVEN_UP, False, False),
+    (None, False, False)])
+def test_what_is_wanted_and_what_passes(cause: PauseCause | None, is_wanted: bool, passes: bool) -> None:
+    paused = service(state="PAUSED", detail="the queue is paused", cause=cause)
+    assert (alarms.is_wanted(paused), alarms.passes(paused)) == (is_wanted, passes)
+    assert not alarms.is_wanted(service(cause=cause))

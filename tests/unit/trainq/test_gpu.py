@@ -145,11 +145,12 @@ def test_no_gpu_holds_only_where_one_is_required() -> None:
     held = gpu.judge(View(), [], ANY._replace(required=True), was_hot=False)
     assert "there is no GPU" in held.hold
     assert not held.pause
+    assert held.trouble
 
 
 def test_a_driver_error_holds_wherever_it_is() -> None:
     held = gpu.judge(View(trouble="GPU is lost"), [], ANY, was_hot=False)
-    assert ("GPU is lost" in held.hold, held.pause) == (True, "")
+    assert ("GPU is lost" in held.hold, held.pause, held.trouble) == (True, "", True)
 
 
 def test_others_hold_above_the_limit() -> None:
@@ -158,11 +159,13 @@ def test_others_hold_above_the_limit() -> None:
     held = gpu.judge(view, [Use(5, 600), Use(6, 401)], ANY, was_hot=False)
     assert "others use 1001 MiB of the GPU: process 5 (600 MiB), process 6 (401 MiB) (1000 MiB may be" in held.hold
     assert not held.pause
+    assert not held.trouble
     assert gpu.judge(view, [Use(5, 10**6)], ANY._replace(foreign_mib=0), was_hot=False) == Verdict()
 
 
 def test_heat_pauses_until_it_is_some_degrees_cooler() -> None:
     limits = ANY._replace(max_celsius=80)
+    assert not gpu.judge(View(found=True, celsius=80), [], limits, was_hot=False).trouble
     said = [bool(gpu.judge(View(found=True, celsius=celsius), [], limits, was_hot=hot).pause)
             for celsius, hot in ((79, False), (80, False), (79, True), (75, True), (74, True))]
     assert said == [False, True, True, True, False]

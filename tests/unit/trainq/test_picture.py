@@ -20,11 +20,15 @@ from trainq.figures import (
 )
 from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind
-from trainq.messages import Lifecycle, Overview, ServiceView
+from trainq.messages import Lifecycle, Overview, PauseCause, ServiceView
 
 
 def without(name: str, *others: ServiceView) -> list[ServiceView]:
     return [service(other) for other in picture.SERVICES if other != name] + list(others)
+
+
+GIVEN_UP, LENT = (msgspec.structs.replace(service("trainer", Lifecycle.PAUSED, "ended five times"), cause=cause)
+                  for cause in (PauseCause.GIVEN_UP, PauseCause.LENT))
 
 
 @pytest.mark.parametrize(("of", "age", "dead", "words"), [
@@ -39,6 +43,8 @@ def without(name: str, *others: ServiceView) -> list[ServiceView]:
     (overview(services=without("trainer")), 0.5, "", "the trainer has not been heard of yet"),
     (overview(services=without("trainer", service("trainer", Lifecycle.STOPPED))), 0.5, "", "trainer is not running"),
     (overview(services=without("trainer", service("trainer", Lifecycle.ERROR, "no GPU"))), 0.5, "", "ERROR: no GPU"),
+    (overview(pause="quiet hours until 6", services=without("trainer", GIVEN_UP)), 0.5, "", "PAUSED: ended five times"),
+    (overview(pause="quiet hours until 6", services=without("trainer", LENT)), 0.5, "", "quiet hours until 6"),
     (overview(), 0.5, "", "the queue is empty"),
     (overview(waiting=[job(prepared=False)]), 0.5, "preparer", "the preparer is DEAD"),
     (overview(waiting=[job(prepared=False)], waiting_reason="it is being prepared"), 0.5, "", "being prepared"),
@@ -65,6 +71,8 @@ def test_every_expected_service_is_listed_with_its_age() -> None:
                       "web": "RUNNING"}
     broker = shown.services[0]
     assert (broker.age_seconds, broker.uptime_seconds) == (3.0, 100.0)
+    causes = {one.name: one.cause for one in fold(overview(services=without("trainer", GIVEN_UP))).services}
+    assert (causes["trainer"], causes["watcher"]) == (PauseCause.GIVEN_UP, None)
 
 
 def test_a_stopped_process_is_stopped_and_not_dead() -> None:

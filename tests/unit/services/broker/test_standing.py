@@ -206,14 +206,30 @@ def at_rest(story: Story) -> tuple[Lease, tuple[str, int]]:
     return lease, held
 
 
+def test_why_the_trainer_rests_is_in_the_overview(story: Story) -> None:
+    story.ask(messages.Heartbeat(request_id=story.id(), service="trainer", session="s1", pid=1, state=Lifecycle.PAUSED,
+                                 cause=messages.PauseCause.WAITING))
+    overview = story.ask(messages.GetOverview(request_id=story.id()))
+    assert isinstance(overview, messages.Overview)
+    assert overview.trainer is not None
+    assert overview.trainer.cause is messages.PauseCause.WAITING
+
+
 def test_the_gpu_is_lent_when_the_trainer_has_given_its_memory_back(story: Story) -> None:
     beat(story, gpu=1)
     job = ask_for_gpu(story)
     assert take(story, job).reason == "the trainer is giving the GPU's memory back"
-    assert beat(story, gpu=1).pause == f"{job} (p) waits for the GPU"
+    told = beat(story, gpu=1)
+    assert (told.pause, told.lent) == (f"{job} (p) waits for the GPU", True)
     beat(story, gpu=0)
     lent = take(story, job).lease
     assert lent is not None
+    told = beat(story)
+    assert (told.pause, told.lent) == (f"{job} (p) has the GPU", True)
+    order(story, messages.PauseQueue, reason="lunch")
+    told = beat(story)
+    assert (told.pause, told.lent) == ("the queue is paused: lunch", False)
+    order(story, messages.ResumeQueue)
     ready(story)
     assert story.lease(JobKind.TRAIN) is None
     assert why(story) == f"{job} (p) has the GPU"

@@ -18,11 +18,21 @@ import psutil
 import pytest
 import zmq
 
-from tests.pictures import job
-from trainq import config, deltas, files, messages, picture
+from tests.pictures import fold, job
+from trainq import alarms, config, deltas, files, messages, picture
 from trainq.config import Home
 from trainq.deltas import Beat, Delta, Follower, GetPicture, PictureEnvelope
-from trainq.messages import EventView, GetOverview, Heartbeat, Lifecycle, Overview, Refused, ReplyEnvelope, ServiceView
+from trainq.messages import (
+    EventView,
+    GetOverview,
+    Heartbeat,
+    Lifecycle,
+    Overview,
+    PauseCause,
+    Refused,
+    ReplyEnvelope,
+    ServiceView,
+)
 from trainq.picture import StatusPicture
 from trainq.transport import Poller, Publisher, ReplySocket, RequestSocket, Subscriber, new_context
 
@@ -95,7 +105,8 @@ class Watched:
                 if isinstance(request, Heartbeat):
                     self.heard = ServiceView(
                         name=request.service, session=request.session, pid=request.pid, state=request.state,
-                        detail=request.detail, started_at=request.started_at, age_seconds=0.1)
+                        detail=request.detail, cause=request.cause, started_at=request.started_at,
+                        age_seconds=0.1)
                 if isinstance(request, GetOverview):
                     self.questions += 1
                     if answering:
@@ -257,6 +268,25 @@ def test_a_next_life_goes_on_counting_restarts(start: Callable[..., Watched]) ->
     second.until(lambda: restarts(second) == ("s2", 2), answering=True)
     assert second.shown is not None
     assert second.shown.session != session
+
+
+def test_who_rests_tells_the_broker_why(start: Callable[..., Watched]) -> None:
+    watched = start(0.05, TRAINQ_SERVICES_STATUS="{enabled = false}")
+    watched.until(lambda: watched.heard is not None and watched.heard.state is Lifecycle.PAUSED)
+    assert watched.heard is not None
+    assert watched.heard.cause is PauseCause.DISABLED
+
+
+def test_a_next_life_tells_for_an_hour_of_who_hung(home: Home, start: Callable[..., Watched]) -> None:
+    now = time.time()
+    hung = [alarms.service_hung(name, f"{name} hangs; it is started again", now - ago)
+            for name, ago in (("preparer", 600.0), ("watcher", 3700.0))]
+    written = msgspec.structs.replace(fold(OVERVIEW), alarms=tuple(hung))
+    home.status_file.write_bytes(msgspec.json.encode(written))
+    watched = start(0.05)
+    watched.until(lambda: watched.shown is not None and watched.shown.seq == 1, answering=True)
+    assert watched.shown is not None
+    assert [alarm for alarm in watched.shown.alarms if alarm.code == alarms.HUNG] == hung[:1]
 
 
 def restarts(watched: Watched) -> tuple[str, int] | None:

@@ -65,11 +65,11 @@ def wait_for(condition: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def rest_until_stopped(home: Path, reason: str, **environment: str) -> None:
+def rest_until_stopped(home: Path, reason: str, cause: str, **environment: str) -> None:
     """A life that rests, says why, does none of its work, and ends in order."""
     process = start(home, "raise SystemExit(9)", **environment)
     wait_for(lambda: any(reason in str(line["detail"]) for line in logged(home, "state_changed")
-                         if line["state"] == "PAUSED" and line["pid"] == process.pid))
+                         if (line["state"], line["cause"], line["pid"]) == ("PAUSED", cause, process.pid)))
     process.terminate()
     out, error = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, out, error) == (0, b"", b"")
@@ -104,7 +104,7 @@ def test_after_five_it_rests_until_somebody_restarts_it(home: Path) -> None:
     wait_for(lambda: logged(home, "paused_by_itself"))
     process.kill()
     assert process.communicate(timeout=PATIENCE_SECONDS)[0] == b""
-    rest_until_stopped(home, "it has ended 5 times by its own doing")
+    rest_until_stopped(home, "it has ended 5 times by its own doing", "given_up")
     assert recorded(home) == Ends()
     assert live(home, "os.kill(os.getpid(), signal.SIGTERM)") == (0, b"works\n")
 
@@ -138,7 +138,7 @@ def test_something_that_lasts_forgives_what_was_before(home: Path) -> None:
 
 
 def test_one_that_the_configuration_does_not_want_rests(home: Path) -> None:
-    rest_until_stopped(home, "not enabled: [services.preparer] enabled = false",
+    rest_until_stopped(home, "not enabled: [services.preparer] enabled = false", "disabled",
                        TRAINQ_SERVICES_PREPARER="{enabled = false}")
 
 
@@ -150,11 +150,13 @@ def test_a_pause_file_holds_it_between_two_turns(home: Path) -> None:
     process = start(home, body)
     wait_for(lambda: logged(home, "state_changed"))
     assert logged(home, "state_changed")[-1]["state"] == "PAUSED"
+    assert logged(home, "state_changed")[-1]["cause"] == "ordered"
     assert logged(home, "state_changed")[-1]["detail"] == "control/.pause-preparer is there: lunch"
     order.unlink()
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == [b"works\n", b"turn\n"]
     assert logged(home, "state_changed")[-1]["state"] == "RUNNING"
+    assert logged(home, "state_changed")[-1]["cause"] is None
     process.terminate()
     process.communicate(timeout=PATIENCE_SECONDS)
 

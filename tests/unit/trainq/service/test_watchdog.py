@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -15,7 +16,7 @@ from stories import HandClock
 from trainq import config, files, supervising
 from trainq.errors import NotFoundError, SupervisorUnavailableError
 from trainq.logs import null_log
-from trainq.service import Process, Watchdog
+from trainq.service import Process, Restart, Watchdog
 from trainq.supervising import Program, Supervisor
 
 NOBODY = 2**22 - 1
@@ -29,6 +30,7 @@ class Told(Supervisor):
         self.state, self.pid = supervising.RUNNING, pid
         self.failure: Exception | None = None
         self.signals: list[tuple[str, signal.Signals]] = []
+        self.on_signal: Callable[[], None] = lambda: None
 
     def program(self, name: str) -> Program:
         if self.failure is not None:
@@ -37,6 +39,7 @@ class Told(Supervisor):
                        spawn_error="")
 
     def signal(self, name: str, number: signal.Signals) -> None:
+        self.on_signal()
         self.signals.append((name, number))
 
 
@@ -116,9 +119,32 @@ def test_one_that_a_debugger_holds_is_left_alone(yard: Yard) -> None:
 def test_a_supervisord_that_cannot_do_it_ends_nothing(yard: Yard, failure: Exception) -> None:
     yard.told.failure = failure
     yard.look(200)
+    (said,) = yard.dog.lately
+    assert said.reason == (f"preparer hangs: no sign of life for 20 s, and supervisord does not start it again "
+                           f"({failure}): trainq services restart preparer")
     yard.told.failure = None
     yard.look(25)
     assert yard.told.signals[:1] == [("preparer", signal.SIGABRT)], "nothing of before has used up a restart"
+
+
+def test_it_is_not_said_to_be_started_again_before_it_is(yard: Yard) -> None:
+    def refuse() -> None:
+        assert yard.dog.alarm == ""
+        raise SupervisorUnavailableError("away")
+
+    yard.told.on_signal = refuse
+    yard.look(21)
+    assert yard.told.signals == []
+    assert "supervisord does not start it again (away" in yard.dog.alarm
+
+
+def test_what_an_earlier_life_had_to_tell_is_told_for_an_hour(yard: Yard) -> None:
+    now = yard.clock.wall()
+    before = [Restart("watcher", now - 3000, "watcher hangs"), Restart("trainer", now - 3700, "trainer hangs")]
+    dog = Watchdog(yard.process, ("preparer",), yard.told, before)
+    assert [each.service for each in dog.lately] == ["watcher"]
+    yard.clock.now += 601
+    assert dog.lately == []
 
 
 def test_one_that_has_ended_does_not_hang(yard: Yard) -> None:
@@ -136,4 +162,4 @@ def test_without_a_supervisord_nothing_is_done(yard: Yard) -> None:
     for _ in range(400):
         yard.clock.now += 1.0
         dog.look()
-    assert not dog.alarms
+    assert not dog.lately
