@@ -30,14 +30,23 @@ _PLACES = frozenset({"PWD", "OLDPWD"})
 # a repetition, and what one has gone through without end it has also taken out, or it is bounded.
 _PEM = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
                   r"|\A[A-Za-z0-9+/=\\\s]+-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)
-_NAME = (r"(?:password|passwd|passphrase|(?:pg|my|db|_|\b)pass|secret|token|credential"
-         r"|(?:api|access|private|secret|account|signing|encryption|ssh)[_-]?key)")
-_NO_NUMBER = r"(?!-?[\d.]+(?:e[+-]?\d+)?(?:[\s,;}\"'\\]|$))"
-_NAMED = rf"{_NAME}s?\\{{0,3}}[\"']?\s*[=:]\s*"
+# Those of these words that a name may end in (dbpassword), and those that are a word of it (_auth, dbPwd); headers have
+# expressions of their own. The shell's PWD=/a/path stays.
+_HEADERS = frozenset({"authorization", "cookie", "bearer"})
+_ENDS = sorted(_SECRET_WORDS.intersection(_SECRET_ENDS) - _HEADERS - {"token"}, key=len, reverse=True)
+_WHOLE = sorted(_SECRET_WORDS - _HEADERS - set(_SECRET_ENDS), key=len, reverse=True)
+_KEYS = sorted({first for first, _ in _SECRET_PAIRS} | {"signing", "encryption", "ssh"})
+_NAME = (rf"(?:(?P<many>tokens)|(?P<one>token)|(?:{'|'.join(_ENDS)}|(?:pg|my|db|_|\b)pass|(?:{'|'.join(_KEYS)})[_-]?key"
+         rf"|(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))(?!(?-i:PWD=/))(?:{'|'.join(_WHOLE)}))s?)")
+# So that counts of tokens stay, and the small numbers of leases; any other number may be a secret.
+_NUMBER_ENDS = r"\.?(?:[\s,;)}\]\"'\\]|$)"
+_NO_COUNT = (rf"(?(many)(?!-?[\d.]+(?:e[+-]?\d+)?{_NUMBER_ENDS}))"
+             rf"(?(one)(?!-?\d{{1,6}}(?:\.\d+)?(?:e[+-]?\d+)?{_NUMBER_ENDS}))")
+_NAMED = rf"{_NAME}\\{{0,3}}[\"']?\s*[=:]\s*"
 _SCHEME = r"(?:(?:Bearer|Basic|Digest|Token|ApiKey|Negotiate|AWS4-HMAC-SHA256)\s+)?"
 _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, replacement in (
     # URLs: who logs in, what gives access in the query, and those that are themselves a secret.
-    (r"(?<=[a-zA-Z0-9+.-])(://)[^/\s\"']+@", 0, rf"\1{REDACTED}@"),
+    (r"(?<=[a-zA-Z0-9+.-])(://)(?:[^/\s\"':]{0,128}:[^\s\"']{1,512}|[^/\s\"']+)@", 0, rf"\1{REDACTED}@"),
     (r"([?&][^=&?\s\"']{0,64}(?:token|sig|key|secret|passw|credential|auth)[^=&\s\"']{0,64}=)[^&\s\"']+",
      re.IGNORECASE, rf"\1{REDACTED}"),
     (r"(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/"
@@ -53,15 +62,22 @@ _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, re
     (r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
      r"|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}"
      r"|dckr_pat_[\w-]{16,}|eyJ[\w-]{8,}(?:\.[\w-]*){0,2})", 0, REDACTED),
-    # name = 'value', name = value, name: value; numbers stay, so that counts of tokens do.
-    (rf"({_NAMED}\\{{0,3}}[bBrRfFuU]{{0,2}}([\"'])){_NO_NUMBER}(?!<redacted>|<row>)(?:\\.|(?!\2)[^\\\r\n])+",
+    # name = 'value', name = value, name: value.
+    (rf"({_NAMED}\\{{0,3}}[bBrRfFuU]{{0,2}}(?P<q>[\"'])){_NO_COUNT}(?!<redacted>|<row>)"
+     r"(?:\\.|(?!(?P=q))[^\\\r\n])+",
      re.IGNORECASE, rf"\1{REDACTED}"),
-    (rf"({_NAMED}\\{{0,3}}){_NO_NUMBER}[^\s\"',;&<]{{4,}}", re.IGNORECASE, rf"\1{REDACTED}"),
+    (rf"({_NAMED}\\{{0,3}}){_NO_COUNT}[^\s\"',;&<]{{4,}}", re.IGNORECASE, rf"\1{REDACTED}"),
     # --name value, as a command has it.
-    (rf"((?<![\w-])--?[\w-]{{0,40}}?{_NAME}[\"']?,?\s+)(?!-){_NO_NUMBER}"
+    (rf"((?<![\w-])--?[\w-]{{0,40}}?{_NAME}[\"']?,?\s+)(?!-){_NO_COUNT}"
      r"(?:\"[^\"\r\n]+\"?|'[^'\r\n]+'?|[^\s\"'<]+)", re.IGNORECASE, rf"\1{REDACTED}"),
+    # curl -u user:password; but not the numbers of a user and a group.
+    (r"((?<![\w-])(?:-[uU]|--(?:proxy-)?user\b)[\"']?[=,]?\s{0,8})(?!\d{1,10}:\d{1,10}(?:\s|$))"
+     r"(?:\"[^\":\r\n]{0,128}:[^\"\r\n]+\"?|'[^':\r\n]{0,128}:[^'\r\n]+'?|[^\s\"':<]{1,128}:[^\s\"'<]+)", 0,
+     rf"\1{REDACTED}"),
 ))
-_QUOTED = re.compile(r"(?<!\w)[bBrRfFuU]{0,2}(['\"])(?:\\.|(?!\1).)*(?:\1|\Z)", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)[bBrRfFuU]{0,2}(['\"])(?:\\.|(?!\1).)*(?:\1|\Z)"
+                     r"|\u201c[^\u201d]*(?:\u201d|\Z)|`[^`]*(?:`|\Z)",
+                     re.DOTALL)
 _SHOWN_ROW = re.compile(r"\[\[.*", re.DOTALL)
 # What is known by its value must be long enough not to be found everywhere.
 _SHORTEST_LITERAL = 8

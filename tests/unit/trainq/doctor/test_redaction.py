@@ -67,6 +67,14 @@ def test_shapes_of_secrets(secret: str) -> None:
     ("run --db-password 'hunter22 x' --steps 3", f"run --db-password {REDACTED} --steps 3"),
     ("https://x.test/?a=1&sig?=hunter22&b=2", f"&sig?={REDACTED}&b=2"),
     ("SECRET_KEY=hunter22", f"SECRET_KEY={REDACTED}"),
+    ("get https://bob:pa/hunter22@host/x", f"get https://{REDACTED}@host/x"),
+    ("redis://:p/hunter22@h, https://bob@h", f"redis://{REDACTED}@h, https://{REDACTED}@h"),
+    ("passwort=hunter22", f"passwort={REDACTED}"), ("pwd=hunter22 x", f"pwd={REDACTED} x"),
+    ("//registry/:_auth=hunter22", f"_auth={REDACTED}"), ("dbPwd: hunter22", f"dbPwd: {REDACTED}"),
+    ("curl -u user:hunter22 http://x", f"curl -u {REDACTED} http://x"), ("curl -uuser:hunter22", f"curl -u{REDACTED}"),
+    ("curl --user 'user:hunter22 x' y", f"curl --user {REDACTED} y"),
+    ("curl --proxy-user=me:hunter22", f"--proxy-user={REDACTED}"),
+    ("['curl', '-u', 'me:hunter22', 'y']", f"'-u', {REDACTED}, 'y']"),
     ("https://hooks.slack.com/services/T00/B00/hunter22 said", f"https://hooks.slack.com/services/{REDACTED} said"),
 ])
 def test_secrets_in_text(text: str, redacted: str) -> None:
@@ -77,7 +85,17 @@ def test_secrets_in_text(text: str, redacted: str) -> None:
     assert "abcdef123456" not in said
 
 
+@pytest.mark.parametrize(("text", "redacted"), [
+    ("token=48121234", f"token={REDACTED}"), ("password: 12345678", f"password: {REDACTED}"),
+    ("password='12345678' x", f"password='{REDACTED}' x"), ("--token 48121234 x", f"--token {REDACTED} x"),
+    ("--password 1234", f"--password {REDACTED}"), ('{"api_key": "12345678"}', f'{{"api_key": "{REDACTED}"}}')])
+def test_a_secret_may_be_a_number(text: str, redacted: str) -> None:
+    assert Redactor({}).text(text) == redacted
+
+
 @pytest.mark.parametrize("text", [
+    "tokens: 12345678", "(tokens=12345)", "loss_per_token: 2.34567", "--token 17", "PWD=/some/path",
+    "docker -u 1000:1000", "author: some", "https://x.test/a?user=me:x",
     "tokens: 12345 trained_tokens=99", '{"tokens": 30, "token": 17}', "token: 17", "tokens_per_second=1.5e3",
     "0123456789abcdef" * 4, "generation g000042-s00001200", "http://127.0.0.1:8770/metrics?job=train-1",
     "train-7: step 3 of 9", "/some/path/tokenizer.json",
@@ -119,6 +137,8 @@ def test_json_values() -> None:
     ('it holds the text "a \\" b" twice', f"it holds the text {ROW} twice"),
     ("Line 3, with what is trained in [[ ]]: my [[private]] words", f"Line 3, with what is trained in {ROW}"),
     ("the bytes b'my private words' and rb\"more\" of it", f"the bytes {ROW} and {ROW} of it"),
+    ("the role \u201cmy private words\u201d and `my other's` too", f"the role {ROW} and {ROW} too"),
+    ("cut in the `middle of", f"cut in the {ROW}"), ("cut in the \u201cmiddle of", f"cut in the {ROW}"),
     ("cut in the 'middle of", f"cut in the {ROW}"),
     ("the file's masks and the job's rows", "the file's masks and the job's rows"),
     ("no room left while writing a file", "no room left while writing a file")])
@@ -137,7 +157,9 @@ def test_a_key_goes_over_many_lines_and_a_quote_that_is_not_closed_ends_with_its
 @pytest.mark.parametrize("unit", [
     "a", "a.", "-", "-a", " ", "?", "?token", "token", "token ", "token=", "--token", "password='", "-eyJ", "eyJ.", "://",
     "a://", "@", "https://a", "Bearer ", "cookie", "authorization:", "-----BEGIN ", "-----END PRIVATE KEY", "A", "\\",
-    "'", "b'", "\"'", "\\'", "[[", "&sig", "token\\\"", "9", "token=9", "_pass", "api_", "-----BEGIN PRIVATE KEY-----"])
+    "'", "b'", "\"'", "\\'", "[[", "&sig", "token\\\"", "9", "token=9", "_pass", "api_",
+    "auth", "auth ", "pwd=", "dbPwd", "tokens=9", "-u ", "-u a", "-U:", "a://:", "`", "\u201c",
+    "-----BEGIN PRIVATE KEY-----"])
 def test_a_long_line_of_anything_ends(unit: str) -> None:
     text = unit * (24 * 1024 // len(unit))
     redactor = Redactor({"HOME": "/home/me"})
