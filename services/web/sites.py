@@ -120,7 +120,8 @@ class Site:
                     self._overview = error  # for those, too, who have waited meanwhile
                 self._overview_at = self.clock.monotonic()
             if not isinstance(self._overview, Overview):
-                raise self._overview
+                # It is raised to each who asks; what it has of those before would only grow.
+                raise self._overview.with_traceback(None)
             return self._overview
 
     @contextlib.contextmanager

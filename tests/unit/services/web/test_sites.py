@@ -1,0 +1,35 @@
+"""What all answers are made from."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from services.web.sites import Site
+from stories import HandClock
+from trainq import config
+from trainq.errors import BrokerUnavailableError
+from trainq.logs import null_log
+
+
+def test_a_broker_that_is_away_is_one_error_that_does_not_grow(tmp_path: Path) -> None:
+    configuration = config.load({"TRAINQ_HOME": str(tmp_path)}, tmp_path)
+    site = Site(configuration.home, configuration.settings, null_log(), HandClock(), "token")
+    error = BrokerUnavailableError("it does not answer")
+    site._overview, site._overview_at = error, site.clock.monotonic()
+
+    async def ask() -> int:
+        with pytest.raises(BrokerUnavailableError) as raised:
+            await site.overview()
+        assert raised.value is error
+        return len(raised.traceback)
+
+    async def ask_often() -> list[int]:
+        return [await ask() for _ in range(5)]
+
+    try:
+        assert len(set(asyncio.run(ask_often()))) == 1
+    finally:
+        site.close()
