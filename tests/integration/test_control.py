@@ -6,6 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
+import orjson
 import psutil
 import pytest
 
@@ -142,6 +143,9 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     assert not [line for line in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True,
                                                 check=True).stdout.splitlines() if line == "sleep 600"]
     ended = {job["id"]: job["state"] for job in installation.json("status")["background_tasks"]["recent"]}
+    told = [orjson.loads(line) for line in (drill.home.logs / "trainer.log").read_bytes().splitlines()]
+    rests = [line["cause"] for line in told if line["event"] == "state_changed" and line["state"] == "PAUSED"]
+    assert set(rests) == {"lent"}
     assert ended == {"lend-1": "succeeded", "lend-2": "failed", "lend-3": "failed", "lend-4": "failed",
                      "lend-5": "succeeded"}
     wait_for(lambda: training_process(drill), "the model is back")
