@@ -46,7 +46,7 @@ WIRE = [msgspec.msgpack.encode(message) for message in (
                   tokens_per_second=1.0, steps_this_run=1, elapsed_seconds=1.0))]
 BOMBS = [b"\x91" * 100_000, b"\x81\xa1x" * 50_000, b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff",
          b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff", b"\xc1", b"", b"\xa4type"]
-_SETTINGS = settings(max_examples=60, deadline=None)
+_SETTINGS = settings(max_examples=40, deadline=None)
 
 
 @st.composite

@@ -172,5 +172,5 @@ class JournalMachine(RuleBasedStateMachine):
         assert list(folded.execute(counted)) == list(folded.execute(kept))
 
 
-JournalMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+JournalMachine.TestCase.settings = settings(max_examples=18, stateful_step_count=25, deadline=None)
 TestJournal = JournalMachine.TestCase

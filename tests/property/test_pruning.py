@@ -30,7 +30,7 @@ def whole(store: Path) -> set[str]:
             and backups.faults_of(store, path.name, lambda _: None) == []}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(data=st.data(), rules=RULES, wanted=BACKUPS)
 def test_what_stays_is_as_whole_as_it_was_and_the_newest_readable_one_stays(
         data: st.DataObject, rules: Buckets, wanted: list[tuple[int, str, dict[str, bytes], float, int]]) -> None:

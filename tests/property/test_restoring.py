@@ -168,7 +168,7 @@ OPERATIONS = st.one_of(
     st.tuples(st.just("restart"),))
 
 
-@settings(max_examples=45, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(operations=st.lists(OPERATIONS, min_size=1, max_size=14))
 @example(operations=[("train", True), ("restore", 0, False), ("restore", 1, False)])
 @example(operations=[("train", False), ("restore", 0, True), ("lose", False)])

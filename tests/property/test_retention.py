@@ -98,7 +98,7 @@ def _facts(path: Path) -> checkpoints.CheckpointFacts:
     return checkpoints.read_facts(path)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_a_worker_that_wants_everything_gone_does_not_get_what_is_needed(data: st.DataObject) -> None:
     """The broker's word against the worst plan there is: every copy, in any order."""

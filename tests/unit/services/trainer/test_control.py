@@ -308,5 +308,5 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=30, deadline=None,
+TestAnyOrder.settings = settings(max_examples=100, stateful_step_count=30, deadline=None,
                                  suppress_health_check=[HealthCheck.filter_too_much])
