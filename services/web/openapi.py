@@ -56,6 +56,7 @@ def _described(operation: Operation, schema_of: dict[int, Any], components: dict
         described["security"] = [{"token": []}]
     if operation.takes:
         described["requestBody"] = {"required": True, "content": {operation.takes: {"schema": {}}}}
+    if operation.once:
         described["parameters"].append({
             "name": "Idempotency-Key", "in": "header", "required": False,
             "schema": {"type": "string", "pattern": "^[a-z0-9][a-z0-9-]{0,63}$"}})

@@ -52,7 +52,7 @@ class Operation(NamedTuple):
     """One method of one path. ``handle`` gives what ``answer`` says, or a response of its own.
 
     ``media`` is the type of what is given, ``takes`` that of what is sent as the body where that is no JSON.
-    ``words`` says what the parameters in the path are.
+    ``once``: with the same Idempotency-Key it is done once. ``words`` says what the parameters in the path are.
     """
 
     method: str
@@ -66,6 +66,7 @@ class Operation(NamedTuple):
     status: HTTPStatus = HTTPStatus.OK
     media: str = JSON
     takes: str = ""
+    once: bool = False
     private: bool = False
     words: Mapping[str, str] = MappingProxyType({})
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -63,7 +64,7 @@ class FileAccepted(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
 
 
-class _Upload(io.RawIOBase):
+class Upload(io.RawIOBase):
     """The body of a request, for a thread that reads it as a file."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
@@ -82,20 +83,29 @@ class _Upload(io.RawIOBase):
         return b""
 
 
-async def submit(call: Call) -> Response:
-    """Store the body, then have it accepted: 201 with a new job, 200 with the earlier one that has the content."""
-    query, headers = call.query, call.request.headers
+def check_is_file(headers: Headers) -> None:
+    """Refuse a body that is not the file as it is.
+
+    Raises:
+        RequestError: 415.
+    """
     if headers.get("content-type", "").lower().startswith("multipart/"):
         raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", "the body must be the file itself",
                            mend="curl -T FILE, and not -F")
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise RequestError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "media_type", "the body must be the file as it is",
                            mend="send a .gz or .zst file under its own name, without Content-Encoding")
+
+
+async def submit(call: Call) -> Response:
+    """Store the body, then have it accepted: 201 with a new job, 200 with the earlier one that has the content."""
+    query, headers = call.query, call.request.headers
+    check_is_file(headers)
     request_id = headers.get("idempotency-key", new_request_id())
     if not is_id(request_id):
         raise UsageError("Idempotency-Key is no request id", mend="lower-case letters, digits and -; at most 64")
     wishes = _item_of(query, request_id)
-    upload = cast(BinaryIO, _Upload(body_chunks(call.request)))
+    upload = cast(BinaryIO, Upload(body_chunks(call.request)))
     stored = await call.site.asker.store(lambda: ingest.store_stream(call.site.home, upload, query.name))
     item = msgspec.structs.replace(wishes, digest=stored.digest, size_bytes=stored.size_bytes)
     reply = await call.site.asker.order(

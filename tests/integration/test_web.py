@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -37,10 +38,21 @@ def web() -> Iterator[Web]:
         yield Web(place)
 
 
-def half_an_upload(web: Web) -> bytes:
-    return (f"POST /api/v1/jobs?name=half HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n"
+def half_an_upload(web: Web, path: str = "/api/v1/jobs") -> bytes:
+    return (f"POST {path}?name=half HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n"
             f"Authorization: Bearer {web.token}\r\n"
             "Content-Length: 100000000\r\n\r\n").encode() + b"x" * 300_000
+
+
+def long_to_judge(web: Web) -> bytes:
+    """A request to validate a file of some hundred KiB that takes far longer than any test."""
+    content = gzip.compress(ROWS * 6_000_000, 1)
+    return (f"POST /api/v1/validate?name=long HTTP/1.1\r\nHost: 127.0.0.1:{web.port}\r\n"
+            f"Authorization: Bearer {web.token}\r\nContent-Length: {len(content)}\r\n\r\n").encode() + content
+
+
+def judges(web: Web) -> list[psutil.Process]:
+    return psutil.Process(web.place.pid("web")).children()
 
 
 def test_health_and_the_picture(web: Web) -> None:
@@ -104,6 +116,43 @@ def test_an_upload_that_is_broken_off_leaves_nothing(web: Web) -> None:
         wait_for(lambda: list(web.place.home.spool.glob("*")), "it is being stored")
     wait_for(lambda: not list(web.place.home.spool.glob("*")), "it is gone")
     assert jobs_of(web.place) == before
+
+
+def test_a_file_is_judged_as_the_command_judges_it(web: Web, tmp_path: Path) -> None:
+    before = jobs_of(web.place)
+    contents = {"bad": ROWS + b'{"txt": 1}\n\xff\n', "packed": gzip.compress(rows(70))}
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    expected = web.place.json("validate", *(str(tmp_path / name) for name in contents), code=65)["files"]
+    for document, (name, content) in zip(expected, contents.items(), strict=True):
+        told = web.post(f"/api/v1/validate?name={name}", content)
+        assert (told.status, told.document) == (200, {**document, "file": name})
+    mapped = web.post("/api/v1/validate?name=x&map=prompt=fr%C3%A4ge,completion=b",
+                      '{"fr\u00e4ge": "a", "b": "c"}\n'.encode())
+    assert (mapped.document["accepted"], mapped.document["report"]["trained"]) == (True, 1)
+    assert jobs_of(web.place) == before
+    assert not list(web.place.home.spool.glob("*"))
+    assert not judges(web)
+
+
+def test_a_file_that_cannot_be_judged(web: Web) -> None:
+    assert web.post("/api/v1/validate?name=x", b"").status == 422
+    assert web.post("/api/v1/validate", ROWS).status == 400
+    assert web.post("/api/v1/validate?name=x&map=promt=a", ROWS).status == 400
+    assert web.post("/api/v1/validate?name=x", ROWS, Content_Encoding="gzip").status == 415
+    assert web.post("/api/v1/validate?name=x&map=text=a%00", ROWS).document["accepted"] is False
+
+
+def test_files_are_judged_one_at_a_time_and_for_no_client_that_has_gone(web: Web) -> None:
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+        link.sendall(half_an_upload(web, "/api/v1/validate"))
+        wait_for(lambda: web.post("/api/v1/validate?name=x", ROWS).document.get("code") == "busy", "it is busy")
+    wait_for(lambda: web.post("/api/v1/validate?name=x", ROWS).status == 200, "it is free again")
+    with socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+        link.sendall(long_to_judge(web))
+        (judge,) = wait_for(lambda: judges(web), "it is being judged")
+    wait_for(lambda: not judges(web) and not judge.is_running(), "it has ended")
+    wait_for(lambda: web.post("/api/v1/validate?name=x", ROWS).status == 200, "it is free again")
 
 
 def test_jobs_page_by_page(web: Web) -> None:
@@ -271,7 +320,7 @@ def test_the_page_and_its_headers(web: Web) -> None:
 # ---------------------------------------------------------------------------------------------------------- who may
 
 
-WRITES = ("/api/v1/jobs?name=x", "/api/v1/jobs/train-1/cancel", "/api/v1/jobs/train-1/skip",
+WRITES = ("/api/v1/jobs?name=x", "/api/v1/validate?name=x", "/api/v1/jobs/train-1/cancel", "/api/v1/jobs/train-1/skip",
           "/api/v1/jobs/train-1/retry", "/api/v1/skip", "/api/v1/pause", "/api/v1/yield",
           "/api/v1/drain", "/api/v1/stop", "/api/v1/resume", "/api/v1/checkpoint", "/api/v1/snapshots",
           "/api/v1/schedules/retention/run", "/api/v1/cancel", "/api/v1/retry", "/api/v1/services/trainer/stop",
@@ -505,7 +554,11 @@ def test_a_broker_that_is_away_and_comes_back() -> None:
             assert stream.event("JobSubmitted")
         place.stop("status", signal.SIGKILL)
         wait_for(lambda: web.get("/daemon/status/health").document["state"] == "DEAD", "it is known to be dead", 10)
-        place.stop("web", signal.SIGKILL)
+        with socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+            link.sendall(long_to_judge(web))
+            (judge,) = wait_for(lambda: judges(web), "a file is being judged")
+            place.stop("web", signal.SIGKILL)
+            wait_for(lambda: not judge.is_running() or judge.status() == psutil.STATUS_ZOMBIE, "it ends with it")
         place.start("web")
         port = web.port
         web.port = wait_for(lambda: web._port() if web._port() != port else 0, "web is back", 20)
@@ -553,11 +606,15 @@ def test_it_ends_soon_with_streams_open_and_an_upload_under_way() -> None:
     with place_with_broker() as place:
         web = Web(place)
         with web.stream("/api/v1/events/stream") as stream, \
-                socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
+                socket.create_connection(("127.0.0.1", web.port), timeout=20) as link, \
+                socket.create_connection(("127.0.0.1", web.port), timeout=20) as judged:
             link.sendall(half_an_upload(web))
             wait_for(lambda: list(place.home.spool.glob("*")), "it is being stored")
+            judged.sendall(long_to_judge(web))
+            (judge,) = wait_for(lambda: judges(web), "a file is being judged")
             assert stream.status == 200
             place.stop("web")  # within 20 s, or it fails
+            assert not judge.is_running()
         assert not list(place.home.spool.glob("*"))
 
 

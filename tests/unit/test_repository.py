@@ -99,8 +99,9 @@ _BESIDE_FILES = {
     ("shared/trainq/journal/store.py", "os.fsync"): 1,
     # Folders of the inbox in which nothing is left: one that is back after a power cut is removed again.
     ("services/watcher/inbox.py", "rmdir"): 1,
-    # Standard input, read once and without a name.
+    # Standard input and an upload, read once and without a name.
     ("shared/trainq/cli/validating.py", "tempfile.TemporaryFile"): 1,
+    ("services/web/judging.py", "tempfile.TemporaryFile"): 1,
     # Output and stacks of a process: nobody reads them to go on.
     ("services/trainer/surroundings.py", "os.open to write"): 2,
     ("services/consolidator/child.py", "os.open to write"): 1,
