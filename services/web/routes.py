@@ -26,6 +26,7 @@ from services.web import (
     reading,
     servicing,
     steering,
+    tracing,
     uploading,
 )
 from services.web.guarding import Guard
@@ -43,6 +44,7 @@ _JOB = {"job": "train-7, or 7 for short"}
 _SERVICE = {"service": "broker, trainer, ..."}
 _COPY = {"store": "checkpoints or snapshots", "name": "g000042-s00001200"}
 _SNAPSHOT = {"name": "g000042-s00001200"}
+_GENERATION = {"name": "g000042-s00001200, 42 for short, or head"}
 _CREATED, _ACCEPTED = HTTPStatus.CREATED, HTTPStatus.ACCEPTED
 
 
@@ -140,6 +142,13 @@ OPERATIONS: tuple[Operation, ...] = (
               body=steering.SnapshotBody, answer=steering.Asked, status=_ACCEPTED),
     Operation("GET", f"{V1}/snapshots/{{name}}", "show_snapshot", "What is in one.", reading.show_snapshot,
               answer=reading.SnapshotView, words=_SNAPSHOT),
+    Operation("GET", f"{V1}/lineage/generations/{{name}}", "lineage", "What made a generation.", tracing.made,
+              query=tracing.MadeQuery, answer=tracing.Made, private=True, words=_GENERATION),
+    Operation("GET", f"{V1}/lineage/jobs/{{job}}", "job_lineage", "Which generations hold the job's file.",
+              tracing.of_job, answer=tracing.Holders, private=True, words=_JOB),
+    Operation("GET", f"{V1}/lineage/digests/{{digest}}", "digest_lineage", "Which generations hold a file's content.",
+              tracing.of_digest, answer=tracing.Holders, private=True,
+              words={"digest": "BLAKE3 of the content, 64 lower-case hexadecimal digits"}),
     Operation("GET", f"{V1}/retention/plan", "retention_plan",
               "Which copies would stay and which would go, with the reasons.", keeping.plan, answer=RetentionPlan,
               private=True),

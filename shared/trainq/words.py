@@ -6,9 +6,12 @@ import re
 from typing import Any
 
 from trainq.errors import UsageError
-from trainq.ids import is_id
+from trainq.ids import is_digest, is_id
+
+HEAD = "head"
 
 _GENERATION = re.compile(r"g\d{6,18}-s\d{8,18}", re.ASCII)
+_NUMBER = re.compile(r"g?(\d{1,18})(-s\d{8,18})?", re.ASCII)
 _SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 MAX_DURATION_SECONDS = 30 * 86_400  # as the protocol has it
 
@@ -29,6 +32,23 @@ def generation(word: str) -> str:
     """A generation's name, as its directory has it."""
     if not _GENERATION.fullmatch(word):
         raise UsageError(f"{word!r} is no generation; they look like g000042-s00001200")
+    return word
+
+
+def generation_number(word: str) -> int | None:
+    """The number of a generation, by that or by its name; None for :data:`HEAD`."""
+    if word == HEAD:
+        return None
+    match = _NUMBER.fullmatch(word)
+    if match is None:
+        raise UsageError(f"{word!r} is no generation; they look like g000042-s00001200, 42, or {HEAD}")
+    return int(match[1])
+
+
+def digest(word: str) -> str:
+    """A BLAKE3 digest."""
+    if not is_digest(word):
+        raise UsageError(f"{word!r} is no digest: 64 lower-case hexadecimal digits")
     return word
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def test_a_line_that_went_back(installation: Installation) -> None:
 
     _what_made_it(installation, one, two, three)
     _who_holds_it(installation, one, two, three)
+    _over_http(drill, two)
     _who_saw_a_row(drill, two)
     _with_generations_gone(drill, one, two)
     steps = list(csv.DictReader(io.StringIO(installation.trainq("metrics", two, "--csv").stdout)))
@@ -95,6 +97,24 @@ def _who_holds_it(installation: Installation, one: str, two: str, three: str) ->
     (last,) = installation.json("lineage", "--digest", installation.json("show", three)["job"]["digest"])["jobs"]
     assert (last["job"], names(last["held_by"]), names(last["half_in"])) == (three, [G8], [G7])
     assert installation.trainq("lineage", "--digest", "0" * 64, expect=66).stdout == ""
+
+
+def _over_http(drill: Drill, two: str) -> None:
+    """The same that the command says."""
+    (web,) = [each for each in drill.installation.json("status")["services"] if each["name"] == "web"]
+    token = drill.home.token_file.read_text().strip()
+    digest = drill.installation.json("show", two)["job"]["digest"]
+    for words, path in (((), "generations/head"), ((G4,), f"generations/{G4}"),
+                        (("--job", two), f"jobs/{two}"), (("--digest", digest), f"digests/{digest}")):
+        request = urllib.request.Request(f"{web['detail']}/api/v1/lineage/{path}",
+                                         headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            told = orjson.loads(answer.read())
+        assert {**told, "v": 1} == {**drill.installation.json("lineage", *words), "left_out": []}
+        if path.startswith("generations"):
+            request.full_url += "?limit=1"
+            with urllib.request.urlopen(request, timeout=20) as answer:
+                assert orjson.loads(answer.read()) == {**told, "jobs": told["jobs"][-1:]}
 
 
 def _who_saw_a_row(drill: Drill, two: str) -> None:

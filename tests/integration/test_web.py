@@ -271,9 +271,25 @@ def test_retention_and_consolidation(web: Web) -> None:
     assert all(answer.status < 500 for answer in answers), answers
 
 
+def test_lineage_both_ways(web: Web) -> None:
+    base = "/api/v1/lineage"
+    none = web.ask("GET", f"{base}/generations/head")
+    assert (none.status, none.document["code"]) == (404, "not_found")
+    submitted = submit(web, rows(80)).document
+    job, digest = submitted["job"], submitted["digest"]
+    expected = {name: value for name, value in web.place.json("lineage", "--job", job).items() if name != "v"}
+    for path in (f"jobs/{job}", f"digests/{digest}"):
+        told = web.ask("GET", f"{base}/{path}")
+        assert (told.status, told.document) == (200, {**expected, "left_out": []})
+    for path, status in (("generations/nonsense", 400), ("generations/424242", 404), ("jobs/train-999999", 404),
+                         (f"digests/{digest[1:]}", 400), (f"digests/{'0' * 64}", 404)):
+        assert web.ask("GET", f"{base}/{path}").status == status
+
+
 def test_log_lines_need_the_token(web: Web) -> None:
     job = submit(web, rows(60)).document["job"]
-    for path in ("/api/v1/logs/broker", f"/api/v1/jobs/{job}/logs", "/api/v1/doctor", "/api/v1/retention/plan"):
+    for path in ("/api/v1/logs/broker", f"/api/v1/jobs/{job}/logs", "/api/v1/doctor", "/api/v1/retention/plan",
+                 "/api/v1/lineage/generations/head"):
         assert web.get(path).status == 401
     told = web.ask("GET", "/api/v1/logs/broker?lines=2").document
     assert [line["service"] for line in told["lines"]] == ["broker"] * 2

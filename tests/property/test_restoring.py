@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.generations import publish
 from tests.stories import PREPARED, Story
 from trainq import checkpoints
-from trainq.cli import descending
 from trainq.jobs import JobKind, JobState, Store
 from trainq.journal import lineage
 from trainq.messages import (
@@ -38,6 +37,7 @@ from trainq.messages import (
     TaskLease,
     TrainResult,
 )
+from trainq.tracing import descending
 
 
 class Trainer:

@@ -29,6 +29,8 @@ def _argument(parse: Callable[[str], Value]) -> Callable[[str], Value]:
 
 job_id = _argument(words.job_id)
 generation = _argument(words.generation)
+generation_number = _argument(words.generation_number)
+digest = _argument(words.digest)
 text = _argument(words.text)
 duration = _argument(words.duration)
 age = _argument(words.age)

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from trainq.checkpoints import parse_name
-from trainq.cli.copies import Generation
 from trainq.journal import lineage
 from trainq.journal.lineage import Span
+from trainq.tracing.copies import Generation
 
 
 class Line(NamedTuple):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from trainq.checkpoints import CheckpointFacts, Cursor, Name
-from trainq.cli.copies import Generation
-from trainq.cli.descending import Line, Link, chain, chain_of_parents, cut, holders
 from trainq.journal.lineage import Span
+from trainq.tracing.copies import Generation
+from trainq.tracing.descending import Line, Link, chain, chain_of_parents, cut, holders
 
 
 def copy(number: int, parent: int = 0, restored_from: int = 0) -> Generation:
