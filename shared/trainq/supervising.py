@@ -1,7 +1,7 @@
 """supervisord's own API over its unix socket: which programs run, and orders to them. Every wait has a limit.
 
-It asks and orders; it decides nothing. An order is given and not waited for, except by :meth:`Supervisor.restart`.
-The API is that of http://supervisord.org/api.html.
+It asks and orders; it decides nothing. An order is given and not waited for. The API is that of
+http://supervisord.org/api.html.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xml.parsers.expat import ExpatError
 
 import msgspec
 
-from trainq.errors import BusyError, NotFoundError, SupervisorUnavailableError, UsageError
+from trainq.errors import NotFoundError, SupervisorUnavailableError, UsageError
 
 # Where the shipped supervisord.conf puts it, seen from the folder of that file.
 SOCKET = Path("supervisor", "supervisor.sock")
@@ -35,7 +35,7 @@ _STOP_GRACE_SECONDS = 5.0
 _DEFAULT_STOP_WAIT_SECONDS = 10.0
 _LOOK_SECONDS = 0.1
 # supervisor.xmlrpc.Faults; importing supervisor would take ten times as long as asking it.
-_BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 10, 60, 70
+_SHUTTING_DOWN, _BAD_NAME, _ALREADY_STARTED, _NOT_RUNNING = 6, 10, 60, 70
 
 Answer = TypeVar("Answer")
 
@@ -110,20 +110,6 @@ class Supervisor:
         """Have it told to stop, and killed after its ``stopwaitsecs``; one that does not run is left alone."""
         self._order("stopProcess", name, _NOT_RUNNING)
 
-    def restart(self, name: str) -> None:
-        """Have it stopped, wait until it is, and have it started.
-
-        Blocks for as long as its stop may take (``stopwaitsecs``).
-
-        Raises:
-            BusyError: it did not end.
-        """
-        self.stop(name)
-        program = self.wait_until(name, lambda program: program.state in ENDED)
-        if program.state not in ENDED:
-            raise BusyError(f"{name} does not end: it is {program.state}", mend=f"trainq logs {name} says what it does")
-        self.start(name)
-
     def signal(self, name: str, number: signal.Signals) -> None:
         """Send it a signal; one that does not run is left alone. What this ends, supervisord starts again."""
         self._order("signalProcess", name, _NOT_RUNNING, number.name.removeprefix("SIG"))
@@ -173,8 +159,11 @@ class Supervisor:
             connection.request("POST", "/RPC2", xmlrpc.client.dumps(call, f"supervisor.{method}"),
                                {"Content-Type": "text/xml"})
             return read(xmlrpc.client.loads(connection.getresponse().read())[0][0])
-        except xmlrpc.client.Fault:
-            raise
+        except xmlrpc.client.Fault as fault:
+            # What is wrong with an order; of a question, and of one that ends or begins anew itself, it is no answer.
+            if arguments and fault.faultCode != _SHUTTING_DOWN:
+                raise
+            raise SupervisorUnavailableError(f"supervisord answers on {self._socket}: {fault.faultString}") from fault
         except (OSError, http.client.HTTPException, xmlrpc.client.Error, ExpatError, LookupError, TypeError,
                 ValueError) as error:
             raise SupervisorUnavailableError(f"supervisord does not answer on {self._socket}: "

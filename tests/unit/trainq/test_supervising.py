@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from trainq import supervising
-from trainq.errors import BusyError, NotFoundError, SupervisorUnavailableError, UsageError
+from trainq.errors import NotFoundError, SupervisorUnavailableError, UsageError
 from trainq.supervising import ENDED, RUNNING, Supervisor
 
 PATIENCE_SECONDS = 60.0
@@ -100,9 +100,6 @@ def test_all_that_is_known_of_the_programs_and_orders_to_them(supervisor: Superv
     for _ in range(2):  # what is so already is no mistake
         supervisor.start("second")
         assert supervisor.wait_until("second", lambda program: program.state == RUNNING, PATIENCE_SECONDS).pid
-    supervisor.restart("second")
-    again = supervisor.wait_until("second", lambda program: program.state == RUNNING, PATIENCE_SECONDS)
-    assert again.stopped_at > 0
     for _ in range(2):
         supervisor.stop("second")
         assert supervisor.wait_until("second", lambda program: program.state in ENDED, PATIENCE_SECONDS).pid == 0
@@ -118,30 +115,11 @@ def test_all_that_is_known_of_the_programs_and_orders_to_them(supervisor: Superv
     supervisor.wait_until("deaf", lambda program: program.state == RUNNING, PATIENCE_SECONDS)
     supervisor.stop("deaf")
     assert supervisor.wait_until("deaf", lambda program: program.state in ENDED, 0.3).state == supervising.STOPPING
-    for order in (supervisor.start, supervisor.stop, supervisor.restart):
+    for order in (supervisor.start, supervisor.stop):
         with pytest.raises(NotFoundError, match="there are broken, deaf, first, second"):
             order("nobody")
     with pytest.raises(NotFoundError):
         supervisor.signal("nobody", signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_a_program_that_does_not_end_is_said_and_not_started(supervisor: Supervisor) -> None:
-    supervisor.start("deaf")
-    supervisor.wait_until("deaf", lambda program: program.state == RUNNING, PATIENCE_SECONDS)
-    made = _Hasty(supervisor)
-    with pytest.raises(BusyError, match="deaf does not end: it is STOPPING"):
-        made.restart("deaf")
-
-
-class _Hasty(Supervisor):
-    """One that has not an hour."""
-
-    def __init__(self, other: Supervisor) -> None:
-        super().__init__(other._socket)
-
-    def stop_wait_seconds(self, name: str) -> float | None:  # noqa: ARG002
-        return -4.5
 
 
 def test_one_that_never_answers_costs_its_time_and_no_more(folder: Path) -> None:
