@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socketserver
+import subprocess
+import sys
 import tempfile
 import threading
+import time
 import xmlrpc.client
 from collections import Counter
 from collections.abc import Iterator
@@ -12,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 
+import psutil
 import pytest
 
 from trainq import servicing, supervising
@@ -23,6 +29,19 @@ from trainq.supervising import ENDED, RUNNING, STARTING, STOPPED, STOPPING, Supe
 NAMES = ("broker", "trainer")
 # supervisor.xmlrpc.Faults
 SHUTDOWN_STATE, FAILED, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING = 6, 30, 50, 60, 70
+PATIENCE_SECONDS = 60.0
+CONF = """
+[unix_http_server]
+file=%(here)s/supervisor/supervisor.sock
+[supervisord]
+nodaemon=true
+logfile=%(here)s/log
+pidfile=%(here)s/pid
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+"""
+# Half a second passes between the order to end and the end.
+PROGRAM = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.5), sys.exit())); time.sleep(600)"
 
 
 class _Handler(SimpleXMLRPCRequestHandler):
@@ -230,3 +249,65 @@ def test_one_that_does_not_end_is_said_and_not_started(table: Table, supervisor:
     assert "trainer does not end" in str(failure)
     assert settle(table) == {"broker": RUNNING, "trainer": STOPPING}
     assert ends.read(table.run, "trainer").own == 5
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """One with a configuration, and a supervisord with three programs in it."""
+    with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as made:
+        folder = Path(made)
+        (folder / "supervisor").mkdir()
+        (folder / "trainq.toml").touch()
+        (folder / "program.py").write_text(PROGRAM)
+        (folder / "supervisord.conf").write_text(CONF + "".join(
+            f"[program:{name}]\ncommand={sys.executable} {folder / 'program.py'}\nstartsecs=1\nstopwaitsecs=30\n"
+            for name in ("one", "three", "two")))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "supervisord.conf")], cwd=folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield folder
+        finally:
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            process.wait(PATIENCE_SECONDS)
+            for child in children:
+                child.kill()
+
+
+def until_running(supervisor: Supervisor) -> dict[str, int]:
+    """The pids of all when all run."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            programs = supervisor.programs()
+        except SupervisorUnavailableError:
+            programs = []
+        if programs and all(program.state == RUNNING for program in programs):
+            return {program.name: program.pid for program in programs}
+        time.sleep(0.05)
+    pytest.fail(f"not all run: {supervisor.programs()}")
+
+
+@pytest.mark.slow
+def test_who_interrupts_a_restart_leaves_nothing_stopped(folder: Path) -> None:
+    supervisor = Supervisor(folder / supervising.SOCKET)
+    before = until_running(supervisor)
+    environment = {**os.environ, "TRAINQ_HOME": str(folder / "home"), "TRAINQ_CONFIG": str(folder / "trainq.toml")}
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        with subprocess.Popen([sys.executable, "-m", "trainq.cli", "services", "restart", "all"], cwd=folder,
+                              env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while all(program.state == RUNNING for program in supervisor.programs()):
+                assert command.poll() is None, "it ended before it was interrupted"
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            command.send_signal(number)
+            out, err = command.communicate(timeout=PATIENCE_SECONDS)
+        assert command.returncode == 0, (number, out, err)
+        assert ("they are started again first" in err) == (number != signal.SIGHUP), (number, err)
+        # Looked at once: who waited here would wait for what nobody does.
+        programs = {program.name: program for program in supervisor.programs()}
+        assert {program.state for program in programs.values()} == {RUNNING}, number
+        assert all(programs[name].pid != pid for name, pid in before.items()), number
+        before = {name: program.pid for name, program in programs.items()}
