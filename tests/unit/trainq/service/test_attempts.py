@@ -5,8 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from trainq import config, logs
+import pytest
+
+from trainq import config, diskfaults, logs
+from trainq.jobs import JobKind
+from trainq.messages import Done, Lease, TrainSpec
 from trainq.service import Process, attempts
+from trainq.service.peer import Peer
+from trainq.service.work import HeldLease
 
 
 def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
@@ -38,3 +44,87 @@ def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path) -> None:
     (tmp_path / "logs").write_text("a file")
     process = cast(Process, SimpleNamespace(name="preparer", home=configuration.home, log=logs.null_log()))
     attempts.begin(process, "prepare-3", 2)
+
+
+def a_process(name: str, folder: Path) -> Process:
+    configuration = config.load({"TRAINQ_HOME": str(folder)}, folder)
+    return cast(Process, SimpleNamespace(name=name, session="s", home=configuration.home,
+                                         log=logs.open_log(name, folder)))
+
+
+def test_the_bound_is_kept_and_no_fresh_attempt_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two services take turns; whoever tidies up leaves what the other has just begun."""
+    monkeypatch.setattr(attempts, "MOST_FILES", 12)
+    monkeypatch.setattr(attempts, "_FEWER", 4)
+    monkeypatch.setattr(logs, "ATTEMPT_BYTES", 200)
+    folder = tmp_path / "logs" / "jobs"
+    processes = [a_process(name, tmp_path) for name in ("preparer", "trainer")]
+    most = 0
+    for number in range(30):
+        for process in processes:
+            attempts.begin(process, f"job-{number}", 1)
+            process.log.info("lease_taken", number=number)
+            held = {path.name for path in folder.iterdir()}
+            fresh = [f"job-{number}.1.{each.name}.first.log" for each in processes[:processes.index(process) + 1]]
+            assert held.issuperset(fresh), number
+            for _ in range(6):
+                process.log.info("much", padding="x" * 100)
+            most = max(most, len(list(folder.iterdir())))
+        for path in folder.iterdir():  # the clock of a file system ticks seldom, and this is done within a tick
+            if path.name.startswith(f"job-{number}."):
+                os.utime(path, (1000 + number, 1000 + number))
+    for process in processes:
+        process.log.end_attempt()
+        process.log.close()
+    # Whoever begins leaves at most the bound, and adds three.
+    assert 12 < most <= 12 + 3
+    assert (folder / "job-29.1.trainer.last.log").exists()
+    assert not (folder / "job-0.1.trainer.first.log").exists()
+
+
+@pytest.mark.parametrize("kept", ["first", "last"])
+def test_a_disk_that_is_full_at_the_end_hinders_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          kept: str) -> None:
+    """A real ENOSPC: the file is /dev/full. The report is made, and the log goes on."""
+    monkeypatch.setattr(logs, "ATTEMPT_BYTES", 1000 if kept == "first" else 1)
+    process = a_process("trainer", tmp_path)
+    folder = tmp_path / "logs" / "jobs"
+    folder.mkdir(parents=True)
+    (folder / f"train-1.1.trainer.{kept}.log").symlink_to("/dev/full")
+    lease = Lease(job="train-1", kind=JobKind.TRAIN, token=7, attempt=1, name="a", digest="d", size_bytes=1, seq=1,
+                  lease_seconds=30.0, heartbeat_seconds=5.0,
+                  spec=TrainSpec(model="", data=config.DataSettings(), train=config.TrainSettings()))
+    asked = []
+
+    def call(request: object, *_: object, **__: object) -> Done:
+        asked.append(request)
+        return Done()
+
+    peer = cast(Peer, SimpleNamespace(process=process, client=SimpleNamespace(call=call), lost=set(), cancelled=set(),
+                                      kept=set()))
+    attempts.begin(process, "train-1", 1)
+    process.log.info("lease_taken")
+    process.log.info("trained")
+    assert HeldLease(peer, lease, patient=False).release("it is over")
+    assert len(asked) == 1
+    attempts.begin(process, "train-2", 1)
+    process.log.info("next")
+    process.log.end_attempt()
+    process.log.close()
+    assert b"lease_ended" in (tmp_path / "trainer.log").read_bytes()
+    assert b"next" in (folder / "train-2.1.trainer.first.log").read_bytes()
+
+
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO", "EROFS", "EMFILE"])
+def test_a_disk_that_fails_at_the_beginning_hinders_no_attempt(tmp_path: Path, error: str) -> None:
+    process = a_process("trainer", tmp_path)
+    diskfaults.arm(error, 1, for_ever=True)
+    try:
+        attempts.begin(process, "train-1", 1)
+    finally:
+        assert diskfaults.disarm()[1] > 0
+    process.log.info("lease_taken")
+    process.log.close()
+    told = (tmp_path / "trainer.log").read_bytes()
+    assert b"attempt_not_kept" in told
+    assert b"lease_taken" in told
