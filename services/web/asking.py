@@ -36,9 +36,9 @@ QUESTIONS_PER_SECOND = 100.0
 SHARE = 0.1
 FREE_SECONDS = 1.0
 # No answer takes the broker longer; the rest of the time it had other things to do.
-MOST_SECONDS = 0.25
+MOST_SECONDS = 0.1
 # Who would wait longer for a turn, or comes behind so many, is told to ask again.
-TURN_SECONDS = 3.0
+TURN_SECONDS = 10.0
 MAX_WAITING = 64
 ANSWER_SECONDS = 3.0
 # A submit waits for an fsync on a busy disk. Less than supervisord waits for this process to end.
