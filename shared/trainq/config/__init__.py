@@ -24,8 +24,6 @@ from trainq.config.settings import (
     MaintenanceSettings,
     ModelSettings,
     RetentionSettings,
-    ScheduleRule,
-    ScheduleSettings,
     ServiceSettings,
     ServicesSettings,
     Settings,
@@ -36,6 +34,7 @@ from trainq.config.settings import (
     WatcherSettings,
     WebSettings,
 )
+from trainq.config.timing import ScheduleRule, ScheduleSettings
 
 __all__ = [
     "FILE_KEY",

@@ -12,17 +12,17 @@ import msgspec
 from trainq.config import intervals, quiet
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.overriding import overridden, parse_value
+from trainq.config.section import Section
 from trainq.config.settings import (
     KNOWN_FIELDS,
     DataSettings,
     FolderSettings,
     RetentionSettings,
-    ScheduleRule,
-    Section,
     Settings,
     TrainOverrides,
     TrainSettings,
 )
+from trainq.config.timing import ScheduleRule
 from trainq.errors import ConfigurationError, ConfigurationProblem, UsageError
 
 HOME_KEY = "TRAINQ_HOME"

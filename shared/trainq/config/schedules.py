@@ -13,7 +13,7 @@ from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from trainq.config.settings import ScheduleRule, ScheduleSettings
+from trainq.config.timing import ScheduleRule, ScheduleSettings
 from trainq.errors import ConfigurationProblem
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-import msgspec
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, Meta, UnsetType, field
+
+from trainq.config.section import Section
+from trainq.config.timing import ScheduleSettings
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -23,10 +25,6 @@ Schedule = Literal["constant", "cosine", "linear", "wsd"]
 Precision = Literal["fp32", "bf16", "fp16"]
 # The fields that a mapping may name: those of the row formats in trainq.samples, which lies above this module.
 KNOWN_FIELDS = ("messages", "conversations", "prompt", "completion", "instruction", "output", "input", "text")
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    pass
 
 
 class BrokerSettings(Section, frozen=True, kw_only=True):
@@ -54,17 +52,17 @@ class WatcherSettings(Section, frozen=True, kw_only=True):
 class FolderSettings(Section, frozen=True, kw_only=True):
     """[data.folders.NAME]: what is different for files under ``inbox/NAME/``."""
 
-    map: ColumnMap = {}
+    map: ColumnMap = field(default_factory=dict)
 
 
 class DataSettings(Section, frozen=True, kw_only=True):
     """[data]: how rows are read and judged. Frozen into each job when it is submitted."""
 
-    map: ColumnMap = {}
+    map: ColumnMap = field(default_factory=dict)
     max_bad_rows: Fraction = 0.01
     long_rows: Literal["drop", "truncate"] = "drop"
     held_out_fraction: Fraction = 0.0
-    folders: dict[str, FolderSettings] = {}
+    folders: dict[str, FolderSettings] = field(default_factory=dict)
 
 
 class ModelSettings(Section, frozen=True, kw_only=True):
@@ -166,7 +164,7 @@ class TrainSettings(Section, frozen=True, kw_only=True):
     checkpoint_seconds: Seconds = 600.0
     checkpoint_steps: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
     checkpoint_max_share: Annotated[float, Meta(gt=0, le=1)] = 0.05
-    folders: dict[str, TrainOverrides] = {}
+    folders: dict[str, TrainOverrides] = field(default_factory=dict)
 
 
 class GuardSettings(Section, frozen=True, kw_only=True):
@@ -305,51 +303,6 @@ class DiskSettings(Section, frozen=True, kw_only=True):
     warn_percent: Percent = 0.0
     hold_percent: Percent = 0.0
     reserve_mib: Annotated[int, Meta(ge=0, le=1_000_000)] = 16
-
-
-class ScheduleRule(Section, frozen=True, kw_only=True):
-    """[schedule.rules.NAME]: when one task is asked for.
-
-    ``copy`` (of all snapshots that are not there yet) and ``backup`` have a ``destination``. After a ``backup`` all but
-    the ``keep_last`` newest go from there (0: none goes). One of three says when:
-    ``cron`` is a line of crontab(5) in the schedule's time zone, ``every_hours`` counts from 1970-01-01
-    UTC (every 6: at 0, 6, 12 and 18 o'clock UTC), ``after_jobs`` is after so many trained files.
-    """
-
-    task: Literal["", "snapshot", "verify", "retention", "copy", "backup", "consolidation"] = ""
-    destination: str = ""
-    keep_last: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
-    cron: str = ""
-    every_hours: Annotated[float, Meta(ge=0, le=87_600)] = 0.0
-    after_jobs: Annotated[int, Meta(ge=0, le=1_000_000_000)] = 0
-    enabled: bool = True
-
-
-class ScheduleSettings(Section, frozen=True, kw_only=True):
-    """[schedule]: what the broker asks for by itself.
-
-    ``time_zone`` is a name of the IANA database, or ``local``. A slot that passed while nothing ran, or in a jump of
-    the clock, is ``missed``: ``once`` makes up for the last one of them, ``skip`` for none. A rule of the name of a
-    default one replaces it. With ``enabled = false`` it is cron's or systemd's business.
-    """
-
-    enabled: bool = True
-    time_zone: str = "local"
-    missed: Literal["once", "skip"] = "once"
-    rules: dict[str, ScheduleRule] = {}
-
-    @property
-    def all_rules(self) -> dict[str, ScheduleRule]:
-        """The rules by name, with those of the defaults that were not replaced."""
-        return {**DEFAULT_RULES, **self.rules}
-
-
-DEFAULT_RULES = {
-    "retention": ScheduleRule(task="retention", every_hours=6),
-    "snapshot": ScheduleRule(task="snapshot", every_hours=6),
-    "snapshot-daily": ScheduleRule(task="snapshot", cron="0 3 * * *"),
-    "consolidation": ScheduleRule(task="consolidation", cron="0 4 * * 0"),
-}
 
 
 class ServiceSettings(Section, frozen=True, kw_only=True):

@@ -26,9 +26,7 @@ from trainq.messages.replies import (
     Accepted,
     AnyReply,
     BackgroundTasks,
-    DiskView,
     Done,
-    EffectView,
     EventMessage,
     Events,
     EventView,
@@ -40,7 +38,6 @@ from trainq.messages.replies import (
     HeldJobs,
     JobDetail,
     JobList,
-    JobView,
     JournalCopied,
     Kept,
     Leased,
@@ -52,8 +49,6 @@ from trainq.messages.replies import (
     ReplyEnvelope,
     RestorePlan,
     Schedules,
-    ScheduleView,
-    ServiceView,
     Submitted,
     ToDelete,
     UsedShards,
@@ -86,6 +81,7 @@ from trainq.messages.requests import (
     SubmitTask,
     Unpin,
 )
+from trainq.messages.views import DiskView, EffectView, JobView, ScheduleView, ServiceView
 from trainq.messages.work import (
     MAX_EFFECTS,
     MAX_MESSAGE_BYTES,
