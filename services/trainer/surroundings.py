@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from trainq import checkpoints, files, logs
+from trainq import checkpoints, files, locks, logs
 from trainq.config import Home
 from trainq.errors import AlreadyRunningError, NoGpuError
 
@@ -58,7 +58,7 @@ def dump_stacks_on_signal(path: str) -> None:
         faulthandler.register(signal.SIGUSR1, file=descriptor, all_threads=True)
 
 
-def wait_for_lock(home: Home) -> files.Lock:
+def wait_for_lock(home: Home) -> locks.Lock:
     """The lock on ``checkpoints/``, as soon as a predecessor has let it go.
 
     Raises:
@@ -67,7 +67,7 @@ def wait_for_lock(home: Home) -> files.Lock:
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:
-            return files.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
+            return locks.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
         except AlreadyRunningError:
             if time.monotonic() > deadline:
                 raise

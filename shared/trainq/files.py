@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import os
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 from trainq import crashpoints, diskfaults
-from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
+from trainq.errors import StorageError, StorageFullError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -54,7 +53,8 @@ def storage_error(error: OSError, doing: str) -> StorageFullError | StorageError
 
 
 @contextlib.contextmanager
-def _reported(doing: str) -> Iterator[None]:
+def reported(doing: str) -> Iterator[None]:
+    """Raise what an ``OSError`` in the block means, as :func:`storage_error` says it."""
     try:
         yield
     except OSError as error:
@@ -66,7 +66,7 @@ def make_directory(path: Path) -> None:
     if path.is_dir():
         return
     make_directory(path.parent)
-    with _reported(f"making the folder {path}"):
+    with reported(f"making the folder {path}"):
         try:
             diskfaults.reach(path)
             path.mkdir(mode=PRIVATE_DIRECTORY_MODE)
@@ -83,7 +83,7 @@ def make_directory(path: Path) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make the names in a folder durable: also those that another process put there and died."""
-    with _reported(f"syncing the folder {path}"):
+    with reported(f"syncing the folder {path}"):
         _sync_directory(path)
 
 
@@ -99,7 +99,7 @@ def replace_file(path: Path, content: bytes) -> None:
     A reader sees the old or the new content; a power cut may leave either, or nothing.
     """
     temporary = temporary_beside(path)
-    with _reported(f"writing {path}"):
+    with reported(f"writing {path}"):
         try:
             diskfaults.reach(temporary)
             temporary.write_bytes(content)
@@ -115,7 +115,7 @@ def replace_file(path: Path, content: bytes) -> None:
 def publish_file(path: Path) -> Iterator[BinaryIO]:
     """Give a stream whose bytes appear under ``path`` when the block ends without an error, and never otherwise."""
     temporary = temporary_beside(path)
-    with _reported(f"writing {path}"):
+    with reported(f"writing {path}"):
         try:
             diskfaults.reach(temporary)
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE_MODE)
@@ -137,7 +137,7 @@ def publish_directory(path: Path) -> Iterator[Path]:
     Every file put in it is fsynced first. ``path`` must not exist: a published directory is never changed.
     """
     temporary = temporary_beside(path)
-    with _reported(f"publishing {path}"):
+    with reported(f"publishing {path}"):
         try:
             diskfaults.reach(temporary)
             temporary.mkdir(mode=PRIVATE_DIRECTORY_MODE)
@@ -153,7 +153,7 @@ def publish_directory(path: Path) -> Iterator[Path]:
 
 def allocate(path: Path, size_bytes: int) -> None:
     """Make a file of so many bytes, which take their room and mean nothing (posix_fallocate(3)); it must not exist."""
-    with _reported(f"laying by {path}"):
+    with reported(f"laying by {path}"):
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, PRIVATE_FILE_MODE)
         try:
             os.posix_fallocate(descriptor, 0, size_bytes)
@@ -166,7 +166,7 @@ def allocate(path: Path, size_bytes: int) -> None:
 
 def move(source: Path, destination: Path) -> None:
     """Rename ``source`` to ``destination`` (same file system) and make both folders durable."""
-    with _reported(f"moving {source} to {destination}"):
+    with reported(f"moving {source} to {destination}"):
         _rename(source, destination)
         if source.parent != destination.parent:
             _sync_directory(source.parent)
@@ -180,7 +180,7 @@ def set_aside_large(path: Path, most_bytes: int) -> None:
 
 def remove_file(path: Path) -> None:
     """Unlink ``path`` durably; that it is gone already is no error."""
-    with _reported(f"removing {path}"):
+    with reported(f"removing {path}"):
         crashpoints.reach("files.remove")
         try:
             _unlink(path)
@@ -191,7 +191,7 @@ def remove_file(path: Path) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a folder and all in it; that it is gone already is no error."""
-    with _reported(f"removing {path}"):
+    with reported(f"removing {path}"):
         crashpoints.reach("files.remove")
         if not path.exists():
             return
@@ -204,7 +204,7 @@ def remove_tree(path: Path) -> None:
 def replace_link(link: Path, target: str) -> None:
     """Make ``link`` a symbolic link to ``target`` (relative to the link's folder), replacing the old one at once."""
     temporary = temporary_beside(link)
-    with _reported(f"setting the link {link}"):
+    with reported(f"setting the link {link}"):
         try:
             diskfaults.reach(temporary)
             temporary.symlink_to(target)
@@ -218,7 +218,7 @@ def replace_link(link: Path, target: str) -> None:
 def temporary_beside(path: Path) -> Path:
     """A fresh name in the same folder that every reader ignores; it says which process writes it."""
     writer = os.getpid()
-    with _reported(f"naming a file beside {path}"):
+    with reported(f"naming a file beside {path}"):
         return path.parent / f"{TEMPORARY_PREFIX}{writer}-{_born(writer)}-{os.urandom(8).hex()}"
 
 
@@ -227,7 +227,7 @@ def sweep_temporaries(*folders: Path) -> list[Path]:
 
     So several processes may write, and sweep, in one folder. Each sweeps at its start where it writes.
     """
-    with _reported(f"sweeping {', '.join(map(str, folders))}"):
+    with reported(f"sweeping {', '.join(map(str, folders))}"):
         swept = [entry for folder in folders if folder.is_dir() for entry in folder.iterdir()
                  if entry.name.startswith(TEMPORARY_PREFIX) and not _has_writer(entry.name)]
         for entry in swept:
@@ -244,7 +244,7 @@ def list_tree(folder: Path) -> list[Path]:
     Unlike ``Path.rglob``, which takes a folder that cannot be listed for an empty one: without permission, and since
     Python 3.13 whatever the error (no descriptor, a failing disk).
     """
-    with _reported(f"listing {folder}"):
+    with reported(f"listing {folder}"):
         return _listed(folder)
 
 
@@ -282,14 +282,14 @@ class GrowingFile(NamedTuple):
 
     def append(self, content: bytes) -> None:
         """Add ``content`` at the end. A kill may leave a torn last line, never a torn earlier one."""
-        with _reported(f"writing {self.path}"):
+        with reported(f"writing {self.path}"):
             while content:
                 diskfaults.reach(self.path)
                 content = content[os.write(self.descriptor, content):]
 
     def sync(self) -> None:
         """Make all that was appended durable."""
-        with _reported(f"writing {self.path}"):
+        with reported(f"writing {self.path}"):
             _sync_file(self.descriptor)
 
     def close(self) -> None:
@@ -298,7 +298,7 @@ class GrowingFile(NamedTuple):
 
 def open_growing(path: Path, keep_bytes: int) -> GrowingFile:
     """Open ``path`` for appending, cut to its first ``keep_bytes`` bytes; it is made if it is not there."""
-    with _reported(f"opening {path}"):
+    with reported(f"opening {path}"):
         is_new = not path.exists()
         diskfaults.reach(path)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, PRIVATE_FILE_MODE)
@@ -310,45 +310,6 @@ def open_growing(path: Path, keep_bytes: int) -> GrowingFile:
             os.close(descriptor)
             raise
     return GrowingFile(path, descriptor)
-
-
-class Lock(NamedTuple):
-    """A held ``flock``; it is let go when the process ends, however it ends."""
-
-    path: Path
-    descriptor: int
-
-    def show_life(self) -> None:
-        """Set the file's time to now, as a sign of life. A disk that does not take it is no reason to end."""
-        with contextlib.suppress(OSError):
-            os.utime(self.descriptor)
-
-    def release(self) -> None:
-        """Let go. The file stays: removing it would let two processes lock two inodes of one name."""
-        os.close(self.descriptor)
-
-
-def acquire_lock(path: Path, role: str) -> Lock:
-    """Take the exclusive lock ``path`` for ``role`` without waiting.
-
-    Raises:
-        AlreadyRunningError: another living process holds it; carries its pid.
-    """
-    with _reported(f"locking {path}"):
-        diskfaults.reach(path)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE_MODE)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).strip()
-            os.close(descriptor)
-            raise AlreadyRunningError(role, int(holder) if holder.isdigit() else 0, str(path)) from None
-        # The lock is held already; the pid is for people, and a full disk must not keep a service from starting.
-        with contextlib.suppress(OSError):
-            diskfaults.reach(path)
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-    return Lock(path, descriptor)
 
 
 def _remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from trainq import files, ids, manifests
+from trainq import files, ids, locks, manifests
 from trainq.errors import DamageError
 from trainq.manifests import FileRecord, OnChunk
 
@@ -28,7 +28,7 @@ def writing(store: Path) -> Iterator[None]:
     Raises:
         AlreadyRunningError: another process writes here.
     """
-    lock = files.acquire_lock(store / LOCK_NAME, "writer of this store")
+    lock = locks.acquire_lock(store / LOCK_NAME, "writer of this store")
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ import torch
 
 from services.watcher import inbox
 from tests.unit.trainq.ml.tiny import SETTINGS, job_over, save_model, start, train
-from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs, merged
+from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs, locks, merged
 from trainq.config import DataSettings, Home, LoraSettings
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
@@ -121,7 +121,7 @@ class Publish(Act):
         files.write_file(root / "written", CONTENT)
         files.replace_file(root / "picture", CONTENT)
         files.replace_link(root / "link", "written")
-        files.acquire_lock(root / "lock", "test").release()
+        locks.acquire_lock(root / "lock", "test").release()
         growing = files.open_growing(root / "growing", 0)
         try:
             growing.append(CONTENT)

@@ -16,7 +16,7 @@ from typing import Literal
 import msgspec
 import torch
 
-from trainq import checkpoints, files
+from trainq import checkpoints, files, locks
 from trainq.checkpoints import Cursor
 from trainq.config import Home, TrainSettings
 from trainq.ml import checkpointing, determinism, line, model, training
@@ -95,7 +95,7 @@ def live(plan: Plan) -> Lived:
     model.silence_libraries()
     determinism.enforce()
     determinism.set_threads(plan.settings.threads)
-    lock = files.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
+    lock = locks.acquire_lock(home.checkpoints / checkpoints.LOCK_NAME, "training process")
     files.sweep_temporaries(home.checkpoints, home.root)
     opened, life = _open(plan, home), _Life(plan, home)
     for job in _jobs_to_do(plan, opened.facts.cursor):

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from installations import Installation, wait_for
-from trainq import files, picture, supervising
+from trainq import locks, picture, supervising
 from trainq.service import ends
 
 pytestmark = pytest.mark.slow
@@ -112,15 +112,15 @@ def test_a_dead_process_shows_dead_within_ten_seconds(installation: Installation
     wait_for(lambda: state(installation, "snapshot") in ("STOPPED", "DEAD"), "it is shown so", 10.0)
 
 
-def _take(installation: Installation) -> files.Lock:
-    def taken() -> files.Lock | None:
+def _take(installation: Installation) -> locks.Lock:
+    def taken() -> locks.Lock | None:
         try:
-            return files.acquire_lock(installation.home.run / "preparer.lock", "preparer")
+            return locks.acquire_lock(installation.home.run / "preparer.lock", "preparer")
         except Exception:
             return None
 
     lock = wait_for(taken, "its lock is free", 10.0)
-    assert isinstance(lock, files.Lock)
+    assert isinstance(lock, locks.Lock)
     return lock
 
 

@@ -95,6 +95,8 @@ _BESIDE_FILES = {
     ("shared/trainq/shards.py", "open xb"): 1, ("shared/trainq/shards.py", "write_bytes"): 1,
     ("shared/trainq/ml/model.py", "write_bytes"): 1, ("shared/trainq/ml/adapter.py", "write_bytes"): 2,
     ("shared/trainq/ml/writing.py", "write_bytes"): 2,
+    # A lock, and in it the pid of who holds it, for people: what it says after a power cut is of no use.
+    ("shared/trainq/locks.py", "os.open to write"): 1, ("shared/trainq/locks.py", "os.ftruncate"): 1,
     # The journal's fsyncs are SQLite's; this makes the name of its new file durable.
     ("shared/trainq/journal/store.py", "os.fsync"): 1,
     # Folders of the inbox in which nothing is left: one that is back after a power cut is removed again.

@@ -21,7 +21,7 @@ def _configure(parser: ArgumentParser) -> None:
 
 
 def _run(arguments: Namespace, context: Context) -> int:
-    from trainq import files
+    from trainq import files, locks
     from trainq.journal import Journal
 
     home, console = context.home, context.console
@@ -29,7 +29,7 @@ def _run(arguments: Namespace, context: Context) -> int:
         raise NotFoundError(f"{home.root} has no journal", mend="is TRAINQ_HOME right?")
     try:
         files.make_directory(home.run)  # a home that was made of a backup, and never started, has none yet
-        lock = files.acquire_lock(home.run / "broker.lock", "broker")
+        lock = locks.acquire_lock(home.run / "broker.lock", "broker")
     except AlreadyRunningError as error:
         error.mend = "stop it first: supervisorctl stop broker"
         raise

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from trainq import builtin, checkpoints, files, ingest, merged, preparing
+from trainq import builtin, checkpoints, files, ingest, locks, merged, preparing
 from trainq.checkpoints import Cursor
 from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
@@ -205,7 +205,7 @@ def rederive(home: Home, into: Home, *, model_path: str | None, seed: int | None
         raise UsageError(f"{into.checkpoints} holds checkpoints already", mend="name an empty folder")
     promises = _promises_of(home, into)
     first = promises.first
-    lock = files.acquire_lock(into.checkpoints / checkpoints.LOCK_NAME, "training process")
+    lock = locks.acquire_lock(into.checkpoints / checkpoints.LOCK_NAME, "training process")
     try:
         model.silence_libraries()
         determinism.enforce()

@@ -19,8 +19,8 @@ from trainq import logs
 from trainq.clock import Clock
 from trainq.config import Configuration, Home, Settings
 from trainq.errors import TrainqError
-from trainq.files import Lock
 from trainq.ids import new_session_id
+from trainq.locks import Lock
 from trainq.messages import Lifecycle, PauseCause
 from trainq.service import standing
 from trainq.service.ends import GOOD_LIFE_SECONDS, Ends, Record

@@ -13,7 +13,7 @@ import resource
 import sys
 from collections.abc import Callable
 
-from trainq import config, crashpoints, diskfaults, files, logs
+from trainq import config, crashpoints, diskfaults, files, locks, logs
 from trainq.clock import SystemClock
 from trainq.config import Configuration
 from trainq.errors import StorageError, StorageFullError, TrainqError
@@ -44,7 +44,7 @@ def run(name: str, body: Body) -> int:
         crashpoints.arm_from_environment(os.environ, name)
         diskfaults.arm_from_environment(os.environ)
         die_with_supervisor()
-        lock = files.acquire_lock(configuration.home.run / f"{name}.lock", name)
+        lock = locks.acquire_lock(configuration.home.run / f"{name}.lock", name)
     except TrainqError as error:
         sys.stderr.write(f"trainq {name}: {error}\n")
         return error.exit_code

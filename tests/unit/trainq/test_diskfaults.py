@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from services.watcher import inbox
-from trainq import checkpoints, diskfaults, files, ingest, manifests, modelfolder, shards
+from trainq import checkpoints, diskfaults, files, ingest, locks, manifests, modelfolder, shards
 from trainq.config import Home
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
@@ -70,7 +70,7 @@ def test_without_descriptors_no_shard_is_taken_for_damaged(tmp_path: Path) -> No
 
 def test_a_lock_is_held_though_there_is_no_room_for_the_pid(tmp_path: Path) -> None:
     diskfaults.arm("ENOSPC", 2, for_ever=True)
-    files.acquire_lock(tmp_path / "lock", "test").release()
+    locks.acquire_lock(tmp_path / "lock", "test").release()
     assert diskfaults.disarm() == (2, 1)
 
 

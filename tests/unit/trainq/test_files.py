@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from trainq import files
-from trainq.errors import AlreadyRunningError, StorageError, StorageFullError
+from trainq.errors import StorageError, StorageFullError
 
 
 def test_write_file_replaces_as_a_whole(tmp_path: Path) -> None:
@@ -57,21 +57,6 @@ def test_errors_say_what_can_be_done(number: int, kind: type[Exception]) -> None
     error = files.storage_error(OSError(number, os.strerror(number)), "writing x")
     assert type(error) is kind
     assert "writing x" in str(error)
-
-
-def test_a_second_lock_names_the_first_ones_pid(tmp_path: Path) -> None:
-    lock = files.acquire_lock(tmp_path / "l", "broker")
-    with pytest.raises(AlreadyRunningError) as caught:
-        files.acquire_lock(tmp_path / "l", "broker")
-    assert caught.value.pid == os.getpid()
-    lock.release()
-    files.acquire_lock(tmp_path / "l", "broker").release()
-
-
-def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
-    code = f"from trainq import files; from pathlib import Path; files.acquire_lock(Path({str(tmp_path / 'l')!r}), 'x')"
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": os.pathsep.join(sys.path)})
-    files.acquire_lock(tmp_path / "l", "x").release()
 
 
 def test_sweep_removes_what_dead_writers_left_and_nothing_else(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from trainq import files
+from trainq import locks
 from trainq.config import Home, Settings, WebSettings
 from trainq.config.settings import ServiceSettings, ServicesSettings
 from trainq.doctor import listeners
@@ -35,7 +35,7 @@ def subject() -> Iterator[Subject]:
 @pytest.fixture
 def runs(subject: Subject) -> Iterator[None]:
     """As far as the lock goes, the broker runs."""
-    lock = files.acquire_lock(subject.home.run / "broker.lock", "broker")
+    lock = locks.acquire_lock(subject.home.run / "broker.lock", "broker")
     yield
     lock.release()
 
@@ -98,7 +98,7 @@ def test_the_port_of_the_web_service(subject: Subject, runs: bool, listens: bool
         if listens:
             somebody.listen()
         made = Subject({}, subject.root, subject.home, Settings(web=WebSettings(port=somebody.getsockname()[1])))
-        lock = files.acquire_lock(subject.home.run / "web.lock", "web") if runs else None
+        lock = locks.acquire_lock(subject.home.run / "web.lock", "web") if runs else None
         found = list(listeners.http(made))
         if lock is not None:
             lock.release()

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from trainq import files
 from trainq.config import Home, Settings
 from trainq.doctor import locks
 from trainq.doctor.findings import Finding, Subject, Verdict
+from trainq.locks import acquire_lock
 from trainq.supervising import Program, Supervisor
 
 HOLD = "import fcntl, os, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX); f.write(str(os.getpid())); " \
@@ -92,7 +92,7 @@ def test_a_pid_that_is_another_process_now(subject: Subject) -> None:
 
 
 def test_one_that_is_held_names_its_holder(subject: Subject) -> None:
-    lock = files.acquire_lock(subject.home.run / "broker.lock", "broker")
+    lock = acquire_lock(subject.home.run / "broker.lock", "broker")
     try:
         found = only(subject)
         assert found.verdict is Verdict.WARN, "this is a test, and no broker"
@@ -132,7 +132,7 @@ def started(subject: Subject, tmp_path: Path) -> Iterator[Callable[[str], tuple[
 def test_a_holder_that_supervisord_does_not_know(
         subject: Subject, monkeypatch: pytest.MonkeyPatch, state: str, verdict: Verdict) -> None:
     monkeypatch.setattr(locks, "_holder", lambda pid: locks.Holder(pid, "S", "python -m services.broker"))
-    lock = files.acquire_lock(subject.home.run / "broker.lock", "broker")
+    lock = acquire_lock(subject.home.run / "broker.lock", "broker")
     try:
         supervised(subject, monkeypatch, os.getpid())
         assert only(subject).verdict is Verdict.OK

@@ -13,7 +13,7 @@ from unittest import mock
 import pytest
 
 from stories import HandClock
-from trainq import config, files, supervising
+from trainq import config, files, locks, supervising
 from trainq.errors import NotFoundError, SupervisorUnavailableError
 from trainq.logs import null_log
 from trainq.service import Process, Restart, Watchdog
@@ -53,7 +53,7 @@ class Yard:
         self.process = cast(Process, SimpleNamespace(
             name="status", home=configuration.home, settings=configuration.settings, log=null_log(), clock=self.clock))
         self.told = Told(os.getpid())
-        self.lock = files.acquire_lock(configuration.home.run / "preparer.lock", "preparer")
+        self.lock = locks.acquire_lock(configuration.home.run / "preparer.lock", "preparer")
         self.dog = Watchdog(self.process, ("preparer", "status"), self.told)
         self.live(3)
 
