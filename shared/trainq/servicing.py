@@ -92,7 +92,12 @@ def started(run: Path, supervisor: Supervisor, names: Sequence[str]) -> list[Pro
         TrainqError: what went wrong first; the others are started all the same.
     """
     failures: list[TrainqError] = []
-    ordered = [name for name in names if _is_done(failures, _start, run, supervisor, name)]
+    ordered = []
+    for name in names:
+        if _is_done(failures, _start, run, supervisor, name):
+            ordered.append(name)
+        elif isinstance(failures[-1], SupervisorUnavailableError):
+            break  # it has been waited for long enough
     found = [_insist(supervisor.wait_until, name, _is_up, _START_SECONDS) for name in ordered]
     if failures:
         raise failures[0]
