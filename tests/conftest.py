@@ -25,6 +25,12 @@ os.environ["TRAINQ_WEB_PORT"] = "0"
 # to looking for some.
 gc.set_threshold(100_000, 20, 20)
 
+
+def pytest_collection_finish() -> None:
+    """Leave what is there now alone, as the fork server does: a look at all of it takes a quarter of a second."""
+    gc.freeze()
+
+
 # A shell that starts this in its background makes it ignore Ctrl-C, and whatever it starts would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

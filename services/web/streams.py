@@ -6,6 +6,7 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html: a browser that w
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -73,17 +74,19 @@ async def journal_stream(site: Site, after: int | None, job: str) -> AsyncIterat
     yield _RETRY
     sent_at = time.monotonic()
     while not site.feed.closing:
-        seen, waits = site.feed.events_bell.rung, HEARTBEAT_SECONDS
+        seen = site.feed.events_bell.rung
         try:
             chunks = await place.advance()
         except (BrokerUnavailableError, BusyError):
-            chunks, waits = [], RETRY_SECONDS
+            # Whatever rings meanwhile: what was refused is asked for again, and the others have their turn.
+            await asyncio.sleep(RETRY_SECONDS)
+            chunks, place.is_behind = [], True
         with site.sending.counted(sum(map(len, chunks))):
             for chunk in chunks:
                 yield chunk
                 sent_at = time.monotonic()
         if not chunks and not place.is_behind:
-            await site.feed.events_bell.wait(seen, waits)
+            await site.feed.events_bell.wait(seen, HEARTBEAT_SECONDS)
         if time.monotonic() - sent_at >= HEARTBEAT_SECONDS:
             yield _COMMENT
             sent_at = time.monotonic()

@@ -7,6 +7,7 @@ JSON object on stdout: ``kills`` by operation, and ``wrong``, which must be empt
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -150,6 +151,7 @@ def main() -> None:
     model.silence_libraries()
     determinism.enforce()
     save_model(folder / "model")
+    gc.freeze()  # nothing of it becomes garbage, and each fork would look through it
     first, second = make_job(folder, "job-1"), make_job(folder, "job-2")
     home = make_home(folder / "template")
     begun = start(folder / "model", home)

@@ -15,7 +15,7 @@ from trainq import config
 pytestmark = pytest.mark.slow
 
 # Some 50 s; the others of tests/faults/every_failing_disk.py are run by hand, before a release.
-DRAWN = ("full-bytes", "read-only", "armed-watcher", "connections")
+DRAWN = ("full-bytes", "read-only", "armed-watcher")
 
 
 def has_mounts() -> bool:

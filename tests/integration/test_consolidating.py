@@ -79,7 +79,7 @@ def test_merged_checked_and_gone_on_from(installation: Installation) -> None:
         installation.trainq("sample", "one.jsonl 1?", *short).stdout)
 
 
-KILLS = (("consolidation", "files.rename", 1), ("training", "checkpoint.published", 1))
+KILLS = (("training", "checkpoint.published", 1),)
 
 
 def test_files_wait_for_it_and_killed_in_the_middle_it_is_done_all_the_same(installation: Installation) -> None:

@@ -82,9 +82,9 @@ def test_a_broker_that_was_frozen_takes_nobodys_lease_away(installation: Install
     installation.settings = {**FAST, "TRAINQ_BROKER_LEASE_SECONDS": "2", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "0.5"}
     installation.start()
     installation.wait_answers()
+    installation.control("stop", "status")  # it has one that hangs started again
     installation.submit_rows("a.jsonl", 300)
     wait_for(lambda: types(installation).count("CheckpointPublished") >= 1, "it has begun", 120)
-    installation.control("stop", "status")  # it has one that hangs started again
     broker = installation.pid("broker")
     steps = installation.home.metrics / "train-1.jsonl"
     before = len(steps.read_bytes().splitlines())

@@ -171,7 +171,7 @@ def test_killed_again_and_again_it_ends_as_if_undisturbed(
 
     shard = make_shard(agent.home, "shard")
     resumed_at = []
-    for _ in range(3):
+    for _ in range(2):
         resumed_at.append(agent.start().step)
         agent.train(shard, "job-1")
         published = agent.until(wire.Published, lambda message: message.reason == "interval")

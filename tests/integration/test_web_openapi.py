@@ -19,7 +19,7 @@ LEFT_OUT = ("event_stream", "status_stream", "ready", "service_health", "start_s
             "restart_service")
 CHECKS = ("not_a_server_error", "content_type_conformance", "response_schema_conformance",
           "response_headers_conformance", "status_code_conformance", "negative_data_rejection", "unsupported_method")
-EXAMPLES = 8
+EXAMPLES = 5
 
 
 def test_no_request_that_the_document_allows_or_forbids_is_a_server_error(tmp_path: Path) -> None:

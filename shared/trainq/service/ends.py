@@ -99,7 +99,7 @@ def read(run: Path, service: str) -> Ends:
 
 def forget(run: Path, service: str) -> None:
     """A person begins the service anew, and nobody holds its lock: what lies behind it counts no more."""
-    with contextlib.suppress(StorageError):  # it is begun all the same
+    with contextlib.suppress(StorageError, StorageFullError):  # it is begun all the same
         files.remove_file(run / f"{service}.ends")
 
 
