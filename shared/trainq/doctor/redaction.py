@@ -22,22 +22,25 @@ _SECRET_WORDS = frozenset({
     "apikey", "auth", "authorization", "cookie", "pat", "signature", "sig", "bearer", "dsn"})
 _SECRET_PAIRS = frozenset((word, "key") for word in ("api", "access", "private", "secret", "account"))
 # Of a name without what parts its words: PGPASSWORD, dbpass, SECRETTOKEN.
-_SECRET_ENDS = ("pass", "password", "passwd", "passphrase", "passwort", "token", "secret", "secrets", "credential",
-                "credentials", "cookie", "cookies", "apikey", "accesskey", "privatekey", "secretkey", "oauth")
+_SECRET_ENDS = ("pass", "password", "passwd", "passphrase", "passwort", "pwd", "token", "secret", "secrets",
+                "credential", "credentials", "cookie", "cookies", "apikey", "accesskey", "privatekey", "secretkey",
+                "oauth")
 # Of a shell: where it is, which would be taken out of every path.
 _PLACES = frozenset({"PWD", "OLDPWD"})
 # The expressions see lines of any length: each must end in a time that grows with the text alone. None begins with
 # a repetition, and what one has gone through without end it has also taken out, or it is bounded.
 _PEM = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
                   r"|\A[A-Za-z0-9+/=\\\s]+-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)
-# Those of these words that a name may end in (dbpassword), and those that are a word of it (_auth, dbPwd); headers have
-# expressions of their own. The shell's PWD=/a/path stays.
+# Those of these words that a name may end in (dbpassword), and those that are a word of it (_auth, dbPat); headers have
+# expressions of their own. Where the shell is (PWD=/a/path, OLDPWD=/a/path) stays.
 _HEADERS = frozenset({"authorization", "cookie", "bearer"})
 _ENDS = sorted(_SECRET_WORDS.intersection(_SECRET_ENDS) - _HEADERS - {"token"}, key=len, reverse=True)
 _WHOLE = sorted(_SECRET_WORDS - _HEADERS - set(_SECRET_ENDS), key=len, reverse=True)
 _KEYS = sorted({first for first, _ in _SECRET_PAIRS} | {"signing", "encryption", "ssh"})
-_NAME = (rf"(?:(?P<many>tokens)|(?P<one>token)|(?:{'|'.join(_ENDS)}|(?:pg|my|db|_|\b)pass|(?:{'|'.join(_KEYS)})[_-]?key"
-         rf"|(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))(?!(?-i:PWD=/))(?:{'|'.join(_WHOLE)}))s?)")
+_PLACE = r"(?-i:(?:(?<![\w-])|(?<=(?<![\w-])OLD))PWD=/)"
+_NAME = (rf"(?:(?P<many>tokens)|(?P<one>token)"
+         rf"|(?:(?!{_PLACE})(?:{'|'.join(_ENDS)})|(?:pg|my|db|_|\b)pass|(?:{'|'.join(_KEYS)})[_-]?key"
+         rf"|(?:(?<![a-z])|(?-i:(?<=[a-z])(?=[A-Z])))(?:{'|'.join(_WHOLE)}))s?)")
 # So that counts of tokens stay, and the small numbers of leases; any other number may be a secret.
 _NUMBER_ENDS = r"\.?(?:[\s,;)}\]\"'\\]|$)"
 _NO_COUNT = (rf"(?(many)(?!-?[\d.]+(?:e[+-]?\d+)?{_NUMBER_ENDS}))"
@@ -45,8 +48,10 @@ _NO_COUNT = (rf"(?(many)(?!-?[\d.]+(?:e[+-]?\d+)?{_NUMBER_ENDS}))"
 _NAMED = rf"{_NAME}\\{{0,3}}[\"']?\s*[=:]\s*"
 _SCHEME = r"(?:(?:Bearer|Basic|Digest|Token|ApiKey|Negotiate|AWS4-HMAC-SHA256)\s+)?"
 _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, replacement in (
-    # URLs: who logs in, what gives access in the query, and those that are themselves a secret.
-    (r"(?<=[a-zA-Z0-9+.-])(://)(?:[^/\s\"':]{0,128}:[^\s\"']{1,512}|[^/\s\"']+)@", 0, rf"\1{REDACTED}@"),
+    # URLs: who logs in (and no host with its port, though an @ follows in the path), what gives access in the query,
+    # and those that are themselves a secret.
+    (r"(?<=[a-zA-Z0-9+.-])(://)(?!(?:\[[\da-fA-F:.]{2,64}\](?::\d{1,5})?|[^/\s\"':@?#]{1,128}:\d{1,5})[/?#])"
+     r"(?:[^/\s\"':]{0,128}:[^\s\"']{1,512}|[^/\s\"']+)@", 0, rf"\1{REDACTED}@"),
     (r"([?&][^=&?\s\"']{0,64}(?:token|sig|key|secret|passw|credential|auth)[^=&\s\"']{0,64}=)[^&\s\"']+",
      re.IGNORECASE, rf"\1{REDACTED}"),
     (r"(hooks\.slack\.com/\w{1,20}/|discord(?:app)?\.com/api/webhooks/|webhook\.office\.com/"
@@ -70,8 +75,8 @@ _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, re
     # --name value, as a command has it.
     (rf"((?<![\w-])--?[\w-]{{0,40}}?{_NAME}[\"']?,?\s+)(?!-){_NO_COUNT}"
      r"(?:\"[^\"\r\n]+\"?|'[^'\r\n]+'?|[^\s\"'<]+)", re.IGNORECASE, rf"\1{REDACTED}"),
-    # curl -u user:password; but not the numbers of a user and a group.
-    (r"((?<![\w-])(?:-[uU]|--(?:proxy-)?user\b)[\"']?[=,]?\s{0,8})(?!\d{1,10}:\d{1,10}(?:\s|$))"
+    # curl -u user:password, also among others (-su); but not the numbers of a user and a group.
+    (r"((?<![\w-])(?:-[A-Za-z]{0,8}?[uU]|--(?:proxy-)?user\b)[\"']?[=,]?\s{0,8})(?!\d{1,10}:\d{1,10}(?:\s|$))"
      r"(?:\"[^\":\r\n]{0,128}:[^\"\r\n]+\"?|'[^':\r\n]{0,128}:[^'\r\n]+'?|[^\s\"':<]{1,128}:[^\s\"'<]+)", 0,
      rf"\1{REDACTED}"),
 ))

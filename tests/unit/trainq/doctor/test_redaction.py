@@ -14,7 +14,7 @@ from trainq.doctor.redaction import REDACTED, ROW, Redactor, is_secret_name, is_
 @pytest.mark.parametrize("name", [
     "HF_TOKEN", "token", "apiKey", "api_key", "AWS_SECRET_ACCESS_KEY", "password", "dbPassword", "Authorization",
     "cookie", "GITHUB_PAT", "private-key", "X-Auth", "sas_sig", "PGPASSWORD", "DB_PASS", "SMTPPASS", "MYTOKEN",
-    "CLIENTSECRET", "googleCredentials", "TOKEN2"])
+    "CLIENTSECRET", "googleCredentials", "TOKEN2", "USERPWD", "MYSQL_PWD", "dbpwd"])
 def test_names_of_secrets(name: str) -> None:
     assert is_secret_name(name)
 
@@ -75,6 +75,15 @@ def test_shapes_of_secrets(secret: str) -> None:
     ("curl --user 'user:hunter22 x' y", f"curl --user {REDACTED} y"),
     ("curl --proxy-user=me:hunter22", f"--proxy-user={REDACTED}"),
     ("['curl', '-u', 'me:hunter22', 'y']", f"'-u', {REDACTED}, 'y']"),
+    ("DB_PWD=/hunter22 x", f"DB_PWD={REDACTED} x"), ("MYSQL_PWD=/hunter22", f"MYSQL_PWD={REDACTED}"),
+    ("--PWD=/hunter22", f"--PWD={REDACTED}"), ("MY_OLDPWD=/hunter22", f"MY_OLDPWD={REDACTED}"),
+    ("mypwd=hunter22 x", f"mypwd={REDACTED} x"), ("dbpwd=hunter22", f"dbpwd={REDACTED}"),
+    ("pwd=/hunter22", f"pwd={REDACTED}"), ("dbPWD=/hunter22", f"dbPWD={REDACTED}"),
+    ("--userpwd hunter22 x", f"--userpwd {REDACTED} x"),
+    ("curl -su bob:hunter22 http://x", f"curl -su {REDACTED} http://x"),
+    ("curl -fsSLu bob:hunter22", f"curl -fsSLu {REDACTED}"), ("curl -suuser:hunter22", f"curl -su{REDACTED}"),
+    ("http://me:hunter22@h:8770/inbox/x", f"http://{REDACTED}@h:8770/inbox/x"),
+    ("redis://:8770/hunter22@h", f"redis://{REDACTED}@h"), ("http://me:123456/hunter22@h", f"http://{REDACTED}@h"),
     ("https://hooks.slack.com/services/T00/B00/hunter22 said", f"https://hooks.slack.com/services/{REDACTED} said"),
 ])
 def test_secrets_in_text(text: str, redacted: str) -> None:
@@ -95,6 +104,8 @@ def test_a_secret_may_be_a_number(text: str, redacted: str) -> None:
 
 @pytest.mark.parametrize("text", [
     "tokens: 12345678", "(tokens=12345)", "loss_per_token: 2.34567", "--token 17", "PWD=/some/path",
+    "OLDPWD=/some/path", "env PWD=/a OLDPWD=/b", "http://h:8770/inbox/mail@x.jsonl", "http://h:8770?to=a@x",
+    "http://h:8770/#a@x", "http://[::1]:8770/inbox/mail@x", "http://[::1]/mail@x", "chown -Ru 1000:1000",
     "docker -u 1000:1000", "author: some", "https://x.test/a?user=me:x",
     "tokens: 12345 trained_tokens=99", '{"tokens": 30, "token": 17}', "token: 17", "tokens_per_second=1.5e3",
     "0123456789abcdef" * 4, "generation g000042-s00001200", "http://127.0.0.1:8770/metrics?job=train-1",
@@ -158,7 +169,8 @@ def test_a_key_goes_over_many_lines_and_a_quote_that_is_not_closed_ends_with_its
     "a", "a.", "-", "-a", " ", "?", "?token", "token", "token ", "token=", "--token", "password='", "-eyJ", "eyJ.", "://",
     "a://", "@", "https://a", "Bearer ", "cookie", "authorization:", "-----BEGIN ", "-----END PRIVATE KEY", "A", "\\",
     "'", "b'", "\"'", "\\'", "[[", "&sig", "token\\\"", "9", "token=9", "_pass", "api_",
-    "auth", "auth ", "pwd=", "dbPwd", "tokens=9", "-u ", "-u a", "-U:", "a://:", "`", "\u201c",
+    "auth", "auth ", "pwd=", "dbPwd", "tokens=9", "-u ", "-u a", "-U:", "-uuuuuuuuu ", "a://:", "a://h:1/@", "a://[:",
+    "OLDPWD=/", "`", "\u201c",
     "-----BEGIN PRIVATE KEY-----"])
 def test_a_long_line_of_anything_ends(unit: str) -> None:
     text = unit * (24 * 1024 // len(unit))
