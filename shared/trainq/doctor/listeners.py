@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainq import picture
+from trainq import alarms, picture
 from trainq.config import why_unwanted
 from trainq.doctor import loglines
 from trainq.doctor.findings import Finding, Subject, fail, no_listener, ok, warn
 from trainq.doctor.locks import holder_of
 from trainq.errors import BrokerUnavailableError, SupervisorUnavailableError, TrainqError
 from trainq.liveness import is_alive
-from trainq.messages import Lifecycle
+from trainq.messages import Lifecycle, PauseCause
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus
 
 _CONNECT_SECONDS = 2.0
@@ -202,8 +202,23 @@ def _unwell(service: ServiceStatus, by_name: dict[str, ServiceStatus]) -> Findin
     if state in (ABSENT, Lifecycle.STOPPED.value):
         return warn("services", f"{name} is {state}{without}", f"supervisorctl start {name}")
     if state == Lifecycle.PAUSED.value:
-        return warn("services", f"{name} is paused: {service.detail}{without}")
+        return _paused(service, without)
     return None
+
+
+def _paused(service: ServiceStatus, without: str) -> Finding | None:
+    name, detail = service.name, service.detail or "it says no more"
+    if alarms.is_wanted(service):
+        return None
+    match service.cause:
+        case PauseCause.GIVEN_UP:
+            return fail("services", f"{name} has given up: {detail}{without}", f"trainq services restart {name}")
+        case PauseCause.WAITING:
+            return warn("services", f"{name} waits: {detail}{without}", "none is needed: it goes on by itself when "
+                        "what the reason names is over")
+        case _:
+            return warn("services", f"{name} is paused: {detail}{without}", "mend what the reason names, it goes on "
+                        f"by itself then; trainq logs {name}")
 
 
 def _has_entries(folder: Path) -> bool:

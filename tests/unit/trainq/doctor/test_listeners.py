@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from trainq import locks
@@ -17,7 +18,7 @@ from trainq.config.settings import ServiceSettings, ServicesSettings
 from trainq.doctor import listeners
 from trainq.doctor.findings import Finding, Subject, Verdict
 from trainq.errors import BrokerUnavailableError, SupervisorUnavailableError
-from trainq.messages import Lifecycle, Overview, ServiceView
+from trainq.messages import Lifecycle, Overview, PauseCause, ServiceView
 from trainq.picture import SERVICES
 from trainq.supervising import Program
 
@@ -191,6 +192,32 @@ def test_who_cannot_work_for_whom(subject: Subject) -> None:
     assert found["watcher"].mend == "supervisorctl restart watcher"
     assert "because" in found["status"].found
     assert (found["snapshot"].verdict, found["retention"].verdict) == (Verdict.WARN, Verdict.WARN)
+
+
+def paused(subject: Subject, name: str, cause: PauseCause | None) -> list[Finding]:
+    of = overview(**{name: (Lifecycle.PAUSED, os.getpid(), 0.0)})
+    views = [msgspec.structs.replace(view, cause=cause if view.name == name else None) for view in of.services]
+    subject.__dict__["_overview"] = msgspec.structs.replace(of, services=views)
+    return wrong(listeners.services(subject))
+
+
+@pytest.mark.parametrize("cause", [PauseCause.ORDERED, PauseCause.LENT, PauseCause.DISABLED])
+def test_who_is_paused_because_people_wanted_it_is_well(subject: Subject, cause: PauseCause) -> None:
+    assert paused(subject, "trainer", cause) == []
+
+
+@pytest.mark.parametrize(("cause", "verdict", "words", "mend"), [
+    (PauseCause.GIVEN_UP, Verdict.FAIL, "preparer has given up: because; without it trainer cannot work",
+     "trainq services restart preparer"),
+    (PauseCause.HINDERED, Verdict.WARN, "preparer is paused: because", "mend what the reason names"),
+    (PauseCause.WAITING, Verdict.WARN, "preparer waits: because", "none is needed"),
+    (None, Verdict.WARN, "preparer is paused: because", "trainq logs preparer")])
+def test_who_is_paused_otherwise_has_a_mend(subject: Subject, cause: PauseCause | None, verdict: Verdict, words: str,
+                                            mend: str) -> None:
+    (found,) = paused(subject, "preparer", cause)
+    assert found.verdict is verdict
+    assert words in found.found
+    assert mend in found.mend
 
 
 def test_nobody_knows_without_the_broker(subject: Subject) -> None:
