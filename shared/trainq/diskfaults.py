@@ -1,9 +1,9 @@
 """System calls that fail when a test orders it: no room, read-only, broken; once or for ever. A no-op unless armed.
 
 ``TRAINQ_IO_FAULT=ENOSPC:12:once`` (or ``:ever``) in the environment makes the 12th durable operation from then on fail
-with that error, or that one and all after it. ``trainq.files`` and, for the journal, ``trainq.journal.faulty`` say each
-operation here just before they do it. The environment is read by :func:`arm_from_environment`, which service start-up
-calls; importing this module reads nothing.
+with that error, or that one and all after it. ``trainq.files``, ``trainq.locks`` and, for the journal,
+``trainq.journal.faulty`` say each operation here just before they do it. The environment is read by
+:func:`arm_from_environment`, which service start-up calls; importing this module reads nothing.
 """
 
 from __future__ import annotations
