@@ -214,8 +214,7 @@ def _paused(service: ServiceStatus, without: str) -> Finding | None:
         case PauseCause.GIVEN_UP:
             return fail("services", f"{name} has given up: {detail}{without}", f"trainq services restart {name}")
         case PauseCause.WAITING:
-            return warn("services", f"{name} waits: {detail}{without}", "none is needed: it goes on by itself when "
-                        "what the reason names is over")
+            return warn("services", f"{name} waits, and goes on by itself: {detail}{without}")
         case _:
             return warn("services", f"{name} is paused: {detail}{without}", "mend what the reason names, it goes on "
                         f"by itself then; trainq logs {name}")

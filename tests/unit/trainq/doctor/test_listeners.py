@@ -210,7 +210,7 @@ def test_who_is_paused_because_people_wanted_it_is_well(subject: Subject, cause:
     (PauseCause.GIVEN_UP, Verdict.FAIL, "preparer has given up: because; without it trainer cannot work",
      "trainq services restart preparer"),
     (PauseCause.HINDERED, Verdict.WARN, "preparer is paused: because", "mend what the reason names"),
-    (PauseCause.WAITING, Verdict.WARN, "preparer waits: because", "none is needed"),
+    (PauseCause.WAITING, Verdict.WARN, "preparer waits, and goes on by itself: because", ""),
     (None, Verdict.WARN, "preparer is paused: because", "trainq logs preparer")])
 def test_who_is_paused_otherwise_has_a_mend(subject: Subject, cause: PauseCause | None, verdict: Verdict, words: str,
                                             mend: str) -> None:
