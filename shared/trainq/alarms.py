@@ -34,7 +34,7 @@ HUNG_SECONDS = 3600.0
 def without_broker(before: Sequence[Alarm], services: Sequence[ServiceStatus], gpu: Devices,
                    now_wall: float) -> tuple[Alarm, ...]:
     """The alarms of a picture of before, with what is known now of the processes: the broker does not answer."""
-    hung = [alarm for alarm in before if alarm.code == HUNG and alarm.since > now_wall - HUNG_SECONDS]
+    hung = [alarm for alarm in before if alarm.code == HUNG]
     now = derive(None, services, gpu, reachable=False, now_wall=now_wall, before=before, hung=hung)
     codes = {"gpu_trouble", "broker_unreachable", "stop_time_short", "status_trouble"}
     others = [alarm for alarm in before if alarm.code not in codes and not alarm.code.startswith("service_")]
@@ -59,7 +59,8 @@ def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: De
         reachable: whether the broker answers.
         now_wall: wall seconds.
         before: the alarms of the picture before, which say since when.
-        hung: the services that hung lately (:func:`service_hung`), which say themselves since when.
+        hung: the services that hung (:func:`service_hung`), which say themselves since when; those of before the
+            last hour are left out.
     """
     since = {(alarm.code, alarm.subject): alarm.since for alarm in before}
     found = [*_services(overview, services, reachable=reachable),
@@ -68,8 +69,9 @@ def derive(overview: Overview | None, services: Sequence[ServiceStatus], gpu: De
         found.append(_alarm("gpu_trouble", "gpu", "bad", f"the GPU cannot be used: {gpu.reason}",
                             "nvidia-smi; it goes on by itself when it can"))
     # When one hung is known, and not when it was first told of.
-    dated = (*hung, *(msgspec.structs.replace(alarm, since=since.get((alarm.code, alarm.subject), now_wall))
-                      for alarm in found))
+    lately = (alarm for alarm in hung if alarm.since > now_wall - HUNG_SECONDS)
+    dated = (*lately, *(msgspec.structs.replace(alarm, since=since.get((alarm.code, alarm.subject), now_wall))
+                        for alarm in found))
     return tuple(sorted(dated, key=lambda alarm: (alarm.level != "bad", alarm.since, alarm.code, alarm.subject)))
 
 

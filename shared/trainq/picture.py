@@ -46,6 +46,8 @@ SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention",
 # One lost heartbeat is bad luck; more is silence.
 _MISSED_HEARTBEATS = 2
 NOTHING_OBSERVED = Observations()
+# The trainer does not go on when an order is over: these say why nothing is trained, whatever is ordered.
+_BESIDE_ORDERS = frozenset({PauseCause.GIVEN_UP, PauseCause.DISABLED, PauseCause.HINDERED})
 
 
 class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,8 +174,8 @@ def explain(overview: Overview | None, services: dict[str, ServiceStatus], *, re
         return "the trainer is not running: supervisorctl start trainer"
     if trainer.state == SILENT:
         return f"the trainer {_unheard(trainer)}: supervisorctl restart trainer"
-    given_up = trainer.cause is PauseCause.GIVEN_UP
-    if trainer.state == Lifecycle.PAUSED and not given_up and (ordered := overview.stop or overview.pause):
+    by_order = trainer.state == Lifecycle.PAUSED and trainer.cause not in _BESIDE_ORDERS
+    if by_order and (ordered := overview.stop or overview.pause):
         job = overview.training
         return ordered + (f"; {job.id} ({job.name}){_at_step(job)}, goes on then" if job is not None else "")
     if trainer.state != Lifecycle.RUNNING:

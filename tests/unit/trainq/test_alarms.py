@@ -120,6 +120,12 @@ def test_who_hung_lately_is_told_of() -> None:
     assert "started again" in found.text
 
 
+def test_after_an_hour_it_is_told_of_no_more() -> None:
+    hung = alarms.service_hung("preparer", "preparer hangs; it is started again", 990.0)
+    assert [each.code for each in derive(hung=(hung,), now_wall=4589.0)] == ["service_hung"]
+    assert derive(hung=(hung,), now_wall=4591.0) == ()
+
+
 def test_who_hung_lately_is_told_of_without_a_broker_too_for_an_hour() -> None:
     hung = alarms.service_hung("preparer", "preparer hangs; it is started again", 990.0)
     before = derive(overview(), service(), hung=(hung,))

@@ -27,8 +27,10 @@ def without(name: str, *others: ServiceView) -> list[ServiceView]:
     return [service(other) for other in picture.SERVICES if other != name] + list(others)
 
 
-GIVEN_UP, LENT = (msgspec.structs.replace(service("trainer", Lifecycle.PAUSED, "ended five times"), cause=cause)
-                  for cause in (PauseCause.GIVEN_UP, PauseCause.LENT))
+GIVEN_UP, DISABLED, HINDERED, LENT, WAITING, NO_CAUSE = (
+    msgspec.structs.replace(service("trainer", Lifecycle.PAUSED, "ended five times"), cause=cause)
+    for cause in (PauseCause.GIVEN_UP, PauseCause.DISABLED, PauseCause.HINDERED, PauseCause.LENT, PauseCause.WAITING,
+                  None))
 
 
 @pytest.mark.parametrize(("of", "age", "dead", "words"), [
@@ -44,7 +46,11 @@ GIVEN_UP, LENT = (msgspec.structs.replace(service("trainer", Lifecycle.PAUSED, "
     (overview(services=without("trainer", service("trainer", Lifecycle.STOPPED))), 0.5, "", "trainer is not running"),
     (overview(services=without("trainer", service("trainer", Lifecycle.ERROR, "no GPU"))), 0.5, "", "ERROR: no GPU"),
     (overview(pause="quiet hours until 6", services=without("trainer", GIVEN_UP)), 0.5, "", "PAUSED: ended five times"),
+    (overview(stop="a stop", services=without("trainer", DISABLED)), 0.5, "", "PAUSED: ended five times"),
+    (overview(pause="quiet hours until 6", services=without("trainer", HINDERED)), 0.5, "", "PAUSED: ended five times"),
     (overview(pause="quiet hours until 6", services=without("trainer", LENT)), 0.5, "", "quiet hours until 6"),
+    (overview(pause="quiet hours until 6", services=without("trainer", WAITING)), 0.5, "", "quiet hours until 6"),
+    (overview(pause="quiet hours until 6", services=without("trainer", NO_CAUSE)), 0.5, "", "quiet hours until 6"),
     (overview(), 0.5, "", "the queue is empty"),
     (overview(waiting=[job(prepared=False)]), 0.5, "preparer", "the preparer is DEAD"),
     (overview(waiting=[job(prepared=False)], waiting_reason="it is being prepared"), 0.5, "", "being prepared"),
