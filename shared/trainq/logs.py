@@ -130,7 +130,8 @@ class EventLog:
     def begin_attempt(self, folder: Path, service: str, job: str, attempt: int) -> None:
         """From now on lines go into the files of this attempt, too (in ``folder/jobs``); those of the last one end."""
         self.end_attempt()
-        self._attempt = _AttemptFile(folder / JOBS_FOLDER / f"{job}.{attempt}.{service}", JsonLineFormatter(service))
+        self._attempt = _AttemptFile(folder / JOBS_FOLDER / attempt_name(service, job, attempt),
+                                     JsonLineFormatter(service))
         self._logger.addHandler(self._attempt)
 
     def end_attempt(self) -> None:
@@ -157,6 +158,11 @@ class EventLog:
 
     def error(self, event: str, **facts: object) -> None:
         self._logger.error(event, extra={"facts": facts}, exc_info=sys.exc_info()[1] is not None)
+
+
+def attempt_name(service: str, job: str, attempt: int) -> str:
+    """With what the names of an attempt's files begin, as one service keeps them."""
+    return f"{job}.{attempt}.{service}"
 
 
 class Limited:

@@ -1,6 +1,7 @@
 """What is kept of attempts: begun with the lease, and bounded in number."""
 
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -19,13 +20,65 @@ def test_the_oldest_go_when_there_are_too_many(tmp_path: Path) -> None:
     for number in range(20):
         (tmp_path / f"train-{number}.1.trainer.first.log").touch()
         os.utime(tmp_path / f"train-{number}.1.trainer.first.log", (1000 - number, 1000 - number))
-    attempts.prune(tmp_path, 20)
+    attempts.prune(tmp_path, 20, "")
     assert len(list(tmp_path.iterdir())) == 20
-    attempts.prune(tmp_path, 12)
+    attempts.prune(tmp_path, 12, "")
     assert [path.name for path in tmp_path.iterdir()] == []  # some more go at once than must
     (tmp_path / "train-1.1.trainer.first.log").touch()
-    attempts.prune(tmp_path, 12)
+    attempts.prune(tmp_path, 12, "")
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def file_of(folder: Path, name: str, at: float) -> Path:
+    path = folder / name
+    path.touch()
+    os.utime(path, (at, at))
+    return path
+
+
+def test_an_attempt_that_still_goes_on_keeps_its_first_lines(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if another service tidies up."""
+    monkeypatch.setattr(attempts, "_FEWER", 5)
+    first = file_of(tmp_path, "train-1.1.trainer.first.log", 1000)
+    middle = file_of(tmp_path, "train-1.1.trainer.last.log.1", 5000)
+    last = file_of(tmp_path, "train-1.1.trainer.last.log", 9000)
+    others = [file_of(tmp_path, f"prepare-{number}.1.preparer.first.log", 2000 + number) for number in range(10)]
+    attempts.prune(tmp_path, 8, "")
+    assert set(tmp_path.iterdir()) == {first, middle, last}
+    assert not any(path.exists() for path in others)
+
+
+def test_an_attempt_that_is_taken_up_again_keeps_its_lines(tmp_path: Path) -> None:
+    kept = file_of(tmp_path, "train-1.1.trainer.first.log", 1000)
+    for number in range(10):
+        file_of(tmp_path, f"prepare-{number}.1.preparer.first.log", 2000 + number)
+    attempts.prune(tmp_path, 6, "train-1.1.trainer")
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_clock_that_was_set_back_makes_what_is_fresh_no_older(tmp_path: Path,
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "_FEWER", 3)
+    now = time.time()
+    fresh = [file_of(tmp_path, f"train-{number}.1.trainer.first.log", now - number) for number in range(3)]
+    for number in range(6):
+        file_of(tmp_path, f"train-1{number}.1.trainer.first.log", now + 86400 + number)
+    attempts.prune(tmp_path, 6, "")
+    assert set(tmp_path.iterdir()) == set(fresh)
+
+
+def test_what_is_no_file_stays_and_hinders_nothing(tmp_path: Path) -> None:
+    (tmp_path / "stray").mkdir()
+    os.utime(tmp_path / "stray", (1, 1))
+    link = tmp_path / "link"
+    link.symlink_to("nowhere")
+    for number in range(3):
+        file_of(tmp_path, f"train-{number}.1.trainer.first.log", 1000 + number)
+    attempts.prune(tmp_path, 3, "")  # neither is counted
+    assert len(list(tmp_path.iterdir())) == 5
+    attempts.prune(tmp_path, 2, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"stray", "link"}
 
 
 def test_an_attempt_s_lines_lie_in_the_home(tmp_path: Path) -> None:
