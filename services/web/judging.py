@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from http import HTTPStatus
-from pathlib import Path
 from typing import BinaryIO, cast
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-import trainq
+from services.web import children
+from services.web.children import Wrong
 from services.web.operations import Call, Query, body_chunks
 from services.web.problems import RequestError
 from services.web.uploading import Upload, Word, check_is_file
@@ -59,23 +58,17 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     report: DataReport
 
 
-class _Error(msgspec.Struct, frozen=True):
-    code: str
-    message: str
-    mend: str
-
-
 class _Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
     report: DataReport | None = None
-    error: _Error | None = None
+    error: Wrong | None = None
 
 
 class _Said(msgspec.Struct, frozen=True):
     """What the command writes: the verdict of the one file, or what went wrong."""
 
     files: list[_Verdict] = []
-    error: _Error | None = None
+    error: Wrong | None = None
 
 
 async def validate(call: Call) -> Judged:
@@ -145,13 +138,9 @@ async def _gone(request: Request) -> None:
 @contextlib.asynccontextmanager
 async def _child(descriptor: int) -> AsyncIterator[asyncio.subprocess.Process]:
     """The command, which has this descriptor; killed when the block is left."""
-    library = str(Path(trainq.__file__).parents[1])
-    path = os.pathsep.join(filter(None, (library, os.environ.get("PYTHONPATH", ""))))
-    # -P: a file in the current folder must not stand in for a module.
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-P", "-c", _CHILD, str(os.getpid()), stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        pass_fds=(descriptor,), env={**os.environ, "PYTHONPATH": path})
+        *children.command(_CHILD, str(os.getpid())), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL, pass_fds=(descriptor,), env=children.environment())
     try:
         yield child
     finally:
@@ -175,8 +164,6 @@ def _judged(name: str, content: bytes) -> Judged:
     if verdict.error is not None:
         raise InputError(verdict.error.message, file=name, mend=verdict.error.mend)
     if said.error is not None or verdict.report is None:
-        wrong = said.error or _Error(TrainqError.code, "the process that judges the file says nothing of it", "")
-        error = TrainqError(wrong.message, mend=wrong.mend)
-        error.code = wrong.code
-        raise error
+        wrong = said.error or Wrong(TrainqError.code, "the process that judges the file says nothing of it", "")
+        raise wrong.error()
     return Judged(file=name, accepted=not verdict.reason, reason=verdict.reason, report=verdict.report)

@@ -1,26 +1,41 @@
 """The services: how each is, and orders to it. Starting and stopping are supervisord's, and need no broker.
 
-Who stops this process over HTTP would get no answer, and nobody would start it again: that is refused.
+Who stops this process over HTTP would get no answer, and nobody would start it again: that is refused. A restart is
+done by a process of its own: whoever left in the middle would leave the service stopped.
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import subprocess
 from collections.abc import Callable
 
 import msgspec
 
-from services.web import health
+from services.web import children, health
+from services.web.children import Wrong
 from services.web.operations import Body, Call
 from trainq import picture, servicing
 from trainq.config import project_root
-from trainq.errors import NotFoundError, StorageError, SupervisorUnavailableError, UsageError
+from trainq.errors import NotFoundError, StorageError, SupervisorUnavailableError, TrainqError, UsageError
 from trainq.ids import new_request_id
 from trainq.messages import Done, PauseQueue, ResumeQueue, Text
 from trainq.servicing import ServiceRow, Steered
 from trainq.supervising import Program, Supervisor
 
 _OWN = "web"
+_LOOK_SECONDS = 0.05
+# In a session of its own, and deaf to what asks it to end: it outlives this process, and comes to its end.
+_RESTART = """
+import signal, sys
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_IGN)
+from pathlib import Path
+from trainq.servicing import restart_told
+run, socket, name = sys.argv[1:]
+sys.stdout.buffer.write(restart_told(Path(run), Path(socket), name))
+"""
 
 
 class RestBody(Body, frozen=True, kw_only=True):
@@ -42,6 +57,13 @@ class Rested(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     changed: bool
     note: str
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What the process that restarts a service writes."""
+
+    steered: Steered | None = None
+    error: Wrong | None = None
 
 
 def _supervisor() -> Supervisor:
@@ -76,8 +98,40 @@ async def stop(call: Call) -> Steered:
 
 
 async def restart(call: Call) -> Steered:
-    _refuse_own(call.path("service"))
-    return await _steer(call, functools.partial(servicing.restarted, call.site.home.run), servicing.is_running)
+    name, supervisor = call.path("service"), _supervisor()
+    _refuse_own(name)
+    with call.site.alone(_order_to(name)):
+        await call.site.asker.wait(lambda: supervisor.program(name))  # before anything is done: whether there is one
+        said = await _apart(str(call.site.home.run), str(supervisor.socket), name)
+    return _restarted(name, said)
+
+
+async def _apart(*words: str) -> bytes:
+    """What the process says that restarts a service. It is not ended with who waits for it."""
+    # None of asyncio's: those are killed when the loop ends.
+    child = subprocess.Popen(children.command(_RESTART, *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, start_new_session=True, env=children.environment())
+    assert child.stdout is not None
+    with child.stdout:
+        while child.poll() is None:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return child.stdout.read()
+
+
+def _restarted(name: str, content: bytes) -> Steered:
+    try:
+        said = msgspec.json.decode(content, type=_Said)
+    except msgspec.MsgspecError:
+        said = _Said()
+    if said.steered is not None:
+        return said.steered
+    wrong = said.error or Wrong(TrainqError.code, f"the process that restarts {name} has ended without an answer",
+                                f"trainq services list; trainq services start {name}")
+    raise wrong.error()
+
+
+def _order_to(name: str) -> str:
+    return f"an order to {name}"
 
 
 def _refuse_own(name: str) -> None:
@@ -96,7 +150,7 @@ async def _steer(call: Call, act: Callable[[Supervisor, list[str]], list[Program
         (program,) = act(supervisor, [name])
         return servicing.steered(program, is_done)
 
-    with call.site.alone(f"an order to {name}"):
+    with call.site.alone(_order_to(name)):
         return await call.site.asker.wait(steered)
 
 

@@ -128,6 +128,19 @@ def restarted(run: Path, supervisor: Supervisor, names: Sequence[str]) -> list[P
     return found
 
 
+def restart_told(run: Path, socket: Path, name: str) -> bytes:
+    """Restart one program of the supervisord on ``socket``; what came of it, in JSON.
+
+    For a process of its own, which nothing is to end in the middle: ``{"steered": Steered}``, or what went wrong as
+    ``{"error": {"code", "message", "mend"}}``.
+    """
+    try:
+        (program,) = restarted(run, Supervisor(socket), [name])
+    except TrainqError as error:
+        return msgspec.json.encode({"error": {"code": error.code, "message": error.message, "mend": error.mend}})
+    return msgspec.json.encode({"steered": steered(program, is_running)})
+
+
 def _start(run: Path, supervisor: Supervisor, name: str) -> None:
     program = _insist(supervisor.wait_until, name, lambda program: program.state != supervising.STOPPING)
     if program.state == supervising.STOPPING:

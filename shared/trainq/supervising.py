@@ -79,6 +79,10 @@ class Supervisor:
     def __init__(self, socket: Path, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._socket, self._answer_seconds = socket, answer_seconds
 
+    @property
+    def socket(self) -> Path:
+        return self._socket
+
     @classmethod
     def of_this_program(cls, environment: Mapping[str, str] = os.environ) -> Supervisor | None:
         """The one that has started this very process; None if none has, or it listens on no unix socket."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socketserver
@@ -218,6 +219,14 @@ def test_whatever_fails_once_leaves_nothing_stopped(served: tuple[_Server, Super
         assert at > 12, "it did fail somewhere"
     # A fault that an order meets, each of the four, and of starting the two; one that it passes over is none.
     assert said == {"unanswered": 0, SHUTDOWN_STATE: 0, FAILED: 4, SPAWN_ERROR: 2}
+
+
+def test_what_comes_of_a_restart_is_told_in_json(table: Table, supervisor: Supervisor) -> None:
+    told = json.loads(servicing.restart_told(table.run, supervisor.socket, "trainer"))["steered"]
+    assert (told["name"], told["program"], told["done"]) == ("trainer", RUNNING, True)
+    assert table.orders == [("stop", "trainer"), ("start", "trainer")]
+    wrong = json.loads(servicing.restart_told(table.run, supervisor.socket, "nobody"))["error"]
+    assert (wrong["code"], wrong["message"]) == ("not_found", "there is no service nobody")
 
 
 def test_one_that_cannot_be_started_keeps_no_other(table: Table, supervisor: Supervisor) -> None:
