@@ -43,6 +43,7 @@ class Web:
         """End what is being served, say goodbye, and drop the connections."""
         try:
             if self._http is not None and self._site is not None:
+                self._site.asker.stop()
                 self._http.post(self._site.feed.close)
                 if not self._http.end(_END_SECONDS):
                     self._process.log.warning("http_not_ended")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,8 @@ from trainq.messages import AnyRequest
 ASKERS = 3
 # Whose questions have shown the token.
 ORDERERS = 2
+# What asks many questions one after the other, or reads much between two: each of them one at a time.
+LONGS = 3
 READERS = 2
 # Uploads, each of which waits for its client.
 STORERS = 4
@@ -49,11 +52,19 @@ Reply = TypeVar("Reply", bound=msgspec.Struct)
 
 
 class _Client(BrokerClient):
-    """A client whose calls wait no longer than :attr:`patience_seconds`, whatever they ask for."""
+    """A client whose calls wait no longer than :attr:`patience_seconds`, whatever they ask for.
 
-    patience_seconds = ANSWER_SECONDS
+    Once ``stopping`` is set, it asks nothing more.
+    """
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(home)
+        self.patience_seconds = ANSWER_SECONDS
+        self.stopping: threading.Event | None = None
 
     def call(self, request: AnyRequest, expect: type[Reply], *, timeout_seconds: float = SUBMIT_SECONDS) -> Reply:
+        if self.stopping is not None and self.stopping.is_set():
+            raise BrokerUnavailableError("web ends, and asks nothing more", mend="ask again in a moment")
         return super().call(request, expect, timeout_seconds=min(timeout_seconds, self.patience_seconds))
 
 
@@ -130,6 +141,8 @@ class Asker:
         self._home = home
         self._askers = _Pool(ASKERS, "ask")
         self._orderers = _Pool(ORDERERS, "order")
+        self._longs = _Pool(LONGS, "long")
+        self._stopping = threading.Event()
         self._readers = _Pool(READERS, "read")
         self._storers = _Pool(STORERS, "store")
         self._exporters = _Pool(EXPORTERS, "export")
@@ -166,6 +179,13 @@ class Asker:
         Each call of ``question`` waits at most ``patience_seconds``.
         """
         return await self._orderers.run(lambda: self._asked(question, patience_seconds))
+
+    async def long(self, question: Callable[[BrokerClient], Value], patience_seconds: float = ANSWER_SECONDS) -> Value:
+        """As :meth:`order`, for what asks many questions, and is asked for one at a time (:meth:`.sites.Site.alone`).
+
+        When this process is to end, the next call of ``question`` finds no broker.
+        """
+        return await self._longs.run(lambda: self._asked(question, patience_seconds, self._stopping))
 
     async def read(self, work: Callable[[], Value]) -> Value:
         """What ``work`` gives, done in a thread for what reads files.
@@ -207,12 +227,13 @@ class Asker:
         finally:
             self._free.release()
 
-    def _asked(self, question: Callable[[BrokerClient], Value], patience_seconds: float) -> Value:
+    def _asked(self, question: Callable[[BrokerClient], Value], patience_seconds: float,
+               stopping: threading.Event | None = None) -> Value:
         try:
             client = self._clients.get_nowait()
         except queue.Empty:
             client = _Client(self._home)
-        client.patience_seconds = patience_seconds
+        client.patience_seconds, client.stopping = patience_seconds, stopping
         try:
             answer = question(client)
         except BrokerUnavailableError:
@@ -224,11 +245,16 @@ class Asker:
         self._clients.put(client)
         return answer
 
+    def stop(self) -> None:
+        """Let what asks many questions ask no other one. From any thread."""
+        self._stopping.set()
+
     def close(self) -> None:
         """Wait for what is being asked (a few seconds at most), and drop the connections."""
+        self.stop()
         for pool in (self._askers, self._orderers):
             pool.threads.shutdown(cancel_futures=True)
-        for pool in (self._readers, self._storers, self._exporters, self._waiters):
+        for pool in (self._longs, self._readers, self._storers, self._exporters, self._waiters):
             pool.threads.shutdown(wait=False, cancel_futures=True)
         with contextlib.suppress(queue.Empty):
             while True:

@@ -63,7 +63,7 @@ class Pinned(msgspec.Struct, frozen=True, kw_only=True):
 async def plan(call: Call) -> RetentionPlan:
     home, settings = call.site.home, call.site.settings.retention
     with call.site.alone("a plan of retention"):
-        return await call.site.asker.order(lambda broker: planning.retention_plan(broker, home, settings))
+        return await call.site.asker.long(lambda broker: planning.retention_plan(broker, home, settings))
 
 
 async def apply(call: Call) -> Asked:

@@ -137,7 +137,7 @@ async def made(call: Call) -> Made:
     with call.site.alone("a look at the lineage"):
         stock = await _stock(call)
         try:
-            document = await call.site.asker.order(
+            document = await call.site.asker.long(
                 lambda broker: making.from_journal(broker, number, stock, limit))
         except BrokerUnavailableError:
             told = making.from_manifests(number, stock)
@@ -159,7 +159,7 @@ async def _holders(call: Call, digest: str | None, job: str | None) -> Holders:
     with call.site.alone("a look at the lineage"):
         stock = await _stock(call)
         try:
-            document = await call.site.asker.order(lambda broker: holding.from_journal(broker, digest, job, stock))
+            document = await call.site.asker.long(lambda broker: holding.from_journal(broker, digest, job, stock))
         except BrokerUnavailableError:
             document = holding.from_manifests(digest, job, stock)
     return msgspec.convert({**document, "left_out": stock.unreadable}, Holders)

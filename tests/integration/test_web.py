@@ -229,13 +229,15 @@ def test_many_jobs_by_filter_only_when_it_is_confirmed(web: Web) -> None:
     assert told == {"matched": 3, "confirmed": False,
                     "jobs": [{"id": job, "state": "queued", "changed": False, "error": ""} for job in jobs]}
     assert [jobs_of(web.place)[job] for job in jobs] == ["queued"] * 3
-    done = web.post("/api/v1/cancel", {"name": "many-*", "limit": 2, "confirm": True}).document
+    assert web.post("/api/v1/cancel", {"name": "many-*", "confirm": True}).status == 400
+    done = web.post("/api/v1/cancel", {"confirm": {job["id"]: job["state"] for job in told["jobs"][:2]}}).document
     assert (done["matched"], [(job["id"], job["state"]) for job in done["jobs"]]) == (
-        3, [(job, "cancelled") for job in jobs[:2]])
+        2, [(job, "cancelled") for job in jobs[:2]])
     assert web.get(f"/api/v1/jobs/{jobs[2]}").document["job"]["state"] == "queued"
-    again = web.post("/api/v1/retry", {"name": "many-*", "state": ["cancelled"], "confirm": True}).document
+    again = web.post("/api/v1/retry", {"confirm": dict.fromkeys(jobs[:2], "cancelled")}).document
     assert [job["state"] for job in again["jobs"]] == ["queued"] * 2
-    assert web.post("/api/v1/cancel", {"confirm": True}).status == 400
+    assert web.post("/api/v1/cancel", {"limit": 2}).status == 400
+    assert web.post("/api/v1/cancel", {"confirm": {"no job": "queued"}}).status == 400
     assert web.post("/api/v1/cancel", {"state": ["succeeded"]}).status == 400
     assert web.post("/api/v1/cancel", {"name": "x", "kind": ["prepare"]}).status == 400
 

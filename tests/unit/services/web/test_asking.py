@@ -12,6 +12,7 @@ from services.web import asking
 from services.web.asking import (
     ASKERS,
     FREE_SECONDS,
+    LONGS,
     MAX_WAITING,
     MOST_SECONDS,
     QUESTIONS_PER_SECOND,
@@ -21,7 +22,9 @@ from services.web.asking import (
 )
 from trainq.client import BrokerClient
 from trainq.config import Home
-from trainq.errors import BusyError
+from trainq.errors import BrokerUnavailableError, BusyError
+from trainq.ids import new_request_id
+from trainq.messages import GetOverview, Overview
 
 
 def ask(pace: Pace, now: float, took: float, *, answered: bool = True) -> float:
@@ -110,3 +113,34 @@ def test_whoever_floods_it_keeps_no_order_and_no_reading_from_being_done(
     finally:
         let.set()
         asker.close()
+
+
+def test_what_is_long_keeps_no_order_waiting_and_ends_at_its_next_question(tmp_path: Path) -> None:
+    let, begun, failures = threading.Event(), threading.Semaphore(0), list[str]()
+
+    def long(broker: BrokerClient) -> None:
+        begun.release()
+        let.wait(20)
+        try:
+            broker.call(GetOverview(request_id=new_request_id()), Overview)
+        except BrokerUnavailableError as error:
+            failures.append(str(error))
+            raise
+
+    async def story(asker: Asker) -> None:
+        long_ones = [asyncio.create_task(asker.long(long)) for _ in range(LONGS)]
+        for _ in range(LONGS):
+            await asyncio.to_thread(begun.acquire)
+        assert await asker.order(lambda _broker: "ordered") == "ordered"
+        asker.close()  # it does not wait for them
+        let.set()
+        await asyncio.gather(*long_ones, return_exceptions=True)
+
+    asker = Asker(Home(tmp_path))
+    try:
+        asyncio.run(story(asker))
+    finally:
+        let.set()
+        asker.close()
+    assert len(failures) == LONGS
+    assert all("web ends" in failure for failure in failures)
