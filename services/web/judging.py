@@ -80,7 +80,7 @@ async def validate(call: Call) -> Judged:
         words.column_map(query.map)  # a mistake in it costs no upload
         options = [f"--map={query.map}"]
     with call.site.alone("a look at a file"), contextlib.ExitStack() as opened:
-        upload = cast(BinaryIO, Upload(body_chunks(call.request)))
+        upload = cast(BinaryIO, Upload(call.site, body_chunks(call.request)))
         kept = await call.site.asker.store(lambda: _kept(upload, opened, _nameless(call.site.home)))
         if not kept.tell():
             raise ingest.empty_error(query.name)

@@ -71,6 +71,11 @@ def _supervisor() -> Supervisor:
 
 
 async def list_services(call: Call) -> Services:
+    services: Services = await call.site.services.get(lambda: _services(call))
+    return services
+
+
+async def _services(call: Call) -> Services:
     try:
         seen = call.site.picture()
         statuses = [health.as_of_now(status, seen, call.site) for status in seen.services]
@@ -85,7 +90,8 @@ async def list_services(call: Call) -> Services:
             programs, answers = {}, False
         return Services(services=servicing.views(run, programs, statuses), supervisord=answers)
 
-    return await call.site.asker.read(look)
+    # supervisord may take its time.
+    return await call.site.asker.wait(look)
 
 
 async def start(call: Call) -> Steered:

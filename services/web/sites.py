@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import to_builtins
@@ -24,6 +24,10 @@ from trainq.picture import StatusPicture
 
 # So long one answer of the broker serves all who ask how it stands.
 OVERVIEW_SECONDS = 0.5
+# The same for one of supervisord, which has one thread.
+SERVICES_SECONDS = 1.0
+
+Value = TypeVar("Value")
 
 
 class DaemonStatus(StatusPicture, frozen=True, kw_only=True):
@@ -31,6 +35,23 @@ class DaemonStatus(StatusPicture, frozen=True, kw_only=True):
 
     source: str
     age_seconds: float
+
+
+class OneForAll(Generic[Value]):
+    """An answer that serves all who ask within some seconds; one of them has it made, the others wait for it."""
+
+    def __init__(self, seconds: float, monotonic: Callable[[], float]) -> None:
+        self._seconds, self._monotonic = seconds, monotonic
+        self._lock = asyncio.Lock()
+        self._made: tuple[float, Value] | None = None
+
+    async def get(self, make: Callable[[], Awaitable[Value]]) -> Value:
+        """The answer; what ``make`` raises is raised to who has it made, and nothing is kept of it."""
+        async with self._lock:
+            if self._made is None or self._monotonic() - self._made[0] > self._seconds:
+                value = await make()
+                self._made = self._monotonic(), value
+            return self._made[1]
 
 
 class Site:
@@ -56,6 +77,7 @@ class Site:
         self._overview: Overview | BrokerUnavailableError | BusyError | None = None
         self._overview_at = 0.0
         self._overview_lock = asyncio.Lock()
+        self.services: OneForAll[Any] = OneForAll(SERVICES_SECONDS, clock.monotonic)
 
     def take(self, events: list[EventView], picture: bytes | None) -> None:
         """What the main thread has heard since."""

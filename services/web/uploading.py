@@ -25,7 +25,7 @@ from services.web.asking import EXPORTERS, SUBMIT_SECONDS
 from services.web.operations import BODY_SECONDS, Call, Query, answered, body_chunks
 from services.web.problems import RequestError
 from services.web.sites import Site
-from trainq import ingest, orders, words
+from trainq import ingest, orders, room, words
 from trainq.config import Epochs
 from trainq.errors import BusyError, UsageError
 from trainq.ids import is_id, new_request_id
@@ -35,6 +35,7 @@ from trainq.messages import JobDetail, Name, ShowJob, Submit, SubmitItem, Submit
 MAX_EXPORTS = EXPORTERS
 MAX_AFTER = 100  # as the protocol has it
 _CHUNK_BYTES = 256 * 1024
+LOOK_BYTES = 1 << 20
 _MEDIA = "application/octet-stream"
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 Word = Annotated[str, Meta(max_length=1024)]
@@ -65,16 +66,30 @@ class FileAccepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Upload(io.RawIOBase):
-    """The body of a request, for a thread that reads it as a file."""
+    """The body of a request, for a thread that reads it as a file.
 
-    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+    After each :data:`LOOK_BYTES` it looks whether the home's disk has room for more: a body has no other limit.
+    """
+
+    def __init__(self, site: Site, chunks: AsyncIterator[bytes]) -> None:
         super().__init__()
-        self._chunks = chunks
+        self._site, self._chunks = site, chunks
+        self._unseen_bytes = 0
         self._loop = asyncio.get_running_loop()
 
     def read(self, _size: int = -1) -> bytes:
-        """The next piece, whatever its size; empty at the end."""
-        return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result(2 * BODY_SECONDS)
+        """The next piece, whatever its size; empty at the end.
+
+        Raises:
+            StorageFullError: what is kept free would be taken.
+        """
+        chunk = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result(2 * BODY_SECONDS)
+        self._unseen_bytes += len(chunk)
+        if self._unseen_bytes >= LOOK_BYTES:
+            self._unseen_bytes = 0
+            disk = self._site.settings.disk
+            room.refuse_held(self._site.home.spool, disk.hold_gib, disk.hold_percent, "the rest of the file")
+        return chunk
 
     async def _next(self) -> bytes:
         async for chunk in self._chunks:
@@ -105,7 +120,7 @@ async def submit(call: Call) -> Response:
     if not is_id(request_id):
         raise UsageError("Idempotency-Key is no request id", mend="lower-case letters, digits and -; at most 64")
     wishes = _item_of(query, request_id)
-    upload = cast(BinaryIO, Upload(body_chunks(call.request)))
+    upload = cast(BinaryIO, Upload(call.site, body_chunks(call.request)))
     stored = await call.site.asker.store(lambda: ingest.store_stream(call.site.home, upload, query.name))
     item = msgspec.structs.replace(wishes, digest=stored.digest, size_bytes=stored.size_bytes)
     reply = await call.site.asker.order(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from trainq.errors import StorageFullError
 
-_MIB = 1 << 20
+_MIB, _GIB = 1 << 20, 1 << 30
 
 
 class Usage(NamedTuple):
@@ -27,6 +27,20 @@ def usage(folder: Path) -> Usage:
 def free_bytes(folder: Path) -> int:
     """What an ordinary user may still write on the disk of ``folder``."""
     return usage(folder).free_bytes
+
+
+def refuse_held(folder: Path, hold_gib: float, hold_percent: float, what: str) -> None:
+    """Raise if the disk of ``folder`` has less free than what is kept (``[disk]``): what comes in must not take that.
+
+    Raises:
+        StorageFullError: says what there is, and what is kept.
+    """
+    found = usage(folder)
+    kept = max(hold_gib * _GIB, found.total_bytes * hold_percent / 100)
+    if found.free_bytes < kept:
+        raise StorageFullError(f"no room for {what}: the disk has {found.free_bytes / _GIB:.1f} GiB free, and "
+                               f"{kept / _GIB:.1f} GiB are kept ([disk] hold_gib)",
+                               mend="free some space: trainq retention apply")
 
 
 def refuse_without(folder: Path, needed_bytes: int, what: str) -> None:

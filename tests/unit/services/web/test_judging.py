@@ -18,7 +18,7 @@ from services.web.operations import Call
 from services.web.problems import RequestError
 from services.web.sites import Site
 from trainq.clock import SystemClock
-from trainq.config import Home, Settings
+from trainq.config import DiskSettings, Home, Settings
 from trainq.errors import TrainqError
 from trainq.logs import EventLog
 
@@ -44,7 +44,8 @@ def test_a_process_that_was_killed_says_nothing() -> None:
 @pytest.mark.slow
 def test_what_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "LIMIT_SECONDS", 0.0)
-    site = Site(Home(tmp_path), Settings(), EventLog(logging.getLogger("judging")), SystemClock(), "token")
+    settings = Settings(disk=DiskSettings(hold_gib=0.0))
+    site = Site(Home(tmp_path), settings, EventLog(logging.getLogger("judging")), SystemClock(), "token")
 
     async def story() -> None:
         bodies = iter([{"type": "http.request", "body": b'{"text": "a"}\n', "more_body": False}])

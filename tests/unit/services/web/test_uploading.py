@@ -16,15 +16,15 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from services.web import uploading
+from services.web import judging, uploading
 from services.web.operations import Call
 from services.web.sites import Site
 from services.web.uploading import MAX_EXPORTS
 from trainq import ingest
 from trainq.clock import SystemClock
-from trainq.config import Home, Settings
-from trainq.errors import BusyError, DamageError, NotFoundError
-from trainq.logs import EventLog
+from trainq.config import DiskSettings, Home, Settings
+from trainq.errors import BusyError, DamageError, NotFoundError, StorageFullError
+from trainq.logs import EventLog, null_log
 
 CONTENT = b"a row\n"
 
@@ -111,3 +111,27 @@ def test_the_head_is_given_without_a_look_at_the_content(site: Site) -> None:
         assert site.exports == 0
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("take", [uploading.submit, judging.validate])
+def test_a_body_without_end_leaves_what_the_disk_keeps(tmp_path: Path, take: Any) -> None:
+    site = Site(Home(tmp_path), Settings(disk=DiskSettings(hold_percent=100.0)), null_log(), SystemClock(), "token")
+    sent = 0
+
+    async def receive() -> Any:
+        nonlocal sent
+        sent += 1
+        return {"type": "http.request", "body": bytes(256 * 1024), "more_body": True}
+
+    async def story() -> None:
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, receive)
+        query = judging.ValidateQuery(name="a") if take is judging.validate else uploading.SubmitQuery(name="a")
+        with pytest.raises(StorageFullError, match="are kept"):
+            await take(Call(site, request, query, None))
+
+    try:
+        asyncio.run(story())
+    finally:
+        site.close()
+    assert sent == uploading.LOOK_BYTES // (256 * 1024)
+    assert not list(site.home.spool.iterdir())
