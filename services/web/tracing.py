@@ -140,7 +140,7 @@ async def made(call: Call) -> Made:
             document = await call.site.asker.long(
                 lambda broker: making.from_journal(broker, number, stock, limit))
         except BrokerUnavailableError:
-            told = making.from_manifests(number, stock)
+            told = await call.site.asker.wait(lambda: making.from_manifests(number, stock))
             if told is None:
                 raise
             document = {**told, "jobs": told["jobs"][-limit:]}
@@ -161,7 +161,7 @@ async def _holders(call: Call, digest: str | None, job: str | None) -> Holders:
         try:
             document = await call.site.asker.long(lambda broker: holding.from_journal(broker, digest, job, stock))
         except BrokerUnavailableError:
-            document = holding.from_manifests(digest, job, stock)
+            document = await call.site.asker.wait(lambda: holding.from_manifests(digest, job, stock))
     return msgspec.convert({**document, "left_out": stock.unreadable}, Holders)
 
 

@@ -32,9 +32,13 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     (home.checkpoints / damaged / "manifest.json").write_bytes(b"{")
     made = Site(home, Settings(), EventLog(logging.getLogger("tracing")), SystemClock(), "token")
 
-    async def order(_question: object) -> Any:
+    async def long(_question: object) -> Any:
         raise BrokerUnavailableError("no answer")
 
+    async def order(_question: object) -> Any:
+        raise AssertionError("what takes long keeps no order waiting")
+
+    monkeypatch.setattr(made.asker, "long", long)
     monkeypatch.setattr(made.asker, "order", order)
     yield made
     made.close()
