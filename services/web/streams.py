@@ -74,13 +74,15 @@ async def journal_stream(site: Site, after: int | None, job: str) -> AsyncIterat
     yield _RETRY
     sent_at = time.monotonic()
     while not site.feed.closing:
-        seen = site.feed.events_bell.rung
+        seen, refused = site.feed.events_bell.rung, False
         try:
             chunks = await place.advance()
         except (BrokerUnavailableError, BusyError):
-            # Whatever rings meanwhile: what was refused is asked for again, and the others have their turn.
+            chunks, place.is_behind, refused = [], True, True
+        if refused:
+            # Whatever rings meanwhile: it is asked for again, and the others have their turn. Not in the handler: the
+            # error holds what was refused.
             await asyncio.sleep(RETRY_SECONDS)
-            chunks, place.is_behind = [], True
         with site.sending.counted(sum(map(len, chunks))):
             for chunk in chunks:
                 yield chunk
@@ -102,6 +104,7 @@ class _Place:
         self._journal_id = ""
         # Perhaps there is more already.
         self.is_behind = False
+        self._refused_bytes = 0
 
     async def advance(self) -> list[bytes]:
         """What comes next, as far as it is there; the place moves on with it.
@@ -109,12 +112,16 @@ class _Place:
         Raises:
             BrokerUnavailableError, BusyError: nobody knows just now, or there is no room for it; the place stays.
         """
+        # What found no room is not fetched again before there is some.
+        self._site.sending.check(self._refused_bytes)
         place = self._seq, self._journal_id
         chunks = await self._next()
+        size_bytes, self._refused_bytes = sum(map(len, chunks)), 0
         try:
-            self._site.sending.check(sum(map(len, chunks)))
+            self._site.sending.check(size_bytes)
         except BusyError:
             self._seq, self._journal_id = place
+            self._refused_bytes = size_bytes
             raise
         return chunks
 
