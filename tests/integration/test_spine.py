@@ -274,9 +274,9 @@ def test_a_dead_process_is_shown_dead_and_a_missing_broker_is_said(shared: Insta
 
     wait_for(shared.home.status_file.exists, "there is a picture")
     wait_for(all_run, "all run")
-    wait_for(lambda: set(states().values()) == {"RUNNING"}, "it is shown that all run", 10)
+    wait_for(lambda: set(states().values()) == {"RUNNING"}, "it is shown that all run", 60)
     shared.control("stop", "preparer")
-    wait_for(lambda: states()["preparer"] == "STOPPED", "a stopped one is shown", 10)
+    wait_for(lambda: states()["preparer"] == "STOPPED", "a stopped one is shown", 60)
     shared.control("stop", "broker")
     wait_for(lambda: "broker" in shared.trainq("why").stdout, "a missing broker is the reason", 20)
     assert "old" in shared.trainq("status").stderr

@@ -565,13 +565,13 @@ def test_a_broker_that_is_away_and_comes_back() -> None:
             assert "503" not in away.document["message"]
             assert web.get("/health").status == 200
             assert web.get("/ready").status == 503
-            wait_for(lambda: web.get("/daemon/broker/health").document["state"] == "DEAD", "it is known to be dead", 10)
+            wait_for(lambda: web.get("/daemon/broker/health").document["state"] == "DEAD", "it is known to be dead", 60)
             place.start("broker")
             assert stream.event("BrokerStarted")
             assert submit(web, rows(1)).status == 201
             assert stream.event("JobSubmitted")
         place.stop("status", signal.SIGKILL)
-        wait_for(lambda: web.get("/daemon/status/health").document["state"] == "DEAD", "it is known to be dead", 10)
+        wait_for(lambda: web.get("/daemon/status/health").document["state"] == "DEAD", "it is known to be dead", 60)
         with socket.create_connection(("127.0.0.1", web.port), timeout=20) as link:
             link.sendall(long_to_judge(web))
             (judge,) = wait_for(lambda: judges(web), "a file is being judged")
@@ -592,7 +592,7 @@ def test_ready_with_a_trainer(web: Web) -> None:
         worker.beat(worker.lease(JobKind.TRAIN), Progress(step=1, steps=2))
     finally:
         worker.client.close()
-    wait_for(lambda: web.get("/ready").document["ready"], "it is ready", 10)
+    wait_for(lambda: web.get("/ready").document["ready"], "it is ready", 60)
     running = web.get("/api/v1/jobs?state=running").document["jobs"]
     skipped = web.post("/api/v1/skip", {"keep": True}).document
     assert (skipped["id"], skipped["state"]) == (running[0]["id"], "running")
@@ -617,7 +617,7 @@ def test_a_trainer_that_has_given_up_is_not_ready(web: Web, state: Lifecycle, ca
         document = web.get("/ready").document
         return document["ready"] is is_ready and (is_ready or detail in document["reason"])
 
-    wait_for(said, "it says so", 10)
+    wait_for(said, "it says so", 60)
 
 
 def test_it_ends_soon_with_streams_open_and_an_upload_under_way() -> None:
