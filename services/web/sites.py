@@ -74,9 +74,8 @@ class Site:
         self.alive_at = clock.monotonic()
         self._alone: set[str] = set()
         self._picture: StatusPicture | None = None
-        self._overview: Overview | BrokerUnavailableError | BusyError | None = None
-        self._overview_at = 0.0
-        self._overview_lock = asyncio.Lock()
+        self._overviews: OneForAll[Overview | BrokerUnavailableError | BusyError] = OneForAll(
+            OVERVIEW_SECONDS, clock.monotonic)
         self.services: OneForAll[Any] = OneForAll(SERVICES_SECONDS, clock.monotonic)
 
     def take(self, events: list[EventView], picture: bytes | None) -> None:
@@ -133,18 +132,18 @@ class Site:
         Raises:
             BrokerUnavailableError, BusyError: no answer.
         """
-        async with self._overview_lock:
-            if self._overview is None or self.clock.monotonic() - self._overview_at > OVERVIEW_SECONDS:
-                try:
-                    self._overview = await self.asker.order(
-                        lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
-                except (BrokerUnavailableError, BusyError) as error:
-                    self._overview = error  # for those, too, who have waited meanwhile
-                self._overview_at = self.clock.monotonic()
-            if not isinstance(self._overview, Overview):
-                # It is raised to each who asks; what it has of those before would only grow.
-                raise self._overview.with_traceback(None)
-            return self._overview
+        found = await self._overviews.get(self._ask_overview)
+        if not isinstance(found, Overview):
+            # It is raised to each who asks; what it has of those before would only grow.
+            raise found.with_traceback(None)
+        return found
+
+    async def _ask_overview(self) -> Overview | BrokerUnavailableError | BusyError:
+        try:
+            return await self.asker.order(
+                lambda broker: broker.call(GetOverview(request_id=new_request_id()), Overview))
+        except (BrokerUnavailableError, BusyError) as error:
+            return error  # for those, too, who have waited meanwhile
 
     @contextlib.contextmanager
     def alone(self, what: str) -> Iterator[None]:

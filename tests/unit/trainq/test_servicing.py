@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from xmlrpc.server import SimpleXMLRPCDispatcher, SimpleXMLRPCRequestHandler
 
-import psutil
 import pytest
 
+from supervisords import PATIENCE_SECONDS, supervisord
 from trainq import servicing, supervising
 from trainq.errors import BusyError, SupervisorUnavailableError, TrainqError, UsageError
 from trainq.service import ends
@@ -30,17 +30,6 @@ from trainq.supervising import ENDED, RUNNING, STARTING, STOPPED, STOPPING, Supe
 NAMES = ("broker", "trainer")
 # supervisor.xmlrpc.Faults
 SHUTDOWN_STATE, FAILED, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING = 6, 30, 50, 60, 70
-PATIENCE_SECONDS = 60.0
-CONF = """
-[unix_http_server]
-file=%(here)s/supervisor/supervisor.sock
-[supervisord]
-nodaemon=true
-logfile=%(here)s/log
-pidfile=%(here)s/pid
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
-"""
 # Half a second passes between the order to end and the end.
 PROGRAM = "import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(0.5), sys.exit())); time.sleep(600)"
 
@@ -265,23 +254,12 @@ def folder() -> Iterator[Path]:
     """One with a configuration, and a supervisord with three programs in it."""
     with tempfile.TemporaryDirectory(prefix="tq", dir="/tmp") as made:
         folder = Path(made)
-        (folder / "supervisor").mkdir()
         (folder / "trainq.toml").touch()
         (folder / "program.py").write_text(PROGRAM)
-        (folder / "supervisord.conf").write_text(CONF + "".join(
-            f"[program:{name}]\ncommand={sys.executable} {folder / 'program.py'}\nstartsecs=1\nstopwaitsecs=30\n"
-            for name in ("one", "three", "two")))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "supervisord.conf")], cwd=folder,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
+        with supervisord(folder, "".join(
+                f"[program:{name}]\ncommand={sys.executable} {folder / 'program.py'}\nstartsecs=1\nstopwaitsecs=30\n"
+                for name in ("one", "three", "two"))):
             yield folder
-        finally:
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            process.wait(PATIENCE_SECONDS)
-            for child in children:
-                child.kill()
 
 
 def until_running(supervisor: Supervisor) -> dict[str, int]:

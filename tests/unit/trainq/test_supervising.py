@@ -5,31 +5,20 @@ from __future__ import annotations
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
+from supervisords import PATIENCE_SECONDS, supervisord
 from trainq import supervising
 from trainq.errors import NotFoundError, SupervisorUnavailableError, UsageError
 from trainq.supervising import ENDED, RUNNING, Supervisor
 
-PATIENCE_SECONDS = 60.0
-CONF = """
-[unix_http_server]
-file=%(here)s/supervisor/supervisor.sock
-[supervisord]
-nodaemon=true
-logfile=%(here)s/log
-pidfile=%(here)s/pid
-[rpcinterface:supervisor]
-supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+PROGRAMS = """
 [program:first]
 command=sleep 600
 priority=1
@@ -58,19 +47,13 @@ killasgroup=true
 @pytest.fixture
 def folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="tq", dir="/tmp"))
-    (made / "supervisor").mkdir()
     yield made
     shutil.rmtree(made)
 
 
 @pytest.fixture
 def supervisor(folder: Path) -> Iterator[Supervisor]:
-    (folder / "supervisord.conf").write_text(CONF)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "supervisor.supervisord", "-c", str(folder / "supervisord.conf")], cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    made = Supervisor.beside(folder / "elsewhere", folder)
-    try:
+    with supervisord(folder, PROGRAMS):
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (folder / supervising.SOCKET).exists():
             assert time.monotonic() < deadline
@@ -78,12 +61,6 @@ def supervisor(folder: Path) -> Iterator[Supervisor]:
         made = Supervisor.beside(folder / "elsewhere", folder)
         made.wait_until("first", lambda program: program.state == RUNNING, PATIENCE_SECONDS)
         yield made
-    finally:
-        children = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.wait(PATIENCE_SECONDS)
-        for child in children:
-            child.kill()
 
 
 @pytest.mark.slow

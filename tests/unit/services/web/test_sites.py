@@ -18,7 +18,7 @@ def test_a_broker_that_is_away_is_one_error_that_does_not_grow(tmp_path: Path) -
     configuration = config.load({"TRAINQ_HOME": str(tmp_path)}, tmp_path)
     site = Site(configuration.home, configuration.settings, null_log(), HandClock(), "token")
     error = BrokerUnavailableError("it does not answer")
-    site._overview, site._overview_at = error, site.clock.monotonic()
+    site._overviews._made = site.clock.monotonic(), error
 
     async def ask() -> int:
         with pytest.raises(BrokerUnavailableError) as raised:
