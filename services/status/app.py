@@ -10,6 +10,7 @@ all the same, and its detail of this process says why.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 
 import msgspec
@@ -24,7 +25,7 @@ from trainq.errors import ProtocolError, StorageError, StorageFullError
 from trainq.figures import Observations
 from trainq.ids import new_request_id
 from trainq.liveness import is_alive
-from trainq.messages import GetOverview, Lifecycle, Overview, ReplyEnvelope
+from trainq.messages import GetOverview, Lifecycle, Overview, ReplyEnvelope, ServiceView
 from trainq.picture import StatusPicture
 from trainq.service import Peer, Process, Restart, Watchdog
 from trainq.supervising import Supervisor
@@ -179,7 +180,9 @@ class Status:
         return picture.fold(
             self._overview, overview_age_seconds=None if age is None else round(age, 3),
             now_wall=process.clock.wall(), is_alive=is_alive,
-            silent_after_seconds=picture.silent_after(process.settings.broker), observed=self._observed)
+            silent_after_seconds=picture.silent_after(process.settings.broker), observed=self._observed,
+            maker=ServiceView(name=process.name, session=process.session, pid=os.getpid(), state=process.state,
+                              detail=process.detail, started_at=process.started_at, age_seconds=0.0))
 
     def _beat(self) -> None:
         """Each second: I live, and so many changes there were."""

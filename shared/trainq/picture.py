@@ -102,7 +102,7 @@ def silent_after(settings: BrokerSettings) -> float:
 
 def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_wall: float,
          is_alive: Callable[[int], bool], silent_after_seconds: float,
-         observed: Observations = NOTHING_OBSERVED) -> StatusPicture:
+         observed: Observations = NOTHING_OBSERVED, maker: ServiceView | None = None) -> StatusPicture:
     """The picture from the broker's newest overview and which of its processes live.
 
     Args:
@@ -113,9 +113,12 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         silent_after_seconds: :func:`silent_after`; an answer or a heartbeat older than this means that its sender is
             not well.
         observed: what the status process has seen beside it.
+        maker: the process that folds. A broker that was just started has not heard of it yet, and it may be the last
+            that the picture says of it: whoever reads that needs its pid to see that it has ended.
     """
     age = overview_age_seconds or 0.0
-    heard = {view.name: view for view in overview.services} if overview else {}
+    heard = {maker.name: maker} if maker else {}
+    heard |= {view.name: view for view in overview.services} if overview else {}
     names = (*SERVICES, *sorted(heard.keys() - set(SERVICES)))
     services = tuple(_service(name, heard.get(name), age, now_wall, is_alive, silent_after_seconds, observed.lives)
                      for name in names)

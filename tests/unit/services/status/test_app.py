@@ -223,6 +223,17 @@ def own_view(watched: Watched, session: str) -> ServiceView:
                        started_at=time.time(), age_seconds=0.1)
 
 
+def test_it_is_in_its_picture_though_the_broker_has_not_heard_of_it_yet(start: Callable[..., Watched]) -> None:
+    """As after a start of the broker: if it dies now, this picture is its last, and its pid tells that it has."""
+    watched = start(0.05)
+    other = msgspec.structs.replace(own_view(watched, "s2"), name="trainer")
+    watched.overview = msgspec.structs.replace(OVERVIEW, services=[other])
+    watched.until(lambda: watched.shown is not None and watched.shown.seq == 1, answering=True)
+    assert watched.shown is not None
+    found = next(service for service in watched.shown.services if service.name == "status")
+    assert (found.pid, found.state) == (watched.process.pid, Lifecycle.RUNNING)
+
+
 def test_changes_are_numbered_and_lead_to_the_whole(start: Callable[..., Watched]) -> None:
     watched = start(0.05)
     watched.until(lambda: watched.shown is not None and watched.shown.seq == 1, answering=True)
