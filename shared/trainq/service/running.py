@@ -65,6 +65,8 @@ def run(name: str, body: Body) -> int:
 def _live(process: Process, record: Record, body: Body) -> int:
     """The life itself, and a record of how it ended if that was not by order."""
     try:
+        # Each service writes here, and web its token; one that was killed in that may never do it again.
+        files.sweep_temporaries(process.home.run)
         _stand_by(process, record)
         process.begin_work()
         code = 0 if process.stopping else body(process) or 0

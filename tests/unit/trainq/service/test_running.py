@@ -93,6 +93,14 @@ def test_an_end_by_its_own_doing_counts(home: Path, body: str, reason: str) -> N
     process.communicate(timeout=PATIENCE_SECONDS)
 
 
+def test_what_a_killed_life_left_half_written_beside_its_records_goes(home: Path) -> None:
+    live(home, "from trainq import files; files.temporary_beside(process.home.token_file).touch(); "
+               "os.kill(os.getpid(), signal.SIGKILL)")
+    assert list((home / "run").glob(".tmp-*"))
+    assert live(home, "os.kill(os.getpid(), signal.SIGTERM)") == (0, b"works\n")
+    assert not list((home / "run").glob(".tmp-*"))
+
+
 def test_after_five_it_rests_until_somebody_restarts_it(home: Path) -> None:
     (home / "run").mkdir(parents=True)
     (home / "run" / "preparer.ends").write_bytes(b'{"own": 4, "machine": 0, "reason": "exit 3"}')
