@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from installations import ROOT, Installation, new_installation, throw_away
+from installations import ROOT, Installation, new_installation, throw_away, wait_for
 
 # What a test starts imports the tree under test, whatever is installed in the environment.
 os.environ["PYTHONPATH"] = os.pathsep.join((str(ROOT / "shared"), str(ROOT)))
@@ -46,6 +46,39 @@ def installation(request: pytest.FixtureRequest) -> Iterator[Installation]:
     made = new_installation()
     yield made
     throw_away(made, with_logs=getattr(request.node, "failed", False))
+
+
+@pytest.fixture(scope="module")
+def kept() -> Iterator[list[Installation]]:
+    """The installation that tests share: none before the first of them, and after one that failed."""
+    kept: list[Installation] = []
+    yield kept
+    for each in kept:
+        throw_away(each, with_logs=False)
+
+
+@pytest.fixture
+def shared(request: pytest.FixtureRequest, kept: list[Installation]) -> Iterator[Installation]:
+    """For a test that needs no beginning: others of its module may have been here before, with files of other names.
+
+    It runs with the module's ``SETTINGS`` and slow steps.
+
+    Everything must be at rest again when it passes. When it fails, the next one gets another installation.
+    """
+    if not kept:
+        kept.append(new_installation())
+    is_as_it_was = False
+    try:
+        if not kept[0].runs:
+            kept[0].settings = {**request.module.SETTINGS, **kept[0].slow_steps()}
+            kept[0].start()
+        yield kept[0]
+        if not getattr(request.node, "failed", False):
+            wait_for(kept[0].at_rest, "all is at rest again")
+            is_as_it_was = True
+    finally:
+        if not is_as_it_was:
+            throw_away(kept.pop(), with_logs=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,9 +20,10 @@ FAST = {"TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRA
 class Drill:
     """An installation with a model that learns, and what is asked of it again and again."""
 
-    def __init__(self, installation: Installation, **settings: str) -> None:
+    def __init__(self, installation: Installation, *, slow: bool = False, **settings: str) -> None:
+        """``slow``: see :meth:`~tests.installations.Installation.slow_steps`."""
         self.installation, self.home = installation, installation.home
-        installation.settings = {**FAST, **settings}
+        installation.settings = {**FAST, **(installation.slow_steps() if slow else {}), **settings}
         installation.start()
         installation.wait_answers()
 

@@ -58,6 +58,16 @@ class Installation(Asking, chaos.Installation):
         """Stop everything, the hard way if it must be, and leave no process behind."""
         super().end(patience_seconds)
 
+    def slow_steps(self) -> dict[str, str]:
+        """The environment in which a training step takes a tenth of a second more, in which it does nothing.
+
+        A job of few steps lasts so, and costs what else runs on the machine little.
+        """
+        folder = self.folder / "step-faults"
+        folder.mkdir(exist_ok=True)
+        (folder / "slow.any.every").touch()
+        return {"TRAINQ_STEP_FAULTS": str(folder)}
+
     def restart(self) -> None:
         """Stop everything in order, and start it with the settings of now."""
         self.stop()

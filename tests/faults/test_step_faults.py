@@ -80,12 +80,24 @@ def prove_bits(installation: Installation) -> None:
     assert "are those of the undisturbed" in installation.prove("--strict", "--driver", str(driver))
 
 
-def test_numbers_that_are_none_are_left_out_then_gone_back_from_then_the_files_fault(
-        installation: Installation, faults: Path) -> None:
+def test_whatever_goes_wrong_in_steps_the_bits_are_those_that_are_promised(installation: Installation,
+                                                                           faults: Path) -> None:
+    """One installation for all: a start costs more than a fault, and so does the undisturbed run beside it."""
     for name in ("nan.train-1.3", "nan.train-2.5", "nan.train-2.6", "nan.train-2.7", "nan.train-3.every"):
         (faults / name).touch()
+    for name in ("zero.train-5.1", "memory.train-6.1", "update.train-7.4", "hang.train-8.5"):
+        (faults / name).write_text("ever" if name.startswith(("zero", "memory")) else "once")
     installation.start()
     installation.wait_answers()
+    _numbers_that_are_none_are_left_out_then_gone_back_from_then_the_files_fault(installation)
+    _masks_memory_and_a_hang(installation, faults)
+    for number, lie in enumerate(("zeroed", "gone"), start=9):
+        _a_disk_that_lies_about_fsync_costs_the_steps_since_the_generation_before(installation, f"train-{number}", lie)
+    assert len(checkpoints.list_set_aside(installation.home.checkpoints)) == 2
+    prove_bits(installation)
+
+
+def _numbers_that_are_none_are_left_out_then_gone_back_from_then_the_files_fault(installation: Installation) -> None:
     for name in ("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"):
         installation.submit_rows(name, ROWS)
     # Once the line has gone back, and the batches behind it are to be left out, or some steps later.
@@ -110,46 +122,30 @@ def test_numbers_that_are_none_are_left_out_then_gone_back_from_then_the_files_f
               if (facts := checkpoints.read_facts(path)).cursor.job == "train-2"}
     assert {step: bool(each) for step, each in marked.items()} == {step: 8 <= step < 12 for step in marked}
     assert marked[STEPS] == ()
-    prove_bits(installation)
 
 
-def test_masks_memory_and_a_hang(installation: Installation, faults: Path) -> None:
-    for name in ("zero.train-1.1", "memory.train-2.1", "update.train-3.4", "hang.train-4.5"):
-        (faults / name).write_text("ever" if name.startswith(("zero", "memory")) else "once")
-    installation.start()
-    installation.wait_answers()
-    for name in ("a.jsonl", "b.jsonl", "c.jsonl", "d.jsonl"):
+def _masks_memory_and_a_hang(installation: Installation, faults: Path) -> None:
+    for name in ("e.jsonl", "f.jsonl", "g.jsonl", "h.jsonl"):
         installation.submit_rows(name, ROWS)
-    kill_training_process(installation, lambda: (installation.home.metrics / "train-2.jsonl").exists()
-                          and len(steps_done(installation, "train-2")) > 3)
+    kill_training_process(installation, lambda: (installation.home.metrics / "train-6.jsonl").exists()
+                          and len(steps_done(installation, "train-6")) > 3)
 
-    masked = ends(installation, "train-1", "quarantined")
+    masked = ends(installation, "train-5", "quarantined")
     assert (masked["attempts"], "exactly zero" in masked["reason"], "[[" in masked["reason"]) == (1, True, True)
-    for name in ("train-2", "train-3", "train-4"):
+    for name in ("train-6", "train-7", "train-8"):
         ends(installation, name, "succeeded")
         assert steps_done(installation, name) == list(range(1, STEPS + 1)), "whole batches, all of them"
     fewer = {event["body"]["job"]: (event["body"]["effective_step"], event["body"]["value"])
              for event in installation.events() if event["type"] == "EffectDecided"}
-    assert fewer["train-2"] == (0, 1)
+    assert fewer["train-6"] == (0, 1)
     # Whoever was killed knows nothing of it; else the next begins with what has fitted, and has none to give up.
-    assert fewer.get("train-3", (0, 1)) in ((0, 1), (4, 1))
-    assert not [event for event in installation.events("train-4") if event["type"] == "AttemptFailed"]
+    assert fewer.get("train-7", (0, 1)) in ((0, 1), (4, 1))
+    assert not [event for event in installation.events("train-8") if event["type"] == "AttemptFailed"]
     assert list(faults.glob("hang.*")) == []
-    prove_bits(installation)
 
 
-def test_a_disk_that_lies_about_fsync_costs_the_steps_since_the_generation_before(installation: Installation) -> None:
-    installation.settings = {**SETTINGS, "TRAINQ_TRAIN_CHECKPOINT_STEPS": "4"}
-    installation.start()
-    installation.wait_answers()
-    installation.submit_rows("a.jsonl", ROWS)
-    for number, lie in enumerate(("zeroed", "gone"), start=2):
-        _lied_to(installation, f"train-{number}", lie)
-    assert len(checkpoints.list_set_aside(installation.home.checkpoints)) == 2
-    prove_bits(installation)
-
-
-def _lied_to(installation: Installation, name: str, lie: str) -> None:
+def _a_disk_that_lies_about_fsync_costs_the_steps_since_the_generation_before(installation: Installation, name: str,
+                                                                              lie: str) -> None:
     installation.submit_rows(f"{name}.jsonl", 2 * ROWS)
     wait_for(lambda: any(seen.cursor.job == name and not seen.cursor.done and seen.cursor.job_step >= 8 for seen in (
         checkpoints.read_facts(path) for path in checkpoints.list_generations(installation.home.checkpoints)[:1])),

@@ -38,8 +38,8 @@ def last_picture(stream: IO[bytes] | None, training: bool) -> None:
 
 
 def test_waiting_following_and_watching_survive_everything(installation: Installation) -> None:
-    drill = Drill(installation)
-    job = drill.train("long.jsonl", 600)
+    drill = Drill(installation, slow=True)
+    job = drill.train("long.jsonl", 400)
     waiting, following = start(installation, "wait", job), start(installation, "follow", job)
     watching = start(installation, "watch", "--json", "--every", "0.2s")
     try:

@@ -22,7 +22,7 @@ LONG = 1000
 
 @pytest.fixture
 def drill(installation: Installation) -> Drill:
-    return Drill(installation)
+    return Drill(installation, slow=True)
 
 
 def step(drill: Drill) -> int:
@@ -91,39 +91,37 @@ def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undis
     shown = drill.installation.json("show", job)
     assert shown["job"]["result"]["cut_from"] == LONG // 4 > shown["job"]["result"]["steps_done"] > 0
     assert [effect["kind"] for effect in shown["effects"]] == ["cut"]
+    _what_is_to_end_is_ended_while_all_is_paused(drill)
     drill.rederive()
 
 
-def test_what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
+def _what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
     trainq: Any = drill.installation.trainq
-    first = drill.train("first.jsonl", 8)
-    drill.until_trained(first)
-    before = drill.bits()
-    job = drill.train("second.jsonl", LONG)
+    before, ended = drill.bits(), drill.states()
+    job = drill.train("third.jsonl", LONG)
     until_step(drill, 3)
     trainq("pause", "--wait")
     trainq("cancel", job)
-    drill.until({first: "succeeded", job: "cancelled"})
+    drill.until({job: "cancelled", **ended})
     wait_for(lambda: not training_process(drill), "the memory is free again")
     assert drill.facts().reason == "take_back"
     assert drill.bits() == before
     # The same for one whose steps are to stay; paused while it loads.
-    third = drill.train("third.jsonl", LONG)
+    kept = drill.train("fourth.jsonl", LONG)
     trainq("resume")
     until_step(drill, 3)
     trainq("stop", "--wait")
     trainq("resume")
     trainq("pause")
-    trainq("cancel", third, "--keep")
-    drill.until({first: "succeeded", job: "cancelled", third: "succeeded"})
+    trainq("cancel", kept, "--keep")
+    drill.until({job: "cancelled", kept: "succeeded", **ended})
     assert "paused" in trainq("why").stdout
     trainq("resume")
-    drill.rederive()
 
 
 def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill: Drill) -> None:
     installation = drill.installation
-    first, second = drill.train("first.jsonl", 200), drill.train("second.jsonl", 8)
+    first, second = drill.train("first.jsonl", 60), drill.train("second.jsonl", 8)
     until_step(drill, 1)
     probe = ("import json, os; from trainq.client import BrokerClient; from trainq.config import Home; "
              "from trainq.ids import new_request_id; from trainq.messages import *; "
@@ -156,9 +154,9 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
 
 
 def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Installation) -> None:
-    drill = Drill(installation, TRAINQ_TRAINER_IDLE_MINUTES="0.01")
+    drill = Drill(installation, slow=True, TRAINQ_TRAINER_IDLE_MINUTES="0.01")
     trainq: Any = installation.trainq
-    job = drill.train("first.jsonl", LONG)
+    job = drill.train("first.jsonl", 240)
     until_step(drill, 3)
     trainq("yield", "3s", "--wait")
     assert "until" in trainq("why").stdout

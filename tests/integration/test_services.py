@@ -17,7 +17,7 @@ from trainq.service import ends
 pytestmark = pytest.mark.slow
 
 # What takes 30 seconds in life.
-QUICK = {"TRAINQ_BROKER_LEASE_SECONDS": "4", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "2", "TRAINQ_TRAIN_THREADS": "1"}
+SETTINGS = {"TRAINQ_BROKER_LEASE_SECONDS": "4", "TRAINQ_BROKER_HEARTBEAT_SECONDS": "2", "TRAINQ_TRAIN_THREADS": "1"}
 
 
 def shown(installation: Installation, name: str) -> dict[str, Any]:
@@ -40,8 +40,12 @@ def state(installation: Installation, name: str) -> str:
 
 
 def begin(installation: Installation, **settings: str) -> None:
-    installation.settings = {**QUICK, **settings}
+    installation.settings = {**SETTINGS, **settings}
     installation.start()
+    until_known(installation)
+
+
+def until_known(installation: Installation) -> None:
     for name in picture.SERVICES:
         wait_for(lambda name=name: state(installation, name) in ("RUNNING", "PAUSED"), f"{name} is heard of", 120)
 
@@ -94,22 +98,23 @@ def test_services_are_steered_by_hand(installation: Installation) -> None:
     assert list((installation.home.logs / "jobs").glob(f"{job}.1.trainer.first.log"))
 
 
-def test_a_dead_process_shows_dead_within_ten_seconds(installation: Installation) -> None:
-    begin(installation)
-    pid = installation.pid("preparer")
+def test_a_dead_process_shows_dead_within_ten_seconds(shared: Installation) -> None:
+    until_known(shared)
+    pid = shared.pid("preparer")
     # Nothing can take its place: the lock is ours as soon as it has died.
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    lock = _take(installation)
-    wait_for(lambda: state(installation, "preparer") == "DEAD", "it is shown dead", 10.0)
+    lock = _take(shared)
+    wait_for(lambda: state(shared, "preparer") == "DEAD", "it is shown dead", 10.0)
     assert time.monotonic() - began < 10.0
-    assert listed(installation)["preparer"]["program"] in ("BACKOFF", "STARTING", "EXITED")
+    assert listed(shared)["preparer"]["program"] in ("BACKOFF", "STARTING", "EXITED")
     lock.release()
-    wait_for(lambda: state(installation, "preparer") == "RUNNING", "it is back")
+    wait_for(lambda: state(shared, "preparer") == "RUNNING", "it is back")
     # And one that supervisord is told to leave dead.
-    installation.supervisor.stop("snapshot")
-    wait_for(lambda: state(installation, "snapshot") in ("STOPPED", "DEAD"), "it is shown so", 10.0)
+    shared.supervisor.stop("snapshot")
+    wait_for(lambda: state(shared, "snapshot") in ("STOPPED", "DEAD"), "it is shown so", 10.0)
+    shared.supervisor.start("snapshot")
 
 
 def _take(installation: Installation) -> locks.Lock:
@@ -124,34 +129,37 @@ def _take(installation: Installation) -> locks.Lock:
     return lock
 
 
-def test_one_that_lives_and_does_not_go_on_is_started_again(installation: Installation) -> None:
-    begin(installation)
-    installation.trainq("services", "pause", "preparer")
-    wait_for(lambda: state(installation, "preparer") == "PAUSED", "the preparer rests")
-    job = installation.submit_rows("a.jsonl", 8)
+def test_one_that_lives_and_does_not_go_on_is_started_again(shared: Installation) -> None:
+    until_known(shared)
+    shared.trainq("services", "pause", "preparer")
+    wait_for(lambda: state(shared, "preparer") == "PAUSED", "the preparer rests")
+    before = set(shared.home.data.glob("??/*"))
+    job = shared.submit_rows("hangs.jsonl", 8)
     # A pipe in place of what it reads: to open it waits for a writer that never comes.
-    (content,) = installation.home.data.glob("??/*")
-    content.rename(installation.folder / "content")
+    (content,) = set(shared.home.data.glob("??/*")) - before
+    content.rename(shared.folder / "content")
     os.mkfifo(content)
-    pids = {name: installation.pid(name) for name in ("broker", "preparer", "status")}
-    until_seen(installation, *pids)
-    installation.trainq("services", "resume", "preparer")
-    wait_for(lambda: logged(installation, "preparer", "lease_taken"), "the preparer is stuck")
+    pids = {name: shared.pid(name) for name in ("broker", "preparer", "status")}
+    until_seen(shared, *pids)
+    shared.trainq("services", "resume", "preparer")
+    prepared = job.replace("train", "prepare")
+    wait_for(lambda: [line for line in logged(shared, "preparer", "lease_taken") if line["job"] == prepared],
+             "the preparer is stuck")
     os.kill(pids["broker"], signal.SIGSTOP)
     for name in ("broker", "preparer"):
-        until_started_again(installation, name, pids[name], by="status")
+        until_started_again(shared, name, pids[name], by="status")
 
     # A loop that is stuck leaves its stacks, and that counts as its own doing.
-    (told, *_) = wait_for(lambda: logged(installation, "preparer", "earlier_life_crashed"), "its stacks are kept")
-    assert told["stacks"].startswith("Fatal Python error: Aborted")
-    assert "preparing.py" in told["stacks"]
-    (installation.folder / "content").rename(content)
-    installation.kill("preparer")  # stuck again, and its start may take its time
-    installation.trainq("wait", job)
+    (told, *_) = wait_for(lambda: [line["stacks"] for line in logged(shared, "preparer", "earlier_life_crashed")
+                                   if line["stacks"].startswith("Fatal Python error: Aborted")], "its stacks are kept")
+    assert "preparing.py" in told
+    (shared.folder / "content").rename(content)
+    shared.kill("preparer")  # stuck again, and its start may take its time
+    shared.trainq("wait", job)
 
-    until_seen(installation, "status")
+    until_seen(shared, "status")
     os.kill(pids["status"], signal.SIGSTOP)
-    until_started_again(installation, "status", pids["status"], by="watcher")
+    until_started_again(shared, "status", pids["status"], by="watcher")
 
 
 def until_seen(installation: Installation, *names: str) -> None:
@@ -172,25 +180,26 @@ def until_started_again(installation: Installation, name: str, pid: int, by: str
     assert (told["hung_pid"], told["level"]) == (pid, "error")
 
 
-def test_one_that_always_ends_by_itself_rests_until_it_is_restarted(installation: Installation) -> None:
-    begin(installation)
+def test_one_that_always_ends_by_itself_rests_until_it_is_restarted(shared: Installation) -> None:
+    until_known(shared)
     # Four times is written down, the fifth is a real one.
-    installation.trainq("services", "stop", "preparer")
+    shared.trainq("services", "stop", "preparer")
     before = ends.Ends(own=ends.MOST_OWN - 1, reason="exit 70")
-    ends.Record(installation.home.run, "preparer").put(before)
-    installation.supervisor.start("preparer")
-    wait_for(lambda: shown(installation, "preparer")["detail"].startswith("it has ended by itself"), "it waits")
-    os.kill(installation.pid("preparer"), signal.SIGSEGV)
-    wait_for(lambda: "it has ended 5 times by its own doing" in str(shown(installation, "preparer")["detail"]),
+    ends.Record(shared.home.run, "preparer").put(before)
+    shared.supervisor.start("preparer")
+    wait_for(lambda: shown(shared, "preparer")["detail"].startswith("it has ended by itself"), "it waits")
+    os.kill(shared.pid("preparer"), signal.SIGSEGV)
+    wait_for(lambda: "it has ended 5 times by its own doing" in str(shown(shared, "preparer")["detail"]),
              "it rests")
-    assert state(installation, "preparer") == "PAUSED"
-    installation.kill("preparer")  # nobody's decision
-    wait_for(lambda: len(logged(installation, "preparer", "paused_by_itself")) == 2, "it still rests")
-    installation.kill("preparer")
+    assert state(shared, "preparer") == "PAUSED"
+    rested = len(logged(shared, "preparer", "paused_by_itself"))
+    shared.kill("preparer")  # nobody's decision
+    wait_for(lambda: len(logged(shared, "preparer", "paused_by_itself")) == rested + 1, "it still rests")
+    shared.kill("preparer")
     # A life that is ended before it has begun does not know of the order; it is a new beginning all the same.
-    installation.trainq("services", "restart", "preparer")
-    wait_for(lambda: state(installation, "preparer") == "RUNNING", "it works")
-    installation.trainq("wait", installation.submit_rows("a.jsonl", 8))
+    shared.trainq("services", "restart", "preparer")
+    wait_for(lambda: state(shared, "preparer") == "RUNNING", "it works")
+    shared.trainq("wait", shared.submit_rows("rests.jsonl", 8))
 
 
 def test_supervisord_away_is_said(installation: Installation) -> None:

@@ -12,19 +12,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 
-from installations import ROOT, Installation, new_installation, throw_away, wait_for
+from installations import ROOT, Installation, wait_for
 from trainq import checkpoints, manifests
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"TRAINQ_WATCHER_SETTLE_SECONDS": "0.3", "TRAINQ_WATCHER_SWEEP_SECONDS": "1", "TRAINQ_TRAIN_THREADS": "1",
-         "TRAINQ_BROKER_HEARTBEAT_SECONDS": "1", "TRAINQ_BROKER_LEASE_SECONDS": "6"}
+SETTINGS = {"TRAINQ_WATCHER_SETTLE_SECONDS": "0.3", "TRAINQ_WATCHER_SWEEP_SECONDS": "1", "TRAINQ_TRAIN_THREADS": "1",
+            "TRAINQ_BROKER_HEARTBEAT_SECONDS": "1", "TRAINQ_BROKER_LEASE_SECONDS": "6"}
 
 
 def rows(count: int, word: str) -> str:
@@ -34,40 +33,9 @@ def rows(count: int, word: str) -> str:
 
 @pytest.fixture
 def running(installation: Installation) -> Installation:
-    installation.settings = dict(QUICK)
+    installation.settings = {**SETTINGS, **installation.slow_steps()}
     installation.start()
     return installation
-
-
-@pytest.fixture(scope="module")
-def kept() -> Iterator[list[Installation]]:
-    """The installation that tests share: none before the first of them, and after one that failed."""
-    kept: list[Installation] = []
-    yield kept
-    for each in kept:
-        throw_away(each, with_logs=False)
-
-
-@pytest.fixture
-def shared(request: pytest.FixtureRequest, kept: list[Installation]) -> Iterator[Installation]:
-    """For a test that needs no beginning: others may have been here before, with files of other words.
-
-    Everything must be at rest again when it passes. When it fails, the next one gets another installation.
-    """
-    if not kept:
-        kept.append(new_installation())
-    is_as_it_was = False
-    try:
-        if not kept[0].runs:
-            kept[0].settings = dict(QUICK)
-            kept[0].start()
-        yield kept[0]
-        if not getattr(request.node, "failed", False):
-            wait_for(kept[0].at_rest, "all is at rest again")
-            is_as_it_was = True
-    finally:
-        if not is_as_it_was:
-            throw_away(kept.pop(), with_logs=True)
 
 
 def write(installation: Installation, name: str, content: str) -> str:
@@ -166,8 +134,8 @@ def test_what_cannot_be_taken_is_set_aside_with_the_reason(shared: Installation)
     assert [path.read_text() for path in kept] == ["hello"]
 
 
-def long_job(running: Installation, word: str, epochs: int = 6) -> str:
-    """Submit a job of 60 small steps (or other epochs of 10) and wait until it is in the middle; its id."""
+def long_job(running: Installation, word: str, epochs: int = 3) -> str:
+    """Submit a job of 30 small steps (or other epochs of 10) and wait until it is in the middle; its id."""
     job = submit(running, f"{word}.jsonl", rows(40, word), "--epochs", str(epochs), "--set", "batch_rows=4")
     wait_for(lambda: len(metrics(running, job)) > 5, "it trains", 90)
     return job
@@ -176,26 +144,26 @@ def long_job(running: Installation, word: str, epochs: int = 6) -> str:
 def finished(running: Installation, job: str) -> dict[str, Any]:
     wait_for(lambda: job in [each["id"] for each in running.jobs("succeeded")], f"{job} succeeds", 200)
     found = show(running, job)
-    assert found["result"]["steps_done"] == found["result"]["steps_planned"] == 60
-    assert [entry["job_step"] for entry in metrics(running, job)] == list(range(1, 61)), "each step once"
+    assert found["result"]["steps_done"] == found["result"]["steps_planned"] == 30
+    assert [entry["job_step"] for entry in metrics(running, job)] == list(range(1, 31)), "each step once"
     return found
 
 
-def test_kill_9_of_each_program_while_a_job_runs(running: Installation) -> None:
-    """One installation for all of them, each with a job of its own: a start costs more than a kill."""
+def test_kill_9_of_each_program_while_a_job_runs(shared: Installation) -> None:
     programs = ["broker", "preparer", "watcher", "status", "snapshot", "retention", "trainer"]
+    before = len(shared.jobs())
     for number, program in enumerate(programs, start=1):
-        job = long_job(running, program)
-        running.kill(program)
-        assert finished(running, job)["attempts"] == (2 if program == "trainer" else 1), program
-        assert running.json("status")["counts"]["train"] == {"succeeded": number}
-    job = long_job(running, "training")
-    processes = [process for process in running.psutil_processes()
+        job = long_job(shared, program)
+        shared.kill(program)
+        assert finished(shared, job)["attempts"] == (2 if program == "trainer" else 1), program
+        assert len(shared.jobs()) == before + number
+    job = long_job(shared, "training")
+    processes = [process for process in shared.psutil_processes()
                  if "services.trainer.forkserver" in process.cmdline()]
     training = [process for process in processes if process.parent() in processes]
     assert len(training) == 1
     os.kill(training[0].pid, signal.SIGKILL)
-    assert finished(running, job)["attempts"] == 1
+    assert finished(shared, job)["attempts"] == 1
 
 
 def test_stop_saves_and_start_goes_on_at_the_next_step(shared: Installation) -> None:
@@ -213,12 +181,12 @@ def test_stop_saves_and_start_goes_on_at_the_next_step(shared: Installation) -> 
     assert events[-1] == "JobSucceeded"
 
 
-def test_kill_9_of_supervisord_leaves_nobody_behind(running: Installation) -> None:
-    job = long_job(running, "row")
-    running.kill_supervisord()
-    wait_for(lambda: not running.processes(), "its programs stop by themselves", 60)
-    running.start()
-    finished(running, job)
+def test_kill_9_of_supervisord_leaves_nobody_behind(shared: Installation) -> None:
+    job = long_job(shared, "supervisord")
+    shared.kill_supervisord()
+    wait_for(lambda: not shared.processes(), "its programs stop by themselves", 60)
+    shared.start()
+    finished(shared, job)
 
 
 def test_a_cancelled_job_leaves_no_steps_in_the_weights(shared: Installation) -> None:

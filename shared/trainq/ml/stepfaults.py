@@ -1,11 +1,12 @@
-"""Faults of a training step that a test orders: a loss that is no number, no memory, a hang, masks that hide all.
+"""Faults of a training step that a test orders: a loss that is no number, no memory, a hang, masks that hide all, time.
 
 A no-op unless armed. ``TRAINQ_STEP_FAULTS`` in the environment names a folder; a file in it is a fault, named
 ``<kind>.<job>.<at>``:
 
 * ``nan.<job>.<step>``: the loss of this step (from 0) is no number, and so are its gradients;
 * ``zero.<job>.<step>``: no token of this step is trained;
-* ``hang.<job>.<step>``: this step never ends;
+* ``hang.<job>.<step>``: this step never ends; ``slow.<job>.<step>``: it takes :data:`SLOW_SECONDS` more, at rest, so
+  that a job lasts as long as a test needs and leaves the processors to others;
 * ``memory.<job>.<rows>``: there is no memory for more rows at once than this; ``backward.<job>.<step>``: none for the
   backward pass of this step; ``update.<job>.<step>``: none for the optimizer in it;
 * ``weights.<job>.<step>``: a weight is no finite number after this step.
@@ -24,7 +25,8 @@ from pathlib import Path
 import torch
 
 ENVIRONMENT_KEY = "TRAINQ_STEP_FAULTS"
-KINDS = ("nan", "zero", "hang", "memory", "backward", "update", "weights")
+KINDS = ("nan", "zero", "hang", "slow", "memory", "backward", "update", "weights")
+SLOW_SECONDS = 0.1
 
 _folder: Path | None = None
 # What was met when the step began, and of which job it is.
@@ -73,6 +75,8 @@ def begin_step(job: str, job_step: int) -> None:
     if _meets("hang", job_step):
         while True:
             time.sleep(3600)
+    if _meets("slow", job_step):
+        time.sleep(SLOW_SECONDS)
 
 
 def begin_backward() -> None:
