@@ -23,7 +23,7 @@ os.environ["TRAINQ_WEB_PORT"] = "0"
 
 # Where nothing else is said, one thread computes: several tests run beside each other, and threads that wait for each
 # other on processors that others use spin, which took a fifth of all the processor time.
-os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Thousands of tests are collected, and torch is imported: nothing of it becomes garbage, and a fifth of the time went
 # to looking for some.
@@ -61,9 +61,8 @@ def kept() -> Iterator[list[Installation]]:
 def shared(request: pytest.FixtureRequest, kept: list[Installation]) -> Iterator[Installation]:
     """For a test that needs no beginning: others of its module may have been here before, with files of other names.
 
-    It runs with the module's ``SETTINGS`` and slow steps.
-
-    Everything must be at rest again when it passes. When it fails, the next one gets another installation.
+    It runs with the module's ``SETTINGS`` and slow steps. Everything must be at rest again when it passes. When it
+    fails, the next one gets another installation.
     """
     if not kept:
         kept.append(new_installation())

@@ -59,7 +59,7 @@ class Installation(Asking, chaos.Installation):
         super().end(patience_seconds)
 
     def slow_steps(self) -> dict[str, str]:
-        """The environment in which a training step takes a tenth of a second more, in which it does nothing.
+        """The environment in which a training step takes a fifth of a second more, in which it does nothing.
 
         A job of few steps lasts so, and costs what else runs on the machine little.
         """

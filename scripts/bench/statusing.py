@@ -34,7 +34,7 @@ import zmq
 from bench import tables
 from trainq import deltas
 from trainq.chaos.installation import Installation, wait_until
-from trainq.chaos.processes import TRAINING
+from trainq.chaos.processes import FORK_SERVER, TRAINING
 from trainq.client import BrokerClient
 from trainq.deltas import Delta
 from trainq.ids import new_request_id
@@ -202,13 +202,18 @@ def crowd(bench: Bench) -> Iterator[None]:
 
 
 def set_apart(bench: Bench) -> None:
-    """Give the training process one processor and everything else, with what it starts, the others."""
+    """Give the training process, and those forked after it, one processor, and everything else the others.
+
+    Where there is one processor, they share it.
+    """
     first, *others = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, others or [first])
-    for seen in bench.installation.processes():
-        for thread in psutil.Process(seen.pid).threads():
-            with contextlib.suppress(ProcessLookupError):
-                os.sched_setaffinity(thread.id, [first] if seen.role == TRAINING else others or [first])
+    seen = bench.installation.processes()
+    assert TRAINING in [each.role for each in seen]
+    for each in seen:
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+            for thread in psutil.Process(each.pid).threads():
+                os.sched_setaffinity(thread.id, [first] if each.role in (TRAINING, FORK_SERVER) else others or [first])
 
 
 def window(bench: Bench, seconds: float) -> float:

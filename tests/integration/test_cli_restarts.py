@@ -39,7 +39,7 @@ def last_picture(stream: IO[bytes] | None, training: bool) -> None:
 
 def test_waiting_following_and_watching_survive_everything(installation: Installation) -> None:
     drill = Drill(installation, slow=True)
-    job = drill.train("long.jsonl", 400)
+    job = drill.train("long.jsonl", 300)
     waiting, following = start(installation, "wait", job), start(installation, "follow", job)
     watching = start(installation, "watch", "--json", "--every", "0.2s")
     try:

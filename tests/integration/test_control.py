@@ -46,6 +46,7 @@ def training_process(drill: Drill) -> bool:
     return any(is_one(seen) for seen in drill.installation.psutil_processes())
 
 
+@pytest.mark.timeout(600)
 def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undisturbed_run(drill: Drill) -> None:
     trainq: Any = drill.installation.trainq
     job = drill.train("first.jsonl", LONG)
@@ -121,16 +122,24 @@ def _what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
 
 def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill: Drill) -> None:
     installation = drill.installation
-    first, second = drill.train("first.jsonl", 60), drill.train("second.jsonl", 8)
+    first, *others = (drill.train(name, rows) for name, rows in (("a.jsonl", LONG), ("b.jsonl", 8), ("c.jsonl", 8)))
     until_step(drill, 1)
     probe = ("import json, os; from trainq.client import BrokerClient; from trainq.config import Home; "
              "from trainq.ids import new_request_id; from trainq.messages import *; "
              "c = BrokerClient(Home(__import__('pathlib').Path(os.environ['TRAINQ_HOME']))); "
              "print(json.dumps([j.id for j in c.call(GetOverview(request_id=new_request_id()), Overview).running])); "
              "print(os.environ['TRAINQ_LENT'])")
-    said = installation.trainq("lend", "--", sys.executable, "-c", probe).stdout.split("\n")
-    assert said[:2] == ["[]", "lend-1"], "no train job beside it"
-    drill.until_trained(first, second)
+    lending = subprocess.Popen([sys.executable, "-m", "trainq.cli", "lend", "--", sys.executable, "-c", probe],
+                               env=dict(installation.environment), stdout=subprocess.PIPE, text=True)
+    wait_for(lambda: "lend-1" in [event["job"] for event in installation.events()], "it is asked for")
+    installation.trainq("skip", "--keep")
+    said, _ = lending.communicate(timeout=120)
+    assert said.split("\n")[:2] == ["[]", "lend-1"], "no train job beside it"
+    drill.until_trained(first, *others)
+    kinds = [(event["type"], event["job"]) for event in installation.events()]
+    # [broker] gpu_wait_jobs = 1: it lets one go first.
+    before, after = (kinds.index(("JobSucceeded", job)) for job in others)
+    assert before < kinds.index(("LeaseGranted", "lend-1")) < after
     assert installation.trainq("lend", "--limit", "1s", "--", "sleep", "60", expect=128 + 15)
     assert installation.trainq("lend", "--", "false", expect=1)
     # Nobody whom it has started stays beside the trainer, neither those who go on after its end.
@@ -149,14 +158,14 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     wait_for(lambda: training_process(drill), "the model is back")
     (drill.home.inbox / "third.jsonl").write_bytes(b'{"prompt": "third?", "completion": "yes"}\n')
     assert installation.trainq("wait", "--idle").stdout == "idle\n"
-    assert len(drill.states()) == 3
+    assert len(drill.states()) == 4
     drill.prove()
 
 
 def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Installation) -> None:
     drill = Drill(installation, slow=True, TRAINQ_TRAINER_IDLE_MINUTES="0.01")
     trainq: Any = installation.trainq
-    job = drill.train("first.jsonl", 240)
+    job = drill.train("first.jsonl", 120)
     until_step(drill, 3)
     trainq("yield", "3s", "--wait")
     assert "until" in trainq("why").stdout

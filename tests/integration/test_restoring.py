@@ -101,7 +101,7 @@ def test_with_no_checkpoint_left_a_snapshot_brings_the_line_back(installation: I
 
 def test_in_the_middle_of_a_job(installation: Installation) -> None:
     drill = Drill(installation, slow=True, TRAINQ_TRAIN_CHECKPOINT_STEPS="3", TRAINQ_TRAIN_CHECKPOINT_MAX_SHARE="1")
-    one = drill.train("one.jsonl", 60)
+    one = drill.train("one.jsonl", 120)
     # Written beside the steps, one at a time: at which steps is the disk's business.
     middle = wait_for(lambda: next((path.name for path in checkpoints.list_generations(drill.home.checkpoints)
                                     if checkpoints.read_facts(path).reason == "interval"), ""), "its middle", 60)

@@ -26,7 +26,7 @@ import torch
 
 ENVIRONMENT_KEY = "TRAINQ_STEP_FAULTS"
 KINDS = ("nan", "zero", "hang", "slow", "memory", "backward", "update", "weights")
-SLOW_SECONDS = 0.1
+SLOW_SECONDS = 0.2
 
 _folder: Path | None = None
 # What was met when the step began, and of which job it is.

@@ -1,6 +1,7 @@
 """How a service begins and ends: configuration, folders, lock, log, what its earlier lives say, an honest exit code.
 
-Order at start: configuration (all mistakes at once), umask, folders, death signal, lock, log. The lock makes each
+Order at start: configuration (all mistakes at once), umask, folders, death signal, lock, log, what killed lives left
+half written in ``run/`` and the home itself. The lock makes each
 service single in its home; a second one is refused with the first one's pid. One that is not to work by the
 configuration, or has ended too often by its own doing (``ends``), stays up PAUSED instead, and none of its own code
 runs.
@@ -65,8 +66,9 @@ def run(name: str, body: Body) -> int:
 def _live(process: Process, record: Record, body: Body) -> int:
     """The life itself, and a record of how it ended if that was not by order."""
     try:
-        # Each service writes here, and web its token; one that was killed in that may never do it again.
-        files.sweep_temporaries(process.home.run)
+        # Each service writes into the first, web its token, and status into the second; whoever was killed in that may
+        # never do it again.
+        files.sweep_temporaries(process.home.run, process.home.root)
         _stand_by(process, record)
         process.begin_work()
         code = 0 if process.stopping else body(process) or 0

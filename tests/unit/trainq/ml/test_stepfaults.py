@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_no_memory_in_the_backward_pass_of_one_step(tmp_path: Path) -> None:
         stepfaults.begin_backward()
     stepfaults.begin_step("train-1", 6)
     stepfaults.begin_backward()
+
+
+def test_a_slow_step_takes_its_time(tmp_path: Path) -> None:
+    (tmp_path / "slow.train-1.5").touch()
+    stepfaults.arm(str(tmp_path))
+    began = time.monotonic()
+    stepfaults.begin_step("train-1", 5)
+    assert time.monotonic() - began >= stepfaults.SLOW_SECONDS
 
 
 def test_one_that_comes_once_is_used_up(tmp_path: Path) -> None:
