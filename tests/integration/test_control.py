@@ -20,11 +20,6 @@ pytestmark = pytest.mark.slow
 LONG = 1000
 
 
-@pytest.fixture
-def drill(installation: Installation) -> Drill:
-    return Drill(installation, slow=True)
-
-
 def step(drill: Drill) -> int:
     """The step of the running job; 0 if there is none, or it has done none."""
     running = [job for job in drill.installation.overview().running if job.kind == "train"]
@@ -47,13 +42,17 @@ def training_process(drill: Drill) -> bool:
 
 
 @pytest.mark.timeout(600)
-def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undisturbed_run(drill: Drill) -> None:
+def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undisturbed_run(
+        installation: Installation) -> None:
+    drill = Drill(installation, slow=True)
+    _the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill)
+    before = drill.states()
     trainq: Any = drill.installation.trainq
     job = drill.train("first.jsonl", LONG)
     until_step(drill, 5)
     # Pause: saved, memory free, lease kept.
     trainq("pause", "--wait", "--reason", "lunch")
-    assert drill.states() == {job: "running"}
+    assert drill.states() == {job: "running", **before}
     wait_for(lambda: not training_process(drill), "the training process is gone")
     assert drill.facts().reason == "stop"
     assert "lunch" in trainq("why").stdout
@@ -70,7 +69,7 @@ def test_whatever_is_ordered_in_whatever_order_the_weights_are_those_of_an_undis
     trainq("yield", "1h")  # changes nothing: it is paused
     trainq("resume")
     trainq("stop", "--wait", "--reason", "the trainer rests")
-    wait_for(lambda: drill.states() == {job: "queued", second: "queued"}, "the job is given back")
+    wait_for(lambda: drill.states() == {job: "queued", second: "queued", **before}, "the job is given back")
     assert "the trainer rests" in trainq("why").stdout
     # What cannot go on by itself is not waited for.
     assert trainq("drain", expect=1).stdout.startswith(f"{job} is saved, and not at its end: the trainer is stopped")
@@ -120,7 +119,7 @@ def _what_is_to_end_is_ended_while_all_is_paused(drill: Drill) -> None:
     trainq("resume")
 
 
-def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill: Drill) -> None:
+def _the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_before(drill: Drill) -> None:
     installation = drill.installation
     first, *others = (drill.train(name, rows) for name, rows in (("a.jsonl", LONG), ("b.jsonl", 8), ("c.jsonl", 8)))
     until_step(drill, 1)
@@ -159,7 +158,6 @@ def test_the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_
     (drill.home.inbox / "third.jsonl").write_bytes(b'{"prompt": "third?", "completion": "yes"}\n')
     assert installation.trainq("wait", "--idle").stdout == "idle\n"
     assert len(drill.states()) == 4
-    drill.prove()
 
 
 def test_a_yield_ends_by_itself_and_quiet_hours_by_the_clock(installation: Installation) -> None:

@@ -24,8 +24,11 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def test_there_and_back_again(installation: Installation) -> None:
-    drill = Drill(installation)
+@pytest.mark.timeout(600)
+def test_there_and_back_again_also_when_it_is_killed(installation: Installation) -> None:
+    plans = installation.folder / "plans"
+    plans.mkdir()
+    drill = Drill(installation, TRAINQ_CRASH_PLANS=str(plans))
     one = drill.train("one.jsonl")
     drill.until_trained(one)
     snapshot, early = drill.snapshot(), drill.bits()
@@ -67,6 +70,7 @@ def test_there_and_back_again(installation: Installation) -> None:
     assert (drill.head().name, drill.bits()) == (before, late)
     four = drill.train("four.jsonl")
     drill.until_trained(one, two, three, four)
+    _killed_in_the_middle_it_is_done_all_the_same(drill, plans)
     drill.prove()
 
 
@@ -135,15 +139,10 @@ KILLS = (("files.fsync", 2), ("files.rename", 1), ("files.renamed", 3), ("files.
          ("checkpoint.published", 1))
 
 
-def test_killed_in_the_middle_it_is_done_all_the_same(installation: Installation) -> None:
-    plans = installation.folder / "plans"
-    plans.mkdir()
-    drill = Drill(installation, TRAINQ_CRASH_PLANS=str(plans))
-    one = drill.train("one.jsonl")
-    drill.until_trained(one)
+def _killed_in_the_middle_it_is_done_all_the_same(drill: Drill, plans: Path) -> None:
     states = {drill.snapshot(): drill.bits()}
-    two = drill.train("two.jsonl")
-    drill.until_trained(two)
+    last = drill.train("five.jsonl")
+    drill.until_trained(last)
     states[drill.snapshot()] = drill.bits()
     for number, (point, hits) in enumerate(KILLS, start=1):
         name = sorted(states)[(number + 1) % 2]
@@ -152,6 +151,5 @@ def test_killed_in_the_middle_it_is_done_all_the_same(installation: Installation
         assert drill.restore(name)["state"] == "succeeded"
         assert not armed.exists(), f"it was killed at {point}"
         assert drill.bits() == states[name]
-        wait_for(lambda number=number: drill.states()[two] == ("cancelled" if number % 2 else "succeeded"),
-                 f"the second job is in the weights or not, as they are ({point})")
-    drill.prove()
+        wait_for(lambda number=number: drill.states()[last] == ("cancelled" if number % 2 else "succeeded"),
+                 f"the last job is in the weights or not, as they are ({point})")

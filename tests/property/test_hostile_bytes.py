@@ -28,7 +28,7 @@ _COMPRESSED = st.one_of(
     st.binary(max_size=60).map(lambda rest: b"\x50*M\x18" + rest),
     st.tuples(st.sampled_from([_GZIP, _ZSTD]), st.integers(0, 200), st.integers(1, 255)).map(
         lambda drawn: _flipped(*drawn)))
-_MANY = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_MANY = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _TOML = st.one_of(
     st.binary(max_size=80), st.text(max_size=80).map(lambda text: text.encode("utf-8", "surrogatepass")),
     st.builds(lambda section, key, value: f"[{section}]\n{key} = {value}\n".encode(),

@@ -47,7 +47,7 @@ def ignore(_: int) -> None:
     pass
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=_FILES, wrap=_WRAPPED, mapping=_MAPS, cut=st.integers(0, 30))
 def test_any_bytes_give_samples_and_bad_rows_or_one_error(
         tmp_path_factory: pytest.TempPathFactory, content: bytes, wrap: Callable[[bytes], bytes],
@@ -74,7 +74,7 @@ def test_any_bytes_give_samples_and_bad_rows_or_one_error(
             assert len(row_digest(row.verdict)) == 32
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=_MOSTLY_GOOD_FILES, wrap=_WRAPPED, mapping=st.just({}) | _MAPS, cut=st.sampled_from([0, 0, 0, 5]),
        context_tokens=st.sampled_from([8, 24, 1024]), long_rows=st.sampled_from(["drop", "truncate"]),
        held_out_fraction=st.sampled_from([0.0, 0.3]), max_bad_rows=st.sampled_from([0.0, 0.5, 1.0, 1.0]))

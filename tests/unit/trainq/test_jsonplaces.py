@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainq.jsonplaces import RowPath, column_of, path_name
@@ -31,8 +31,9 @@ def test_what_nests_too_deep_has_the_place_of_what_contains_it() -> None:
     assert column_of(text, ("b",)) in (1, text.index("1}") + 1)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | st.text(),
-                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)), st.data())
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=12), st.data())
 def test_any_path_of_any_value_leads_to_it(value: object, data: st.DataObject) -> None:
     text = orjson.dumps(value).decode()
     path: list[str | int] = []

@@ -145,7 +145,7 @@ def as_dicts(chat: list[Message]) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in chat]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chat=chats(_CONTENT))
 def test_ids_and_mask_are_those_of_apply_chat_template(style: Style, chat: list[Message]) -> None:
     expected = style.reference.apply_chat_template(as_dicts(chat), return_assistant_tokens_mask=True, return_dict=True)
@@ -158,7 +158,7 @@ def test_ids_and_mask_are_those_of_apply_chat_template(style: Style, chat: list[
         assert row.whole
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_special_text_in_rows_stays_text(style: Style, data: st.DataObject) -> None:
     piece = _CONTENT | st.sampled_from(style.specials) | st.sampled_from([text[:-1] for text in style.specials])
@@ -178,7 +178,7 @@ def test_special_text_in_rows_stays_text(style: Style, data: st.DataObject) -> N
     assert style.codec.encode_prompt(chat[:-1]) == prompt
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flags_cover_the_answers_whatever_is_typed_in_them(style: Style, data: st.DataObject) -> None:
     piece = st.sampled_from([*style.specials, "ab", " ", "é", "\U0001f600", "\n"])
@@ -208,7 +208,7 @@ def test_a_text_is_bos_text_eos_all_trained_but_the_first(style: Style) -> None:
         *([style.codec.bos_id] if style.codec.bos_id is not None else []), *plain, style.codec.eos_id]
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(text=_CONTENT)
 def test_a_text_has_the_tokens_of_transformers(style: Style, text: str) -> None:
     assume(not any(special in text for special in style.specials))

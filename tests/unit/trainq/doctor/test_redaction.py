@@ -164,7 +164,7 @@ def test_a_key_goes_over_many_lines_and_a_quote_that_is_not_closed_ends_with_its
 
 
 # What grew with the square took 21 s for 16 KiB.
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(15)
 @pytest.mark.parametrize("unit", [
     "a", "a.", "-", "-a", " ", "?", "?token", "token", "token ", "token=", "--token", "password='", "-eyJ", "eyJ.", "://",
     "a://", "@", "https://a", "Bearer ", "cookie", "authorization:", "-----BEGIN ", "-----END PRIVATE KEY", "A", "\\",
@@ -173,7 +173,7 @@ def test_a_key_goes_over_many_lines_and_a_quote_that_is_not_closed_ends_with_its
     "OLDPWD=/", "`", "\u201c",
     "-----BEGIN PRIVATE KEY-----"])
 def test_a_long_line_of_anything_ends(unit: str) -> None:
-    text = unit * (24 * 1024 // len(unit))
+    text = unit * (16 * 1024 // len(unit))
     redactor = Redactor({"HOME": "/home/me"})
     assert len(redactor.text(text)) < 3 * len(text)
     assert len(redactor.text(text, rows=True)) < 3 * len(text)
