@@ -63,10 +63,14 @@ class Installation(Asking, chaos.Installation):
 
         A job of few steps lasts so, and costs what else runs on the machine little.
         """
+        (self.step_faults() / "slow.any.every").touch()
+        return {"TRAINQ_STEP_FAULTS": str(self.step_faults())}
+
+    def step_faults(self) -> Path:
+        """The folder for faults of the training steps (:mod:`trainq.ml.stepfaults`); the settings must name it."""
         folder = self.folder / "step-faults"
         folder.mkdir(exist_ok=True)
-        (folder / "slow.any.every").touch()
-        return {"TRAINQ_STEP_FAULTS": str(folder)}
+        return folder
 
     def restart(self) -> None:
         """Stop everything in order, and start it with the settings of now."""

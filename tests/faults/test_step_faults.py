@@ -31,8 +31,7 @@ PATIENCE_SECONDS = 300.0
 
 @pytest.fixture
 def faults(installation: Installation) -> Path:
-    folder = installation.folder / "step-faults"
-    folder.mkdir()
+    folder = installation.step_faults()
     installation.settings = {**SETTINGS, "TRAINQ_STEP_FAULTS": str(folder)}
     return folder
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,6 +83,16 @@ def test_a_broker_that_is_away_or_busy_otherwise_holds_nobody_up_for_long() -> N
     assert pace.seconds_left(now) <= MOST_SECONDS / SHARE
 
 
+def tell(story: Callable[[Asker], Coroutine[Any, Any, None]], home: Path, let: threading.Event) -> None:
+    """Run the story; however it ends, ``let`` frees those who wait."""
+    asker = Asker(Home(home))
+    try:
+        asyncio.run(story(asker))
+    finally:
+        let.set()
+        asker.close()
+
+
 def test_whoever_floods_it_keeps_no_order_and_no_reading_from_being_done(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asking, "TURN_SECONDS", 0.2)
@@ -107,12 +119,7 @@ def test_whoever_floods_it_keeps_no_order_and_no_reading_from_being_done(
         assert await asyncio.gather(*slow_ones) == ["slow"] * ASKERS
         assert await asker.ask(slow) == "slow"
 
-    asker = Asker(Home(tmp_path))
-    try:
-        asyncio.run(story(asker))
-    finally:
-        let.set()
-        asker.close()
+    tell(story, tmp_path, let)
 
 
 def test_what_is_long_keeps_no_order_waiting_and_ends_at_its_next_question(tmp_path: Path) -> None:
@@ -136,11 +143,6 @@ def test_what_is_long_keeps_no_order_waiting_and_ends_at_its_next_question(tmp_p
         let.set()
         await asyncio.gather(*long_ones, return_exceptions=True)
 
-    asker = Asker(Home(tmp_path))
-    try:
-        asyncio.run(story(asker))
-    finally:
-        let.set()
-        asker.close()
+    tell(story, tmp_path, let)
     assert len(failures) == LONGS
     assert all("web ends" in failure for failure in failures)
