@@ -89,6 +89,17 @@ class Story:
         return self.ask(messages.Complete(request_id=self.id(), job=lease.job, token=lease.token, result=result,
                                           worker=lease.kind.value, session="s1", **changes))
 
+    def task(self, kind: JobKind, worker: str = "") -> tuple[messages.TaskLease | None, str]:
+        reply = self.ask(messages.TakeLease(request_id=self.id(), worker=worker or kind.value, session="s1",
+                                            kinds=(kind,)))
+        assert isinstance(reply, Leased)
+        assert reply.lease is None or isinstance(reply.lease, messages.TaskLease)
+        return reply.lease, reply.reason
+
+    def end(self, lease: messages.TaskLease, result: messages.TaskResult) -> messages.AnyReply:
+        return self.ask(messages.Complete(request_id=self.id(), job=lease.job, token=lease.token, result=result,
+                                          worker=lease.kind.value, session="s1"))
+
     def prepare_next(self) -> None:
         lease = self.lease(JobKind.PREPARE)
         assert lease is not None

@@ -15,7 +15,8 @@ from trainq.messages import ConsolidateTask
 
 # What writes much. Retention makes room; what changes the line looks for itself, and would hold up the training for as
 # long as it was held; a proof only reads.
-_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE})
+_NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE,
+                         JobKind.GENERATE, JobKind.EVALUATE})
 _CONSOLIDATOR = "consolidator"
 # Below are those whose generation was lost (trainq.journal.schema): they begin anew.
 _FAR_AHEAD = -(1 << 40)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import msgspec
 
-from services.broker import tasks
 from trainq.errors import UsageError
 from trainq.jobs import JobKind, TaskSubmitted
 from trainq.journal import JobRow, LineRow
@@ -66,6 +65,6 @@ def follow(row: JobRow, result: TaskResult, number: int) -> list[TaskSubmitted]:
         task = msgspec.convert(asked, RebaseTask)
     except msgspec.ValidationError as error:
         raise UsageError(f"{row.id} asks for no rebase: {error}") from error
-    return [TaskSubmitted(job=f"rebase-{number}", kind=JobKind.REBASE, number=number, name=tasks.name_of(task),
+    return [TaskSubmitted(job=f"rebase-{number}", kind=JobKind.REBASE, number=number, name=task.words,
                           request_id=f"rebase-after-{row.id}", request_digest="", cause=row.id,
                           task=msgspec.to_builtins(task))]

@@ -12,9 +12,11 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import admission, consolidating, dropping, endings, keeping, leasing, standing, tasks
+from services.broker import championing, dropping, endings, keeping, leasing, standing, tasks
+from services.broker.admitting import Admitter
 from services.broker.choosing import Chooser
 from services.broker.copying import Copier
+from services.broker.following import Follower
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
 from services.broker.guarding import DiskGuard
@@ -23,13 +25,12 @@ from services.broker.reading import READS, Reader
 from services.broker.recording import Recorder
 from services.broker.roster import Roster
 from services.broker.timetable import Timetable
-from trainq import __version__, ingest, messages
+from trainq import __version__, messages
 from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import (
     DamageError,
     NotFoundError,
-    SendAgainError,
     StaleLeaseError,
     StorageError,
     StorageFullError,
@@ -54,7 +55,7 @@ from trainq.jobs import (
 from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
 from trainq.manifests import digest_bytes
-from trainq.messages import AnyReply, AnyRequest, Done, Leased, Receipt
+from trainq.messages import AnyReply, AnyRequest, Done, Leased
 
 
 class Desk:
@@ -70,7 +71,6 @@ class Desk:
         settings = configuration.settings.broker
         self.deadlines = leasing.Deadlines(settings.lease_seconds)
         self.roster = Roster()
-        self._freezer = admission.Freezer(configuration.settings)
         self._hold_until: float | None = None
         # Why nothing may be written: the journal is older than the checkpoints beside it.
         self.unfit: DamageError | None = None
@@ -84,11 +84,16 @@ class Desk:
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         dropper = dropping.Dropper(journal, self._queries, self._recorder, configuration, clock)
         self.copier = Copier(journal, self._queries, configuration.home)
+        self._admitter = Admitter(journal, self._queries, self._recorder, configuration)
+        self._follower = Follower(journal, self._queries, configuration.settings, self._admitter)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
-            (standing.REQUESTS, self.orders.answer), ((messages.CopyJournal,), self.copier.answer),
+            (standing.REQUESTS, self.orders.answer),
+            (championing.REQUESTS, championing.Champions(
+                journal, self._queries, self._recorder, configuration).answer),
+            ((messages.CopyJournal,), self.copier.answer),
             ((messages.Hello,), self._greeter.greet),
             ((messages.Emit,), Noter(journal, self._queries, self._recorder, clock).answer),
             ((messages.ReportInbox,), self._count_inbox))
@@ -219,7 +224,7 @@ class Desk:
                 return answer(request)
         match request:
             case messages.Submit():
-                return messages.Submitted(receipts=[self._submit(item) for item in request.items])
+                return messages.Submitted(receipts=[self._admitter.submit(item) for item in request.items])
             case messages.SubmitTask():
                 return self._submit_task(request)
             case messages.TakeLease():
@@ -240,39 +245,9 @@ class Desk:
 
     # ------------------------------------------------------------------------------------------------------- submitting
 
-    def _submit(self, item: messages.SubmitItem) -> Receipt:
-        """Each item by itself: what is wrong with one is no other's fault."""
-        try:
-            with self._journal.atomic():
-                return self._admit(item)
-        except (StorageError, StorageFullError):
-            raise
-        except TrainqError as error:
-            self._recorder.forget_undone()
-            return Receipt(request_id=item.request_id, error_code=error.code, error=str(error))
-
-    def _admit(self, item: messages.SubmitItem) -> Receipt:
-        digest = admission.request_digest(item)
-        earlier = self._queries.request(item.request_id)
-        if earlier is None and not ingest.is_stored(self._configuration.home, item.digest, item.size_bytes):
-            raise SendAgainError(f"{item.name}: data/ holds no file with this digest and size",
-                                 mend="send it again: store it first, then submit it")
-        if earlier is None and self._queries.is_dropping(item.digest):
-            raise SendAgainError(f"{item.name}: retention is just deleting the same content, which no job needed",
-                                 mend="send it again when it has; trainq retention apply if that is broken off")
-        duplicate = None if item.force else self._queries.duplicate_of(item.digest)
-        outcome = admission.admit(item, digest, earlier=earlier, duplicate=duplicate and duplicate[0],
-                                  number=self._queries.line().next_number, spec=self._freezer.freeze(item))
-        if isinstance(outcome, str):
-            return Receipt(request_id=item.request_id, job=outcome, state=self._queries.job(outcome).state.value)
-        self._recorder.append(outcome)
-        if duplicate is not None:
-            return Receipt(request_id=item.request_id, job=outcome.job, state=duplicate[1].value, duplicate=True)
-        return Receipt(request_id=item.request_id, job=outcome.job, state=JobState.QUEUED.value)
-
     def _submit_task(self, request: messages.SubmitTask) -> messages.Accepted:
         outcome = tasks.submit(request, earlier=self._queries.request(request.request_id),
-                               number=self._queries.line().next_task)
+                               line=self._queries.line())
         if isinstance(outcome, str):
             return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
         if isinstance(request.task, messages.RestoreTask):
@@ -318,7 +293,7 @@ class Desk:
         row = self._queries.job(request.job)
         events = endings.complete(row, self._train_of(row), request.token, request.result)
         if events and isinstance(request.result, messages.TaskResult):
-            events += consolidating.follow(row, request.result, self._queries.line().next_task)
+            events += self._follower.follow(row, request.result)
         self._recorder.record(*events)
         if not request.next_kinds:
             return Leased(lease=None)

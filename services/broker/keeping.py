@@ -16,7 +16,7 @@ from trainq.checkpoints import parse_name
 from trainq.config import Home
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
 from trainq.jobs import CopyPinned, CopyUnpinned, JobKind, RemovalDecided, RemovalPurged, RemovalUndone, Store
-from trainq.journal import Journal, Queries
+from trainq.journal import Journal, Queries, learning
 from trainq.messages import Done, Kept
 from trainq.retention import stock, trash
 
@@ -89,16 +89,27 @@ class Keeper:
             task = tasks.task_of(self._queries.task(row))
             if isinstance(task, messages.RestoreTask) and (task.store, task.name) == (request.store, request.name):
                 return f"{row.id} goes back to it"
-        others = [row.id for row in self._queries.running_tasks() if row.id != request.job]
-        if others:
-            return f"{others[0]} may use it"
+        if used := self._why_used(request):
+            return used
         return self._why_checkpoint(request.name) if request.store is Store.CHECKPOINTS else self._why_snapshot(
             request.name)
+
+    def _why_used(self, request: messages.Remove) -> str:
+        for kind in tasks.KEEPS_OWN_COPY:
+            for row in self._queries.open_tasks(kind):
+                task = tasks.task_of(self._queries.task(row))
+                if request.store is Store.CHECKPOINTS and getattr(task, "checkpoint", "") == request.name:
+                    return f"{row.id} needs it"
+        others = [row.id for row in self._queries.running_tasks()
+                  if row.id != request.job and row.kind not in tasks.KEEPS_OWN_COPY]
+        return f"{others[0]} may use it" if others else ""
 
     def _why_checkpoint(self, name: str) -> str:
         line, own = self._queries.line(), parse_name(name)
         if own is None or own.generation >= line.generation:
             return f"the line stands at generation {line.generation}"
+        if name in champions(self._journal):
+            return "it is the champion, or was before it"
         head = self._home.checkpoints / line.checkpoint
         if stock.read_facts(head) is None:
             return f"the head {line.checkpoint or '(none)'} cannot be read"
@@ -133,7 +144,13 @@ class Keeper:
         return Done(changed=False, seq=self._journal.head_seq)
 
 
-def kept(queries: Queries) -> Kept:
+def champions(journal: Journal) -> tuple[str, ...]:
+    """The champion, and who was it before, to whom a person can go back."""
+    known = learning.known(journal.connection)
+    return tuple(filter(None, (known.champion_name, known.previous)))
+
+
+def kept(journal: Journal, queries: Queries) -> Kept:
     """What the retention worker and the command line are told."""
     return Kept(pins=queries.pins(), removals=queries.removals(REMOVALS_SHOWN), checkpoint=queries.line().checkpoint,
-                dropping=queries.dropping(messages.MAX_DIGESTS))
+                dropping=queries.dropping(messages.MAX_DIGESTS), champions=champions(journal))

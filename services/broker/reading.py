@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from services.broker import greeting, keeping, tasks, timetable, views
+from services.broker import championing, greeting, keeping, tasks, timetable, views
 from services.broker.choosing import Chooser
 from services.broker.guarding import DiskGuard
 from services.broker.headmarks import HeadMarks
@@ -15,7 +15,6 @@ from services.broker.standing import StandingOrders
 from trainq import messages
 from trainq.clock import Clock
 from trainq.config import Configuration
-from trainq.errors import UsageError
 from trainq.jobs import FAILED, TASKS, JobKind, JobState, JobSubmitted, Priority
 from trainq.journal import JobRow, Journal, Queries
 from trainq.journal.figures import waiting_by_priority
@@ -29,7 +28,7 @@ MAX_PAGE_BYTES = messages.MAX_MESSAGE_BYTES // 2
 
 READS = (messages.ListJobs, messages.ShowJob, messages.Replay, messages.GetOverview, messages.GetKept,
          messages.GetHeldJobs, messages.GetForks, messages.PlanRestore, messages.GetSchedules, messages.GetUsedShards,
-         messages.GetQueue)
+         messages.GetQueue, *championing.READS)
 
 Entry = TypeVar("Entry", bound=msgspec.Struct)
 
@@ -77,7 +76,7 @@ class Reader:
             case messages.GetOverview() | messages.GetQueue():
                 return self._overview() if isinstance(request, messages.GetOverview) else self._queue()
             case messages.GetKept():
-                return keeping.kept(self._queries)
+                return keeping.kept(self._journal, self._queries)
             case messages.GetUsedShards():
                 return messages.UsedShards(shards=sorted(self._queries.used_shards(request.shards)))
             case messages.GetHeldJobs():
@@ -89,7 +88,7 @@ class Reader:
             case messages.PlanRestore():
                 return greeting.plan(self._queries, self._configuration.home, request.store, request.name)
             case _:
-                raise UsageError(f"{type(request).__name__} is not known here")
+                return championing.read(self._journal, self._queries, request)
 
     def _listed(self, request: messages.ListJobs) -> list[JobRow]:
         if request.digest is None:

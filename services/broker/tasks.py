@@ -8,70 +8,41 @@ from services.broker.admission import repeated
 from trainq import messages
 from trainq.errors import UsageError
 from trainq.jobs import NEEDS_GPU, TASKS, JobKind, JobState, TaskSubmitted
-from trainq.journal import JobRow
+from trainq.journal import JobRow, LineRow
 from trainq.manifests import digest_bytes
-from trainq.messages import (
-    BackupTask,
-    ConsolidateTask,
-    CopyTask,
-    LendTask,
-    RebaseTask,
-    RestoreTask,
-    RetentionTask,
-    SnapshotTask,
-    SubmitTask,
-    Task,
-    UndeleteTask,
-    VerifyTask,
-)
+from trainq.messages import EvaluateTask, RebaseTask, SubmitTask, Task
+
+# What they read of the model is named in their task, or they read nothing of it.
+KEEPS_OWN_COPY = frozenset({JobKind.GENERATE, JobKind.EVALUATE, JobKind.PUBLISH})
 
 
-def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, number: int) -> TaskSubmitted | str:
+def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, line: LineRow) -> TaskSubmitted | str:
     """The event that makes the task, or the id of the one that this very request already means.
 
     Args:
         request: what is to be done.
         earlier: (digest, job) of an earlier request under the same id.
-        number: the next task's number.
+        line: the model line, which has the next task's number, and the head, which is evaluated where nothing else is
+            named.
 
     Raises:
         RequestReusedError: the id was used for something else.
-        UsageError: it is not asked for by itself.
+        UsageError: it is not asked for by itself, or there is nothing to do it with.
     """
     if isinstance(request.task, RebaseTask):
         raise UsageError("a rebase follows a consolidation", mend="trainq consolidate")
     digest = digest_bytes(messages.encode(request))
     if earlier is not None:
         return repeated(request.request_id, digest, earlier)
-    kind = messages.TASK_KINDS[type(request.task)]
-    return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=name_of(request.task),
+    task, number = request.task, line.next_task
+    if isinstance(task, EvaluateTask) and not task.checkpoint:
+        if not line.checkpoint:
+            raise UsageError("there is no model yet", mend="submit a file first")
+        task = msgspec.structs.replace(task, checkpoint=line.checkpoint)
+    kind = messages.TASK_KINDS[type(task)]
+    return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=task.words,
                          request_id=request.request_id, request_digest=digest, cause=request.cause,
-                         task=msgspec.to_builtins(request.task))
-
-
-def name_of(task: Task) -> str:
-    """The task in words."""
-    match task:
-        case SnapshotTask():
-            return f"snapshot of {task.generation or 'the newest generation'}"
-        case CopyTask():
-            return f"copy of {task.snapshot or 'the snapshots'} to {task.destination}"
-        case VerifyTask():
-            return f"verify {task.snapshot or 'every snapshot'}"
-        case RetentionTask():
-            return "retention"
-        case UndeleteTask():
-            return f"undelete removal {task.removal}"
-        case BackupTask():
-            return f"backup to {task.destination}" + (f", of which {task.keep_last} stay" if task.keep_last else "")
-        case RestoreTask():
-            return f"restore {task.name} of {task.store}/{', and train again' if task.retrain else ''}"
-        case ConsolidateTask():
-            return "consolidation of the adapter"
-        case LendTask():
-            return task.program
-        case RebaseTask():
-            return f"rebase on the merged {task.source}"
+                         task=msgspec.to_builtins(task))
 
 
 def task_of(event: TaskSubmitted) -> Task:
@@ -83,13 +54,16 @@ def task_of(event: TaskSubmitted) -> Task:
 def why_not(kind: JobKind, running: list[JobRow], max_workers: int) -> str:
     """Why no task of this kind is granted now; empty if one may be.
 
-    Retention runs alone: what it removes may be what another task reads. What needs the GPU is none of the
-    ``max_workers`` that may be beside the training.
+    Retention runs alone: what it removes may be what another task reads. It may be beside what says in the journal
+    which copy it reads. The ``max_workers`` are those that read and write much, beside the training.
     """
-    for row in running:
+    if kind in KEEPS_OWN_COPY:
+        return ""
+    beside = [row for row in running if row.kind not in KEEPS_OWN_COPY]
+    for row in beside:
         if JobKind.RETENTION in (kind, row.kind):
             return f"{row.id} is being done, and retention runs alone"
-    beside = [row for row in running if row.kind not in NEEDS_GPU]
+    beside = [row for row in beside if row.kind not in NEEDS_GPU]
     if kind not in NEEDS_GPU and len(beside) >= max_workers:
         return f"{beside[0].id} is being done, and {max_workers} at a time may be"
     return ""

@@ -91,7 +91,7 @@ class Timetable:
                              cause=f"schedule {name}")
         try:
             made = tasks.submit(request, earlier=self._queries.request(request.request_id),
-                                number=self._queries.line().next_task)
+                                line=self._queries.line())
         except RequestReusedError as error:
             return str(error)
         if not isinstance(made, str):

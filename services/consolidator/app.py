@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import orjson
 
-from services.consolidator.child import Child
 from trainq import checkpoints, files, manifests, merged
 from trainq.checkpoints import CheckpointFacts
 from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError, UsageError
@@ -31,6 +30,7 @@ from trainq.messages import (
     TaskResult,
 )
 from trainq.service import HeldTask, Process, Worker, take_task
+from trainq.service.child import Child
 from trainq.service.politeness import be_polite
 
 _OPEN = (JobState.QUEUED, JobState.RUNNING)

@@ -41,7 +41,7 @@ STATUS_TOPIC = b"status"
 
 # The processes of the standard installation, in the order in which people look for them.
 SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator",
-            "status", "web")
+            "evaluator", "datagen", "status", "web")
 
 # One lost heartbeat is bad luck; more is silence.
 _MISSED_HEARTBEATS = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 from trainq.errors import UsageError
@@ -75,6 +76,18 @@ def age(word: str) -> float:
     if not seconds:
         raise UsageError(f"{word!r} is no time; they look like 90s, 30m, 2h or 90d")
     return seconds
+
+
+def moment(word: str, now: float) -> float:
+    """A time that has been, in seconds since 1970: ``3d`` ago, ``2026-07-30``, ``2026-07-30 14:05`` (local, or with an
+    offset). ``now`` is that of the clock.
+    """
+    if seconds := _span(word):
+        return now - seconds
+    try:
+        return datetime.fromisoformat(word).timestamp()
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{word!r} is no time; they look like 3d, 2026-07-30 or '2026-07-30 14:05'") from error
 
 
 def _span(word: str) -> float:

@@ -71,7 +71,8 @@ def test_pause_why_resume(broker: Place, worker: Worker, rows: Path) -> None:
     assert (status["paused_reason"], status["training"], status["source"]) == ("dinner\x1b[31m", False, "broker")
     assert {"name", "pid", "state"} <= status["services"][0].keys()
     assert [service["name"] for service in status["services"]] == [
-        "broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator", "status", "web"]
+        "broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator", "evaluator",
+        "datagen", "status", "web"]
     assert r"paused  dinner\x1b[31m" in re.sub(r" +", "  ", broker.run("status")[0])
     assert broker.json("resume") == {"v": 1, "paused": False, "changed": True}
     assert broker.run("resume")[0] == "nothing was paused, drained or stopped\n"

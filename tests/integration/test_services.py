@@ -65,7 +65,7 @@ def test_services_are_steered_by_hand(installation: Installation) -> None:
     assert {each["program"] for each in known.values()} == {"RUNNING"}
     assert known["preparer"]["state"] == "RUNNING"
     assert known["preparer"]["memory_bytes"] > 10_000_000
-    for outside in ("snapshot", "retention", "consolidator"):
+    for outside in ("snapshot", "retention", "consolidator", "evaluator", "datagen"):
         assert known[outside]["state"] == "PAUSED"
         assert "not in profile" in known[outside]["note"]
 

@@ -18,7 +18,8 @@ from trainq.journal.projections import Fold
 from trainq.journal.store import GENESIS, chain
 
 TABLES = ("jobs", "requests", "dependencies", "counts", "line", "damaged", "forks", "trained", "pins", "removals",
-          "dropped", "schedules", "slots")
+          "dropped", "schedules", "slots", "suites", "scores", "judgements", "champions", "levels", "level_suites",
+          "judged_levels")
 NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
@@ -72,6 +73,21 @@ EVENTS = st.one_of(
               size_bytes=st.integers(0, 9), reason=st.just("r")),
     st.builds(jobs.RemovalUndone, removal=st.integers(1, 40), reason=st.just("r")),
     st.builds(jobs.RemovalPurged, removal=st.integers(1, 40)),
+    st.builds(jobs.SuiteLocked, suite=st.sampled_from("ab"), digest=st.sampled_from("xy"), reason=st.just("r")),
+    st.builds(jobs.SuiteScored, checkpoint=st.sampled_from("gh"), weights=st.just("w"), suite=st.sampled_from("ab"),
+              suite_digest=st.just("d"), kind=st.just("loss"), scorer=st.just(""), n=st.integers(1, 9),
+              mean=st.floats(0, 9), low=st.just(0.0), high=st.just(9.0), confidence=st.just(0.95), seed=st.just(0),
+              evaluation=st.just("e"), by=st.just("evaluate-1")),
+    st.builds(jobs.CheckpointJudged, checkpoint=st.sampled_from("gh"), champion=st.sampled_from(["", "g"]),
+              outcome=st.sampled_from(["keep", "promote"]), regressed=st.booleans(), reasons=st.just(("r",)),
+              comparisons=st.just(({"n": 1},)), by=st.just("evaluate-1")),
+    st.builds(jobs.ChampionMoved, checkpoint=st.sampled_from("gh"), before=st.sampled_from(["", "g"]),
+              how=st.sampled_from(jobs.ChampionMove), reason=st.just("r"), by=st.just("evaluate-1")),
+    st.builds(jobs.LevelJudged, generator=st.sampled_from("ab"), level=st.integers(1, 3), before=st.integers(1, 2),
+              after=st.integers(1, 2), suite=st.just("s"), suite_digest=st.sampled_from("xy"), n=st.just(100),
+              score=st.just(0.9), low=st.just(0.8), high=st.just(1.0), confidence=st.just(0.95),
+              checkpoint=st.sampled_from("gh"), weights=st.sampled_from("vw"), evaluation=st.just("e"),
+              reason=st.just("r"), by=st.just("evaluate-1")),
 )
 
 

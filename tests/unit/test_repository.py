@@ -106,7 +106,7 @@ _BESIDE_FILES = {
     ("services/web/judging.py", "tempfile.TemporaryFile"): 1,
     # Output and stacks of a process: nobody reads them to go on.
     ("services/trainer/surroundings.py", "os.open to write"): 2,
-    ("services/consolidator/child.py", "os.open to write"): 1,
+    ("shared/trainq/service/child.py", "os.open to write"): 1,
     # The stacks of a crash: without them the next life takes the end for a kill.
     ("shared/trainq/service/ends.py", "os.open to write"): 1,
     # Standard output goes to /dev/null when its reader has gone.

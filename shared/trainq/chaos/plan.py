@@ -19,7 +19,8 @@ from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
 # The heavier, the oftener. Each end of the fork server costs the seconds of importing torch, and the trainer's and
 # supervisord's end is the fork server's too: were they as often as the rest, nothing would ever be trained.
 WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "snapshot": 2.0, "retention": 1.0,
-           "consolidator": 1.0, "web": 1.0, "trainer": 1.5, TRAINING: 5.0, FORK_SERVER: 1.0, SUPERVISORD: 0.7}
+           "consolidator": 1.0, "evaluator": 1.0, "datagen": 1.0, "web": 1.0, "trainer": 1.5, TRAINING: 5.0,
+           FORK_SERVER: 1.0, SUPERVISORD: 0.7}
 # Most faults come in quick succession; the long pauses let work begin that the next fault can spoil.
 _QUICK_SECONDS = 0.4
 _CALM_SECONDS = (3.0, 8.0)
@@ -151,8 +152,8 @@ class Upkeep(NamedTuple):
 def faults(seed: int, points: Sequence[tuple[str, str]]) -> Iterator[Fault]:
     """The faults of a seed, for ever. ``points`` are the pairs of process and crash point that there are.
 
-    The first sixteen faults meet every kind, and every process by a plain kill, and no crash point comes again before
-    all have come: a short run is no lucky one.
+    The first faults, one for each process and each other kind, meet every kind, and every process by a plain kill, and
+    no crash point comes again before all have come: a short run is no lucky one.
     """
     draw = random.Random(f"faults {seed}")
     deck = _decks(draw, points)

@@ -17,7 +17,8 @@ from trainq.config import HOME_KEY
 SUPERVISORD = "supervisord"
 FORK_SERVER = "forkserver"
 TRAINING = "training"
-SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator", "status", "web")
+SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator",
+            "evaluator", "datagen", "status", "web")
 # A process that none of these rules knows: a command line of the campaign itself, say.
 OTHER = "other"
 

@@ -6,6 +6,13 @@ where to look.
 """
 
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
+from trainq.config.learning import (
+    CurriculumSettings,
+    DatagenSettings,
+    EvaluationSettings,
+    GeneratorSettings,
+    PromotionSettings,
+)
 from trainq.config.loading import FILE_KEY, HOME_KEY, Configuration, load, mapping_faults, project_root
 from trainq.config.overriding import OVERRIDABLE, nearest, overridden, parse_override
 from trainq.config.profiles import PROFILES, names_of, why_unwanted
@@ -47,16 +54,21 @@ __all__ = [
     "ColumnMap",
     "Configuration",
     "ConsolidationSettings",
+    "CurriculumSettings",
     "DataSettings",
+    "DatagenSettings",
     "DiskSettings",
     "Epochs",
+    "EvaluationSettings",
     "FolderSettings",
+    "GeneratorSettings",
     "GuardSettings",
     "Home",
     "LogSettings",
     "LoraSettings",
     "MaintenanceSettings",
     "ModelSettings",
+    "PromotionSettings",
     "RetentionSettings",
     "ScheduleRule",
     "ScheduleSettings",

@@ -71,6 +71,21 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "trash"
 
     @property
+    def suites(self) -> Path:
+        """What the model is scored on: a folder each."""
+        return self.root / "suites"
+
+    @property
+    def evaluations(self) -> Path:
+        """Scores row by row, and what the model said."""
+        return self.root / "evaluations"
+
+    @property
+    def champion(self) -> Path:
+        """The link to the checkpoint that was found best."""
+        return self.root / "champion"
+
+    @property
     def current(self) -> Path:
         return self.root / "current"
 

@@ -9,8 +9,9 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
-from trainq.config import intervals, quiet
+from trainq.config import intervals, learning, quiet
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
+from trainq.config.learning import GeneratorSettings
 from trainq.config.overriding import overridden, parse_value
 from trainq.config.section import Section
 from trainq.config.settings import (
@@ -123,6 +124,7 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
     settings = _lower_micro_batch(Settings(**values), tables)
     _validate_data(settings.data, problems)
     _validate_train(settings.train, problems)
+    learning.validate(settings.datagen, settings.curriculum, problems)
     if settings.broker.heartbeat_seconds * 2 > settings.broker.lease_seconds:
         problems.append(ConfigurationProblem(
             key="broker.heartbeat_seconds", problem=f"{settings.broker.heartbeat_seconds:g} s leaves no room for one "
@@ -233,7 +235,8 @@ def _validate_model(path: str, root: Path, problems: list[ConfigurationProblem])
 _MOST_QUOTED = 200
 # Settings that are sections under names that people choose.
 _NAMED_SECTIONS: Mapping[str, type[Section]] = {
-    "data.folders": FolderSettings, "train.folders": TrainOverrides, "schedule.rules": ScheduleRule}
+    "data.folders": FolderSettings, "train.folders": TrainOverrides, "schedule.rules": ScheduleRule,
+    "datagen.generators": GeneratorSettings}
 
 One = TypeVar("One", bound=Section)
 

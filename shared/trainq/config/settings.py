@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from trainq.config.learning import CurriculumSettings, DatagenSettings, EvaluationSettings, PromotionSettings
 from trainq.config.section import Section
 from trainq.config.timing import ScheduleSettings
 
@@ -329,6 +330,8 @@ class ServicesSettings(Section, frozen=True, kw_only=True):
     snapshot: ServiceSettings = ServiceSettings()
     retention: ServiceSettings = ServiceSettings()
     consolidator: ServiceSettings = ServiceSettings()
+    evaluator: ServiceSettings = ServiceSettings()
+    datagen: ServiceSettings = ServiceSettings()
     status: ServiceSettings = ServiceSettings()
     web: ServiceSettings = ServiceSettings()
 
@@ -357,5 +360,9 @@ class Settings(Section, frozen=True, kw_only=True):
     disk: DiskSettings = DiskSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     consolidation: ConsolidationSettings = ConsolidationSettings()
+    datagen: DatagenSettings = DatagenSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    promotion: PromotionSettings = PromotionSettings()
+    curriculum: CurriculumSettings = CurriculumSettings()
     services: ServicesSettings = ServicesSettings()
     log: LogSettings = LogSettings()

@@ -25,7 +25,8 @@ _SQLITE_HEADER = b"SQLite format 3\0"
 _OWNERS = {"broker.sock": "broker", "events.sock": "broker", "status.sock": "status", "picture.sock": "status"}
 # What a service cannot do its work without.
 _NEEDS = {"watcher": ("broker",), "preparer": ("broker",), "trainer": ("broker", "preparer"), "snapshot": ("broker",),
-          "retention": ("broker",), "consolidator": ("broker",), "status": ("broker",), "web": ("broker", "status")}
+          "retention": ("broker",), "consolidator": ("broker",), "evaluator": ("broker",), "datagen": ("broker",),
+          "status": ("broker",), "web": ("broker", "status")}
 _AT_WORK = frozenset({Lifecycle.RUNNING.value, Lifecycle.PAUSED.value, Lifecycle.INITIALIZING.value})
 # A write-ahead log of this size is not being folded into the journal.
 _LARGE_LOG_BYTES = 1 << 30

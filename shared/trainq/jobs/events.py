@@ -26,6 +26,7 @@ from trainq.jobs.keeping import (
     ScheduleSet,
     ScheduleSkipped,
 )
+from trainq.jobs.learning import ChampionMoved, CheckpointJudged, LevelJudged, SuiteLocked, SuiteScored
 from trainq.jobs.states import JobKind, Origin, Priority
 
 
@@ -352,6 +353,7 @@ AnyEvent = (
     | AgeingSet | TaskSubmitted | CopyPinned | CopyUnpinned | RemovalDecided | RemovalUndone | RemovalPurged
     | JobTakenOut | JobReinstated | LineRestored | LineRebased | InboxCounted | DataDropped | DataGone | ScheduleSet
     | ScheduleFired | ScheduleSkipped | EffectDecided | QueueDrained | TrainerStopped | CheckpointRequested | UserNoted
+    | SuiteLocked | SuiteScored | CheckpointJudged | ChampionMoved | LevelJudged
 )
 
 

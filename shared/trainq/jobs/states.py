@@ -43,6 +43,12 @@ class JobKind(StrEnum):
     REBASE = "rebase"
     # Somebody else's program has the GPU.
     LEND = "lend"
+    # A file is made for the model to learn from.
+    GENERATE = "generate"
+    # A checkpoint is scored on suites.
+    EVALUATE = "evaluate"
+    # The champion is put where others fetch it.
+    PUBLISH = "publish"
 
 
 # Maintenance: what is asked for by itself, and does not come of a submitted file.

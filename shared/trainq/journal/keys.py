@@ -13,7 +13,8 @@ from trainq.jobs import JobKind
 SPACING = 16
 _OF_KIND = {JobKind.PREPARE.value: 0, JobKind.TRAIN.value: 1, JobKind.SNAPSHOT.value: 2, JobKind.VERIFY.value: 3,
             JobKind.RETENTION.value: 4, JobKind.RESTORE.value: 5, JobKind.BACKUP.value: 6,
-            JobKind.CONSOLIDATE.value: 7, JobKind.REBASE.value: 8, JobKind.LEND.value: 9}
+            JobKind.CONSOLIDATE.value: 7, JobKind.REBASE.value: 8, JobKind.LEND.value: 9,
+            JobKind.GENERATE.value: 10, JobKind.EVALUATE.value: 11, JobKind.PUBLISH.value: 12}
 _KIND_OF = {number: kind for kind, number in _OF_KIND.items()}
 # SQLite's integers have 64 bits; nobody submits so many.
 _MAX_DIGITS = 17

@@ -51,7 +51,7 @@ from trainq.jobs import (
     rank,
     transition,
 )
-from trainq.journal import control, keeping, keys, lineage
+from trainq.journal import control, keeping, keys, learning, lineage
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
 _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
@@ -185,7 +185,8 @@ class Fold:
             case _ if (changes := control.line_changes(event, seq, at, self.line.hold_spent)) is not None:
                 self._set_line(**changes)
             case _:
-                keeping.fold(self._connection, seq, at, event)
+                if not learning.fold(self._connection, seq, at, event):
+                    keeping.fold(self._connection, seq, at, event)
         return None
 
     def _submit(self, seq: int, at: float, event: JobSubmitted) -> None:

@@ -23,6 +23,10 @@
 * ``dropped``: content that retention has deleted, or is about to (``gone`` 0), and that has not come again since.
 * ``schedules``: each rule with what came of its last slot. ``slots``: all slots that are done, for ever: a clock that
   is set back meets them again.
+* ``suites``: the digest that each suite of an evaluation is locked to. ``scores``: the newest of each checkpoint on
+  each suite. ``judgements``: what those of a checkpoint meant beside the champion's, in the order of ``seq``.
+  ``champions``: every move, the last one is true now. ``levels``: how hard what each generator makes is,
+  ``level_suites`` the problems that each was judged on last, ``judged_levels`` which weights were, and moved it.
 """
 
 from __future__ import annotations
@@ -92,6 +96,24 @@ CREATE INDEX removals_in_trash ON removals(store, name) WHERE state='trash';
 CREATE TABLE dropped (digest TEXT PRIMARY KEY, gone INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE schedules (name TEXT PRIMARY KEY, rule TEXT NOT NULL, slot INTEGER NOT NULL, job TEXT NOT NULL,
     reason TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE suites (name TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE scores (checkpoint TEXT NOT NULL, weights TEXT NOT NULL, suite TEXT NOT NULL, suite_digest TEXT NOT NULL,
+    kind TEXT NOT NULL, scorer TEXT NOT NULL, n INTEGER NOT NULL, mean REAL NOT NULL, low REAL NOT NULL,
+    high REAL NOT NULL, confidence REAL NOT NULL, seed INTEGER NOT NULL, evaluation TEXT NOT NULL, by TEXT NOT NULL,
+    at REAL NOT NULL, PRIMARY KEY (checkpoint, suite)) STRICT, WITHOUT ROWID;
+CREATE TABLE judgements (checkpoint TEXT PRIMARY KEY, seq INTEGER NOT NULL, champion TEXT NOT NULL,
+    outcome TEXT NOT NULL, regressed INTEGER NOT NULL, reasons TEXT NOT NULL, comparisons TEXT NOT NULL,
+    by TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX judgements_by_seq ON judgements(seq);
+CREATE TABLE champions (seq INTEGER PRIMARY KEY, checkpoint TEXT NOT NULL, before TEXT NOT NULL, how TEXT NOT NULL,
+    reason TEXT NOT NULL, by TEXT NOT NULL, at REAL NOT NULL) STRICT;
+CREATE TABLE levels (generator TEXT PRIMARY KEY, level INTEGER NOT NULL, checkpoint TEXT NOT NULL,
+    evaluation TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE level_suites (generator TEXT NOT NULL, level INTEGER NOT NULL, suite_digest TEXT NOT NULL,
+    PRIMARY KEY (generator, level)) STRICT, WITHOUT ROWID;
+CREATE TABLE judged_levels (weights TEXT NOT NULL, generator TEXT NOT NULL, level INTEGER NOT NULL,
+    suite_digest TEXT NOT NULL, moved INTEGER NOT NULL, PRIMARY KEY (weights, generator, level))
+    STRICT, WITHOUT ROWID;
 CREATE TABLE slots (name TEXT NOT NULL, slot INTEGER NOT NULL, PRIMARY KEY (name, slot)) STRICT, WITHOUT ROWID;
 """
 

@@ -36,7 +36,7 @@ JournalFailure = apsw.Error
 # jobs have an index. 4: jobs age by a setting that is in the journal. 5: jobs lie under numbers. 6: tasks. 7: pins and
 # removals. 8: lineage and schedules. 11: users' own events, which an older trainq would take for
 # damage. The events of older formats are read as they are.
-FORMAT = 11
+FORMAT = 12
 GENESIS = bytes(32)
 
 _EVENTS = """

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from trainq.jobs import JobKind, PinView, RemovalView
+from trainq.messages.learning import Champions, Learning, Scores
 from trainq.messages.queueing import Queue
+from trainq.messages.tasks import Task, TaskLease
 from trainq.messages.views import DiskView, EffectView, JobView, ScheduleView, ServiceView
-from trainq.messages.work import PROTOCOL_VERSION, Lease, Message, Task, TaskLease, TrainSpec
+from trainq.messages.work import PROTOCOL_VERSION, Lease, Message, TrainSpec
 from trainq.messages.workers import Heartbeat
 
 
@@ -112,6 +114,8 @@ class Kept(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: str
     # Content that is decided to be deleted, and not reported to be gone.
     dropping: list[str]
+    # The champion, and who was it before.
+    champions: tuple[str, ...] = ()
 
 
 class ToDelete(Message, frozen=True, kw_only=True, tag=True):
@@ -300,6 +304,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
     | HeldJobs | Forks | ToDelete | UsedShards | RestorePlan | Schedules | Queue | JournalCopied
+    | Learning | Scores | Champions
     | Refused
 )
 

@@ -9,17 +9,17 @@ from msgspec import Meta, UnsetType
 
 from trainq.config import Epochs, TrainOverrides
 from trainq.jobs import JobKind, JobState, Origin, Priority, Store
+from trainq.messages.learning import GetChampions, GetLearning, GetScores, LockSuite, Promote, RollBack
+from trainq.messages.tasks import CopyName, Task
 from trainq.messages.work import (
     MAX_PAGE,
     MAX_SUBMITS,
     MAX_YIELD_SECONDS,
-    CopyName,
     Digest,
     Id,
     Name,
     Natural,
     Request,
-    Task,
     Text,
 )
 from trainq.messages.workers import (
@@ -256,4 +256,5 @@ AnyRequest = (
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
     | GetQueue
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
+    | GetLearning | GetScores | GetChampions | Promote | RollBack | LockSuite
 )

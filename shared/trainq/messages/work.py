@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainq.config import DataSettings, GuardSettings, LoraSettings, ScheduleRule, TrainSettings
+from trainq.config import DataSettings, GuardSettings, LoraSettings, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
-from trainq.jobs import Effect, JobKind, Store
+from trainq.jobs import Effect, JobKind
 
 PROTOCOL_VERSION = 1
 # Precedent: the frame limit of 4 MiB is far above the largest legal message (10 000 submits of 300 bytes).
@@ -88,9 +88,14 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     guard: GuardSettings = GuardSettings.none()
 
 
+def check_size(content: dict[str, Any], limit_bytes: int, what: str) -> None:
+    """Raise :class:`ValueError` if ``content``, encoded, is larger."""
+    if len(msgspec.msgpack.encode(content)) > limit_bytes:
+        raise ValueError(f"{what} may have {limit_bytes} bytes")
+
+
 def _check_report(report: dict[str, Any]) -> None:
-    if len(msgspec.msgpack.encode(report)) > MAX_REPORT_BYTES:
-        raise ValueError(f"a report may have {MAX_REPORT_BYTES} bytes")
+    check_size(report, MAX_REPORT_BYTES, "a report")
 
 
 class PrepareResult(Message, frozen=True, kw_only=True, tag=True):
@@ -170,133 +175,6 @@ class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
     job: Id
     token: Token
     progress: Progress = Progress()
-
-
-class SnapshotTask(Message, frozen=True, kw_only=True, tag=True):
-    """Take a snapshot of a generation; of the newest one without ``generation``."""
-
-    generation: Annotated[str, Meta(max_length=64)] = ""
-
-
-class CopyTask(Message, frozen=True, kw_only=True, tag=True):
-    """Copy a snapshot to another place, and prove the copy; without ``snapshot`` all that are not there yet.
-
-    ``destination`` is a URL of fsspec's, or an absolute path.
-    """
-
-    snapshot: Annotated[str, Meta(max_length=64)] = ""
-    destination: Annotated[str, Meta(min_length=1, max_length=4096)]
-
-
-class VerifyTask(Message, frozen=True, kw_only=True, tag=True):
-    """Prove every byte of a snapshot; of all of them without ``snapshot``."""
-
-    snapshot: Annotated[str, Meta(max_length=64)] = ""
-
-
-class RetentionTask(Message, frozen=True, kw_only=True, tag=True):
-    """Move to the trash what no rule of ``[retention]`` keeps, and empty it of what has lain there long enough."""
-
-
-class UndeleteTask(Message, frozen=True, kw_only=True, tag=True):
-    """Bring back from the trash what the removal of this number has put there."""
-
-    removal: Token
-
-
-CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
-
-
-class RestoreTask(Message, frozen=True, kw_only=True, tag=True):
-    """Have the model line go on from this earlier state: a new generation with the same content is published.
-
-    ``store`` says where the copy lies. The jobs that it does not hold are cancelled, or with ``retrain`` trained again.
-    """
-
-    store: Store = Store.SNAPSHOTS
-    name: CopyName
-    retrain: bool = False
-
-
-class BackupTask(Message, frozen=True, kw_only=True, tag=True):
-    """Copy the journal and what it needs to ``destination``, a folder of this machine (an absolute path).
-
-    Then all but the ``keep_last`` newest backups of this home go there; none with 0.
-    """
-
-    destination: Annotated[str, Meta(pattern=r"^/[^\x00]*\Z", max_length=4096)]
-    keep_last: Natural = 0
-
-
-class ConsolidateTask(Message, frozen=True, kw_only=True, tag=True):
-    """Merge the line's adapter into the weights under it; at once with ``now``, else when no file waits."""
-
-    now: bool = False
-
-
-class RebaseTask(Message, frozen=True, kw_only=True, tag=True):
-    """Have the line go on from the merged model of ``source``, with a fresh adapter. Follows a consolidation.
-
-    ``threads`` are those that it was merged with, on which its last bits may depend. ``warmup``: the fresh optimizer is
-    warmed up as one of a new line is (tasks of before did not say so, and it was not).
-    """
-
-    source: CopyName
-    lora: LoraSettings
-    seed: Natural
-    threads: Natural = 0
-    warmup: bool = False
-
-
-class LendTask(Message, frozen=True, kw_only=True, tag=True):
-    """Have the trainer give the GPU back for a program of somebody's, whose own worker takes the lease of this job."""
-
-    program: Text
-
-
-Task = (
-    SnapshotTask | CopyTask | VerifyTask | RetentionTask | UndeleteTask | RestoreTask | BackupTask | ConsolidateTask
-    | RebaseTask | LendTask
-)
-TASK_KINDS: dict[type[Task], JobKind] = {
-    SnapshotTask: JobKind.SNAPSHOT, CopyTask: JobKind.SNAPSHOT, VerifyTask: JobKind.VERIFY,
-    RetentionTask: JobKind.RETENTION, UndeleteTask: JobKind.RETENTION, RestoreTask: JobKind.RESTORE,
-    BackupTask: JobKind.BACKUP, ConsolidateTask: JobKind.CONSOLIDATE, RebaseTask: JobKind.REBASE,
-    LendTask: JobKind.LEND,
-}
-
-
-def scheduled_task(rule: ScheduleRule) -> Task:
-    """What a rule of the schedule asks for."""
-    match rule.task:
-        case "copy":
-            return CopyTask(destination=rule.destination)
-        case "backup":
-            return BackupTask(destination=rule.destination, keep_last=rule.keep_last)
-        case "verify":
-            return VerifyTask()
-        case "retention":
-            return RetentionTask()
-        case "consolidation":
-            return ConsolidateTask()
-        case _:
-            return SnapshotTask()
-
-
-class TaskLease(Message, frozen=True, kw_only=True, tag=True):
-    """A task in a worker's hands, as a :class:`Lease` is a job."""
-
-    job: str
-    kind: JobKind
-    token: int
-    attempt: int
-    name: str
-    task: Task
-    seq: int
-    # The newest generation that ever was; a restore's is above it.
-    generation: int = 0
-    lease_seconds: float
-    heartbeat_seconds: float
 
 
 class Lease(Message, frozen=True, kw_only=True, tag=True):

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta
 
 from trainq.jobs import Effect, JobKind, Store
+from trainq.messages.tasks import CopyName
 from trainq.messages.work import (
     MAX_EFFECTS,
-    CopyName,
     Digest,
     Id,
     LeaseState,

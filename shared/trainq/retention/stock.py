@@ -28,10 +28,11 @@ def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
         kept: what the broker knows.
         metric: by which the best are told, where a rule asks for them.
     """
-    pinned = {(pin.store, pin.name): pin.reason for pin in kept.pins}
+    wanted = {(Store.CHECKPOINTS, name): "the champion, or who was it before" for name in kept.champions}
+    wanted |= {(pin.store, pin.name): f"pinned: {pin.reason}" for pin in kept.pins}
     return [
-        msgspec.structs.replace(item, must_stay=f"pinned: {pinned[item.store, item.name]}")
-        if (item.store, item.name) in pinned else item
+        msgspec.structs.replace(item, must_stay=wanted[item.store, item.name])
+        if (item.store, item.name) in wanted else item
         for item in (*_checkpoints(home, kept.checkpoint, metric), *_snapshots(home, metric))
     ]
 

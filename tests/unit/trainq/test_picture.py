@@ -73,8 +73,8 @@ def test_every_expected_service_is_listed_with_its_age() -> None:
     shown = fold(overview(services=without("watcher")), age=2.0, dead="status")
     states = {one.name: one.state for one in shown.services}
     assert states == {"broker": "RUNNING", "watcher": "ABSENT", "preparer": "RUNNING", "trainer": "RUNNING",
-                      "snapshot": "RUNNING", "retention": "RUNNING", "consolidator": "RUNNING", "status": "DEAD",
-                      "web": "RUNNING"}
+                      "snapshot": "RUNNING", "retention": "RUNNING", "consolidator": "RUNNING", "evaluator": "RUNNING",
+                      "datagen": "RUNNING", "status": "DEAD", "web": "RUNNING"}
     broker = shown.services[0]
     assert (broker.age_seconds, broker.uptime_seconds) == (3.0, 100.0)
     causes = {one.name: one.cause for one in fold(overview(services=without("trainer", GIVEN_UP))).services}

@@ -27,8 +27,9 @@ def test_every_service_but_the_broker_has_settings_of_its_own() -> None:
     assert {*picture.SERVICES} - {"broker"} <= set(ServicesSettings.__struct_fields__)
 
 
-def test_by_default_all_that_are_shipped_work() -> None:
-    assert unwanted(ServicesSettings()) == set()
+def test_by_default_all_work_but_those_that_change_what_is_trained() -> None:
+    assert unwanted(ServicesSettings()) == {"evaluator", "datagen"}
+    assert unwanted(ServicesSettings(profile="full")) == set()
 
 
 def test_outside_the_profile_is_said_so() -> None:

@@ -14,7 +14,6 @@ from trainq.config import LoraSettings
 from trainq.jobs import JobKind, JobState, LineRebased, Origin
 from trainq.messages import (
     Accepted,
-    Complete,
     ConsolidateTask,
     Done,
     GetOverview,
@@ -29,7 +28,6 @@ from trainq.messages import (
     ReportInbox,
     SnapshotTask,
     SubmitTask,
-    TaskLease,
     TaskResult,
 )
 
@@ -51,17 +49,6 @@ class Barrier(Story):
         reply = self.ask(SubmitTask(request_id=self.id(), task=ConsolidateTask(**wishes)))
         assert isinstance(reply, Accepted)
         return reply.job
-
-    def task(self, kind: JobKind, worker: str = "") -> tuple[TaskLease | None, str]:
-        reply = self.ask(messages.TakeLease(request_id=self.id(), worker=worker or kind.value, session="s1",
-                                            kinds=(kind,)))
-        assert isinstance(reply, Leased)
-        assert reply.lease is None or isinstance(reply.lease, TaskLease)
-        return reply.lease, reply.reason
-
-    def end(self, lease: TaskLease, result: TaskResult) -> messages.AnyReply:
-        return self.ask(Complete(request_id=self.id(), job=lease.job, token=lease.token, result=result,
-                                 worker=lease.kind.value, session="s1"))
 
     def beat(self, state: Lifecycle = Lifecycle.RUNNING) -> None:
         """The consolidator is there."""

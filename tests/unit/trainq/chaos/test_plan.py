@@ -36,8 +36,8 @@ def test_every_order_is_given_and_a_resume_ends_each_rest_soon(seed: int) -> Non
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_first_sixteen_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
-    first = list(islice(plan.faults(seed, POINTS), 16))
+def test_the_first_faults_kill_everybody_and_are_of_every_kind(seed: int) -> None:
+    first = list(islice(plan.faults(seed, POINTS), len(plan.WEIGHTS) + len(FaultKind) - 1))
     assert {fault.kind for fault in first} == set(FaultKind)
     assert {fault.processes[0] for fault in first if fault.kind is FaultKind.KILL} == EVERYONE
 

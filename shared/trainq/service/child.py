@@ -1,4 +1,6 @@
-"""A child that does what needs torch: asked once on stdin, it answers once on stdout, and never outlives its parent."""
+"""A child that does what no control process may: asked once on stdin, it answers once on stdout, and never outlives its
+parent.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,11 @@ from trainq.errors import StorageError, StorageFullError, TrainqError
 Answer = TypeVar("Answer")
 
 _ENVIRONMENT = {
-    # It works on the processor: what trains keeps the GPU.
-    "CUDA_VISIBLE_DEVICES": "", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
-    "HF_DEACTIVATE_ASYNC_LOAD": "1", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+    "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "HF_DEACTIVATE_ASYNC_LOAD": "1",
+    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
 }
+# Who works on the processor leaves the GPU to what trains.
+_WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 class ChildKilledError(StorageError):
@@ -40,11 +43,12 @@ class Child:
     """``python -m module``, asked ``request``; ended with all that it has started when the block is left.
 
     What it says besides its answer goes to ``log``. A request gets this process's pid as ``parent``, with which the
-    child ends.
+    child ends. Only with ``gpu`` it sees a GPU.
     """
 
-    def __init__(self, log: Path, module: str, request: dict[str, Any]) -> None:
+    def __init__(self, log: Path, module: str, request: dict[str, Any], *, gpu: bool = False) -> None:
         self._log, self._module = log, module
+        self._environment = {**_ENVIRONMENT, **({} if gpu else _WITHOUT_GPU)}
         self._request = msgspec.json.encode({**request, "parent": os.getpid()})
 
     def __enter__(self) -> Self:
@@ -53,7 +57,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-                env={**os.environ, **_ENVIRONMENT}, start_new_session=True)
+                env={**os.environ, **self._environment}, start_new_session=True)
         finally:
             os.close(log)
         assert self._process.stdin is not None

@@ -1,0 +1,1 @@
+"""Makes files for the model to learn from, when few wait."""

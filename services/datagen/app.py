@@ -1,0 +1,141 @@
+"""The datagen loop: ask for a file when few wait, lease that task, have a child make it, hand it in.
+
+The file is submitted by the broker in the transaction that ends the task, so a kill at any instruction neither loses
+nor doubles it: what was made and not handed in is made again, from the seed that the task names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from services.datagen import feeding
+from trainq import files, ingest
+from trainq.errors import BrokerUnavailableError, UsageError
+from trainq.ids import new_request_id
+from trainq.jobs import JobKind
+from trainq.messages import (
+    Accepted,
+    GenerateTask,
+    GetLearning,
+    GetOverview,
+    JobList,
+    Learning,
+    Lifecycle,
+    ListJobs,
+    Overview,
+    Progress,
+    SubmitTask,
+    TaskLease,
+    TaskResult,
+)
+from trainq.service import HeldTask, Process, Worker, take_task
+from trainq.service.child import Child
+from trainq.service.politeness import be_polite
+
+_LOOK_SECONDS = 0.05
+# Between two looks at whether a file is wanted; what happens to jobs wakes it sooner.
+_ASK_SECONDS = 2.0
+# Questions of a loop that has other things to do: the broker may be away.
+_ANSWER_SECONDS = 2.0
+_MADE_SHOWN = 200
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child says: it has written so many rows."""
+
+    rows: int
+    size_bytes: int
+
+
+class Datagen(Worker[TaskLease]):
+    """Makes one file at a time. Owned by the main thread."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(process, b"event.TaskSubmitted", lambda peer: take_task(peer, (JobKind.GENERATE,)))
+        self._home = process.home
+        self._ask_at = 0.0
+        files.make_directory(self._folder)
+        files.sweep_temporaries(self._folder)
+        for left in self._folder.iterdir():
+            files.remove_file(left)
+        be_polite(process.settings.maintenance)
+
+    @property
+    def _folder(self) -> Path:
+        """Where a file lies until it has its place in ``data/``."""
+        return self._home.run / "datagen"
+
+    def turn(self) -> None:
+        self._feed()
+        super().turn()
+
+    def _feed(self) -> None:
+        """Ask for a file if one is to be made."""
+        now = self._process.clock.monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + _ASK_SECONDS
+        try:
+            decided = feeding.decide(self._known(), self._process.settings.datagen)
+            if isinstance(decided, GenerateTask):
+                request = SubmitTask(request_id=new_request_id(), task=decided, cause="few files wait")
+                accepted = self._peer.client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS)
+                self._process.log.info("file_asked_for", job=accepted.job, generator=decided.generator,
+                                       level=decided.level, seed=decided.seed, rows=decided.count)
+                decided = f"{accepted.job} is asked for"
+        except BrokerUnavailableError:
+            return
+        self._process.set_state(Lifecycle.RUNNING, decided)
+
+    def _known(self) -> feeding.Known:
+        settings, client = self._process.settings.datagen, self._peer.client
+        overview = client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=_ANSWER_SECONDS)
+        learning = client.call(GetLearning(request_id=new_request_id()), Learning, timeout_seconds=_ANSWER_SECONDS)
+        lists = [client.call(ListJobs(request_id=new_request_id(), kinds=(kind,), limit=limit), JobList,
+                             timeout_seconds=_ANSWER_SECONDS).jobs
+                 for kind, limit in ((JobKind.TRAIN, settings.window_jobs), (JobKind.GENERATE, _MADE_SHOWN))]
+        return feeding.Known(
+            counts=overview.counts, files=lists[0], made=lists[1],
+            levels={level.generator: level.level for level in learning.levels},
+            has_champion=learning.champion is not None, now=self._process.clock.wall())
+
+    def work(self, held: HeldTask) -> TaskResult:
+        task = held.lease.task
+        if not isinstance(task, GenerateTask):
+            raise UsageError(f"a {type(task).__name__} is no task of the datagen")
+        path = self._folder / f"{held.lease.job}.jsonl"
+        try:
+            made = self._make(held, task, path)
+            stored = ingest.store_file(self._home, path, on_chunk=lambda: held.keep_or_raise(held.progress))
+        finally:
+            files.remove_file(path)
+        self._ask_at = 0.0
+        name = f"{task.name}-l{task.level:02d}-{task.seed:x}.jsonl"
+        return TaskResult(
+            summary=f"{name}: {made.rows} rows of {task.generator}, level {task.level}, seed {task.seed}",
+            size_bytes=stored.size_bytes,
+            facts={"file": {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes},
+                   feeding.GENERATOR_FACT: task.name, feeding.ROWS_FACT: made.rows, "level": task.level,
+                   "seed": task.seed})
+
+    def _make(self, held: HeldTask, task: GenerateTask, path: Path) -> Made:
+        clock, limit = self._process.clock, self._process.settings.datagen.limit_seconds
+        began = clock.monotonic()
+        with Child(self._home.logs / "generating.log", "trainq.generating.child", {
+                "generator": task.generator, "count": task.count, "level": task.level, "seed": task.seed,
+                "options": task.options, "path": str(path), "idle": True}) as child:
+            while not child.has_ended:
+                elapsed = clock.monotonic() - began
+                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
+                if elapsed > limit:
+                    raise UsageError(f"{task.generator} took longer than {limit:g} s ([datagen] limit_seconds)",
+                                     mend="ask for fewer rows, or give it more time")
+                self._peer.wait(_LOOK_SECONDS)
+            return child.result(Made)
+
+
+def serve(process: Process) -> None:
+    """Run the datagen until it is told to stop."""
+    Datagen(process).serve()

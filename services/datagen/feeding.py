@@ -1,0 +1,127 @@
+"""Feeding: whether a file is to be made now, of what, and how hard. Pure: what is known in, a task or words out.
+
+Rules:
+
+* A file is made when fewer than ``queue_files`` train jobs wait, whoever has submitted them; one at a time.
+* After one that failed the next one waits, twice as long each time, an hour at most.
+* Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
+  any of them: it is what they gave that is to be kept from drowning. Where they gave nothing there is nothing to keep.
+* The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
+  model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion.
+* The level is the one that the evaluations have moved it to.
+* The seed follows from the configured one and from how many files were ever asked for: none comes twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from blake3 import blake3
+
+from trainq.config import DatagenSettings, GeneratorSettings
+from trainq.jobs import JobKind, JobState
+from trainq.messages import GenerateTask, JobView
+
+SELFPLAY = "selfplay"
+# In a generate job's result: what it made, and how many rows.
+GENERATOR_FACT, ROWS_FACT = "generator", "rows"
+_MAX_PAUSE_SECONDS = 3600.0
+_SEED_BYTES = 7
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is decided from.
+
+    ``counts`` are the broker's {kind: {state: how many}}; ``files`` and ``made`` the newest train and generate jobs,
+    newest first; ``levels`` those of the evaluations by generator; ``now`` wall seconds since 1970.
+    """
+
+    counts: Mapping[str, Mapping[str, int]]
+    files: Sequence[JobView]
+    made: Sequence[JobView]
+    levels: Mapping[str, int]
+    has_champion: bool
+    now: float
+
+
+def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
+    """What is to be made now; or why nothing is."""
+    waiting = sum(known.counts.get(JobKind.TRAIN.value, {}).get(state, 0) for state in (JobState.QUEUED.value,))
+    if waiting >= settings.queue_files:
+        return f"{waiting} files wait"
+    asked = known.counts.get(JobKind.GENERATE.value, {})
+    if any(asked.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING)):
+        return "a file is being made"
+    if reason := _why_later(known, settings):
+        return reason
+    if reason := _why_enough(known, settings):
+        return reason
+    name = _next_generator(known, settings)
+    if not name:
+        return "no generator is configured that has anything to make ([datagen.generators])"
+    chosen = settings.generators[name]
+    return GenerateTask(generator=chosen.use or name, name=name, count=settings.rows,
+                        level=known.levels.get(name, chosen.level),
+                        seed=seed_of(settings.seed, sum(asked.values())), options=chosen.options)
+
+
+def seed_of(first: int, number: int) -> int:
+    """The seed of the file of this ``number``: 56 bits, so that no two files of months have one."""
+    return int.from_bytes(blake3(f"datagen {first} {number}".encode()).digest(length=_SEED_BYTES), "big")
+
+
+def _why_later(known: Known, settings: DatagenSettings) -> str:
+    ended = [job for job in known.made if job.ended_at is not None]
+    failed = 0
+    while failed < len(ended) and ended[failed].state is not JobState.SUCCEEDED:
+        failed += 1
+    if not ended or ended[0].ended_at is None:
+        return ""
+    # At least a second: also with no cooldown what fails at once is not tried for ever at once.
+    pause = settings.cooldown_seconds if not failed else min(
+        _MAX_PAUSE_SECONDS, max(1.0, settings.cooldown_seconds) * 2.0**failed)
+    # A clock that was set back is not waited for.
+    left = min(pause, ended[0].ended_at + pause - known.now)
+    if left <= 0:
+        return ""
+    return f"{ended[0].id} failed: {ended[0].reason}; the next one in {left:.0f} s" if failed else (
+        f"the next file comes in {left:.0f} s")
+
+
+def _why_enough(known: Known, settings: DatagenSettings) -> str:
+    rows = {"generated": 0, "people": 0}
+    for job in known.files:
+        rows[job.origin] = rows.get(job.origin, 0) + job.rows
+    everything = sum(rows.values())
+    if not rows["people"] or rows["generated"] + settings.rows <= settings.max_share * (everything + settings.rows):
+        return ""
+    return (f"{rows['generated']} of the last {everything} rows were generated, and at most "
+            f"{settings.max_share:.0%} may be while people submit files")
+
+
+def _next_generator(known: Known, settings: DatagenSettings) -> str:
+    """The one that lacks most of its part; by name where two lack as much."""
+    made = dict.fromkeys(settings.generators, 0)
+    for job in known.made:
+        facts = (job.result or {}).get("facts", {})
+        name, rows = facts.get(GENERATOR_FACT), facts.get(ROWS_FACT, 0)
+        if name in made:
+            made[name] += int(rows)
+    everything = sum(made.values())
+    wanted = {name: each.weight for name, each in settings.generators.items()
+              if each.weight > 0 and _may_come(name, each, known, made, settings)}
+    if not wanted:
+        return ""
+    weights = sum(wanted.values())
+    lacks = {name: weight / weights * (everything + settings.rows) - made[name] for name, weight in wanted.items()}
+    return max(sorted(lacks), key=lambda name: lacks[name])
+
+
+def _may_come(name: str, each: GeneratorSettings, known: Known, made: Mapping[str, int],
+              settings: DatagenSettings) -> bool:
+    if (each.use or name) != SELFPLAY:
+        return True
+    own = sum(rows for other, rows in made.items() if (settings.generators[other].use or other) == SELFPLAY)
+    return known.has_champion and own + settings.rows <= settings.max_selfplay_share * (
+        sum(made.values()) + settings.rows)

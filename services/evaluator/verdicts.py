@@ -1,0 +1,134 @@
+"""Verdicts: what the scores of a checkpoint mean, in the words of the journal. Pure: scores in, findings out.
+
+The decisions themselves are :mod:`trainq.promoting`'s and :mod:`trainq.curriculum`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from trainq import curriculum, promoting
+from trainq.config import CurriculumSettings, PromotionSettings
+from trainq.curriculum import Judged, Ladder, LevelScore, LevelSuite, Standing
+from trainq.evaluations import EvaluationFacts, EvaluationReport, SuiteScore
+from trainq.messages import EvaluationFindings, Judgement, Learning, LevelVerdict, Score
+from trainq.promoting import Action, Candidate, Comparison, Mode, Rules, SuiteRule, Verdict
+
+_MOST_REASON_CHARACTERS = 4096
+
+
+class Level(NamedTuple):
+    """A suite has the fixed problems of this ``level`` of a generator, which has ``levels`` and begins at ``first``."""
+
+    generator: str
+    level: int
+    levels: int
+    first: int
+
+
+class Subject(NamedTuple):
+    """What was scored: a checkpoint, and what is wrong with its state."""
+
+    checkpoint: str
+    marks: tuple[str, ...]
+
+
+def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None]) -> Rules:
+    """How the champion moves, by the configuration and the suites that there are ({suite: how far it may fall})."""
+    deciding = [suite for suite in settings.suites if suite in limits]
+    guarding = [suite for suite, limit in limits.items() if limit is not None and suite not in deciding]
+    return Rules(
+        suites=tuple(SuiteRule(suite=suite, deciding=suite in deciding, margin=settings.margin, limit=limits[suite])
+                     for suite in (*deciding, *guarding)),
+        mode=Mode(settings.mode), alpha=settings.alpha, least_rows=settings.min_rows)
+
+
+def findings(report: EvaluationReport, subject: Subject, known: Learning, levels: Mapping[str, Level | None],
+             promotion: PromotionSettings, ladder: CurriculumSettings) -> EvaluationFindings:
+    """What the broker is to record.
+
+    Args:
+        report: the scores, beside the champion's where there is one.
+        subject: what was scored.
+        known: what the journal knows, with what it knows of these weights.
+        levels: the suites that were scored, with the level of those that are of one.
+        promotion, ladder: the settings.
+    """
+    return EvaluationFindings(
+        weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
+        judgement=_judgement(report, subject, known, promotion),
+        levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
+
+
+def _score(facts: EvaluationFacts) -> Score:
+    return Score(suite=facts.suite, suite_digest=facts.suite_digest, kind=facts.kind, scorer=facts.scorer, n=facts.n,
+                 mean=facts.mean, low=facts.low, high=facts.high, confidence=facts.confidence, seed=facts.seed,
+                 evaluation=facts.key)
+
+
+def _judgement(report: EvaluationReport, subject: Subject, known: Learning,
+               settings: PromotionSettings) -> Judgement | None:
+    champion = known.champion.checkpoint if known.champion is not None else ""
+    if champion == subject.checkpoint:
+        return None
+    rules = rules_of(settings, {each.facts.suite: each.limit for each in report.scores})
+    challenger = Candidate(checkpoint=subject.checkpoint, weights_digest=report.weights_digest, marks=subject.marks)
+    if not champion:
+        verdict = promoting.decide_first(challenger, {each.facts.suite: each.score for each in report.scores}, rules)
+    else:
+        compared = [each.comparison for each in report.scores if each.comparison is not None]
+        verdict = promoting.decide(
+            challenger, Candidate(checkpoint=champion, weights_digest=report.against_digest), compared, rules)
+    return Judgement(
+        champion=champion, outcome=_outcome(verdict), regressed=verdict.regressed,
+        reasons=tuple(reason[:_MOST_REASON_CHARACTERS] for reason in verdict.reasons),
+        comparisons=tuple(msgspec.to_builtins(finding) for finding in verdict.findings))
+
+
+def _outcome(verdict: Verdict) -> str:
+    if verdict.first and verdict.action is Action.PROMOTE:
+        return "first"
+    return verdict.action.value
+
+
+def _levels(report: EvaluationReport, subject: Subject, known: Learning, levels: Mapping[str, Level | None],
+            settings: CurriculumSettings) -> tuple[LevelVerdict, ...]:
+    """What each score on a level's problems does; the lower level first, so that a fall is seen before a rise."""
+    rules = Ladder(up=settings.up, down=settings.down, least_rows=settings.min_problems)
+    standings: dict[str, Standing] = {}
+    verdicts: list[LevelVerdict] = []
+    for each, of in sorted(_of_levels(report.scores, levels), key=lambda pair: (pair[1].generator, pair[1].level)):
+        standing = standings.get(of.generator) or _standing(of, known)
+        score = LevelScore(
+            generator=of.generator, level=of.level, suite=each.facts.suite, suite_digest=each.facts.suite_digest,
+            n=each.facts.n, score=each.facts.mean, low=each.facts.low, high=each.facts.high,
+            confidence=each.facts.confidence, checkpoint=subject.checkpoint, weights_digest=report.weights_digest,
+            evaluation_key=each.facts.key, marks=subject.marks)
+        judged = curriculum.judge(standing, score, rules)
+        if judged.standing != standing:
+            verdicts.append(LevelVerdict(
+                generator=of.generator, level=of.level, before=standing.level, after=judged.standing.level,
+                suite=each.facts.suite, suite_digest=each.facts.suite_digest, n=each.facts.n, score=each.facts.mean,
+                low=each.facts.low, high=each.facts.high, confidence=each.facts.confidence, evaluation=each.facts.key,
+                reason=judged.reason[:_MOST_REASON_CHARACTERS]))
+        standings[of.generator] = judged.standing
+    return tuple(verdicts)
+
+
+def _of_levels(scores: Sequence[SuiteScore],
+               levels: Mapping[str, Level | None]) -> list[tuple[SuiteScore, Level]]:
+    return [(each, of) for each in scores if (of := levels.get(each.facts.suite)) is not None]
+
+
+def _standing(of: Level, known: Learning) -> Standing:
+    """Where a generator is, as the journal has it."""
+    level = next((each.level for each in known.levels if each.generator == of.generator), None)
+    return Standing(
+        generator=of.generator, levels=of.levels, level=level if level is not None else of.first,
+        suites=tuple(LevelSuite(level=number, suite_digest=digest)
+                     for number, digest in sorted(known.level_suites.get(of.generator, {}).items())),
+        judged=tuple(Judged(level=each.level, weights_digest=each.weights, moved=each.moved)
+                     for each in known.judged if each.generator == of.generator))

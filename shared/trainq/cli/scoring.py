@@ -1,0 +1,95 @@
+"""``trainq evaluate`` and ``trainq scores``: have a checkpoint scored, and what each of them scores."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+
+import msgspec
+
+from trainq.cli import arguments as types
+from trainq.cli.context import Context
+from trainq.cli.registry import Command
+from trainq.cli.rendering import Column, moment, table
+from trainq.cli.tasking import add_wait, ask
+from trainq.client import BrokerClient
+from trainq.ids import new_request_id
+from trainq.jobs import ScoreView
+from trainq.messages import EvaluateTask, GetScores, Scores
+
+DEFAULT_LIMIT = 100
+_CELL = "{:.3f}"
+
+
+def _configure(parser: ArgumentParser) -> None:
+    parser.add_argument("checkpoint", type=types.generation, nargs="?", metavar="NAME",
+                        help="g000042-s00001200 (default: the head of the line)")
+    parser.add_argument("--suite", action="append", default=[], type=types.text, metavar="SUITE",
+                        help="on this one alone; may be given again (default: on all)")
+    add_wait(parser)
+
+
+def _evaluate(arguments: Namespace, context: Context) -> int:
+    task = EvaluateTask(checkpoint=arguments.checkpoint or "", suites=tuple(arguments.suite))
+    return ask(context, task, wait=arguments.wait)
+
+
+def _configure_scores(parser: ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=types.generation, metavar="NAME", help="of this one alone")
+    parser.add_argument("--suite", type=types.text, metavar="SUITE", help="on this one alone")
+    parser.add_argument("--matrix", action="store_true",
+                        help="a line for each suite, a column for each checkpoint: what was forgotten")
+    parser.add_argument("--limit", type=types.positive, default=DEFAULT_LIMIT, metavar="N",
+                        help=f"at most so many (default {DEFAULT_LIMIT})")
+
+
+def _scores(arguments: Namespace, context: Context) -> int:
+    found = read_scores(context, arguments.checkpoint or "", arguments.suite or "", arguments.limit)
+    if context.console.json:
+        context.console.emit({"scores": msgspec.to_builtins(found)})
+        return 0
+    for line in _matrix(found, context.console.width) if arguments.matrix else _list(found, context.console.width):
+        context.console.line(line)
+    return 0
+
+
+def read_scores(context: Context, checkpoint: str, suite: str, limit: int) -> list[ScoreView]:
+    """The newest scores, at most ``limit``."""
+    found: list[ScoreView] = []
+    after = ("", "")
+    with BrokerClient(context.home) as broker:
+        while len(found) < limit:
+            page = broker.call(GetScores(
+                request_id=new_request_id(), checkpoint=checkpoint, suite=suite, after_checkpoint=after[0],
+                after_suite=after[1], limit=min(1000, limit - len(found))), Scores).scores
+            if not page:
+                break
+            found += page
+            after = (page[-1].checkpoint, page[-1].suite)
+    return found
+
+
+def _list(found: list[ScoreView], width: int | None) -> list[str]:
+    columns = [Column("checkpoint"), Column("suite", flexible=True), Column("score", right=True),
+               Column("between", spare=True), Column("of", right=True), Column("kind", spare=True),
+               Column("scored", spare=True), Column("by", spare=True)]
+    rows = [[each.checkpoint, each.suite, _CELL.format(each.mean), f"{each.low:.3f} and {each.high:.3f}", str(each.n),
+             each.scorer or each.kind, moment(each.at), each.by] for each in found]
+    return table(columns, rows, width)
+
+
+def _matrix(found: list[ScoreView], width: int | None) -> list[str]:
+    """Suites by checkpoints, the newest checkpoint on the right; the best of each suite has an asterisk."""
+    checkpoints = sorted({each.checkpoint for each in found})
+    columns = [Column("suite", flexible=True), *(Column(name.split("-")[0], right=True) for name in checkpoints)]
+    rows = []
+    for suite in sorted({each.suite for each in found}):
+        of_suite = {each.checkpoint: each for each in found if each.suite == suite}
+        kind = next(iter(of_suite.values())).kind
+        best = (min if kind == "loss" else max)(each.mean for each in of_suite.values())
+        rows.append([suite, *(
+            (_CELL.format(of_suite[name].mean) + ("*" if of_suite[name].mean == best else " "))
+            if name in of_suite else "" for name in checkpoints)])
+    return table(columns, rows, width)
+
+
+COMMANDS = {"evaluate": Command(_configure, _evaluate), "scores": Command(_configure_scores, _scores)}

@@ -1,0 +1,174 @@
+"""The events of what the model can do: scores, how they compare, who is champion, and how hard its tasks are."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from trainq.jobs.base import Event
+
+
+class ChampionMove(StrEnum):
+    """How a checkpoint became champion."""
+
+    # There was none.
+    FIRST = "first"
+    # It was significantly better.
+    PROMOTED = "promoted"
+    # So it was proposed, and a person said yes.
+    APPROVED = "approved"
+    # A person wanted it, whatever the numbers say.
+    BY_HAND = "by_hand"
+    # The one before is champion again.
+    ROLLED_BACK = "rolled_back"
+
+
+class SuiteLocked(Event, frozen=True, kw_only=True, tag=True):
+    """From here on the suite is what has this digest: scores of another one are not compared with its."""
+
+    suite: str
+    digest: str
+    reason: str
+
+
+class SuiteScored(Event, frozen=True, kw_only=True, tag=True):
+    """A checkpoint has this score on a suite.
+
+    ``mean`` of ``n`` rows lies between ``low`` and ``high`` with ``confidence``; ``kind`` says of what it is the mean
+    (``loss``: nats per token, less is better; ``generate``: 0 to 1). ``seed`` is that of the interval, where one was
+    drawn. ``evaluation`` is the folder in ``evaluations/`` that has it row by row, ``weights`` the digest of what was
+    scored. ``by`` is the task that did it.
+    """
+
+    checkpoint: str
+    weights: str
+    suite: str
+    suite_digest: str
+    kind: str
+    scorer: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    confidence: float
+    seed: int
+    evaluation: str
+    by: str
+
+
+class CheckpointJudged(Event, frozen=True, kw_only=True, tag=True):
+    """What the scores of a checkpoint mean beside the champion's.
+
+    ``outcome`` is ``promote``, ``propose``, ``first`` or ``keep``; ``regressed``: it is significantly worse.
+    ``comparisons`` are the numbers, suite by suite.
+    """
+
+    checkpoint: str
+    champion: str
+    outcome: str
+    regressed: bool
+    reasons: tuple[str, ...]
+    comparisons: tuple[dict[str, Any], ...]
+    by: str
+
+
+class ChampionMoved(Event, frozen=True, kw_only=True, tag=True):
+    """``checkpoint`` is champion, in place of ``before`` (empty: there was none)."""
+
+    checkpoint: str
+    before: str
+    how: ChampionMove
+    reason: str
+    by: str
+
+
+class LevelJudged(Event, frozen=True, kw_only=True, tag=True):
+    """A score on the fixed problems of a ``level`` was looked at, and what ``generator`` makes is at ``after`` now.
+
+    Each state of the weights is looked at once for each level and set of problems: drawn anew it moves nothing.
+    """
+
+    generator: str
+    level: int
+    before: int
+    after: int
+    suite: str
+    suite_digest: str
+    n: int
+    score: float
+    low: float
+    high: float
+    confidence: float
+    checkpoint: str
+    weights: str
+    evaluation: str
+    reason: str
+    by: str
+
+
+class ScoreView(msgspec.Struct, frozen=True, kw_only=True):
+    """A score as :class:`SuiteScored` says it; ``at`` in wall seconds since 1970."""
+
+    checkpoint: str
+    weights: str
+    suite: str
+    suite_digest: str
+    kind: str
+    scorer: str
+    n: int
+    mean: float
+    low: float
+    high: float
+    confidence: float
+    seed: int
+    evaluation: str
+    by: str
+    at: float
+
+
+class JudgementView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a :class:`CheckpointJudged` says; ``seq`` is its number, ``at`` in wall seconds since 1970."""
+
+    checkpoint: str
+    seq: int
+    champion: str
+    outcome: str
+    regressed: bool
+    reasons: tuple[str, ...]
+    comparisons: tuple[dict[str, Any], ...]
+    by: str
+    at: float
+
+
+class ChampionView(msgspec.Struct, frozen=True, kw_only=True):
+    """What a :class:`ChampionMoved` says; ``seq`` is its number, ``at`` in wall seconds since 1970."""
+
+    seq: int
+    checkpoint: str
+    before: str
+    how: ChampionMove
+    reason: str
+    by: str
+    at: float
+
+
+class LevelView(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``level`` a generator is at, since when (wall seconds since 1970), and by the score of which checkpoint."""
+
+    generator: str
+    level: int
+    checkpoint: str
+    evaluation: str
+    at: float
+
+
+class JudgedLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """A state of the weights was looked at on a level's problems, and perhaps ``moved`` the generator."""
+
+    generator: str
+    level: int
+    suite_digest: str
+    weights: str
+    moved: bool

@@ -1,0 +1,120 @@
+"""When a file is made, of what, and how hard: as lists of what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from services.datagen import feeding
+from services.datagen.feeding import Known
+from trainq.config import DatagenSettings, GeneratorSettings
+from trainq.jobs import JobKind, JobState
+from trainq.messages import GenerateTask, JobView
+
+SETTINGS = DatagenSettings(rows=100, cooldown_seconds=10)
+NOW = 1000.0
+
+
+def job(number: int = 1, kind: JobKind = JobKind.TRAIN, **changes: Any) -> JobView:
+    fields: dict[str, Any] = {
+        "id": f"{kind}-{number}", "number": number, "kind": kind, "state": JobState.SUCCEEDED, "name": "x",
+        "priority": "normal", "origin": "people", "digest": "", "size_bytes": 1, "prepared": True, "rows": 100,
+        "tokens": 1, "attempts": 1, "failures": 0, "submitted_at": 0.0, "started_at": None, "ended_at": None,
+        "retry_at": 0.0, "reason": "", "cancel_reason": None, "result": None, **changes}
+    return JobView(**fields)
+
+
+def made(name: str, *, rows: int = 100, ended_at: float = 0.0, **changes: Any) -> JobView:
+    return job(kind=JobKind.GENERATE, ended_at=ended_at,
+               result={"facts": {"generator": name, "rows": rows}}, **changes)
+
+
+def known(**changes: Any) -> Known:
+    return Known(**{"counts": {}, "files": [], "made": [], "levels": {}, "has_champion": False, "now": NOW, **changes})
+
+
+def decide(settings: DatagenSettings = SETTINGS, **changes: Any) -> GenerateTask | str:
+    return feeding.decide(known(**changes), settings)
+
+
+def test_from_an_empty_inbox_a_file_is_made() -> None:
+    task = decide()
+    assert isinstance(task, GenerateTask)
+    assert (task.generator, task.name, task.count, task.level) == ("arithmetic", "arithmetic", 100, 1)
+    assert decide() == task, "decided again, it is the same file"
+
+
+@pytest.mark.parametrize(("counts", "words"), [
+    ({"train": {"queued": 2}}, "2 files wait"), ({"generate": {"queued": 1}}, "being made"),
+    ({"generate": {"running": 1}}, "being made")])
+def test_while_files_wait_or_one_is_being_made_none_is(counts: dict[str, dict[str, int]], words: str) -> None:
+    assert words in str(decide(counts=counts))
+    assert isinstance(decide(counts={"train": {"queued": 1, "succeeded": 9, "held": 9}}), GenerateTask)
+
+
+def test_no_seed_comes_twice() -> None:
+    tasks = [decide(counts={"generate": {"succeeded": n, "failed": 1}}) for n in range(50)]
+    assert len({task.seed for task in tasks if isinstance(task, GenerateTask)}) == 50
+    other = decide(DatagenSettings(seed=1))
+    assert isinstance(other, GenerateTask)
+    assert other.seed != decide().seed  # type: ignore[union-attr]  # the first test shows that it is a task
+
+
+def test_the_next_one_waits_and_after_a_failure_longer_and_longer() -> None:
+    assert "comes in 4 s" in str(decide(made=[made("syllo", ended_at=994.0)]))
+    assert isinstance(decide(made=[made("syllo", ended_at=990.0)]), GenerateTask)
+    failed = [made("syllo", ended_at=990.0, state=JobState.FAILED, reason="no program")]
+    assert "no program; the next one in 10 s" in str(decide(made=failed))
+    assert "in 150 s" in str(decide(made=failed * 4))
+    assert "in 3590 s" in str(decide(made=failed * 40))
+    assert isinstance(decide(made=failed, now=1011.0), GenerateTask)
+    set_back = decide(made=[made("syllo", ended_at=NOW + 86_400)])
+    assert "comes in 10 s" in str(set_back)
+
+
+def test_where_people_submit_files_only_a_part_is_generated() -> None:
+    theirs = [job(n) for n in range(3)]
+    assert isinstance(decide(files=theirs), GenerateTask)
+    ours = [job(n, origin="generated") for n in range(2)]
+    assert isinstance(decide(files=[*theirs, *ours]), GenerateTask)
+    assert "at most 50% may be" in str(decide(files=[*theirs, *ours, *ours[:1]]))
+    assert isinstance(decide(files=ours * 9), GenerateTask), "nobody's file is kept from anything"
+
+
+def test_each_generator_gets_its_part_at_its_level() -> None:
+    settings = DatagenSettings(rows=100, generators={
+        "syllo": GeneratorSettings(weight=3, level=2), "sums": GeneratorSettings(use="arithmetic", options={"a": 1}),
+        "never": GeneratorSettings(weight=0)})
+    past: list[JobView] = []
+    for _ in range(40):
+        task = decide(settings, made=past, levels={"sums": 4})
+        assert isinstance(task, GenerateTask)
+        assert (task.name, task.generator, task.level, task.options) in [
+            ("syllo", "syllo", 2, {}), ("sums", "arithmetic", 4, {"a": 1})]
+        past.insert(0, made(task.name))
+    names = [feeding_name(each) for each in past]
+    assert (names.count("syllo"), names.count("sums")) == (30, 10)
+
+
+def feeding_name(view: JobView) -> str:
+    assert view.result is not None
+    return str(view.result["facts"]["generator"])
+
+
+def test_of_itself_the_model_learns_little_and_only_from_a_champion() -> None:
+    settings = DatagenSettings(rows=100, max_selfplay_share=0.2, generators={
+        "selfplay": GeneratorSettings(weight=100), "syllo": GeneratorSettings()})
+    task = decide(settings)
+    assert isinstance(task, GenerateTask)
+    assert task.name == "syllo", "there is no champion"
+    past: list[JobView] = []
+    for _ in range(20):
+        task = decide(settings, made=past, has_champion=True)
+        assert isinstance(task, GenerateTask)
+        past.insert(0, made(task.name))
+    assert sum(feeding_name(each) == "selfplay" for each in past) == 4
+
+
+def test_with_nothing_to_make_it_says_so() -> None:
+    assert "no generator" in str(decide(DatagenSettings(generators={})))
