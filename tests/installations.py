@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from trainq import config, supervising
 from trainq.chaos import installation as chaos
 
 ROOT = config.project_root()
+# A job trains its own rows alone, and no file waits for a person: tests of replay and of the gate say otherwise.
+PLAIN = {"TRAINQ_DATA_REPLAY_FRACTION": "0", "TRAINQ_GATE_ON_POOR": "train"}
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
@@ -53,6 +55,11 @@ def throw_away(made: Installation, *, with_logs: bool) -> None:
 
 class Installation(Asking, chaos.Installation):
     """:class:`trainq.chaos.installation.Installation` with what tests do: commands, kills by program, reports."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """What everything of this installation is started with; its own settings win over :data:`PLAIN`."""
+        return {**PLAIN, **super().environment}
 
     def end(self, patience_seconds: float = 60.0) -> None:
         """Stop everything, the hard way if it must be, and leave no process behind."""

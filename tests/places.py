@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tests.asking import Asking
+from tests.installations import PLAIN
 from trainq import checkpoints, files
 from trainq.client import BrokerClient
 from trainq.config import Home, project_root
@@ -51,7 +52,7 @@ class Place(Asking):
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRAINQ_")}
         # A slot may come at any moment of a test.
         self.environment = {**kept, "TRAINQ_HOME": str(root), "TRAINQ_SCHEDULE_ENABLED": "false",
-                            "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_WEB_PORT": "0",
+                            "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_WEB_PORT": "0", **PLAIN,
                             "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}"}
         self._services: dict[str, subprocess.Popen[bytes]] = {}
 

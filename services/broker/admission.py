@@ -76,7 +76,7 @@ def freeze(item: SubmitItem, settings: Settings) -> TrainSpec:
     if wished_in_folder is not None:
         train = overridden(train, wished_in_folder)
     return TrainSpec(model=settings.model.path, data=data, train=overridden(train, overrides), lora=settings.lora,
-                     line_seed=settings.train.seed, guard=settings.guard)
+                     line_seed=settings.train.seed, guard=settings.guard, gate=settings.gate)
 
 
 def admit(item: SubmitItem, digest: str, *, earlier: tuple[str, str] | None, duplicate: str | None, number: int,

@@ -136,7 +136,8 @@ class Chooser:
             held_reason=line.held_reason, head=head, prepared=prepared,
             waiting=self._queries.first_waiting(JobKind.TRAIN),
             head_waited_seconds=self._head_wait.seconds(head, self._clock.monotonic()),
-            prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall)
+            prepare_wait_seconds=self._settings.broker.prepare_wait_seconds, now_wall=now_wall,
+            held=self._queries.counts().get(JobKind.TRAIN, {}).get(JobState.HELD, 0))
 
     def _line_task(self) -> JobRow | None:
         return next((row for kind in sorted(LINE_TASKS) for row in self._queries.open_tasks(kind)), None)

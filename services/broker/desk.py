@@ -12,11 +12,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.broker import championing, dropping, endings, keeping, leasing, standing, tasks
+from services.broker import championing, dropping, endings, gating, keeping, leasing, standing, tasks
 from services.broker.admitting import Admitter
 from services.broker.choosing import Chooser
 from services.broker.copying import Copier
 from services.broker.following import Follower
+from services.broker.gating import Gatekeeper
 from services.broker.granting import Granter
 from services.broker.greeting import Greeter
 from services.broker.guarding import DiskGuard
@@ -86,11 +87,12 @@ class Desk:
         self.copier = Copier(journal, self._queries, configuration.home)
         self._admitter = Admitter(journal, self._queries, self._recorder, configuration)
         self._follower = Follower(journal, self._queries, configuration.settings, self._admitter)
+        self._gatekeeper = Gatekeeper(journal, self._queries, self._recorder, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
-            (standing.REQUESTS, self.orders.answer),
+            (gating.REQUESTS, self._gatekeeper.answer), (standing.REQUESTS, self.orders.answer),
             (championing.REQUESTS, championing.Champions(
                 journal, self._queries, self._recorder, configuration).answer),
             ((messages.CopyJournal,), self.copier.answer),
@@ -291,7 +293,11 @@ class Desk:
 
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
-        events = endings.complete(row, self._train_of(row), request.token, request.result)
+        train = self._train_of(row)
+        events = endings.complete(row, train, request.token, request.result,
+                                  released=self._gatekeeper.was_released(train))
+        if events:
+            self._gatekeeper.refuse_lost(request.result)
         if events and isinstance(request.result, messages.TaskResult):
             events += self._follower.follow(row, request.result)
         self._recorder.record(*events)

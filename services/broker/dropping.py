@@ -13,7 +13,7 @@ from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.errors import UsageError
 from trainq.jobs import DataDropped, DataGone, JobKind, JobState
-from trainq.journal import JobRow, Journal, Queries, Span, covers
+from trainq.journal import JobRow, Journal, Queries, Span, covers, enclosing
 from trainq.messages import Done, ToDelete
 
 REQUESTS = (messages.DropData, messages.ReportDataGone)
@@ -69,7 +69,9 @@ class Dropper:
 
     def _why_it_may_go(self, digest: str, spans: list[Span]) -> str:
         """The reason for which it may be deleted; empty if somebody needs it."""
-        rows = self._queries.carrying(digest)
+        # What shards were made with is needed as long as the files of their jobs are.
+        users = [self._queries.job(job) for job in enclosing.users_of(self._journal.connection, digest)]
+        rows = [*self._queries.carrying(digest), *users]
         if not rows:
             return _UNNAMED
         return _TRAINED if all(self._is_trained_for_good(row, spans) for row in rows) else ""

@@ -19,6 +19,8 @@ from trainq.jobs import (
     CancelRequested,
     Effect,
     EffectDecided,
+    HoldLifted,
+    HoldPlaced,
     JobCancelled,
     JobFailed,
     JobKind,
@@ -60,7 +62,7 @@ def check_task_lease(row: JobRow, token: int, kind: JobKind, otherwise: str) -> 
         raise UsageError(f"{row.id} is {otherwise}")
 
 
-def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[AnyEvent]:
+def complete(row: JobRow, train: JobRow, token: int, result: Result, *, released: bool = False) -> list[AnyEvent]:
     """The events of a completion; none when this very completion was recorded before.
 
     Args:
@@ -68,6 +70,7 @@ def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[Any
         train: the train job of the same submission (``row`` itself, if it is the train job, or a task).
         token: the lease's.
         result: of the sort that fits the job's kind.
+        released: a person has let the train job go from a hold: it is not held again.
     """
     if row.state is JobState.SUCCEEDED and row.token == token:
         return []
@@ -86,18 +89,21 @@ def complete(row: JobRow, train: JobRow, token: int, result: Result) -> list[Any
     if isinstance(result, TrainResult | TaskResult):
         raise UsageError(f"{row.id} is a preparation; it cannot be completed with a {type(result).__name__}")
     succeeded = JobSucceeded(job=row.id, result={"outcome": type(result).__name__})
-    return [succeeded, *_verdict(train, result)]
+    return [succeeded, *_verdict(train, result, released=released)]
 
 
-def _verdict(train: JobRow, result: PrepareResult | RejectResult) -> list[AnyEvent]:
+def _verdict(train: JobRow, result: PrepareResult | RejectResult, *, released: bool) -> list[AnyEvent]:
     if train.state in ENDED:
         return []
     if isinstance(result, PrepareResult):
         if train.shard_digest and train.shard_digest != result.shard_digest:
             return [JobQuarantined(job=train.id, reason="its shard was lost and came out different when it was made "
                                    f"again (digest {result.shard_digest}, before {train.shard_digest})")]
-        return [JobPrepared(job=train.id, shard=result.shard, shard_digest=result.shard_digest, rows=result.rows,
-                            tokens=result.tokens, report=result.report)]
+        prepared = JobPrepared(job=train.id, shard=result.shard, shard_digest=result.shard_digest, rows=result.rows,
+                               tokens=result.tokens, report=result.report, enclosed=result.enclosed)
+        # Made again, the shard is what it was, and what was decided over it stands.
+        is_held = result.hold and not released and not train.shard_digest and train.state is JobState.QUEUED
+        return [prepared, *([HoldPlaced(job=train.id, reason=result.hold)] if is_held else [])]
     return [JobRejected(job=train.id, reason=result.reason, report=result.report)]
 
 
@@ -283,6 +289,20 @@ def cancel(row: JobRow, reason: str, *, keep: bool = False) -> list[AnyEvent]:
             return []
         return [CancelRequested(job=row.id, reason=reason, keep=keep)]
     return [JobCancelled(job=row.id, reason=reason)]
+
+
+def lift_hold(row: JobRow) -> list[AnyEvent]:
+    """A person has looked at a held job and wants it trained; the same wish again changes nothing.
+
+    Raises:
+        UsageError: it is no train job.
+        TransitionError: it has ended.
+    """
+    if row.kind is not JobKind.TRAIN:
+        raise UsageError(f"{row.id} is no train job: only those are held")
+    if row.state in ENDED:
+        raise TransitionError(row.id, row.state.value, "releasing")
+    return [HoldLifted(job=row.id)] if row.state is JobState.HELD else []
 
 
 def retry(row: JobRow, prepare: JobRow, duplicate: tuple[str, JobState] | None) -> list[AnyEvent]:

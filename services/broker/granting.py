@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from services.broker import endings, tasks
+from services.broker import endings, gating, tasks
 from services.broker.choosing import Chooser
 from services.broker.reading import spec_of
 from services.broker.recording import Recorder
@@ -96,5 +96,5 @@ class Granter:
             shard_digest=row.shard_digest, seq=self._journal.head_seq, generation=self._queries.line().newest,
             best_step=row.best_step, cancel=row.cancel_reason is not None, keep=bool(row.keep),
             effects=tuple(effect for effect, _ in self._queries.effects(row)), failure=endings.failure_of(row),
-            lease_seconds=settings.lease_seconds,
+            enclosed=gating.enclosed_again(self._journal, self._queries, row), lease_seconds=settings.lease_seconds,
             heartbeat_seconds=settings.heartbeat_seconds)

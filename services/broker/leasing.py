@@ -22,7 +22,7 @@ class Choice:
 
 def choose_train(*, standing_reason: str, held_reason: str | None, head: JobRow | None, prepared: JobRow | None,
                  waiting: JobRow | None, head_waited_seconds: float, prepare_wait_seconds: float,
-                 now_wall: float) -> Choice:
+                 now_wall: float, held: int = 0) -> Choice:
     """Which train job goes next.
 
     Args:
@@ -34,6 +34,7 @@ def choose_train(*, standing_reason: str, held_reason: str | None, head: JobRow 
         head_waited_seconds: how long the trainer has been waiting for this head.
         prepare_wait_seconds: how long it waits at most.
         now_wall: seconds since 1970, for the words about a retry time.
+        held: how many jobs a person must release first.
     """
     if head is not None and head.cancel_reason is not None:
         return Choice(job=head)  # to be taken back, which neither a pause nor a preparation holds up
@@ -42,7 +43,7 @@ def choose_train(*, standing_reason: str, held_reason: str | None, head: JobRow 
     if held_reason is not None:
         return Choice(reason=f"the queue is held: {held_reason}")
     if head is None:
-        return Choice(reason=_why_nobody(waiting, now_wall))
+        return Choice(reason=_why_nobody(waiting, now_wall, held))
     if head.prepared:
         return Choice(job=head)
     if prepared is not None and head_waited_seconds >= prepare_wait_seconds:
@@ -50,9 +51,10 @@ def choose_train(*, standing_reason: str, held_reason: str | None, head: JobRow 
     return Choice(reason=f"{head.id} ({head.name}) is next and is being prepared")
 
 
-def _why_nobody(waiting: JobRow | None, now_wall: float) -> str:
+def _why_nobody(waiting: JobRow | None, now_wall: float, held: int) -> str:
     if waiting is None:
-        return "the queue is empty"
+        of_held = f"{held} held job{'' if held == 1 else 's'}"
+        return f"the queue is empty but for {of_held}, for a person to look at" if held else "the queue is empty"
     if waiting.blockers:
         return f"{waiting.id} waits for {waiting.blockers} other job{'s' if waiting.blockers > 1 else ''}"
     return f"{waiting.id} is tried again in {max(0, round(waiting.retry_at - now_wall))} s: {waiting.reason}"

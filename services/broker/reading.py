@@ -16,7 +16,7 @@ from trainq import messages
 from trainq.clock import Clock
 from trainq.config import Configuration
 from trainq.jobs import FAILED, TASKS, JobKind, JobState, JobSubmitted, Priority
-from trainq.journal import JobRow, Journal, Queries
+from trainq.journal import JobRow, Journal, Queries, enclosing
 from trainq.journal.figures import waiting_by_priority
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
 
@@ -68,7 +68,8 @@ class Reader:
                     job=self._view(row), waits_for=self._queries.waits_for(row.id), after_any=submission.after_any,
                     report=views.unpack(row.report), spec=spec_of(submission),
                     effects=tuple(messages.EffectView(kind=effect.kind, step=effect.step, value=effect.value,
-                                                      reason=reason) for effect, reason in self._queries.effects(row)))
+                                                      reason=reason) for effect, reason in self._queries.effects(row)),
+                    enclosed=enclosing.enclosed_of(self._journal.connection, f"train-{row.number}"))
             case messages.Replay():
                 found = self._journal.replay(request.after_seq, request.limit, request.job)
                 return messages.Events(journal_id=self._journal.journal_id, head_seq=self._journal.head_seq,

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
+from trainq.generating import registry
+from trainq.generating.base import GenerateRequest, Generator
 
 from services.evaluator.verdicts import Level
 from trainq import files, rehearsal, suites
 from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
-from trainq.generating import registry
-from trainq.generating.base import GenerateRequest, Generator
 from trainq.jsonl import Line
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard
@@ -70,11 +70,13 @@ class FixedProblems:
             level = min(levels.get(each.name, each.settings.level), each.generator.levels)
             for wanted in sorted({max(1, level - 1), level}):
                 if self._make_level(each, wanted):
-                    of_levels[level_suite(each.name, wanted)] = Level(each.name, wanted, each.generator.levels, each.settings.level)
+                    of_levels[level_suite(each.name, wanted)] = Level(each.name, wanted, each.generator.levels,
+                                                                      each.settings.level)
         self._make_held_out()
         recent = self._make_of_files(trained)
         # A level's suite that is not of now was passed; others are people's, or the loss on the fixed problems.
-        passed = {level_suite(each.name, level) for each in self._named() for level in range(1, each.generator.levels + 1)}
+        passed = {level_suite(each.name, level) for each in self._named()
+                  for level in range(1, each.generator.levels + 1)}
         return {name: of_levels.get(name) for name in suites.names(self._home.suites)
                 if name in of_levels or name in recent or not (name in passed or name.startswith(OF_A_FILE))}
 

@@ -97,6 +97,8 @@ OPERATIONS: tuple[Operation, ...] = (
               steering.skip, body=steering.EndBody, answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/jobs/{{job}}/retry", "retry", "Try a job again that was set aside or cancelled.",
               steering.retry, body=steering.OrderBody, answer=Outcome, words=_JOB),
+    Operation("POST", f"{V1}/jobs/{{job}}/release", "release", "Train a job all the same that is held for its quality.",
+              steering.release, body=steering.OrderBody, answer=Outcome, words=_JOB),
     Operation("POST", f"{V1}/skip", "skip_running", "End the job that runs.", steering.skip, body=steering.EndBody,
               answer=Outcome),
     Operation("POST", f"{V1}/cancel", "cancel_many", "End the jobs that a filter finds; without confirm: say which.",

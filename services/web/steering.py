@@ -106,6 +106,11 @@ async def retry(call: Call) -> Outcome:
     return await call.site.asker.order(lambda broker: orders.retry_job(broker, job))
 
 
+async def release(call: Call) -> Outcome:
+    job = words.job_id(call.path("job"))
+    return await call.site.asker.order(lambda broker: orders.release_job(broker, job))
+
+
 async def pause(call: Call) -> Ordered:
     body: PauseBody = call.body
     return await _order(call, PauseQueue(request_id=new_request_id(), reason=body.reason, seconds=body.seconds))

@@ -150,6 +150,10 @@ def _broker_says(overview: Overview) -> Iterator[Alarm]:
         jobs = "1 job is" if quarantined == 1 else f"{quarantined} jobs are"
         yield _alarm("jobs_quarantined", "queue", "warn", f"{jobs} set aside after failing",
                      "trainq list --state quarantined; trainq retry JOB, or trainq export JOB")
+    if held := overview.counts.get("train", {}).get(JobState.HELD.value, 0):
+        jobs = "1 job is" if held == 1 else f"{held} jobs are"
+        yield _alarm("jobs_held", "queue", "warn", f"{jobs} held for the quality of the file",
+                     "trainq list --state held says why; trainq release JOB, or trainq cancel JOB")
     seen: set[str] = set()
     for task in overview.background_tasks.recent:
         if task.kind.value not in seen and task.state is JobState.FAILED:

@@ -1,11 +1,11 @@
 """Backups: the journal and what it needs to go on, in a folder elsewhere; each a whole, and proven.
 
-A backup holds the journal as it was at one event, every file that a job of it carries, and the head of the model line
-with the generations that it may have to go back to. Shards are not in it: they are made again from the files, and must
-come out the same. Its manifest (:mod:`trainq.manifests`, kind ``backup``) lies in ``<folder>/b000000123-0a1b2c3d/``,
-under the journal's number and the beginning of its digest (two lines may reach one number); the bytes lie in
-``<folder>/objects/`` (:mod:`trainq.objects`), where what several backups have in common lies once. So the next one
-copies only what is new.
+A backup holds the journal as it was at one event, every file that a job of it carries or that its shard is made with,
+and the head of the model line with the generations that it may have to go back to. Shards are not in it: they are made
+again from the files, and must come out the same. Its manifest (:mod:`trainq.manifests`, kind ``backup``) lies in
+``<folder>/b000000123-0a1b2c3d/``, under the journal's number and the beginning of its digest (two lines may reach one
+number); the bytes lie in ``<folder>/objects/`` (:mod:`trainq.objects`), where what several backups have in common lies
+once. So the next one copies only what is new.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from trainq import checkpoints, files, ingest, manifests, objects, room
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError
 from trainq.jobs import JobState, JobSucceeded
-from trainq.journal import Journal, Queries
+from trainq.journal import Journal, Queries, enclosing
 from trainq.manifests import FileRecord, Manifest, OnChunk
 from trainq.messages import TaskResult
 
@@ -203,7 +203,8 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
             with journal.transaction():
                 journal.append(JobSucceeded(job=task, result=msgspec.to_builtins(
                     TaskResult(summary="this home was made of it"))), created_at)
-        line, carried = queries.line(), list(queries.carried_files())
+        line = queries.line()
+        carried = [*queries.carried_files(), *enclosing.enclosed_files(journal.connection)]
         journal_id, seq = journal.journal_id, journal.head_seq
     finally:
         journal.close()

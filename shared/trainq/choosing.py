@@ -24,6 +24,8 @@ CANCEL_STATES = (JobState.QUEUED, JobState.HELD, JobState.RUNNING)
 CANCEL_KINDS = (JobKind.TRAIN, *(kind for kind in JobKind if kind in TASKS))
 RETRY_STATES = (JobState.QUARANTINED, JobState.CANCELLED)
 RETRY_KINDS = (JobKind.TRAIN,)
+RELEASE_STATES = (JobState.HELD,)
+RELEASE_KINDS = (JobKind.TRAIN,)
 
 
 class JobFilter(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from trainq.messages import (
     JobDetail,
     JobList,
     JobView,
+    LiftHold,
     ListJobs,
     Overrides,
     Overview,
@@ -52,6 +53,11 @@ def end_job(broker: BrokerClient, job: str, reason: str, *, keep: bool) -> Outco
 def retry_job(broker: BrokerClient, job: str) -> Outcome:
     """Have a job tried again that was set aside or cancelled."""
     return _outcome(broker, job, broker.call(Retry(request_id=new_request_id(), job=job), Done))
+
+
+def release_job(broker: BrokerClient, job: str) -> Outcome:
+    """Have a job trained all the same that is held for its quality."""
+    return _outcome(broker, job, broker.call(LiftHold(request_id=new_request_id(), job=job), Done))
 
 
 def state_of(broker: BrokerClient, job: str) -> JobState:

@@ -1,52 +1,49 @@
-"""From an accepted file to a shard: the whole job of the preparer, a pure function of file, codec and settings.
+"""From an accepted file to a shard: the whole job of the preparer, a pure function of file, codec, settings and inputs.
 
 Rules:
 
-- Every row of the file ends in exactly one place; the report's sum closes, or nothing is published.
-- A row is judged in this order: rejected (no sample, or the template refuses it, or nothing in it is trained),
-  duplicate (the same content was there before in this file; the first stays), dropped because it is too long, held
-  out, trained.
+- Every row of the file ends in exactly one place (:mod:`trainq.rowjudging`); the report's sum closes, or nothing is
+  published.
 - A row is held out or not by its own digest alone, so it stays on its side in every file and for ever.
 - A shard's name is its cache key: a digest over everything that decides its bytes. A shard that is there and verifies
   is used as it is; a damaged one is made again, and comes out the same.
-- Whether a file is accepted is judged from the report each time, so ``max_bad_rows`` is no part of the key.
+- What comes from outside the file (the guarded suites, the rows to replay) comes as stored content with a digest that
+  is part of the key. Where it is given again, as the journal has it, the shard comes out the same.
+- Whether a file is accepted, and its band, are judged from the report each time, so neither ``max_bad_rows`` nor the
+  limits of the gate are part of the key.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import orjson
 from blake3 import blake3
 
-from trainq import files, ids, shards
+from trainq import files, ids, quality, shards
 from trainq.config import DataSettings
-from trainq.duplicates import DigestSet
 from trainq.errors import DamageError, InputError, UsageError
-from trainq.jsonl import BLOCK_BYTES
-from trainq.reports import (
-    MAX_REASON_CHARACTERS,
-    DataReport,
-    RejectedRows,
-    Tally,
-    publish_reports,
-    report_bytes,
-)
-from trainq.samples import BadRow, Row, read_rows, row_digest
+from trainq.jsonl import BLOCK_BYTES, read_lines
+from trainq.quality import Verdict
+from trainq.rehearsal import HELD_OUT_NAME, RESERVOIR_NAME
+from trainq.reports import DataReport, RejectedRows, publish_reports, report_bytes
+from trainq.rowjudging import Inputs, Nowhere, Reading, RowFate, is_held_out
 from trainq.shards import Shard, ShardWriter
-from trainq.textcodec import EncodedRow, TextCodec
+from trainq.textcodec import TextCodec
+
+__all__ = ["Examined", "Inputs", "PrepareOutcome", "PrepareProgress", "Prepared", "Rejected", "RowFate", "cache_key",
+           "count_lines", "examine", "is_held_out", "prepare", "trace"]
 
 # Goes up with every change that makes other shards out of the same input.
 RULES = 2
 REJECTED_NAME = "rejected.jsonl"
-# Small enough that a batch takes well under a second and some 50 MB; the tokenizer gains nothing by more.
-_BATCH_ROWS = 128
-_BATCH_BYTES = 256 * 1024
 _MOST_NAME_BYTES = 200
+_NOTHING = Inputs()
 
 
 class PrepareProgress(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,12 +60,16 @@ class PrepareProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True, tag="prepared"):
-    """The shard ``<destination_folder>/<shard>`` is there and whole; ``reused`` if it was before."""
+    """The shard ``<destination_folder>/<shard>`` is there and whole; ``reused`` if it was before.
+
+    ``verdict`` is the file's quality, where it was measured.
+    """
 
     shard: str
     digest: str
     report: DataReport
     reused: bool
+    verdict: Verdict | None = None
 
 
 class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected"):
@@ -76,6 +77,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True, tag="rejected"):
 
     reason: str
     report: DataReport
+    verdict: Verdict | None = None
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,35 +85,12 @@ class Examined(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str
     report: DataReport
-
-
-class RowFate(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one row: its ``digest`` is that of its content, empty if it is no sample.
-
-    ``reason`` and ``mend`` are those of a rejected one.
-    """
-
-    line: int
-    fate: Literal["trained", "held_out", "dropped_long", "duplicate", "rejected"]
-    digest: bytes = b""
-    reason: str = ""
-    mend: str = ""
+    verdict: Verdict | None = None
 
 
 PrepareOutcome: TypeAlias = Prepared | Rejected
 Beat: TypeAlias = Callable[[PrepareProgress], None]
 Tell: TypeAlias = Callable[[RowFate], None]
-
-
-class _Rows(Protocol):
-    """Where rows that are trained go: a shard, or nowhere."""
-
-    def append(self, token_ids: Sequence[int], trained: Sequence[bool], digest: bytes, line: int) -> None: ...
-
-
-class _Nowhere:
-    def append(self, token_ids: Sequence[int], trained: Sequence[bool], digest: bytes, line: int) -> None:
-        pass
 
 
 class _RefusedError(Exception):
@@ -123,11 +102,12 @@ class _RefusedError(Exception):
 
 
 def prepare(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, destination_folder: Path,
-            rejected_folder: Path, name: str, beat: Beat) -> PrepareOutcome:
+            rejected_folder: Path, name: str, beat: Beat, inputs: Inputs = _NOTHING) -> PrepareOutcome:
     """Turn the file ``source`` into a shard in ``destination_folder``.
 
-    Idempotent: run again, it finds the shard, or makes the same one. Where rows or the whole file are rejected,
-    ``<name>.report.json`` and ``<name>.rejected.jsonl`` are in ``rejected_folder`` when it returns.
+    Idempotent: run again, it finds the shard, or makes the same one. Where rows or the whole file are rejected, or
+    the file is worse than good, ``<name>.report.json`` and ``<name>.rejected.jsonl`` are in ``rejected_folder`` when it
+    returns.
 
     Args:
         source: an accepted file, plain or compressed; if its name is a digest, its content must have it.
@@ -139,6 +119,7 @@ def prepare(source: Path, codec: TextCodec, settings: DataSettings, context_toke
         name: how the reports are called: no path, no hidden name, at most 200 bytes.
         beat: called at least every 200 rows and about every MiB read; what it raises ends the work, and nothing
             half done stays. It is not called while the shard's files are synced and digested at the end.
+        inputs: what else decides over the rows; without them the shard is one of before there were any.
 
     Raises:
         DamageError: ``source`` is not the file that its name says.
@@ -147,38 +128,43 @@ def prepare(source: Path, codec: TextCodec, settings: DataSettings, context_toke
     """
     if not name or name.startswith(".") or set(name) & {"/", "\0"} or len(name.encode()) > _MOST_NAME_BYTES:
         raise ValueError(f"{name!r} cannot be the name of a report")
-    key = cache_key(_proven_digest(source, beat), codec, settings, context_tokens)
+    key = cache_key(_proven_digest(source, beat), codec, settings, context_tokens, inputs)
     path = destination_folder / key
     found = _existing(path)
     reused = found is not None
     if found is None:
         try:
-            found = _make(path, source, codec, settings, context_tokens, rejected_folder, name, beat)
+            found = _make(path, source, codec, settings, context_tokens, inputs, rejected_folder, name, beat)
         except _RefusedError as refused:
             return refused.outcome
     digest, report = found
-    reason = _refusal(report, settings)
-    if report.rejected or reason:
-        publish_reports(rejected_folder, name, report, reason, path / REJECTED_NAME if report.rejected else None)
+    reason, verdict = _refusal(report, settings), _verdict(report, inputs)
+    if report.rejected or reason or (verdict is not None and (verdict.warnings or verdict.is_bad)):
+        publish_reports(rejected_folder, name, report, reason, path / REJECTED_NAME if report.rejected else None,
+                        verdict)
     if reason:
-        return Rejected(reason=reason, report=report)
-    return Prepared(shard=key, digest=digest, report=report, reused=reused)
+        return Rejected(reason=reason, report=report, verdict=verdict)
+    return Prepared(shard=key, digest=digest, report=report, reused=reused, verdict=verdict)
 
 
-def examine(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, beat: Beat) -> Examined:
+def examine(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, beat: Beat,
+            inputs: Inputs = _NOTHING) -> Examined:
     """What :func:`prepare` would make of ``source``, by the same code; nothing is written.
 
-    Memory does not grow with the file, but for 16 bytes for each different row. ``beat`` as for :func:`prepare`.
+    Memory does not grow with the file, but for 16 bytes for each different row. ``beat`` and ``inputs`` as for
+    :func:`prepare`.
 
     Raises:
         StorageError: the file cannot be read, which is not its content's fault.
     """
-    reading = _Reading(codec, settings, context_tokens, _Nowhere(), None)
-    reason = reading.run_to_verdict(source, beat)
-    return Examined(reason=reason, report=reading.tally.report())
+    reading = Reading(codec, settings, context_tokens, inputs, Nowhere())
+    reason = _run_to_verdict(reading, source, settings, beat)
+    report = reading.report()
+    return Examined(reason=reason, report=report, verdict=_verdict(report, inputs))
 
 
-def trace(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, tell: Tell) -> None:
+def trace(source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, tell: Tell,
+          inputs: Inputs = _NOTHING) -> None:
     """Tell of each row of ``source``, in order, what :func:`prepare` makes of it, by the same code.
 
     Ends where damage ends the reading. What ``tell`` raises ends it, too.
@@ -186,20 +172,46 @@ def trace(source: Path, codec: TextCodec, settings: DataSettings, context_tokens
     Raises:
         StorageError: the file cannot be read.
     """
-    _Reading(codec, settings, context_tokens, _Nowhere(), None, tell).run_to_verdict(source, lambda _: None)
+    _run_to_verdict(Reading(codec, settings, context_tokens, inputs, Nowhere(), tell=tell), source, settings,
+                    lambda _: None)
 
 
-def cache_key(data_digest: str, codec: TextCodec, settings: DataSettings, context_tokens: int) -> str:
-    """The name of the shard that is made of this data, with this codec and these settings."""
-    parts = {"shard": shards.FORMAT, "rules": RULES, "data": data_digest, "codec": codec.digest,
-             "map": settings.map, "long_rows": settings.long_rows, "held_out_fraction": settings.held_out_fraction,
-             "context_tokens": context_tokens}
+def count_lines(source: Path, beat: Beat) -> int:
+    """How many lines there are to judge, up to damage: not fewer than rows will be trained.
+
+    Raises:
+        StorageError: the file cannot be read.
+    """
+    lines, bytes_total = 0, source.stat().st_size
+
+    def on_bytes(position: int) -> None:
+        beat(PrepareProgress(stage="checking", bytes_read=position, bytes_total=bytes_total, rows=0, tokens=0))
+
+    try:
+        for _ in read_lines(source, on_bytes):
+            lines += 1
+    except InputError:
+        pass  # what it is will be said when its rows are judged
+    return lines
+
+
+def cache_key(data_digest: str, codec: TextCodec, settings: DataSettings, context_tokens: int,
+              inputs: Inputs = _NOTHING) -> str:
+    """The name of the shard that is made of this data, with this codec, these settings and these inputs.
+
+    What is not there is no part of it, so that shards of before there was a gate keep their names.
+    """
+    parts: dict[str, Any] = {
+        "shard": shards.FORMAT, "rules": RULES, "data": data_digest, "codec": codec.digest, "map": settings.map,
+        "long_rows": settings.long_rows, "held_out_fraction": settings.held_out_fraction,
+        "context_tokens": context_tokens}
+    if inputs.gate.measures:
+        parts["quality"] = quality.RULES
+        if inputs.leaks is not None:
+            parts["suites"] = inputs.leaks_digest
+    if inputs.pack is not None:
+        parts["replay"] = [inputs.pack.digest, settings.replay_fraction]
     return blake3(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-
-
-def is_held_out(digest: bytes, fraction: float) -> bool:
-    """Whether the row with this digest is kept from training. Growing ``fraction`` only moves rows out."""
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def _proven_digest(source: Path, beat: Beat) -> str:
@@ -235,7 +247,7 @@ def _existing(path: Path) -> tuple[str, DataReport] | None:
         return None
 
 
-def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int,
+def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, context_tokens: int, inputs: Inputs,
           rejected_folder: Path, name: str, beat: Beat) -> tuple[str, DataReport]:
     """Read the file into a new shard under ``path``.
 
@@ -245,126 +257,58 @@ def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, co
     files.make_directory(path.parent)
     with (files.publish_directory(path) as folder,
           ShardWriter(folder, key=path.name, context_tokens=context_tokens, codec=codec.digest) as writer):
-        rejected_rows = folder / REJECTED_NAME
-        with rejected_rows.open("xb") as stream:
-            reading = _Reading(codec, settings, context_tokens, writer, RejectedRows(stream))
-            reason = reading.run_to_verdict(source, beat)
-        report = reading.tally.report()
+        rejected_rows, held_out_rows = folder / REJECTED_NAME, folder / HELD_OUT_NAME
+        with ExitStack() as stack:
+            rejected = RejectedRows(stack.enter_context(rejected_rows.open("xb")))
+            keep = None
+            if inputs.gate.measures:
+                held_out = stack.enter_context(held_out_rows.open("xb"))
+                keep = lambda text: held_out.write(text + b"\n")  # noqa: E731 - a line is all that it does
+            reading = Reading(codec, settings, context_tokens, inputs, writer, rejected, keep)
+            reason = _run_to_verdict(reading, source, settings, beat)
+        report = reading.report()
         if reason:
-            publish_reports(rejected_folder, name, report, reason, rejected_rows if report.rejected else None)
-            raise _RefusedError(Rejected(reason=reason, report=report))
+            verdict = _verdict(report, inputs)
+            publish_reports(rejected_folder, name, report, reason, rejected_rows if report.rejected else None, verdict)
+            raise _RefusedError(Rejected(reason=reason, report=report, verdict=verdict))
         if not report.rejected:
             rejected_rows.unlink()
+        if inputs.gate.measures:
+            (folder / RESERVOIR_NAME).write_bytes(reading.reservoir.content())
+            if not report.held_out:
+                held_out_rows.unlink()
         return writer.seal(report_bytes(report)).digest, report
 
 
-class _Reading:
-    """One pass over a file. Rows go through in batches, so that the tokenizer may use every processor."""
+def _run_to_verdict(reading: Reading, source: Path, settings: DataSettings, beat: Beat) -> str:
+    """Read ``source``; why it is rejected as a whole, empty if it is not."""
+    bytes_total = source.stat().st_size
 
-    def __init__(self, codec: TextCodec, settings: DataSettings, context_tokens: int, writer: _Rows,
-                 rejected_rows: RejectedRows | None, tell: Tell | None = None) -> None:
-        self._codec, self._settings, self._context_tokens = codec, settings, context_tokens
-        self._writer, self._rejected_rows, self._tell = writer, rejected_rows, tell
-        self._seen = DigestSet()
-        self._batch: list[Row] = []
-        self._batch_bytes = 0
-        self.tally = Tally()
+    def on_bytes(position: int) -> None:
+        beat(PrepareProgress(stage="reading", bytes_read=position, bytes_total=bytes_total, rows=reading.tally.read,
+                             tokens=reading.tally.tokens))
 
-    def run_to_verdict(self, source: Path, beat: Beat) -> str:
-        """Read ``source``; why it is rejected as a whole, empty if it is not."""
-        try:
-            self.run(source, beat)
-        except InputError as error:
-            return f"{f'line {error.line}: ' if error.line > 1 else ''}{error.reason} ({error.mend})"
-        except UsageError as error:
-            return str(error)
-        return _refusal(self.tally.report(), self._settings)
-
-    def run(self, source: Path, beat: Beat) -> None:
-        """Read ``source`` to its end, or to the damage that ends it; the rows before it are counted."""
-        bytes_read, bytes_total = 0, source.stat().st_size
-
-        def on_bytes(position: int) -> None:
-            nonlocal bytes_read
-            bytes_read = position
-            beat(PrepareProgress(stage="reading", bytes_read=bytes_read, bytes_total=bytes_total,
-                                 rows=self.tally.read, tokens=self.tally.tokens))
-
-        try:
-            for row in read_rows(source, self._settings.map, on_bytes):
-                self._batch.append(row)
-                self._batch_bytes += len(row.line.content)
-                if len(self._batch) >= _BATCH_ROWS or self._batch_bytes >= _BATCH_BYTES:
-                    self._settle_batch()
-                    on_bytes(bytes_read)
-        except InputError:
-            # The rows before the damage are counted, so that the report's sum closes.
-            self._settle_batch()
-            raise
-        self._settle_batch()
-        on_bytes(bytes_read)
-
-    def _settle_batch(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        digests = [b"" if isinstance(row.verdict, BadRow) else row_digest(row.verdict) for row in batch]
-        fresh = {digest: row.verdict for row, digest in zip(batch, digests, strict=True)
-                 if not isinstance(row.verdict, BadRow) and digest not in self._seen}
-        encoded = dict(zip(fresh, self._codec.encode_batch(list(fresh.values()), self._context_tokens), strict=True))
-        for row, digest in zip(batch, digests, strict=True):
-            self.tally.read += 1
-            if isinstance(row.verdict, BadRow):
-                self._reject(row, row.verdict)
-            elif digest not in encoded:  # seen before this batch, or settled in it
-                self.tally.duplicate += 1
-                self._note(row, "duplicate", digest)
-            elif self._settle(row, digest, encoded[digest]):
-                del encoded[digest]
-
-    def _settle(self, row: Row, digest: bytes, encoded: EncodedRow | InputError) -> bool:
-        """Whether the row is good, so that the next one with its digest is a duplicate."""
-        if isinstance(encoded, InputError):
-            self._reject(row, _bad_row(row, encoded))
-            return False
-        if encoded.whole and not any(encoded.trained):
-            self._reject(row, _bad_row(row, InputError("nothing in it is trained: it makes no token to learn",
-                                                       mend="look at the row and the chat template")))
-            return False
-        self._seen.add(digest)
-        too_long = not encoded.whole or len(encoded.token_ids) > self._context_tokens
-        trained = encoded.trained[:self._context_tokens]
-        if too_long and (self._settings.long_rows == "drop" or not any(trained)):
-            self.tally.dropped_long += 1
-            self._note(row, "dropped_long", digest)
-        elif is_held_out(digest, self._settings.held_out_fraction):
-            self.tally.held_out += 1
-            self._note(row, "held_out", digest)
-        else:
-            self._writer.append(encoded.token_ids[:self._context_tokens], trained, digest, row.line.number)
-            self.tally.train(len(trained), trained.count(True), truncated=too_long)
-            self._note(row, "trained", digest)
-        return True
-
-    def _note(self, row: Row, fate: Literal["trained", "held_out", "dropped_long", "duplicate"],
-              digest: bytes) -> None:
-        if self._tell is not None:
-            self._tell(RowFate(line=row.line.number, fate=fate, digest=digest))
-
-    def _reject(self, row: Row, bad_row: BadRow) -> None:
-        listed = self._rejected_rows is not None and self._rejected_rows.append(bad_row, row.line)
-        self.tally.reject(bad_row, listed=listed)
-        if self._tell is not None:
-            self._tell(RowFate(line=row.line.number, fate="rejected", reason=bad_row.reason, mend=bad_row.mend))
+    try:
+        reading.run(source, on_bytes)
+    except InputError as error:
+        return f"{f'line {error.line}: ' if error.line > 1 else ''}{error.reason} ({error.mend})"
+    except UsageError as error:
+        return str(error)
+    return _refusal(reading.report(), settings)
 
 
-def _bad_row(row: Row, error: InputError) -> BadRow:
-    return BadRow(line=row.line.number, column=1, field=error.field, reason=error.reason[:MAX_REASON_CHARACTERS],
-                  mend=error.mend)
+def _verdict(report: DataReport, inputs: Inputs) -> Verdict | None:
+    if report.quality is None:
+        return None
+    return quality.judge(report.counts(), report.quality, inputs.gate)
 
 
 def _refusal(report: DataReport, settings: DataSettings) -> str:
     """Why a file with this report is not trained; empty if it is."""
-    if report.rejected > settings.max_bad_rows * report.read:
-        return (f"{report.rejected} of {report.read} rows are bad ({report.rejected / report.read:.1%}), which is more "
+    # Rows that stand in a suite are no bad rows: how many of them there may be is for the gate to say.
+    bad = report.rejected - (report.quality.overlap if report.quality is not None else 0)
+    if bad > settings.max_bad_rows * report.read:
+        return (f"{bad} of {report.read} rows are bad ({bad / report.read:.1%}), which is more "
                 f"than data.max_bad_rows allows ({settings.max_bad_rows:.1%}); mend these rows, or allow more")
     if not report.trained:
         return (f"no row is left to train on: of {report.read}, {report.rejected} are bad, {report.dropped_long} too "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import orjson
@@ -12,6 +12,7 @@ import orjson
 from trainq import files
 from trainq.errors import TrainqError
 from trainq.jsonl import KEPT_BYTES, Line
+from trainq.quality import Counts, Measures, Verdict
 from trainq.samples import BadRow
 
 SHOWN_BAD_ROWS = 20
@@ -22,12 +23,15 @@ MAX_REASON_CHARACTERS = 300
 MAX_REJECTED_FILE_BYTES = 256 * 1024 * 1024
 
 
-class DataReport(msgspec.Struct, frozen=True, kw_only=True):
+class DataReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Counts of rows, each row of the file in exactly one of ``trained`` to ``duplicate``: the sum is ``read``.
 
     ``trained`` rows are in the shard (of a rejected file: would have been). ``truncated`` ones are among them.
     ``tokens``, ``trained_tokens`` and ``longest_row_tokens`` are of trained rows, after truncation.
     ``rejected_listed`` is how many of the rejected rows the file of rejected rows has.
+
+    ``replayed`` rows of earlier jobs are in the shard besides, with ``replayed_tokens``; neither they nor the
+    ``quality`` are written where there are none, so that a report of before they were is what it was.
     """
 
     read: int
@@ -43,6 +47,24 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True):
     rejected_listed: int
     reasons: dict[str, int]
     bad_rows: tuple[BadRow, ...]
+    replayed: int = 0
+    replayed_tokens: int = 0
+    quality: Measures | None = None
+
+    @property
+    def shard_rows(self) -> int:
+        """How many rows the shard has."""
+        return self.trained + self.replayed
+
+    @property
+    def shard_tokens(self) -> int:
+        """How many tokens the shard has."""
+        return self.tokens + self.replayed_tokens
+
+    def counts(self) -> Counts:
+        """What the band follows from, besides the measures."""
+        return Counts(read=self.read, rejected=self.rejected, duplicate=self.duplicate,
+                      long=self.dropped_long + self.truncated, tokens=self.tokens, trained_tokens=self.trained_tokens)
 
     def closes(self) -> bool:
         """Whether every row that was read is accounted for exactly once."""
@@ -56,6 +78,8 @@ class Tally:
     def __init__(self) -> None:
         self.read = self.trained = self.held_out = self.dropped_long = self.duplicate = self.truncated = 0
         self.tokens = self.trained_tokens = self.longest_row_tokens = self.rejected = self.rejected_listed = 0
+        self.replayed = self.replayed_tokens = 0
+        self.quality: Measures | None = None
         self._reasons: dict[str, int] = {}
         self._bad_rows: list[BadRow] = []
 
@@ -66,6 +90,11 @@ class Tally:
         self.tokens += tokens
         self.trained_tokens += trained_tokens
         self.longest_row_tokens = max(self.longest_row_tokens, tokens)
+
+    def replay(self, tokens: int) -> None:
+        """Count a row of an earlier job that went into the shard."""
+        self.replayed += 1
+        self.replayed_tokens += tokens
 
     def reject(self, bad_row: BadRow, *, listed: bool) -> None:
         """Count a rejected row; ``listed`` says whether it went into the file of rejected rows."""
@@ -88,7 +117,8 @@ class Tally:
             read=self.read, trained=self.trained, held_out=self.held_out, rejected=self.rejected,
             dropped_long=self.dropped_long, duplicate=self.duplicate, truncated=self.truncated, tokens=self.tokens,
             trained_tokens=self.trained_tokens, longest_row_tokens=self.longest_row_tokens,
-            rejected_listed=self.rejected_listed, reasons=dict(self._reasons), bad_rows=tuple(self._bad_rows))
+            rejected_listed=self.rejected_listed, reasons=dict(self._reasons), bad_rows=tuple(self._bad_rows),
+            replayed=self.replayed, replayed_tokens=self.replayed_tokens, quality=self.quality)
         if not report.closes():
             raise TrainqError(f"the rows do not add up: {report}", mend="report this as a bug of trainq")
         return report
@@ -121,7 +151,16 @@ def report_bytes(report: DataReport) -> bytes:
     return orjson.dumps(msgspec.to_builtins(report), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
-def publish_reports(folder: Path, name: str, report: DataReport, reason: str, rejected_rows: Path | None) -> None:
+def document(report: DataReport, verdict: Verdict | None) -> dict[str, Any]:
+    """The report as the journal and people get it: with the band of the file, where one was made out."""
+    told: dict[str, Any] = msgspec.to_builtins(report)
+    if verdict is not None:
+        told["quality"] = {**msgspec.to_builtins(verdict), **told.get("quality", {})}
+    return told
+
+
+def publish_reports(folder: Path, name: str, report: DataReport, reason: str, rejected_rows: Path | None,
+                    verdict: Verdict | None = None) -> None:
     """Put ``<name>.report.json`` and, where there are rejected rows, ``<name>.rejected.jsonl`` into ``folder``.
 
     ``reason`` says why the file as a whole was rejected; empty if it was not. Files of that name are replaced.
@@ -133,6 +172,6 @@ def publish_reports(folder: Path, name: str, report: DataReport, reason: str, re
     if rejected_rows is not None:
         with files.publish_file(folder / f"{name}.rejected.jsonl") as stream, rejected_rows.open("rb") as source:
             shutil.copyfileobj(source, stream, 1 << 20)
-    document = {"name": name, "outcome": "rejected" if reason else "prepared", "reason": reason,
-                **msgspec.to_builtins(report)}
-    files.write_file(folder / f"{name}.report.json", orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+    told = {"name": name, "outcome": "rejected" if reason else "prepared", "reason": reason,
+            **document(report, verdict)}
+    files.write_file(folder / f"{name}.report.json", orjson.dumps(told, option=orjson.OPT_INDENT_2) + b"\n")

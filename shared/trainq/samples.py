@@ -76,9 +76,19 @@ class Row(NamedTuple):
     verdict: Sample | BadRow
 
 
+def canonical(sample: Sample) -> bytes:
+    """The sample as compact JSON: one line, UTF-8, keys in the order of the classes above. It reads as a row itself."""
+    return _encoder.encode(sample)
+
+
+def digest_of(text: bytes) -> bytes:
+    """BLAKE3 (32 bytes) of a canonical text, by which a row is known."""
+    return blake3(text).digest()
+
+
 def row_digest(sample: Sample) -> bytes:
-    """BLAKE3 (32 bytes) of the sample's canonical JSON: compact, UTF-8, keys in the order of the classes above."""
-    return blake3(_encoder.encode(sample)).digest()
+    """BLAKE3 (32 bytes) of the sample's canonical text."""
+    return digest_of(canonical(sample))
 
 
 def read_rows(path: Path, mapping: Mapping[str, str], on_bytes: Callable[[int], None]) -> Iterator[Row]:

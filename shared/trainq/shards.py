@@ -8,6 +8,7 @@ A shard is a sealed directory (:mod:`trainq.manifests`, kind ``shard``) of flat 
 ``offsets.bin`` int64   where each row starts in the two above, and where the last one ends      [rows + 1]
 ``digests.bin`` bytes   BLAKE3 of each row's canonical content (32 bytes)                            [rows]
 ``rows.bin``    int64   the line, counted from 1, at which each row stands in its source file        [rows]
+                        (above 2**48: that much less is the line in the replay pack that it comes from)
 ``report.json``         what became of the rows of the source file
 =============== ======= ====================================================================================
 
@@ -22,7 +23,7 @@ import array
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -41,6 +42,9 @@ FORMAT = 1
 TOKENS_NAME, TRAINED_NAME, OFFSETS_NAME = "tokens.bin", "trained.bin", "offsets.bin"
 DIGESTS_NAME, ROWS_NAME, REPORT_NAME = "digests.bin", "rows.bin", "report.json"
 DIGEST_BYTES = 32
+
+# No file has so many lines. Lines above it keep the order of the rows: the file's own, then those of the pack.
+REPLAYED = 1 << 48
 
 Int64Array: TypeAlias = NDArray[np.int64]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -69,6 +73,25 @@ class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
     codec: str = ""
 
 
+def replayed_line(number: int) -> int:
+    """The line of a row that stands in line ``number`` of the replay pack."""
+    return REPLAYED + number
+
+
+def line_words(line: int) -> str:
+    """``line 7``, or where a replayed row stands, for people."""
+    return f"line {line}" if line <= REPLAYED else f"replayed row {line - REPLAYED}"
+
+
+def lines_words(lines: Iterable[int]) -> str:
+    """``lines [3, 7] of the file``, and the replayed rows among them apart."""
+    wanted = sorted(lines)
+    own, replayed = [line for line in wanted if line <= REPLAYED], [line - REPLAYED for line in wanted
+                                                                   if line > REPLAYED]
+    return " and ".join([*([f"lines {own} of the file"] if own else []),
+                         *([f"replayed rows {replayed}"] if replayed else [])])
+
+
 def size_bytes_of(rows: int, tokens: int) -> int:
     """Bytes on disk of a shard's arrays."""
     return (tokens * (_TOKEN.itemsize + 1) + (rows + 1) * _OFFSET.itemsize + rows * (DIGEST_BYTES + _OFFSET.itemsize))
@@ -76,7 +99,10 @@ def size_bytes_of(rows: int, tokens: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShardRow:
-    """One row: ``token_ids`` and ``trained`` have shape [T]; ``line`` counts from 1 in the source file."""
+    """One row: ``token_ids`` and ``trained`` have shape [T]; ``line`` counts from 1 in the source file.
+
+    That of a replayed row is above :data:`REPLAYED` (:func:`replayed_line`).
+    """
 
     token_ids: Int64Array
     trained: BoolArray

@@ -74,6 +74,7 @@ def _data(home: Home, journal: Journal, queries: Queries, *, fast: bool) -> list
     """What is missing or changed among the files of jobs that wait, run or are trained; retention may have let it go.
     """
     from trainq import ingest, manifests
+    from trainq.journal import enclosing
 
     found = []
     states = ", ".join(f"'{state}'" for state in (*_WAITING, "succeeded"))
@@ -85,6 +86,11 @@ def _data(home: Home, journal: Journal, queries: Queries, *, fast: bool) -> list
             found.append(f"{name}: its file {digest} is not in data/, or has another size")
         elif not fast and manifests.digest_file(ingest.data_path(home, digest)) != digest:
             found.append(f"{name}: its file {digest} has changed")
+    for digest, size_bytes, _ in enclosing.enclosed_files(journal.connection):
+        if not ingest.is_stored(home, digest, size_bytes):
+            found.append(f"{digest}, which shards are made with, is not in data/, or has another size")
+        elif not fast and manifests.digest_file(ingest.data_path(home, digest)) != digest:
+            found.append(f"{digest}, which shards are made with, has changed")
     return found
 
 

@@ -93,6 +93,8 @@ def _with_row(held: Held, context: Context, source: Path, line_number: int, deta
         "shard_digest": held.prepared.get("shard_digest", ""),
         "effects": [{"kind": effect.kind, "step": effect.step, "value": effect.value}
                     for effect in detail.effects],
+        "home": str(context.home.root.absolute()), "gate": msgspec.to_builtins(spec.gate),
+        "enclosed": msgspec.to_builtins(detail.enclosed),
         "ledgers": {copy.name: str(copy.ledger) for copy in last_ones if copy.ledger is not None}},
         "the process that looks at the row")
     entered = row.pop("entered")

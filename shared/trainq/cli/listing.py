@@ -19,13 +19,14 @@ from trainq.client import BrokerClient
 from trainq.config import TrainSettings
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind, JobState
+from trainq.jobs import Enclosed, EnclosedRole, JobKind, JobState
 from trainq.messages import EffectView, JobDetail, JobView, ListJobs, ShowJob
 
 DEFAULT_LIMIT = 50
 EFFECTS_SHOWN = 10
 BAD_ROWS_SHOWN = 5
 SETTINGS_A_LINE = 5
+SOURCES_SHOWN = 8
 
 
 def _configure_list(parser: ArgumentParser) -> None:
@@ -146,8 +147,30 @@ def _facts(detail: JobDetail) -> list[tuple[str, str]]:
     pairs += _effects(detail.effects)
     pairs += [(f"result {key}", _value(value)) for key, value in (job.result or {}).items() if key != "type"]
     pairs += [(f"report {key}", _value(value)) for key, value in report.items() if not isinstance(value, dict | list)]
+    pairs += _quality(report.get("quality"))
+    pairs += [("made with", _enclosed(each)) for each in detail.enclosed]
     pairs += [("bad row", _bad_row(row)) for row in report.get("bad_rows", ())[:BAD_ROWS_SHOWN]]
     return pairs
+
+
+def _quality(quality: dict[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """The band of the file with its reasons, warnings, and measures."""
+    if quality is None:
+        return
+    yield "quality", str(quality.get("band", ""))
+    yield from (("", reason) for reason in quality.get("reasons", ()))
+    yield from (("warning", warning) for warning in quality.get("warnings", ()))
+    measures = {name: value for name, value in quality.items() if isinstance(value, int)}
+    yield "measures", ", ".join(f"{name} {value}" for name, value in measures.items())
+
+
+def _enclosed(enclosed: Enclosed) -> str:
+    """What a shard was made with besides the file."""
+    sources = list(enclosed.sources.items())
+    told = ", ".join(f"{name} ({rows})" for name, rows in sources[:SOURCES_SHOWN])
+    more = f" and {len(sources) - SOURCES_SHOWN} more" if len(sources) > SOURCES_SHOWN else ""
+    what = "rows of" if enclosed.role is EnclosedRole.REPLAY else "the guarded suites"
+    return f"{what} {told}{more}"
 
 
 def _settings(train: TrainSettings) -> Iterator[tuple[str, str]]:

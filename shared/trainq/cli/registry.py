@@ -35,6 +35,7 @@ ENTRIES: Mapping[str, Entry] = {
     "wait": Entry("waiting", "wait until jobs have ended"),
     "follow": Entry("following", "watch a job with a progress bar until it has ended"),
     "cancel": Entry("steering", "end jobs"),
+    "release": Entry("steering", "train what is held for its quality all the same"),
     "retry": Entry("steering", "try again what was set aside or cancelled"),
     "skip": Entry("controlling", "end the job that runs, with or without what it has taught"),
     "checkpoint": Entry("controlling", "publish the state of the model with the next step"),

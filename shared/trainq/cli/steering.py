@@ -1,4 +1,5 @@
-"""``trainq cancel`` and ``trainq retry``: what is done to jobs one by one, to those named or all that are found."""
+"""``trainq cancel``, ``release`` and ``retry``: what is done to jobs one by one, to those named or all that are found.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +52,14 @@ def _retry(arguments: Namespace, context: Context) -> int:
     return _each(arguments, context, "retry", orders.retry_job)
 
 
+def _configure_release(parser: ArgumentParser) -> None:
+    add_choice(parser, choosing.RELEASE_STATES, choosing.RELEASE_KINDS)
+
+
+def _release(arguments: Namespace, context: Context) -> int:
+    return _each(arguments, context, "release", orders.release_job)
+
+
 def _each(arguments: Namespace, context: Context, verb: str, act: Callable[[BrokerClient, str], Outcome]) -> int:
     """Do it to each job, and say what became of it."""
     console = context.console
@@ -72,7 +81,7 @@ def _each(arguments: Namespace, context: Context, verb: str, act: Callable[[Brok
         _sum_up(outcomes, console)
     if console.json:
         console.emit({"jobs": outcomes})
-    elif verb == "retry" and len(outcomes) == 1 and not code:
+    elif verb in ("retry", "release") and len(outcomes) == 1 and not code:
         console.say(f"watch it: trainq follow {outcomes[0]['id']}")
     return code
 
@@ -113,5 +122,6 @@ def said(outcome: dict[str, Any]) -> str:
 
 COMMANDS = {
     "cancel": Command(_configure_cancel, _cancel),
+    "release": Command(_configure_release, _release),
     "retry": Command(_configure_retry, _retry),
 }

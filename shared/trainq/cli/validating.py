@@ -57,10 +57,15 @@ class Examination:
     """One run: each file is judged, said and counted; ``planned`` adds what its training would take."""
 
     def __init__(self, console: Console, home: Home, settings: Settings, *, planned: bool) -> None:
+        from trainq import answers, leaks
         from trainq.modelfolder import context_tokens, model_folder
+        from trainq.preparing import Inputs
         from trainq.textcodec import TextCodec
 
         folder = model_folder(settings.model.path)
+        guarded = leaks.read_suites(home.suites) if settings.gate.measures else None
+        # What is replayed with a file depends on what has been trained when it is prepared.
+        self._inputs = Inputs(gate=settings.gate, leaks=guarded, check=answers.check_row)
         self._console, self._home, self._settings, self._planned = console, home, settings, planned
         self._codec, self._context_tokens = TextCodec.load(folder), context_tokens(folder)
         self._speed = _tokens_a_second(home) if planned else None
@@ -81,9 +86,11 @@ class Examination:
             return
         self.has_refused |= bool(examined.reason)
         file = str(source.path or STDIN)
+        from trainq.reports import document as document_of
+
         plan = self._plan(examined.report, size_bytes) if self._planned and not examined.reason else None
         document = {"file": file, "accepted": not examined.reason, "reason": examined.reason,
-                    "report": msgspec.to_builtins(examined.report)}
+                    "report": document_of(examined.report, examined.verdict)}
         if plan is not None:
             self.disk_bytes += plan.disk_bytes
             document["plan"] = plan._asdict()
@@ -101,7 +108,7 @@ class Examination:
                 raise ingest.empty_error(str(opened.path))
             # The open file by its descriptor: one that takes its name meanwhile is another file.
             examined = examine(Path(f"/dev/fd/{opened.stream.fileno()}"), self._codec, self._settings.data,
-                               self._context_tokens, lambda progress: self._show(source.name, progress))
+                               self._context_tokens, lambda progress: self._show(source.name, progress), self._inputs)
             opened.check_unchanged(opened.found.st_size)
         self._console.clear()
         return examined, opened.found.st_size
@@ -146,6 +153,9 @@ def _verdict(file: str, examined: Examined) -> Iterator[str]:
             "duplicate": report.duplicate, "held out": report.held_out, "of the good ones cut": report.truncated}
     told = ", ".join(f"{number} {end}" for end, number in ends.items() if number or end in ("good", "bad"))
     yield f"  {report.read} row{'' if report.read == 1 else 's'}: {told}"
+    if examined.verdict is not None:
+        yield f"  quality: {examined.verdict.band.value}"
+        yield from (f"    {told}" for told in (*examined.verdict.reasons, *examined.verdict.warnings))
     for row in report.bad_rows:
         field = f"{row.field}: " if row.field else ""
         yield f"  {file}:{row.line}:{row.column}: {field}{row.reason} ({row.mend})"

@@ -5,6 +5,7 @@ each with its key and its mend, before anything starts. Importing this module re
 where to look.
 """
 
+from trainq.config.gating import MEASURES, GateSettings
 from trainq.config.home import MAX_SOCKET_PATH_BYTES, Home
 from trainq.config.learning import (
     CurriculumSettings,
@@ -48,6 +49,7 @@ __all__ = [
     "HOME_KEY",
     "KNOWN_FIELDS",
     "MAX_SOCKET_PATH_BYTES",
+    "MEASURES",
     "OVERRIDABLE",
     "PROFILES",
     "BrokerSettings",
@@ -61,6 +63,7 @@ __all__ = [
     "Epochs",
     "EvaluationSettings",
     "FolderSettings",
+    "GateSettings",
     "GeneratorSettings",
     "GuardSettings",
     "Home",

@@ -61,6 +61,11 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "snapshots"
 
     @property
+    def suites(self) -> Path:
+        """The evaluation suites, a folder each, whose rows are never trained."""
+        return self.root / "suites"
+
+    @property
     def merged(self) -> Path:
         """Where a merged model waits to become the weights of the line."""
         return self.root / "merged"
@@ -69,11 +74,6 @@ class Home(msgspec.Struct, frozen=True):
     def trash(self) -> Path:
         """What retention has removed, until its time there is over."""
         return self.root / "trash"
-
-    @property
-    def suites(self) -> Path:
-        """What the model is scored on: a folder each."""
-        return self.root / "suites"
 
     @property
     def evaluations(self) -> Path:

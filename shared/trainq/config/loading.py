@@ -16,6 +16,7 @@ from trainq.config.overriding import overridden, parse_value
 from trainq.config.section import Section
 from trainq.config.settings import (
     KNOWN_FIELDS,
+    REPLAY_FRACTION,
     DataSettings,
     FolderSettings,
     RetentionSettings,
@@ -121,7 +122,7 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             problems.append(ConfigurationProblem(key=name, problem="it must be a section", mend=f"write [{name}]"))
         else:
             values[name] = _validate_section(name, sections[name], table, origins, problems)
-    settings = _lower_micro_batch(Settings(**values), tables)
+    settings = _with_replay(_lower_micro_batch(Settings(**values), tables), tables)
     _validate_data(settings.data, problems)
     _validate_train(settings.train, problems)
     learning.validate(settings.datagen, settings.curriculum, problems)
@@ -131,6 +132,8 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
             f"lost heartbeat in a lease of {settings.broker.lease_seconds:g} s",
             mend="make it at most half of lease_seconds"))
     _validate_retention(settings.retention, problems)
+    problems.extend(ConfigurationProblem(key=f"gate.{key}", problem=problem, mend=mend)
+                    for key, problem, mend in settings.gate.faults())
     for hours in settings.trainer.quiet_hours:
         try:
             quiet.parse(hours)
@@ -161,6 +164,15 @@ def _lower_micro_batch(settings: Settings, tables: Mapping[str, Any]) -> Setting
         return settings
     return msgspec.structs.replace(settings,
                                    train=msgspec.structs.replace(train, micro_batch_rows=train.batch_rows))
+
+
+def _with_replay(settings: Settings, tables: Mapping[str, Any]) -> Settings:
+    """Who says nothing of replay has some; a job that was frozen before there was any has none."""
+    table = tables.get("data")
+    if isinstance(table, dict) and "replay_fraction" in table:
+        return settings
+    return msgspec.structs.replace(settings,
+                                   data=msgspec.structs.replace(settings.data, replay_fraction=REPLAY_FRACTION))
 
 
 def _validate_data(settings: DataSettings, problems: list[ConfigurationProblem]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType, field
 
+from trainq.config.gating import GateSettings
 from trainq.config.learning import CurriculumSettings, DatagenSettings, EvaluationSettings, PromotionSettings
 from trainq.config.section import Section
 from trainq.config.timing import ScheduleSettings
@@ -50,6 +51,10 @@ class WatcherSettings(Section, frozen=True, kw_only=True):
     sweep_seconds: Seconds = 10.0
 
 
+# Between the 5 % for a weak shift of the data and the 25 % for a strong one of Ibrahim et al. (2024, arXiv:2403.08763).
+REPLAY_FRACTION = 0.1
+
+
 class FolderSettings(Section, frozen=True, kw_only=True):
     """[data.folders.NAME]: what is different for files under ``inbox/NAME/``."""
 
@@ -57,12 +62,17 @@ class FolderSettings(Section, frozen=True, kw_only=True):
 
 
 class DataSettings(Section, frozen=True, kw_only=True):
-    """[data]: how rows are read and judged. Frozen into each job when it is submitted."""
+    """[data]: how rows are read and judged. Frozen into each job when it is submitted.
+
+    ``replay_fraction``: so many rows of earlier jobs, as a share of the file's, are trained with it. Where it is not
+    set, :func:`load` makes it :data:`REPLAY_FRACTION`; jobs of before, which lack it, have none.
+    """
 
     map: ColumnMap = field(default_factory=dict)
     max_bad_rows: Fraction = 0.01
     long_rows: Literal["drop", "truncate"] = "drop"
     held_out_fraction: Fraction = 0.0
+    replay_fraction: Fraction = 0.0
     folders: dict[str, FolderSettings] = field(default_factory=dict)
 
 
@@ -352,6 +362,7 @@ class Settings(Section, frozen=True, kw_only=True):
     lora: LoraSettings = LoraSettings()
     train: TrainSettings = TrainSettings()
     guard: GuardSettings = GuardSettings()
+    gate: GateSettings = GateSettings()
     trainer: TrainerSettings = TrainerSettings()
     status: StatusSettings = StatusSettings()
     web: WebSettings = WebSettings()

@@ -13,6 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from trainq.secretshapes import ISSUED_TOKEN, PRIVATE_KEY_BEGIN
+
 REDACTED = "<redacted>"
 ROW = "<row>"
 
@@ -29,7 +31,7 @@ _SECRET_ENDS = ("pass", "password", "passwd", "passphrase", "passwort", "pwd", "
 _PLACES = frozenset({"PWD", "OLDPWD"})
 # The expressions see lines of any length: each must end in a time that grows with the text alone. None begins with
 # a repetition, and what one has gone through without end it has also taken out, or it is bounded.
-_PEM = re.compile(r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,40}PRIVATE KEY-----|\Z)"
+_PEM = re.compile(rf"{PRIVATE_KEY_BEGIN}.*?(?:-----END [A-Z ]{{0,40}}PRIVATE KEY-----|\Z)"
                   r"|\A[A-Za-z0-9+/=\\\s]+-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)
 # Those of these words that a name may end in (dbpassword), and those that are a word of it (_auth, dbPat); headers have
 # expressions of their own. Where the shell is (PWD=/a/path, OLDPWD=/a/path) stays.
@@ -62,11 +64,8 @@ _SHAPES = tuple((re.compile(pattern, flags), replacement) for pattern, flags, re
     (r"(cookies?\\{0,3}[\"']?\s*[:=]\s*\\{0,3}[\"'])[^\r\n\"']+", re.IGNORECASE, rf"\1{REDACTED}"),
     (r"(cookies?\s*[:=][ \t]*)[^\s\"'<\\][^\r\n]*", re.IGNORECASE, rf"\1{REDACTED}"),
     (r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE, rf"\1 {REDACTED}"),
-    # As the issuers make them: Hugging Face, OpenAI and Anthropic, GitHub, GitLab, Slack, AWS, Google, npm, PyPI,
-    # Docker, and JSON web tokens.
-    (r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-     r"|xox[abprs]-[\w-]{10,}|(?:AKIA|ASIA)[A-Z0-9]{16}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|pypi-[\w-]{30,}"
-     r"|dckr_pat_[\w-]{16,}|eyJ[\w-]{8,}(?:\.[\w-]*){0,2})", 0, REDACTED),
+    # As the issuers make them, and JSON web tokens.
+    (rf"\b(?:{ISSUED_TOKEN}|eyJ[\w-]{{8,}}(?:\.[\w-]*){{0,2}})", 0, REDACTED),
     # name = 'value', name = value, name: value.
     (rf"({_NAMED}\\{{0,3}}[bBrRfFuU]{{0,2}}(?P<q>[\"'])){_NO_COUNT}(?!<redacted>|<row>)"
      r"(?:\\.|(?!(?P=q))[^\\\r\n])+",

@@ -28,6 +28,7 @@ from trainq.jobs.control import (
     batches_left_out,
     cut_from,
 )
+from trainq.jobs.enclosing import MAX_SOURCES, Enclosed, EnclosedRole
 from trainq.jobs.events import (
     AgeingSet,
     AnyEvent,
@@ -115,6 +116,7 @@ __all__ = [
     "ENDED",
     "FAILED",
     "LINE_TASKS",
+    "MAX_SOURCES",
     "NEEDS_GPU",
     "TASKS",
     "TRANSITIONS",
@@ -138,6 +140,8 @@ __all__ = [
     "Effect",
     "EffectDecided",
     "EffectKind",
+    "Enclosed",
+    "EnclosedRole",
     "Event",
     "FileRefused",
     "FingerprintChanged",

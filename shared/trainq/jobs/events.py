@@ -14,6 +14,7 @@ from trainq.jobs.control import (
     QueueResumed,
     TrainerStopped,
 )
+from trainq.jobs.enclosing import Enclosed
 from trainq.jobs.keeping import (
     CopyPinned,
     CopyUnpinned,
@@ -75,13 +76,17 @@ class DuplicateSubmitted(JobEvent, frozen=True, kw_only=True, tag=True):
 
 
 class JobPrepared(JobEvent, frozen=True, kw_only=True, tag=True):
-    """The file's shard is in the cache. From here on its batches are fixed."""
+    """The file's shard is in the cache. From here on its batches are fixed.
+
+    ``enclosed`` is what it was made with besides the file: a shard made again takes the same.
+    """
 
     shard: str
     shard_digest: str
     rows: int
     tokens: int
     report: dict[str, Any]
+    enclosed: tuple[Enclosed, ...] = ()
 
 
 class PreparationReopened(JobEvent, frozen=True, kw_only=True, tag=True):

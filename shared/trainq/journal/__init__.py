@@ -5,6 +5,7 @@ tables of ``schema``; ``queries`` reads them. Exactly one process has a journal 
 same lock).
 """
 
+from trainq.journal import enclosing
 from trainq.journal.lineage import Span, covers
 from trainq.journal.projections import BEFORE_ALL, LineRow
 from trainq.journal.queries import JobRow, Queries, ScheduleRow
@@ -22,4 +23,5 @@ __all__ = [
     "ScheduleRow",
     "Span",
     "covers",
+    "enclosing",
 ]

@@ -24,6 +24,7 @@ from trainq.jobs import (
     DuplicateSubmitted,
     FileRefused,
     HeadAdopted,
+    HoldLifted,
     HoldPlaced,
     JobCancelled,
     JobEvent,
@@ -51,7 +52,7 @@ from trainq.jobs import (
     rank,
     transition,
 )
-from trainq.journal import control, keeping, keys, learning, lineage
+from trainq.journal import control, enclosing, keeping, keys, learning, lineage
 
 # Of a job that is trained again from its first row: nothing that earlier attempts did counts for or against it.
 _CLEAN_SLATE = {"failures=?": 0, "best_step=?": 0, "deaths=?": 0, "death_step=?": None}
@@ -263,6 +264,7 @@ class Fold:
         """What the event changes in its job's row besides the state."""
         match event:
             case JobPrepared():
+                enclosing.note_prepared(self._connection, key, event)
                 return {"prepared=?": 1, "shard=?": event.shard, "shard_digest=?": event.shard_digest,
                         "rows=?": event.rows, "tokens=?": event.tokens, "report=?": _pack(event.report)}
             case PreparationReopened():
@@ -291,6 +293,9 @@ class Fold:
                 return {"reason=?": event.reason, "failures=failures+?": int(row.state == JobState.RUNNING)}
             case HoldPlaced() | JobCancelled():
                 return {"reason=?": event.reason}
+            case HoldLifted():
+                enclosing.note_released(self._connection, key)
+                return {"reason=?": ""}
             case _:
                 return {}
 

@@ -21,6 +21,8 @@
 * ``pins``: the checkpoints and snapshots that somebody wants kept. ``removals``: what retention has decided to remove,
   by the number of that event; ``state`` is ``trash`` until it is ``undone`` or ``purged``.
 * ``dropped``: content that retention has deleted, or is about to (``gone`` 0), and that has not come again since.
+* ``enclosed``: the content besides its file that a job's shard is made with. ``released``: the jobs that a person has
+  let go from a hold (:mod:`trainq.journal.enclosing`).
 * ``schedules``: each rule with what came of its last slot. ``slots``: all slots that are done, for ever: a clock that
   is set back meets them again.
 * ``suites``: the digest that each suite of an evaluation is locked to. ``scores``: the newest of each checkpoint on
@@ -94,6 +96,10 @@ CREATE TABLE removals (removal INTEGER PRIMARY KEY, store TEXT NOT NULL, name TE
     size_bytes INTEGER NOT NULL, reason TEXT NOT NULL, at REAL NOT NULL) STRICT;
 CREATE INDEX removals_in_trash ON removals(store, name) WHERE state='trash';
 CREATE TABLE dropped (digest TEXT PRIMARY KEY, gone INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE enclosed (job INTEGER NOT NULL, role TEXT NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+    sources BLOB NOT NULL, PRIMARY KEY (job, role)) STRICT, WITHOUT ROWID;
+CREATE INDEX enclosed_by_digest ON enclosed(digest);
+CREATE TABLE released (job INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE schedules (name TEXT PRIMARY KEY, rule TEXT NOT NULL, slot INTEGER NOT NULL, job TEXT NOT NULL,
     reason TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE suites (name TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;

@@ -35,7 +35,8 @@ JournalFailure = apsw.Error
 # 2: the tables know published steps, deaths, ranks and holds. 3: what set a job aside counts as a failure, and failed
 # jobs have an index. 4: jobs age by a setting that is in the journal. 5: jobs lie under numbers. 6: tasks. 7: pins and
 # removals. 8: lineage and schedules. 11: users' own events, which an older trainq would take for
-# damage. The events of older formats are read as they are.
+# damage. 12: what shards are made with, and releases; scores, champions and levels. The events of older formats are
+# read as they are.
 FORMAT = 12
 GENESIS = bytes(32)
 

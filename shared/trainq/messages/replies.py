@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from trainq.jobs import JobKind, PinView, RemovalView
+from trainq.jobs import Enclosed, JobKind, PinView, RemovalView
 from trainq.messages.learning import Champions, Learning, Scores
 from trainq.messages.queueing import Queue
 from trainq.messages.tasks import Task, TaskLease
@@ -84,7 +84,8 @@ class JobList(Message, frozen=True, kw_only=True, tag=True):
 class JobDetail(Message, frozen=True, kw_only=True, tag=True):
     """One job, what it waits for, its report, and the settings that were frozen with it.
 
-    ``effects`` are what has made its steps others than its settings say.
+    ``effects`` are what has made its steps others than its settings say; ``enclosed`` is what its shard was made with
+    besides its file.
 
     Of a task: what is to be done, and why (``cause``), in place of the settings.
     """
@@ -97,6 +98,7 @@ class JobDetail(Message, frozen=True, kw_only=True, tag=True):
     task: Task | None = None
     cause: str = ""
     effects: tuple[EffectView, ...] = ()
+    enclosed: tuple[Enclosed, ...] = ()
 
 
 class Accepted(Message, frozen=True, kw_only=True, tag=True):
@@ -128,6 +130,20 @@ class UsedShards(Message, frozen=True, kw_only=True, tag=True):
     """Those of the shards asked for that are needed."""
 
     shards: list[str]
+
+
+class TrainedShard(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that has succeeded, the digest of its file, and the name of its shard, which may be gone."""
+
+    job: str
+    digest: str
+    shard: str
+
+
+class TrainedShards(Message, frozen=True, kw_only=True, tag=True):
+    """What earlier jobs were trained on."""
+
+    shards: list[TrainedShard]
 
 
 class HeldJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,7 +319,7 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 AnyReply = (
     Done | Submitted | Accepted | Leased | HeartbeatReply | Greeted | JobList | JobDetail | Overview | Events | Kept
-    | HeldJobs | Forks | ToDelete | UsedShards | RestorePlan | Schedules | Queue | JournalCopied
+    | HeldJobs | Forks | ToDelete | UsedShards | TrainedShards | RestorePlan | Schedules | Queue | JournalCopied
     | Learning | Scores | Champions
     | Refused
 )

@@ -28,6 +28,7 @@ from trainq.messages.workers import (
     CopyJournal,
     DropData,
     Fail,
+    GetTrainedShards,
     GetUsedShards,
     Heartbeat,
     Hello,
@@ -182,6 +183,12 @@ class Cancel(Request, frozen=True, kw_only=True, tag=True):
     keep: bool = False
 
 
+class LiftHold(Request, frozen=True, kw_only=True, tag=True):
+    """Train this job, which is held for its quality, all the same. One that is not held stays what it is."""
+
+    job: Id
+
+
 class PauseQueue(Request, frozen=True, kw_only=True, tag=True):
     """Train nothing until resumed: what runs is saved, its memory is freed, and it keeps its lease.
 
@@ -254,7 +261,7 @@ AnyRequest = (
     | ReportFingerprint | ReportLostShard | ReportRefusedFile | ReportInbox | Hello | Retry | Cancel | PauseQueue
     | DrainQueue | ResumeQueue | StopTrainer | AskCheckpoint | ReportEffects | GetForks | Emit
     | ListJobs | ShowJob | GetOverview | Replay | Pin | Unpin | GetKept | GetHeldJobs | PlanRestore | GetSchedules
-    | GetQueue
+    | GetQueue | LiftHold | GetTrainedShards
     | DropData | ReportDataGone | GetUsedShards | CopyJournal | Remove | UndoRemoval | PurgeRemoval
     | GetLearning | GetScores | GetChampions | Promote | RollBack | LockSuite
 )

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from trainq.config import DataSettings, GuardSettings, LoraSettings, TrainSettings
+from trainq.config import DataSettings, GateSettings, GuardSettings, LoraSettings, TrainSettings
 from trainq.ids import DIGEST_PATTERN, ID_PATTERN
-from trainq.jobs import Effect, JobKind
+from trainq.jobs import Effect, Enclosed, JobKind
 
 PROTOCOL_VERSION = 1
 # Precedent: the frame limit of 4 MiB is far above the largest legal message (10 000 submits of 300 bytes).
@@ -29,6 +29,7 @@ Name = Annotated[str, Meta(min_length=1, max_length=1024)]
 Token = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Pid = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+MAX_ENCLOSED = 8
 # What a preparation reports is kept in the journal and travels in replies; it must always fit into one.
 MAX_REPORT_BYTES = 256 * 1024
 
@@ -76,8 +77,8 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a submit froze: the settings that its preparation and its training use, whatever is configured later.
 
     ``line_seed`` is the configuration's, with which a model line is begun, whatever the job's own is; null in what was
-    submitted before jobs could have one of their own, so that it is theirs. Nor had those any ``guard``: they are
-    trained, and derived again, as they were then.
+    submitted before jobs could have one of their own, so that it is theirs. Nor had those any ``guard``, or ``gate``:
+    they are prepared and trained, and derived again, as they were then.
     """
 
     model: str
@@ -86,6 +87,7 @@ class TrainSpec(msgspec.Struct, frozen=True, kw_only=True):
     lora: LoraSettings = LoraSettings()
     line_seed: int | None = None
     guard: GuardSettings = GuardSettings.none()
+    gate: GateSettings = GateSettings.none()
 
 
 def check_size(content: dict[str, Any], limit_bytes: int, what: str) -> None:
@@ -99,13 +101,19 @@ def _check_report(report: dict[str, Any]) -> None:
 
 
 class PrepareResult(Message, frozen=True, kw_only=True, tag=True):
-    """A preparation ended with a shard in the cache (``shard`` is its folder's name there)."""
+    """A preparation ended with a shard in the cache (``shard`` is its folder's name there).
+
+    ``hold`` says why a person should look at the file before it is trained; empty if nobody need. ``enclosed`` is what
+    the shard was made with besides the file; it is stored.
+    """
 
     shard: Name
     shard_digest: Digest
     rows: Annotated[int, Meta(ge=1)]
     tokens: Annotated[int, Meta(ge=1)]
     report: dict[str, Any]
+    hold: Text = ""
+    enclosed: Annotated[tuple[Enclosed, ...], Meta(max_length=MAX_ENCLOSED)] = ()
 
     def __post_init__(self) -> None:
         _check_report(self.report)
@@ -203,5 +211,7 @@ class Lease(Message, frozen=True, kw_only=True, tag=True):
     effects: tuple[Effect, ...] = ()
     # The job is to be failed for this reason, in the same way.
     failure: str = ""
+    # Of a preparation whose shard was made before: what it must be made with again. Null: for the first time.
+    enclosed: tuple[Enclosed, ...] | None = None
     lease_seconds: float
     heartbeat_seconds: float

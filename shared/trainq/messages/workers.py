@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from trainq.jobs import Effect, JobKind, Store
+from trainq.jobs import MAX_SOURCES, Effect, JobKind, Store
 from trainq.messages.tasks import CopyName
 from trainq.messages.work import (
     MAX_EFFECTS,
@@ -245,3 +245,9 @@ class GetUsedShards(Request, frozen=True, kw_only=True, tag=True):
     """Which of these shards a job needs that has not ended."""
 
     shards: Annotated[tuple[Name, ...], Meta(max_length=MAX_DIGESTS)]
+
+
+class GetTrainedShards(Request, frozen=True, kw_only=True, tag=True):
+    """The shards of the train jobs that have succeeded, the newest submissions first."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_SOURCES)] = 64

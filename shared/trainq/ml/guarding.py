@@ -17,7 +17,7 @@ from trainq.jobs import Effect, EffectKind
 from trainq.ml import guards, randomness, showing, stepping
 from trainq.ml.guards import Answer, Reaction, State
 from trainq.ml.metrics import StepMetrics
-from trainq.shards import ShardRow
+from trainq.shards import ShardRow, line_words, lines_words
 from trainq.textcodec import TextCodec
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _leave_out(run: Run, fault: stepping.NotFiniteError, job_step: int) -> None:
         raise WeightsNotFiniteError("a weight is not a finite number any more", field=name)
     answer = guards.after_non_finite(run.job.guard, run.effects.left_out, job_step=job_step, head_step=run.head_step,
                                      planned=run.steps_planned)
-    lines = f"lines {fault.lines[:32]} of the file"
+    lines = lines_words(fault.lines[:32])
     if answer.reaction is Reaction.FAIL:
         raise InputError(f"{fault}; {answer.reason}", mend=f"lower the learning rate, or look at {lines}")
     _decide(run, _skipped(run, answer), f"{fault}; {answer.reason} ({lines})")
@@ -165,7 +165,7 @@ def _suspect(run: Run, name: str, job_step: int) -> None:
         run.search.suspect = job_step
         _search(run, f"{fault} ({name})")
         return
-    lines = f"lines {sorted(run.shard.row(row).line for row in run.plan.rows_of_step(job_step))[:32]} of the file"
+    lines = lines_words(sorted(run.shard.row(row).line for row in run.plan.rows_of_step(job_step))[:32])
     answer = guards.after_bad_weights(run.job.guard, run.effects.left_out, job_step=job_step,
                                       planned=run.steps_planned)
     if answer.reaction is Reaction.FAIL:
@@ -220,5 +220,6 @@ def _refuse_masks(run: Run, fault: str, rows: list[ShardRow]) -> NoReturn:
         text = showing.row(row, decode)
     except InputError as error:
         text = f"(it cannot be decoded: {error})"
-    raise MaskingError(f"{fault}. Line {row.line}, with what is trained in {showing.BEGIN} {showing.END}: {text}",
+    raise MaskingError(f"{fault}. {line_words(row.line).capitalize()}, with what is trained in {showing.BEGIN} "
+                       f"{showing.END}: {text}",
                        mend="mend the file, or how [data] reads it, and submit it again")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 
-from trainq import builtin, checkpoints, files, ingest, locks, merged, preparing
+from trainq import builtin, checkpoints, enclosures, files, ingest, locks, merged, preparing
 from trainq.checkpoints import Cursor
 from trainq.config import Home, LoraSettings
 from trainq.errors import DamageError, InputError, TrainqError, UsageError
@@ -33,6 +33,7 @@ from trainq.jobs import (
     Effect,
     EffectDecided,
     EffectKind,
+    Enclosed,
     JobEvent,
     JobPrepared,
     JobReinstated,
@@ -61,12 +62,13 @@ _NEVER_SECONDS = 86_400.0
 class Promised:
     """A job whose rows must be in the weights: as it was submitted, its shard's digest, its success's number.
 
-    ``effects`` are those under which its steps were done.
+    ``effects`` are those under which its steps were done, ``enclosed`` is what its shard is made with.
     """
 
     submitted: JobSubmitted
     spec: TrainSpec
     shard_digest: str
+    enclosed: tuple[Enclosed, ...]
     succeeded_seq: int
     effects: tuple[Effect, ...]
 
@@ -132,7 +134,7 @@ def read_promises(journal: Journal) -> Promises:
         DamageError: an event cannot be read, or a job succeeded that was not submitted or not prepared.
     """
     submitted: dict[str, JobSubmitted] = {}
-    digests: dict[str, str] = {}
+    prepared: dict[str, JobPrepared] = {}
     succeeded: dict[str, _Success] = {}
     successes: dict[tuple[str, int], _Success] = {}
     effects: dict[str, dict[tuple[int, EffectKind], Effect]] = {}
@@ -147,7 +149,7 @@ def read_promises(journal: Journal) -> Promises:
                 case JobSubmitted():
                     submitted[event.job] = event
                 case JobPrepared():
-                    digests[event.job] = event.shard_digest
+                    prepared[event.job] = event
                 case JobSucceeded() if event.job in submitted:
                     done = tuple(effect for _, effect in sorted(effects.get(event.job, {}).items()))
                     succeeded[event.job] = _Success(entry.seq, done)
@@ -161,7 +163,7 @@ def read_promises(journal: Journal) -> Promises:
                 case _:
                     pass  # nothing else follows a success
     specs = {job: msgspec.convert(event.spec, TrainSpec) for job, event in submitted.items()}
-    missing = sorted(succeeded.keys() - digests.keys())
+    missing = sorted(succeeded.keys() - prepared.keys())
     if missing:
         raise DamageError("the journal", f"{missing[:5]} succeeded and were never prepared")
     queries = Queries(journal)
@@ -170,8 +172,8 @@ def read_promises(journal: Journal) -> Promises:
         rebases={seq: event for seq, event in rebases.items()
                  if covers(spans, event.generation)},
         first=next(iter(specs.values()), None),
-        jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=digests[job], succeeded_seq=done.seq,
-                       effects=done.effects)
+        jobs=[Promised(submitted=submitted[job], spec=specs[job], shard_digest=prepared[job].shard_digest,
+                       enclosed=prepared[job].enclosed, succeeded_seq=done.seq, effects=done.effects)
               for job, done in sorted(succeeded.items(), key=lambda item: item[1].seq)])
 
 
@@ -289,7 +291,8 @@ def _prepare(begun: ModelLine, promised: Promised, home: Home, into: Home) -> Pr
     outcome = preparing.prepare(
         source=ingest.data_path(home, event.digest),
         codec=TextCodec.load(Path(spec.model) if spec.model else builtin.folder()), settings=spec.data,
-        context_tokens=context, destination_folder=into.cache, rejected_folder=into.rejected, name=event.job, beat=beat)
+        context_tokens=context, destination_folder=into.cache, rejected_folder=into.rejected, name=event.job, beat=beat,
+        inputs=enclosures.inputs_of(home, spec.gate, promised.enclosed))
     if not isinstance(outcome, Prepared):
         raise DamageError(event.job, f"it succeeded, and its file is refused now: {outcome.reason}")
     if outcome.digest != promised.shard_digest:

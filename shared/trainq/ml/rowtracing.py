@@ -15,10 +15,10 @@ from pathlib import Path
 
 import msgspec
 
-from trainq import preparing
-from trainq.config import DataSettings, TrainSettings
+from trainq import enclosures, preparing
+from trainq.config import DataSettings, GateSettings, Home, TrainSettings
 from trainq.errors import DamageError, InputError, TrainqError
-from trainq.jobs import Effect
+from trainq.jobs import Effect, Enclosed
 from trainq.ml import batches, ledger
 from trainq.ml.effects import Effects
 from trainq.modelfolder import context_tokens, model_folder
@@ -31,7 +31,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Which row: ``line`` (from 1) of the file ``source``, whose job was frozen with these settings.
 
     ``shard`` is where its shard lies, or lay; ``ledgers`` are those of checkpoints in which the job was the last one.
-    ``effects`` are those under which its steps were done.
+    ``effects`` are those under which its steps were done. ``home`` has what is ``enclosed`` in its shard.
     """
 
     source: str
@@ -43,6 +43,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     shard_digest: str
     ledgers: dict[str, str] = {}
     effects: list[Effect] = []
+    home: str = ""
+    gate: GateSettings = GateSettings.none()
+    enclosed: tuple[Enclosed, ...] = ()
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +79,7 @@ def answer(question: Question) -> Answer:
         StorageError: something could not be read.
     """
     folder = model_folder(question.model)
+    inputs = enclosures.inputs_of(Home(Path(question.home)), question.gate, question.enclosed)
     codec, context = TextCodec.load(folder), context_tokens(folder)
 
     def find(line: int | None, digest: bytes | None) -> RowFate:
@@ -84,7 +88,7 @@ def answer(question: Question) -> Answer:
                 raise _Found(fate)
 
         try:
-            preparing.trace(Path(question.source), codec, question.data, context, tell)
+            preparing.trace(Path(question.source), codec, question.data, context, tell, inputs)
         except _Found as found:
             return found.fate
         raise InputError(f"there is no row in line {line}", file=question.source,
@@ -101,7 +105,7 @@ def answer(question: Question) -> Answer:
         return _with_steps(said, question, Path(question.shard))
     with tempfile.TemporaryDirectory() as made:
         outcome = preparing.prepare(Path(question.source), codec, question.data, context, Path(made) / "cache",
-                                    Path(made) / "rejected", "row", lambda _: None)
+                                    Path(made) / "rejected", "row", lambda _: None, inputs)
         if not isinstance(outcome, Prepared):
             raise DamageError(question.source, f"it was trained, and is refused now: {outcome.reason}")
         return _with_steps(said, question, Path(made) / "cache" / outcome.shard)

@@ -47,7 +47,8 @@ def test_bad_rows_are_named_with_place_field_reason_and_mend(capsys: pytest.Capt
     assert code == 65
     assert f"{path}: would be rejected: 30 of 31 rows are bad" in out
     assert f"{path}:2:10: text: it is a number, not a string (write a string)" in out
-    assert out.count("\n") == 2 + 20 + 1 + 2
+    assert "  quality: poor\n    30 of 31 rows are bad" in out
+    assert out.count("\n") == 2 + 2 + 20 + 1 + 2
     assert "and 10 more" in out
     assert "       29  not valid JSON" in out
     assert not home.exists()
