@@ -102,7 +102,9 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuiteRule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a suite is for: it decides, it guards (``limit`` is how far it may fall), both, or it only watches.
+    """What a suite is for: it decides, it guards (``limit`` is how far it may fall), or both.
+
+    One that does neither is no reason for a promotion; that it falls significantly is one against it.
 
     ``margin``: a smaller gain is not worth it; ``margin`` and ``limit`` are in the unit of the suite's mean.
     """
@@ -226,9 +228,9 @@ def _finding(rule: SuiteRule, unshown: str, comparison: Comparison | None, p_bet
                        comparison=comparison)
     seen = comparison.difference
     margin = max(rule.margin, seen.noise)
-    tolerated = margin if rule.deciding or rule.limit is None else max(margin, rule.limit)
+    tolerated = margin if rule.deciding else max(margin, rule.limit or 0.0)
     better = rule.deciding and p_better < rules.alpha and seen.mean >= margin
-    worse = p_worse < rules.alpha and -seen.mean >= margin and -seen.mean >= tolerated
+    worse = p_worse < rules.alpha and -seen.mean >= tolerated
     fall = seen.noise - seen.low
     passed = rule.limit is not None and fall < rule.limit
     says = [_better(seen, margin, p_better, better, rules)] if rule.deciding and not worse else []
