@@ -30,8 +30,15 @@ _TERMINAL = {signal.SIGINT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTIN, signa
 _OWN = {*_HEARD, *_TERMINAL}
 
 
-def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess.Popen[bytes], int]:
+def start(words: Sequence[str], environment: dict[str, str],
+          output: int | None = None) -> tuple[subprocess.Popen[bytes], int]:
     """Start a keeper of this program, and the descriptor to read its end from: see :func:`ending`.
+
+    Args:
+        words: the program and its arguments.
+        environment: the program's.
+        output: a descriptor for what it says. It has nothing to read then, and a process group of its own: whoever
+            kills the caller's group lets the keeper end the program.
 
     Raises:
         OSError: there can be no more processes.
@@ -49,6 +56,8 @@ def start(words: Sequence[str], environment: dict[str, str]) -> tuple[subprocess
     try:
         # -P: no module of the folder of now comes before those of Python.
         kept = subprocess.Popen([sys.executable, "-P", "-m", __name__, str(writer), str(parent), *words],
+                                stdin=None if output is None else subprocess.DEVNULL, stdout=output,
+                                process_group=None if output is None else 0,
                                 env=environment, pass_fds=(writer,), preexec_fn=in_keeper)
     except OSError:
         os.close(reader)

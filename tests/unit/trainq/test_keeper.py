@@ -48,6 +48,16 @@ def test_how_it_ended_is_handed_on(words: tuple[str, ...], code: int) -> None:
     assert run(*words) == code
 
 
+def test_what_it_says_goes_where_the_caller_wants_it_and_it_has_nothing_to_read() -> None:
+    output, writer = os.pipe()
+    kept, reader = keeper.start(("sh", "-c", "cat; echo said; ps -o pgid= -p $$"), ENVIRONMENT, writer)
+    os.close(writer)
+    with os.fdopen(output, "rb") as stream:
+        assert stream.read().split() == [b"said", b"%d" % kept.pid]  # a group of its own, which is the keeper's
+    assert kept.wait(30) == 0
+    assert keeper.ending(reader) == 0
+
+
 def test_what_cannot_be_run_says_so(tmp_path: Path) -> None:
     (tmp_path / "no-program").write_text("text")
     for words, number in (("no-such-program", errno.ENOENT), (str(tmp_path / "no-program"), errno.EACCES)):
