@@ -1,0 +1,71 @@
+"""The generator of sums: each answer is right, each step too, and the levels get harder."""
+
+import re
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from blake3 import blake3
+
+from trainq.errors import InputError
+from trainq.generating import producing
+from trainq.generating.arithmetic import LEVELS, Arithmetic
+from trainq.generating.base import GenerateRequest
+
+
+def rows(count: int, level: int, seed: int = 3) -> list[dict[str, Any]]:
+    return list(Arithmetic().rows(GenerateRequest(count=count, level=level, seed=seed)))
+
+
+def computed(expression: str) -> Fraction:
+    """What Python makes of it, without any rounding."""
+    assert re.fullmatch(r"[0-9+*/() -]+", expression)
+    result = eval(re.sub(r"(\d+)", r"Fraction(\1)", expression), {"Fraction": Fraction})
+    return Fraction(result)
+
+
+@pytest.mark.parametrize("level", range(1, 11))
+def test_every_answer_and_every_step_is_right(level: int) -> None:
+    for row in rows(40, level):
+        question, answer = (message["content"] for message in row["messages"])
+        expression = re.fullmatch(r"Calculate (.*)\. Write each step on a line of its own, and end with #### and the "
+                                  r"result\.", question)
+        assert expression is not None
+        *steps, last = answer.split("\n")
+        assert last == f"#### {row['metadata']['answer']}"
+        assert computed(expression[1]) == int(row["metadata"]["answer"]) >= 0
+        assert len(steps) == len(re.findall(r"[+*/-]", expression[1]))
+        for step in steps:
+            left, result = step.split(" = ")
+            assert computed(left) == int(result) >= 0  # a whole number: no remainder
+        assert steps[-1].endswith(f"= {row['metadata']['answer']}")
+
+
+def test_the_levels_get_longer_and_use_all_signs() -> None:
+    assert Arithmetic().levels == len(LEVELS) == 10
+    questions = ["".join(row["messages"][0]["content"] for row in rows(40, level)) for level in range(1, 11)]
+    assert len(questions[0]) < len(questions[5]) < len(questions[9])
+    assert set("+-*/()") <= set(questions[9])
+    assert "(" in questions[6]
+    assert "(" not in questions[5]
+
+
+def test_no_row_comes_twice_and_two_seeds_give_mostly_others() -> None:
+    one, other = ({row["messages"][0]["content"] for row in rows(1000, 1, seed)} for seed in (1, 2))
+    assert len(one) == len(other) == 1000
+    assert len(one & other) < 300
+    assert len({row["messages"][0]["content"] for row in rows(300, 9, 1)}
+               & {row["messages"][0]["content"] for row in rows(300, 9, 2)}) < 3
+
+
+def test_a_level_that_has_fewer_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainq.generating.arithmetic.LEVELS", (lambda draws: draws.below(50),))
+    with pytest.raises(InputError, match="arithmetic has no more than 50 different rows at level 1, and 60 are asked"):
+        rows(60, 1)
+
+
+def test_the_bytes_are_the_same_on_every_machine_as_long_as_the_version_is() -> None:
+    assert Arithmetic.version == "1"
+    wanted = (GenerateRequest(count=5, level=level, seed=42) for level in range(1, 11))
+    assert blake3(b"".join(line for one in wanted for line in producing.lines(Arithmetic(), one))
+                  ).hexdigest() == "f6c214bf349f05484c646a6a3c1cf73e65fae11d51f7444bbdbe3f6a2505cdd0"

@@ -1,0 +1,113 @@
+"""The child: a whole file or none, one answer, politely, and no longer than whoever has asked."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.installations import wait_for
+from trainq import diskfaults
+from trainq.errors import InputError, NotFoundError, StorageFullError, UsageError
+from trainq.generating import arithmetic, child
+from trainq.generating.child import Request
+from trainq.liveness import is_alive
+
+
+def request(path: Path, **how: Any) -> Request:
+    return Request(**{"generator": "arithmetic", "count": 20, "level": 3, "seed": 8, "path": str(path), **how})
+
+
+def test_a_file_has_the_rows_that_were_asked_for_and_is_the_same_again(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl"
+    written = child.write(request(path))
+    content = path.read_bytes()
+    assert written == child.Written(rows=20, size_bytes=len(content), generator_version="1")
+    assert [orjson.loads(line)["metadata"]["seed"] for line in content.splitlines()] == [8] * 20
+    assert child.write(request(path)) == written
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("how", "error"), [
+    ({"generator": "none"}, NotFoundError), ({"level": 11}, UsageError), ({"count": 0}, UsageError),
+    ({"options": {"x": 1}}, UsageError), ({"level": 1}, InputError)])
+def test_what_cannot_be_made_leaves_nothing(how: dict[str, Any], error: type[Exception], tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    few = (lambda draws: draws.below(19), *arithmetic.LEVELS[1:])
+    monkeypatch.setattr(arithmetic, "LEVELS", few)
+    with pytest.raises(error):
+        child.write(request(tmp_path / "made.jsonl", **how))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def no_fault_left() -> Iterator[None]:
+    yield
+    diskfaults.disarm()
+
+
+@pytest.mark.usefixtures("no_fault_left")
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_full_disk_leaves_no_file_and_no_half_of_one(at: int, tmp_path: Path) -> None:
+    diskfaults.arm("ENOSPC", at, for_ever=False)
+    with pytest.raises(StorageFullError):
+        child.write(request(tmp_path / "made.jsonl"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def start(question: bytes) -> "subprocess.Popen[bytes]":
+    started = subprocess.Popen([sys.executable, "-P", "-m", "trainq.generating.child"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, start_new_session=True)
+    assert started.stdin is not None
+    started.stdin.write(question)
+    started.stdin.close()
+    return started
+
+
+def ask(question: bytes) -> tuple[int, Any]:
+    started = start(question)
+    assert started.stdout is not None
+    with started.stdout:
+        said = started.stdout.read()
+    return started.wait(), orjson.loads(said)
+
+
+@pytest.mark.slow
+def test_the_process_answers_once_and_imports_nothing_heavy(tmp_path: Path) -> None:
+    path = tmp_path / "made.jsonl"
+    wanted = {"generator": "syllo", "count": 2, "level": 1, "seed": 1, "path": str(path), "parent": os.getpid(),
+              "idle": True}
+    assert ask(orjson.dumps(wanted)) == (0, {"rows": 2, "size_bytes": path.stat().st_size, "generator_version": "1"})
+    assert ask(orjson.dumps({**wanted, "level": 12}))[1] == {
+        "error": "the level is 12 (syllo takes one from 1 to 10)", "code": "usage"}
+    assert ask(b"{}")[0] == InputError.exit_code
+    heavy = "import sys, trainq.generating.child; print([m for m in ('torch', 'numpy', 'zmq') if m in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", heavy]) == b"[]\n"
+
+
+@pytest.mark.slow
+def test_the_idle_child_and_its_program_are_idle_and_end_when_it_is_killed(tmp_path: Path) -> None:
+    left, folder = tmp_path / "left", tmp_path / "files"
+    folder.mkdir()
+    program = f"setsid sleep 600 & echo $! $$ > {left}; sleep 600"
+    started = start(orjson.dumps({
+        "generator": "command", "count": 2, "level": 1, "seed": 1, "path": str(folder / "made.jsonl"), "idle": True,
+        "parent": os.getpid(), "options": {"argv": ["sh", "-c", program]}}))
+
+    def said() -> list[int]:
+        words = left.read_text().split() if left.exists() else []
+        return [int(word) for word in words] if len(words) == 2 else []
+
+    pids = wait_for(said, "the program's pids", 20)
+    assert {os.sched_getscheduler(pid) for pid in (started.pid, *pids)} == {os.SCHED_IDLE}
+    os.killpg(started.pid, signal.SIGKILL)
+    assert started.wait() == -signal.SIGKILL
+    assert started.stdout is not None
+    started.stdout.close()
+    wait_for(lambda: not any(map(is_alive, pids)), "the end of the program", 20)
+    assert not (folder / "made.jsonl").exists()
