@@ -62,7 +62,7 @@ def check(puzzle_text: str, answer_text: str) -> Verdict:
     faults += _inventory_faults(asked, used, found.get("inventory_check"))
     if not faults:
         return Verdict(exact=True, credit=1.0, faults=())
-    return Verdict(exact=False, credit=MOST_WITHOUT_CONTRACT * right / len(asked.slots),
+    return Verdict(exact=False, credit=MOST_WITHOUT_CONTRACT * (right / len(asked.slots)),
                    faults=tuple(faults[:_MOST_FAULTS]))
 
 

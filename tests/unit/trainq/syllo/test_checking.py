@@ -187,6 +187,7 @@ def test_no_text_makes_it_raise(question: str, answer: str) -> None:
     verdict = check(question, answer)
     assert 0 <= verdict.credit <= 1
     assert verdict.exact == (verdict.credit == 1) == (not verdict.faults)
+    assert "\n".join(verdict.faults).encode()
 
 
 @settings(max_examples=40, deadline=None)
