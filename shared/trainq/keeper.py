@@ -31,7 +31,8 @@ _OWN = {*_HEARD, *_TERMINAL}
 
 
 def start(words: Sequence[str], environment: dict[str, str],
-          output: int | None = None) -> tuple[subprocess.Popen[bytes], int]:
+          output: int | None = None, *, reads: int | None = None, errors: int | None = None,
+          folder: Path | None = None) -> tuple[subprocess.Popen[bytes], int]:
     """Start a keeper of this program, and the descriptor to read its end from: see :func:`ending`.
 
     Args:
@@ -39,6 +40,9 @@ def start(words: Sequence[str], environment: dict[str, str],
         environment: the program's.
         output: a descriptor for what it says. It has nothing to read then, and a process group of its own: whoever
             kills the caller's group lets the keeper end the program.
+        reads: a descriptor for what it has to read all the same.
+        errors: one for its standard error; else that is the caller's.
+        folder: where it runs; else where the caller does.
 
     Raises:
         OSError: there can be no more processes.
@@ -56,7 +60,8 @@ def start(words: Sequence[str], environment: dict[str, str],
     try:
         # -P: no module of the folder of now comes before those of Python.
         kept = subprocess.Popen([sys.executable, "-P", "-m", __name__, str(writer), str(parent), *words],
-                                stdin=None if output is None else subprocess.DEVNULL, stdout=output,
+                                stdin=subprocess.DEVNULL if reads is None and output is not None else reads,
+                                stdout=output, stderr=errors, cwd=folder,
                                 process_group=None if output is None else 0,
                                 env=environment, pass_fds=(writer,), preexec_fn=in_keeper)
     except OSError:

@@ -1,0 +1,69 @@
+"""Rows of training files whose answer a machine can check: those that say so themselves, in their metadata.
+
+``metadata.dataset`` that begins with ``syllo``: the puzzle is checked. ``metadata.answer`` that is a number: the answer
+must end in it. Every other row is not checkable, which is no fault.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+import orjson
+
+from trainq.jsonl import Line
+from trainq.samples import ChatSample, RowJudge, Sample
+from trainq.scoring import final_number, puzzles
+from trainq.syllo import checking
+
+_MOST_FAULTS = 3
+
+
+def check_row(row: Mapping[str, Any], mapping: Mapping[str, str] | None = None) -> str:
+    """Why the answer in a row of a training file is wrong; empty if it is right, or cannot be checked.
+
+    Args:
+        row: as it stands in the file, in any format of :mod:`trainq.samples`. One that is no sample is not checked.
+        mapping: ``data.map``, if the file has other columns.
+    """
+    metadata = row.get("metadata")
+    if not isinstance(metadata, dict) or not _is_checkable(metadata):
+        return ""
+    content = orjson.dumps(row)
+    sample = RowJudge(mapping or {}).judge(Line(1, content, len(content)))
+    return check_sample(sample, metadata) if isinstance(sample, ChatSample) else ""
+
+
+def check_sample(sample: Sample, metadata: Mapping[str, Any]) -> str:
+    """As :func:`check_row`, of a row that was read already. The last answer of a chat is checked."""
+    if not isinstance(sample, ChatSample):
+        return ""
+    last = max(at for at, message in enumerate(sample.messages) if message.role == "assistant")
+    answer = sample.messages[last].content
+    if _is_puzzle(metadata):
+        verdict = checking.check(puzzles.puzzle_of(sample.messages[:last]), answer)
+        faults = "; ".join(verdict.faults[:_MOST_FAULTS])
+        return "" if verdict.exact else f"the puzzle is not solved: {faults or 'it is no right answer'}"
+    wanted = _number(metadata)
+    found = final_number.final_number(answer)
+    if wanted is None or found == wanted:
+        return ""
+    return f"it answers {'with no number' if found is None else found}, and its metadata say {metadata['answer']}"
+
+
+def _is_checkable(metadata: Mapping[str, Any]) -> bool:
+    return _is_puzzle(metadata) or _number(metadata) is not None
+
+
+def _is_puzzle(metadata: Mapping[str, Any]) -> bool:
+    dataset = metadata.get("dataset")
+    return isinstance(dataset, str) and dataset.lower().startswith("syllo")
+
+
+def _number(metadata: Mapping[str, Any]) -> Fraction | None:
+    """The number that ``metadata.answer`` is; None where it is anything else, or more than a number."""
+    answer = metadata.get("answer")
+    if isinstance(answer, bool) or not isinstance(answer, int | float | str):
+        return None
+    return final_number.only_number(str(answer))
