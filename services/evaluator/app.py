@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 
-from trainq.evaluations import EvaluationReport
-
 from services.evaluator import due, verdicts
 from services.evaluator.fixed import FixedProblems
 from services.evaluator.verdicts import Level, Subject
 from trainq import checkpoints, files, suites
 from trainq.errors import BrokerUnavailableError, DamageError, NewerFormatError, NotFoundError, UsageError
+from trainq.evaluations import EvaluationReport
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from trainq.generating import registry
-from trainq.generating.base import GenerateRequest, Generator
 
 from services.evaluator.verdicts import Level
 from trainq import files, rehearsal, suites
 from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
+from trainq.generating import registry
+from trainq.generating.base import GenerateRequest, Generator
 from trainq.jsonl import Line
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard

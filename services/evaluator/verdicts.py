@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
-from trainq.evaluations import EvaluationFacts, EvaluationReport, SuiteScore
 
 from trainq import curriculum, promoting
 from trainq.config import CurriculumSettings, PromotionSettings
 from trainq.curriculum import Judged, Ladder, LevelScore, LevelSuite, Standing
+from trainq.evaluations import EvaluationFacts, EvaluationReport, SuiteScore
 from trainq.messages import EvaluationFindings, Judgement, Learning, LevelVerdict, Score
 from trainq.promoting import Action, Candidate, Mode, Rules, SuiteRule, Verdict
 

@@ -1,0 +1,388 @@
+"""Evaluation: a checkpoint is scored on suites, and beside another one; what is known already is not computed again.
+
+``python -m trainq.ml.evaluating`` does it in a child of whoever must not import torch: one JSON object
+(:class:`Request`) on stdin, one on stdout, an :class:`trainq.evaluations.EvaluationReport` or ``{"error": ...,
+"code": ...}``. How far it is goes to stderr, as JSON lines.
+
+Rules:
+
+- A suite's scorer proves itself (:func:`trainq.scoring.prove`) before any row of any suite is scored; if one cannot,
+  nothing is.
+- The model meets what it was trained on: template, mask and tokens are those of the preparer, prompts end with what the
+  template puts before an answer, and answers are decoded whole, from the new tokens alone.
+- A row that does not fit into the model is left out, and said to be. A row that was not finished in time is an error,
+  and never a 0.
+- Weights are computed with as they lie in the checkpoint, in evaluation mode, without gradients.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import torch
+
+from trainq import (
+    __version__,
+    checkpoints,
+    crashpoints,
+    diskfaults,
+    evaluations,
+    files,
+    liveness,
+    scoring,
+    significance,
+    suites,
+)
+from trainq.clock import SystemClock
+from trainq.config import Home
+from trainq.errors import InputError, MemoryShortError, NoGpuError, NotFoundError, TrainqError, UsageError
+from trainq.evaluations import (
+    Evaluation,
+    EvaluationFacts,
+    EvaluationReport,
+    Method,
+    RowResult,
+    SuiteScore,
+)
+from trainq.ml import adapter, answering, determinism, foreseeing, model
+from trainq.promoting import Comparison
+from trainq.scoring import Proof
+from trainq.suites import Suite
+from trainq.textcodec import EncodedRow, TextCodec
+
+# Goes up with every change that makes other scores out of the same weights and suite.
+RULES = 1
+_ENCODED_AT_ONCE = 128
+_TELL_SECONDS = 5.0
+
+Told: TypeAlias = Callable[[int], None]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the child is asked. ``parent`` is the pid of whoever asks: the child ends with it.
+
+    ``checkpoint`` and ``against`` (empty: nothing) are generations in ``checkpoints/``, ``suites`` names in
+    ``suites/``. ``limit_seconds`` is for one suite on one of them, ``seed`` for the references that scorers are tried
+    with; ``margin`` and ``alpha`` say how many rows a comparison takes (:mod:`trainq.significance`).
+    """
+
+    home: str
+    checkpoint: str
+    suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    against: str = ""
+    batch_rows: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
+    limit_seconds: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    confidence: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.95
+    margin: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
+    seed: int = 0
+    parent: int = 0
+
+
+class Subject:
+    """A checkpoint that is scored. Its model is in memory only inside of :meth:`opened`."""
+
+    def __init__(self, home: Home, name: str) -> None:
+        if checkpoints.parse_name(name) is None:
+            raise UsageError(f"{name[:80]!r} is no checkpoint's name", mend="trainq checkpoints lists them")
+        self.path = home.checkpoints / name
+        if not self.path.is_dir():
+            raise NotFoundError(f"there is no checkpoint {name}", mend="trainq checkpoints lists them")
+        self.name, self.weights_digest = name, evaluations.weights_digest(self.path)
+
+
+class Opened:
+    """A subject's model, proven, on its device, in evaluation mode; with its own tokenizer and template."""
+
+    def __init__(self, subject: Subject, device: torch.device) -> None:
+        found = checkpoints.verify(subject.path)
+        self.codec = TextCodec.load(found.path)
+        self.adapted = bool(found.facts.adapter_of)
+        made: Any = model.load(found.weights_path)
+        if self.adapted:
+            made = adapter.load(made, found.path)
+        self.model = made.to(device)
+        self.model.eval()
+        self.context = model.context_tokens(made) or sys.maxsize
+
+
+def evaluate(home: Home, request: Request) -> EvaluationReport:
+    """Score a checkpoint on suites, and beside another one where that is asked.
+
+    Raises:
+        NotFoundError: there is no such checkpoint or suite.
+        InputError: a suite is not as it must be, its scorer could not prove itself, or a row cannot be scored.
+        UsageError: what is asked makes no sense, or a suite took longer than it may.
+        DamageError: a checkpoint is not whole.
+        MemoryShortError: so many rows at once do not fit.
+        NoGpuError: there is none.
+        StorageError, StorageFullError: the disk.
+    """
+    device = torch.device(request.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise NoGpuError("an evaluation is to be computed on a GPU, and torch finds none")
+    loaded = [suites.load(suites.folder_of(home) / name) for name in dict.fromkeys(request.suites)]
+    run = _Run(home, request, device, loaded)
+    own = Subject(home, request.checkpoint)
+    other = Subject(home, request.against) if request.against else None
+    rows = request.batch_rows
+    # Another batching: what of a score is noise shows between the two.
+    noise_rows = rows // 2 or 2
+    wanted = [(own, rows)]
+    if other is not None:
+        wanted += [(other, rows), (other, noise_rows)]
+    run.score(wanted)
+    scores = []
+    for suite in loaded:
+        found = run.result(own, rows, suite)
+        comparison = None
+        if other is not None:
+            comparison = _compare(suite, found, run.result(other, rows, suite), run.result(other, noise_rows, suite),
+                                  request)
+        scores.append(SuiteScore(facts=found.facts, score=evaluations.score_of(found), limit=suite.limit,
+                                 comparison=comparison, was_known=found.facts.key not in run.computed))
+    return EvaluationReport(checkpoint=own.name, weights_digest=own.weights_digest, scores=scores,
+                            against=other.name if other else "", against_digest=other.weights_digest if other else "")
+
+
+class _Run:
+    """The results of one request, those of the cache and those that are computed."""
+
+    def __init__(self, home: Home, request: Request, device: torch.device, loaded: Sequence[Suite]) -> None:
+        self._home, self._request, self._device, self._suites = home, request, device, loaded
+        self._scorers = {suite.name: suite.make_scorer() for suite in loaded if suite.kind == "generate"}
+        self._proofs: dict[str, Proof] = {}
+        self._results: dict[str, Evaluation] = {}
+        self.computed: set[str] = set()
+
+    def result(self, subject: Subject, batch_rows: int, suite: Suite) -> Evaluation:
+        """One of those that were asked for, with the interval that is asked for."""
+        return _judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
+
+    def score(self, wanted: Sequence[tuple[Subject, int]]) -> None:
+        """Find or compute every suite's result for these checkpoints, with batches of so many rows."""
+        missing: dict[str, tuple[Subject, int, Suite]] = {}
+        for subject, batch_rows in wanted:
+            for suite in self._suites:
+                key = self._key(subject, batch_rows, suite)
+                found = evaluations.find(self._home, key)
+                if found is not None:
+                    self._results[key] = found
+                else:
+                    missing.setdefault(key, (subject, batch_rows, suite))
+        for suite in {suite.name: suite for _, _, suite in missing.values()}.values():
+            self._prove(suite)
+        for subject in {subject.name: subject for subject, _, _ in missing.values()}.values():
+            self._score_one(subject, {key: each[1:] for key, each in missing.items() if each[0].name == subject.name})
+
+    def _prove(self, suite: Suite) -> None:
+        if suite.kind == "generate":
+            with _placed(suite):
+                self._proofs[suite.name] = scoring.prove(self._scorers[suite.name], suite.cases(), self._request.seed)
+
+    def _score_one(self, subject: Subject, wanted: dict[str, tuple[int, Suite]]) -> None:
+        opened = Opened(subject, self._device)
+        for key, (batch_rows, suite) in wanted.items():
+            began = time.monotonic()
+            with _placed(suite):
+                results = self._rows(opened, suite, batch_rows)
+            made = self._made(subject, opened, suite, batch_rows, results, time.monotonic() - began)
+            self._results[key] = evaluations.publish(self._home, made.facts, made.rows)
+            self.computed.add(key)
+            _free(self._device)
+
+    def _rows(self, opened: Opened, suite: Suite, batch_rows: int) -> list[RowResult]:
+        deadline = time.monotonic() + self._request.limit_seconds
+        told = _teller(suite.name, len(suite.rows))
+        try:
+            if suite.kind == "loss":
+                found = _foreseen(opened, suite, batch_rows, deadline, told)
+            else:
+                found = self._answered(opened, suite, batch_rows, deadline, told)
+        except answering.TimeIsOverError as over:
+            raise UsageError(f"the suite {suite.name} was not done after {self._request.limit_seconds:g} seconds: of "
+                             f"{len(suite.rows)} rows {over.answered} were; nothing of it counts",
+                             mend="allow it more time, more rows at once, or give the suite fewer rows") from over
+        if sum(not row.left_out for row in found) < 2:
+            raise InputError("it takes two rows at least that fit into the model",
+                             mend="shorten them, or use another model")
+        return found
+
+    def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float, told: Told) -> list[RowResult]:
+        """The results of a suite of answers: rows that fit are asked, and what was said is scored."""
+        cases = suite.cases()
+        prompts = {case.row: opened.codec.encode_prompt(case.prompt) for case in cases}
+        left_out = {row: f"{len(ids)} tokens of prompt and {suite.max_new_tokens} of answer, the model takes "
+                         f"{opened.context}"
+                    for row, ids in prompts.items() if len(ids) + suite.max_new_tokens > opened.context}
+        asked = [case for case in cases if case.row not in left_out]
+        said = answering.answer(
+            opened.model, [prompts[case.row] for case in asked], stops=answering.stop_ids(opened.model, opened.codec),
+            max_new_tokens=suite.max_new_tokens, batch_rows=batch_rows, deadline=deadline, told=told)
+        answers = [opened.codec.decode(each.token_ids) for each in said]
+        scores = self._scorers[suite.name].scores(asked, answers) if asked else []
+        found = {case.row: RowResult(row=case.row, score=score.value, credit=score.credit, answer=answer,
+                                     tokens=len(each.token_ids), truncated=each.truncated)
+                 for case, score, answer, each in zip(asked, scores, answers, said, strict=True)}
+        found |= {row: RowResult(row=row, left_out=why) for row, why in left_out.items()}
+        return [found[row] for row in sorted(found)]
+
+    def _made(self, subject: Subject, opened: Opened, suite: Suite, batch_rows: int, results: Sequence[RowResult],
+              seconds: float) -> Evaluation:
+        credits_ = [row.credit for row in results if row.credit is not None]
+        facts = EvaluationFacts(
+            key=self._key(subject, batch_rows, suite), suite=suite.name, suite_digest=suite.digest, kind=suite.kind,
+            checkpoint=subject.name, weights_digest=subject.weights_digest, method=self._method(batch_rows),
+            n=0, mean=0.0, low=0.0, high=0.0, confidence=0.0,
+            seed=self._request.seed, left_out=sum(bool(row.left_out) for row in results),
+            tokens=sum(row.tokens for row in results), seconds=seconds, created_at=SystemClock().wall(),
+            created_by=f"trainq {__version__}", scorer=suite.scorer, scorer_version=self._version(suite),
+            max_new_tokens=suite.max_new_tokens, truncated=sum(row.truncated for row in results),
+            credit=math.fsum(credits_) / len(credits_) if credits_ else None, proof=self._proofs.get(suite.name),
+            versions=determinism.versions(adapted=opened.adapted), fingerprint=determinism.fingerprint(self._device))
+        return _judged(Evaluation(facts=facts, rows=list(results)), self._request.confidence)
+
+    def _key(self, subject: Subject, batch_rows: int, suite: Suite) -> str:
+        return evaluations.key_of(subject.weights_digest, suite, self._version(suite), self._method(batch_rows))
+
+    def _version(self, suite: Suite) -> int:
+        return self._scorers[suite.name].version if suite.kind == "generate" else 0
+
+    def _method(self, batch_rows: int) -> Method:
+        return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device)
+
+
+def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float, told: Told) -> list[RowResult]:
+    """The results of a suite of losses: rows that fit, as the preparer makes them."""
+    encoded: dict[int, EncodedRow] = {}
+    found: list[RowResult] = []
+    for start in range(0, len(suite.rows), _ENCODED_AT_ONCE):
+        piece = suite.rows[start:start + _ENCODED_AT_ONCE]
+        rows = opened.codec.encode_batch([row.sample for row in piece], opened.context)
+        for number, (suite_row, row) in enumerate(zip(piece, rows, strict=True), start):
+            if isinstance(row, InputError):
+                raise InputError(f"{suite_row.place}: {row.reason}", field=row.field, mend=row.mend)
+            if not row.whole or len(row.token_ids) > opened.context:
+                found.append(RowResult(row=number, left_out=f"it is longer than the {opened.context} tokens that the "
+                                                            "model takes"))
+            elif not any(row.trained):
+                raise InputError(f"{suite_row.place}: nothing in it is trained: it makes no token to learn",
+                                 mend="look at the row and the chat template")
+            else:
+                encoded[number] = row
+    losses = foreseeing.losses(opened.model, list(encoded.values()), batch_rows=batch_rows, deadline=deadline,
+                               told=told)
+    for number, foreseen in zip(encoded, losses, strict=True):
+        if not math.isfinite(foreseen.loss):
+            raise InputError(f"{suite.rows[number].place}: its loss is no finite number: the model is broken",
+                             mend="evaluate an earlier checkpoint")
+        found.append(RowResult(row=number, loss=foreseen.loss, tokens=foreseen.tokens))
+    return sorted(found, key=lambda result: result.row)
+
+
+def _judged(found: Evaluation, confidence: float) -> Evaluation:
+    """The result with its mean and its interval."""
+    values = found.values()
+    mean = float(values.mean())
+    interval = (significance.mean_interval(values, confidence) if found.facts.kind == "loss"
+                else significance.score_interval(mean, len(values), confidence))
+    facts = msgspec.structs.replace(found.facts, n=len(values), mean=mean, low=interval.low, high=interval.high,
+                                    confidence=confidence)
+    return Evaluation(facts=facts, rows=found.rows)
+
+
+def _compare(suite: Suite, own: Evaluation, other: Evaluation, again: Evaluation, request: Request) -> Comparison:
+    """The checkpoint as the challenger of the other one; ``again`` is that one in other batches."""
+    challenger, champion = evaluations.score_of(own), evaluations.score_of(other)
+    difference = None
+    if challenger.rows_digest == champion.rows_digest:
+        compare = significance.compare_losses if suite.kind == "loss" else significance.compare_scores
+        noise = significance.measured_noise([other.facts.mean, again.facts.mean])
+        difference = compare(other.values(), own.values(), noise=noise, margin=request.margin, alpha=request.alpha,
+                             confidence=request.confidence)
+    return Comparison(suite=suite.name, kind=suite.kind, champion=champion, challenger=challenger,
+                      difference=difference)
+
+
+@contextlib.contextmanager
+def _placed(suite: Suite) -> Iterator[None]:
+    """Say of which suite it is what is wrong with one."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.reason, file=error.file or str(suite.path), line=error.line, column=error.column,
+                         field=error.field, mend=error.mend) from error
+
+
+def _teller(suite: str, rows: int) -> Told:
+    """Says how far a suite is, to whoever reads stderr, now and then and at its end."""
+    next_at = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal next_at
+        if time.monotonic() >= next_at or done == rows:
+            next_at = time.monotonic() + _TELL_SECONDS
+            sys.stderr.buffer.write(msgspec.json.encode({"event": "rows_scored", "suite": suite, "rows": done,
+                                                         "of": rows}) + b"\n")
+            sys.stderr.buffer.flush()
+
+    return tell
+
+
+def _free(device: torch.device) -> None:
+    """Let go of what a suite has used; the next one begins with the model alone."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def main() -> int:
+    """Entry point of the child; gives the exit code."""
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
+    except msgspec.MsgspecError as error:
+        return _failed(UsageError(f"not a request: {error}"))
+    if request.parent:
+        liveness.die_with_parent(signal.SIGKILL, request.parent)
+        liveness.adopt_orphans()  # what a scorer's program leaves, should its keeper be killed
+    crashpoints.arm_from_environment(os.environ, "evaluation")
+    diskfaults.arm_from_environment(os.environ)
+    model.silence_libraries()
+    determinism.enforce()
+    determinism.set_threads(request.threads)
+    try:
+        report = evaluate(Home(Path(request.home)), request)
+    except TrainqError as error:
+        return _failed(error)
+    except torch.OutOfMemoryError as error:
+        return _failed(MemoryShortError(f"the rows do not fit into the GPU's memory: {error}",
+                                        mend="ask for fewer at once (batch_rows)"))
+    except OSError as error:
+        return _failed(files.storage_error(error, "evaluating"))
+    _say(msgspec.json.encode(report))
+    return 0
+
+
+def _failed(error: TrainqError) -> int:
+    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
+    return error.exit_code
+
+
+def _say(content: bytes) -> None:
+    os.write(1, content + b"\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
