@@ -7,6 +7,7 @@ ends the task. The link ``champion`` follows the journal: whatever is killed, it
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from services.evaluator import due, verdicts
 from services.evaluator.fixed import FixedProblems
@@ -30,6 +31,7 @@ from trainq.messages import (
     TaskResult,
     TrainedShards,
 )
+from trainq.promoting import Rules
 from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.child import Child
 from trainq.service.politeness import be_polite
@@ -112,43 +114,49 @@ class Evaluator(Worker[TaskLease]):
             raise NotFoundError(f"there is no {task.checkpoint} in checkpoints/", mend="evaluate one that is there")
         subject = Subject(task.checkpoint, checkpoints.read_facts(path).marks)
         known = self._peer.call(GetLearning(request_id=new_request_id()), Learning, held.states)
-        levels = self._suites(held, task, known)
-        self._refuse_changed(levels, known)
+        there = self._suites(held, known)
+        rules = verdicts.rules_of(self._process.settings.promotion, self._limits(there, known))
+        levels = _chosen(task, there)
         champion = known.champion.checkpoint if known.champion is not None else ""
-        report = self._scored(held, task.checkpoint, levels, "" if champion == task.checkpoint else champion)
+        report = self._scored(held, task.checkpoint, levels, "" if champion == task.checkpoint else champion, rules)
         known = self._peer.call(GetLearning(request_id=new_request_id(), weights=report.weights_digest), Learning,
                                 held.states)
-        settings = self._process.settings
-        found = verdicts.findings(report, subject, known, levels, settings.promotion, settings.curriculum)
+        found = verdicts.findings(report, subject, known, levels, rules, self._process.settings.curriculum)
         self._ask_at = 0.0
         outcome = f"; {found.judgement.outcome}: {'; '.join(found.judgement.reasons)}" if found.judgement else ""
         return TaskResult(
             summary=f"{task.checkpoint} is scored on {len(found.scores)} suites{outcome}"[:4096],
             facts={"report": verdicts.document(found)})
 
-    def _suites(self, held: HeldTask, task: EvaluateTask, known: Learning) -> dict[str, Level | None]:
-        """The suites to score it on, with the level of those that are of one."""
+    def _suites(self, held: HeldTask, known: Learning) -> dict[str, Level | None]:
+        """The suites that there are, with the level of those that are of one."""
         limit = max(1, self._process.settings.evaluation.held_out_jobs)
         trained = self._peer.call(GetTrainedShards(request_id=new_request_id(), limit=limit), TrainedShards,
                                   held.states).shards
         there = self._fixed.make({level.generator: level.level for level in known.levels}, trained)
-        if unknown := [suite for suite in task.suites if suite not in there]:
-            raise NotFoundError(f"there is no suite {unknown[0]} in suites/, or it does not fit into the model",
-                                mend=f"there are: {', '.join(there) or 'none'}")
         if not there:
             raise NotFoundError("there is no suite in suites/, and no generator is configured that makes problems",
                                 mend="put one there: docs/guide.md, Evaluation suites")
-        return {suite: level for suite, level in there.items() if not task.suites or suite in task.suites}
+        return there
 
-    def _refuse_changed(self, levels: dict[str, Level | None], known: Learning) -> None:
-        for name in levels:
-            locked, digest = known.locks.get(name), suites.load(self._home.suites / name).digest
-            if locked is not None and locked != digest:
-                raise UsageError(f"the suite {name} is another one than it was: {digest[:16]}, locked to {locked[:16]}",
-                                 mend=f"put it back, or trainq suites lock {name}: its scores begin anew")
+    def _limits(self, there: Mapping[str, Level | None], known: Learning) -> dict[str, float | None]:
+        """How far each suite may fall, once it is certain that they are what they were.
 
-    def _scored(self, held: HeldTask, checkpoint: str, levels: dict[str, Level | None],
-                champion: str) -> EvaluationReport:
+        Raises:
+            UsageError: one is another than it was when it was first scored.
+        """
+        limits = {}
+        for name in there:
+            suite, locked = suites.load(self._home.suites / name), known.locks.get(name)
+            if locked is not None and locked != suite.digest:
+                raise UsageError(
+                    f"the suite {name} is another one than it was: {suite.digest[:16]}, locked to {locked[:16]}",
+                    mend=f"put it back, or trainq suites lock {name}: its scores begin anew")
+            limits[name] = suite.limit
+        return limits
+
+    def _scored(self, held: HeldTask, checkpoint: str, levels: Mapping[str, Level | None], champion: str,
+                rules: Rules) -> EvaluationReport:
         settings, clock = self._process.settings, self._process.clock
         asked = settings.evaluation
         limit, began = asked.limit_seconds * max(1, len(levels)), clock.monotonic()
@@ -157,11 +165,23 @@ class Evaluator(Worker[TaskLease]):
                 "batch_rows": asked.batch_rows, "limit_seconds": asked.limit_seconds,
                 "threads": asked.threads or max(1, (os.cpu_count() or 1) // 2), "device": "cpu",
                 "confidence": asked.confidence, "margin": settings.promotion.margin,
-                "alpha": settings.promotion.alpha}) as child:
+                "alpha": rules.alpha / max(1, sum(rule.deciding for rule in rules.suites))}) as child:
             while not child.has_ended:
                 held.keep_or_raise(Progress(step=int(clock.monotonic() - began), steps=int(limit), unit="seconds"))
                 self._peer.wait(_LOOK_SECONDS)
             return child.result(EvaluationReport)
+
+
+def _chosen(task: EvaluateTask, there: Mapping[str, Level | None]) -> dict[str, Level | None]:
+    """Those of the suites that are to be scored.
+
+    Raises:
+        NotFoundError: one is not there.
+    """
+    if unknown := [suite for suite in task.suites if suite not in there]:
+        raise NotFoundError(f"there is no suite {unknown[0]} in suites/, or it does not fit into the model",
+                            mend=f"there are: {', '.join(there)}")
+    return {suite: level for suite, level in there.items() if not task.suites or suite in task.suites}
 
 
 def serve(process: Process) -> None:

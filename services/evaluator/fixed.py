@@ -26,7 +26,7 @@ from trainq.textcodec import TextCodec
 
 HELD_OUT = "held-out"
 # Of each level so many problems are in it.
-_OF_A_LEVEL = 25
+_OF_A_LEVEL = 40
 # The held-out rows of a file that was trained.
 OF_A_FILE = "job-"
 # The seeds of files that are trained have 56 bits: none of them is this.

@@ -37,17 +37,19 @@ class Subject(NamedTuple):
 
 
 def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None]) -> Rules:
-    """How the champion moves, by the configuration and the suites that there are ({suite: how far it may fall})."""
-    deciding = [suite for suite in settings.suites if suite in limits]
-    guarding = [suite for suite, limit in limits.items() if limit is not None and suite not in deciding]
+    """How the champion moves, by the configuration and the suites that there are ({suite: how far it may fall}).
+
+    All of them, whether they were scored or not: what was not scored has not been shown, and lets nobody pass.
+    """
+    guarding = [suite for suite, limit in limits.items() if limit is not None and suite not in settings.suites]
     return Rules(
-        suites=tuple(SuiteRule(suite=suite, deciding=suite in deciding, margin=settings.margin, limit=limits[suite])
-                     for suite in (*deciding, *guarding)),
+        suites=tuple(SuiteRule(suite=suite, deciding=suite in settings.suites, margin=settings.margin,
+                               limit=limits.get(suite)) for suite in (*settings.suites, *guarding)),
         mode=Mode(settings.mode), alpha=settings.alpha, least_rows=settings.min_rows)
 
 
 def findings(report: EvaluationReport, subject: Subject, known: Learning, levels: Mapping[str, Level | None],
-             promotion: PromotionSettings, ladder: CurriculumSettings) -> EvaluationFindings:
+             rules: Rules, ladder: CurriculumSettings) -> EvaluationFindings:
     """What the broker is to record.
 
     Args:
@@ -55,11 +57,12 @@ def findings(report: EvaluationReport, subject: Subject, known: Learning, levels
         subject: what was scored.
         known: what the journal knows, with what it knows of these weights.
         levels: the suites that were scored, with the level of those that are of one.
-        promotion, ladder: the settings.
+        rules: how the champion moves (:func:`rules_of`).
+        ladder: how levels do.
     """
     return EvaluationFindings(
         weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
-        judgement=_judgement(report, subject, known, promotion),
+        judgement=_judgement(report, subject, known, rules),
         levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
 
 
@@ -70,11 +73,10 @@ def _score(facts: EvaluationFacts) -> Score:
 
 
 def _judgement(report: EvaluationReport, subject: Subject, known: Learning,
-               settings: PromotionSettings) -> Judgement | None:
+               rules: Rules) -> Judgement | None:
     champion = known.champion.checkpoint if known.champion is not None else ""
     if champion == subject.checkpoint:
         return None
-    rules = rules_of(settings, {each.facts.suite: each.limit for each in report.scores})
     challenger = Candidate(checkpoint=subject.checkpoint, weights_digest=report.weights_digest, marks=subject.marks)
     if not champion:
         verdict = promoting.decide_first(challenger, {each.facts.suite: each.score for each in report.scores}, rules)

@@ -90,7 +90,7 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     suites: tuple[str, ...] = ("held-out",)
     alpha: _Open = 0.01
     margin: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
-    min_rows: Annotated[int, Meta(ge=2, le=1_000_000)] = 100
+    min_rows: Annotated[int, Meta(ge=2, le=1_000_000)] = 300
     on_regression: Literal["alarm", "restore"] = "alarm"
     publish_to: tuple[str, ...] = ()
 

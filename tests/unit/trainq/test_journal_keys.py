@@ -12,7 +12,7 @@ def test_each_kind_has_a_number_of_its_own_for_ever() -> None:
     assert {kind: keys.key_of(f"{kind}-1") for kind in JobKind} == {
         JobKind.PREPARE: 16, JobKind.TRAIN: 17, JobKind.SNAPSHOT: 18, JobKind.VERIFY: 19,
         JobKind.RETENTION: 20, JobKind.RESTORE: 21, JobKind.BACKUP: 22, JobKind.CONSOLIDATE: 23,
-        JobKind.REBASE: 24, JobKind.LEND: 25}
+        JobKind.REBASE: 24, JobKind.LEND: 25, JobKind.GENERATE: 26, JobKind.EVALUATE: 27, JobKind.PUBLISH: 28}
 
 
 @pytest.mark.parametrize("kind", list(JobKind))
