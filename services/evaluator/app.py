@@ -126,7 +126,7 @@ class Evaluator(Worker[TaskLease]):
         outcome = f"; {found.judgement.outcome}: {'; '.join(found.judgement.reasons)}" if found.judgement else ""
         return TaskResult(
             summary=f"{task.checkpoint} is scored on {len(found.scores)} suites{outcome}"[:4096],
-            facts={"report": verdicts.document(found)})
+            facts={"report": msgspec.to_builtins(found)})
 
     def _suites(self, held: HeldTask, known: Learning) -> dict[str, Level | None]:
         """The suites that there are, with the level of those that are of one."""
