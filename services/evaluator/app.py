@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+import msgspec
+
 from services.evaluator import due, verdicts
 from services.evaluator.fixed import FixedProblems
 from services.evaluator.verdicts import Level, Subject
