@@ -43,9 +43,10 @@ _MADE_SHOWN = 200
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child says: it has written so many rows."""
+    """What the child says: it has written so many rows, and left so many out that stand in a suite."""
 
     rows: int
+    left_out: int
     size_bytes: int
 
 
@@ -112,9 +113,10 @@ class Datagen(Worker[TaskLease]):
         finally:
             files.remove_file(path)
         self._ask_at = 0.0
-        name = f"{task.name}-l{task.level:02d}-{task.seed:x}.jsonl"
+        name = f"{feeding.prefix_of(task.name)}{task.level:02d}-{task.seed:x}.jsonl"
         return TaskResult(
-            summary=f"{name}: {made.rows} rows of {task.generator}, level {task.level}, seed {task.seed}",
+            summary=f"{name}: {made.rows} rows of {task.generator}, level {task.level}, seed {task.seed}" + (
+                f"; {made.left_out} that stand in a suite are left out" if made.left_out else ""),
             size_bytes=stored.size_bytes,
             facts={"file": {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes},
                    feeding.GENERATOR_FACT: task.name, feeding.ROWS_FACT: made.rows, "level": task.level,
@@ -125,7 +127,7 @@ class Datagen(Worker[TaskLease]):
         began = clock.monotonic()
         with Child(self._home.logs / "generating.log", "trainq.generating.child", {
                 "generator": task.generator, "count": task.count, "level": task.level, "seed": task.seed,
-                "options": task.options, "path": str(path), "idle": True}) as child:
+                "options": task.options, "path": str(path), "suites": str(self._home.suites), "idle": True}) as child:
             while not child.has_ended:
                 elapsed = clock.monotonic() - began
                 held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))

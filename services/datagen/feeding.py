@@ -6,6 +6,8 @@ Rules:
 * After one that failed the next one waits, twice as long each time, an hour at most.
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
   any of them: it is what they gave that is to be kept from drowning. Where they gave nothing there is nothing to keep.
+* A generator whose newest file was rejected, set aside, or is held for a person is passed over while that file is among
+  them: more of the same would end the same.
 * The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
   model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion.
 * The level is the one that the evaluations have moved it to.
@@ -20,13 +22,14 @@ import msgspec
 from blake3 import blake3
 
 from trainq.config import DatagenSettings, GeneratorSettings
-from trainq.jobs import JobKind, JobState
+from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import GenerateTask, JobView
 
 SELFPLAY = "selfplay"
 # In a generate job's result: what it made, and how many rows.
 GENERATOR_FACT, ROWS_FACT = "generator", "rows"
 _MAX_PAUSE_SECONDS = 3600.0
+_CAME_TO_NOTHING = frozenset({JobState.REJECTED, JobState.QUARANTINED, JobState.HELD})
 _SEED_BYTES = 7
 
 
@@ -57,9 +60,11 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
         return reason
     if reason := _why_enough(known, settings):
         return reason
-    name = _next_generator(known, settings)
+    passed_over = _passed_over(known, settings)
+    name = _next_generator(known, settings, passed_over)
     if not name:
-        return "no generator is configured that has anything to make ([datagen.generators])"
+        return next(iter(passed_over.values()),
+                    "no generator is configured that has anything to make ([datagen.generators])")
     chosen = settings.generators[name]
     return GenerateTask(generator=chosen.use or name, name=name, count=settings.rows,
                         level=known.levels.get(name, chosen.level),
@@ -100,7 +105,26 @@ def _why_enough(known: Known, settings: DatagenSettings) -> str:
             f"{settings.max_share:.0%} may be while people submit files")
 
 
-def _next_generator(known: Known, settings: DatagenSettings) -> str:
+def prefix_of(name: str) -> str:
+    """With what the names of a generator's files begin, before the level."""
+    return f"{name}-l"
+
+
+def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
+    """{name: why} of the generators whose newest file came to nothing."""
+    reasons: dict[str, str] = {}
+    seen: set[str] = set()
+    for job in known.files:
+        name = next((name for name in settings.generators if job.name.startswith(prefix_of(name))), "")
+        if job.origin != Origin.GENERATED or not name or name in seen:
+            continue
+        seen.add(name)
+        if job.state in _CAME_TO_NOTHING:
+            reasons[name] = f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason}"
+    return reasons
+
+
+def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str]) -> str:
     """The one that lacks most of its part; by name where two lack as much."""
     made = dict.fromkeys(settings.generators, 0)
     for job in known.made:
@@ -110,7 +134,7 @@ def _next_generator(known: Known, settings: DatagenSettings) -> str:
             made[name] += int(rows)
     everything = sum(made.values())
     wanted = {name: each.weight for name, each in settings.generators.items()
-              if each.weight > 0 and _may_come(name, each, known, made, settings)}
+              if each.weight > 0 and name not in passed_over and _may_come(name, each, known, made, settings)}
     if not wanted:
         return ""
     weights = sum(wanted.values())

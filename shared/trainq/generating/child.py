@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from trainq import crashpoints, diskfaults, files, liveness
+from trainq import crashpoints, diskfaults, files, leaks, liveness
 from trainq.errors import InputError, TrainqError
 from trainq.generating import producing, registry
 from trainq.generating.base import GenerateRequest
@@ -24,8 +24,10 @@ from trainq.generating.base import GenerateRequest
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is asked.
 
-    ``path``: of the file; its folder is there. ``parent``: the pid of whoever asks: the child ends with it. ``idle``:
-    it works only while a processor has nothing else to do (SCHED_IDLE, sched(7)), and so does whatever it starts.
+    ``path``: of the file; its folder is there. ``suites``: a folder of evaluation suites; rows that stand in one are
+    not written, so that a file may have fewer than ``count`` (empty: none). ``parent``: the pid of whoever asks: the
+    child ends with it. ``idle``: it works only while a processor has nothing else to do (SCHED_IDLE, sched(7)), and so
+    does whatever it starts.
     """
 
     generator: str
@@ -34,14 +36,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     path: str
     options: dict[str, Any] = {}
+    suites: str = ""
     parent: int = 0
     idle: bool = False
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of it."""
+    """What became of it. ``left_out`` rows stand in an evaluation suite."""
 
     rows: int
+    left_out: int
     size_bytes: int
     generator_version: str
 
@@ -58,13 +62,20 @@ def write(request: Request) -> Written:
     generator = registry.find(request.generator)
     wanted = GenerateRequest(count=request.count, level=request.level, seed=request.seed, options=request.options)
     producing.refuse(generator, wanted)
-    size_bytes = rows = 0
+    guarded = leaks.read_suites(Path(request.suites)) if request.suites else None
+    size_bytes = rows = left_out = 0
     with files.publish_file(Path(request.path)) as stream:
-        for line in producing.lines(generator, wanted):
-            stream.write(line)
+        for row in producing.rows(generator, wanted):
+            if guarded is not None and guarded.find(row.sample) is not None:
+                left_out += 1
+                continue
+            stream.write(row.line)
             rows += 1
-            size_bytes += len(line)
-    return Written(rows=rows, size_bytes=size_bytes, generator_version=generator.version)
+            size_bytes += len(row.line)
+        if not rows:
+            raise InputError(f"all of the {left_out} rows stand in an evaluation suite",
+                             mend="another level has more rows to give")
+    return Written(rows=rows, left_out=left_out, size_bytes=size_bytes, generator_version=generator.version)
 
 
 def main() -> int:

@@ -1,23 +1,30 @@
-"""The lines of a generated file: what a generator gives, judged row by row as the preparer will, in bounded memory."""
+"""The rows of a generated file: what a generator gives, judged row by row as the preparer will, in bounded memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from trainq.errors import InputError, TrainqError, UsageError
 from trainq.generating.base import MAX_ROWS, MAX_SEED, GenerateRequest, Generator
 from trainq.jsonl import Line
-from trainq.samples import BadRow, RowJudge, row_digest
+from trainq.samples import BadRow, RowJudge, Sample, row_digest
 
 # Enough of a digest: two of 100,000 different rows share it in one file of 10**28.
 _DIGEST_BYTES = 16
 
 
-def lines(generator: Generator, request: GenerateRequest) -> Iterator[bytes]:
-    """The file's lines, each with its line feed.
+class Produced(NamedTuple):
+    """A good row: its line, with the line feed, and what it says."""
+
+    line: bytes
+    sample: Sample
+
+
+def rows(generator: Generator, request: GenerateRequest) -> Iterator[Produced]:
+    """The file's rows.
 
     Raises:
         UsageError: the request makes no sense, or has an option that the generator does not know.
@@ -39,7 +46,7 @@ def lines(generator: Generator, request: GenerateRequest) -> Iterator[bytes]:
             if digest in seen:
                 raise _bad(generator, number, "the row was there before", mend="each row may be there once")
             seen.add(digest)
-            yield content + b"\n"
+            yield Produced(content + b"\n", verdict)
     except TrainqError:
         raise
     except Exception as error:  # a plug-in may fail with anything, and it is no fault of this process

@@ -118,3 +118,19 @@ def test_of_itself_the_model_learns_little_and_only_from_a_champion() -> None:
 
 def test_with_nothing_to_make_it_says_so() -> None:
     assert "no generator" in str(decide(DatagenSettings(generators={})))
+
+
+@pytest.mark.parametrize("state", [JobState.REJECTED, JobState.HELD, JobState.QUARANTINED])
+def test_of_a_generator_whose_last_file_came_to_nothing_no_more_is_made(state: JobState) -> None:
+    bad = job(9, name="arithmetic-l01-f00.jsonl", origin="generated", state=state, reason="too long")
+    task = decide(files=[bad])
+    assert isinstance(task, GenerateTask)
+    assert task.name == "syllo"
+    others = job(8, name="syllo-l01-f00.jsonl", origin="generated", state=state, reason="too long")
+    assert "train-9, the last file of arithmetic" in str(decide(files=[bad, others]))
+    good = job(10, name="arithmetic-l01-f01.jsonl", origin="generated")
+    mended = decide(files=[good, bad, others])
+    assert isinstance(mended, GenerateTask)
+    assert mended.name == "arithmetic"
+    theirs = job(9, name="arithmetic-l01-f00.jsonl", state=state)
+    assert isinstance(decide(files=[theirs]), GenerateTask), "a person's file has nothing to do with it"

@@ -67,5 +67,5 @@ def test_a_level_that_has_fewer_says_how_many(monkeypatch: pytest.MonkeyPatch) -
 def test_the_bytes_are_the_same_on_every_machine_as_long_as_the_version_is() -> None:
     assert Arithmetic.version == "1"
     wanted = (GenerateRequest(count=5, level=level, seed=42) for level in range(1, 11))
-    assert blake3(b"".join(line for one in wanted for line in producing.lines(Arithmetic(), one))
+    assert blake3(b"".join(row.line for one in wanted for row in producing.rows(Arithmetic(), one))
                   ).hexdigest() == "f6c214bf349f05484c646a6a3c1cf73e65fae11d51f7444bbdbe3f6a2505cdd0"

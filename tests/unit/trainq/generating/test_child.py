@@ -27,7 +27,7 @@ def test_a_file_has_the_rows_that_were_asked_for_and_is_the_same_again(tmp_path:
     path = tmp_path / "made.jsonl"
     written = child.write(request(path))
     content = path.read_bytes()
-    assert written == child.Written(rows=20, size_bytes=len(content), generator_version="1")
+    assert written == child.Written(rows=20, left_out=0, size_bytes=len(content), generator_version="1")
     assert [orjson.loads(line)["metadata"]["seed"] for line in content.splitlines()] == [8] * 20
     assert child.write(request(path)) == written
     assert path.read_bytes() == content
@@ -43,6 +43,19 @@ def test_what_cannot_be_made_leaves_nothing(how: dict[str, Any], error: type[Exc
     with pytest.raises(error):
         child.write(request(tmp_path / "made.jsonl", **how))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_a_suite_are_left_out_and_a_file_of_nothing_else_is_none(tmp_path: Path) -> None:
+    child.write(request(tmp_path / "known.jsonl", count=5))
+    suite = tmp_path / "suites" / "fixed"
+    suite.mkdir(parents=True)
+    (tmp_path / "known.jsonl").rename(suite / "rows.jsonl")
+    guarded = str(suite.parent)
+    written = child.write(request(tmp_path / "made.jsonl", suites=guarded))
+    assert (written.rows, written.left_out) == (15, 5)
+    with pytest.raises(InputError, match="all of the 5 rows stand in an evaluation suite"):
+        child.write(request(tmp_path / "none.jsonl", count=5, suites=guarded))
+    assert not (tmp_path / "none.jsonl").exists()
 
 
 @pytest.fixture

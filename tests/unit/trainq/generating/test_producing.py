@@ -28,7 +28,7 @@ class Changed:
 
 
 def made(generator: Changed) -> list[bytes]:
-    return list(producing.lines(generator, WANTED))
+    return [row.line for row in producing.rows(generator, WANTED)]
 
 
 def test_a_line_is_a_row() -> None:
@@ -73,4 +73,4 @@ def test_there_are_as_many_as_were_asked_for(more: int, why: str) -> None:
 ])
 def test_a_request_that_makes_no_sense_is_refused(request_: GenerateRequest, why: str) -> None:
     with pytest.raises(UsageError, match=why):
-        next(producing.lines(Changed(), request_))
+        next(producing.rows(Changed(), request_))

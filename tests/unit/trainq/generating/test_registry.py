@@ -54,7 +54,7 @@ def test_a_plug_in_is_found_and_makes_rows(thing: str, monkeypatch: pytest.Monke
     install(monkeypatch, tmp_path, f"counting = tiny_generators:{thing}")
     found = registry.find("counting")
     assert "counting" in registry.names()
-    assert len(list(producing.lines(found, GenerateRequest(count=5, level=2, seed=1)))) == 5
+    assert len(list(producing.rows(found, GenerateRequest(count=5, level=2, seed=1)))) == 5
 
 
 def test_what_is_not_there_is_told_with_what_is() -> None:

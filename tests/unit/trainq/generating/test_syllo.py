@@ -36,12 +36,12 @@ def test_no_two_puzzles_of_a_file_have_the_same_words_and_few_of_two_seeds() -> 
 
 
 def test_fewer_rows_are_the_first_of_more() -> None:
-    few, many = (list(producing.lines(Syllo(), wanted(count, 2, 9))) for count in (3, 6))
+    few, many = (list(producing.rows(Syllo(), wanted(count, 2, 9))) for count in (3, 6))
     assert many[:3] == few
 
 
 def test_the_bytes_are_the_same_on_every_machine_as_long_as_the_version_is() -> None:
     """Who changes what is made of a seed (the words, the format) gives the generator another version."""
     assert Syllo.version == "1"
-    assert blake3(b"".join(line for level in range(1, 11) for line in producing.lines(Syllo(), wanted(3, level, 42)))
+    assert blake3(b"".join(row.line for level in range(1, 11) for row in producing.rows(Syllo(), wanted(3, level, 42)))
                   ).hexdigest() == "3ead725269a7bfa239703cd182b915c507c9e4e901a63f747207132d273b8aa7"
