@@ -95,7 +95,8 @@ def test_the_process_answers_once_and_imports_nothing_heavy(tmp_path: Path) -> N
     path = tmp_path / "made.jsonl"
     wanted = {"generator": "syllo", "count": 2, "level": 1, "seed": 1, "path": str(path), "parent": os.getpid(),
               "idle": True}
-    assert ask(orjson.dumps(wanted)) == (0, {"rows": 2, "size_bytes": path.stat().st_size, "generator_version": "1"})
+    assert ask(orjson.dumps(wanted)) == (0, {"rows": 2, "left_out": 0, "size_bytes": path.stat().st_size,
+                                             "generator_version": "1"})
     assert ask(orjson.dumps({**wanted, "level": 12}))[1] == {
         "error": "the level is 12 (syllo takes one from 1 to 10)", "code": "usage"}
     assert ask(b"{}")[0] == InputError.exit_code
