@@ -7,6 +7,7 @@ being comparable. Who wants new problems takes the folder away, and locks the su
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
@@ -108,8 +109,9 @@ class FixedProblems:
         path = self._home.suites / HELD_OUT
         if path.exists():
             return
+        # Behind one that is too long no more of its level are made: making them takes long, too.
         rows = [row for each in self._named() for level in range(1, each.generator.levels + 1)
-                for row in _problems(each, level, _OF_A_LEVEL) if sum(self._sizes(row)) <= self._context]
+                for row in takewhile(self._fits, _problems(each, level, _OF_A_LEVEL))]
         if rows:
             suites.write(path, rows, kind="loss", description="the loss on fixed problems that are never trained")
             self._log.info("suite_made", suite=HELD_OUT, rows=len(rows))
@@ -129,6 +131,9 @@ class FixedProblems:
                 suites.write(path, rows, kind="loss", description=f"held-out rows of {each.job}")
             there |= {name} if path.exists() else set()
         return there
+
+    def _fits(self, row: Row) -> bool:
+        return sum(self._sizes(row)) <= self._context
 
     @property
     def _context(self) -> int:
