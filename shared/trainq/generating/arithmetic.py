@@ -7,6 +7,7 @@ number alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -47,7 +48,8 @@ class Arithmetic:
 
         def made(index: int) -> tuple[str, Expression]:
             expression = LEVELS[request.level - 1](Draws("arithmetic", request.level, request.seed, index))
-            return written(expression), expression
+            # 8 - (5 - 2) and 8 - 5 - 2 are one here, as where suites are looked for in what is trained.
+            return re.sub("[()]", "", written(expression)), expression
 
         for index, expression in distinct(self, request, made):
             result = value(expression)
