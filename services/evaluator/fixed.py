@@ -17,7 +17,7 @@ from trainq import files, rehearsal, suites
 from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
 from trainq.generating import registry
-from trainq.generating.base import GenerateRequest, Generator
+from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
 from trainq.jsonl import Line
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard
@@ -30,8 +30,8 @@ HELD_OUT = "held-out"
 _OF_A_LEVEL = 40
 # The held-out rows of a file that was trained.
 OF_A_FILE = "job-"
-# The seeds of files that are trained have 56 bits: none of them is this.
-SEED = 1 << 60
+# The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
+SEED = FIRST_FIXED_SEED
 # What tells right answers from wrong ones.
 _SCORERS = {"syllo": "syllo", "arithmetic": "final-number"}
 # So much longer than the longest reference an answer may be.
