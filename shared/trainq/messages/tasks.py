@@ -13,7 +13,9 @@ from trainq.messages.work import Message, Natural, Text, Token, check_size
 
 # Of one generated file: what its rows are made of, beside count, level and seed.
 MAX_OPTIONS_BYTES = 16 * 1024
-MAX_ROWS_MADE = 1_000_000
+MAX_ROWS_MADE = 100_000
+# From here on seeds are those of the problems that a model is scored on (trainq.generating.base).
+MAX_TRAINED_SEED = 2**60
 CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
 # The name of a suite is that of its folder; the held-out rows of a job are the suite ``job:train-7``.
 SuiteName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")]
@@ -159,7 +161,7 @@ class GenerateTask(_Task, frozen=True, kw_only=True, tag=True):
     name: GeneratorName
     count: Annotated[int, Meta(ge=1, le=MAX_ROWS_MADE)]
     level: Annotated[int, Meta(ge=1, le=1000)] = 1
-    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    seed: Annotated[int, Meta(ge=0, lt=MAX_TRAINED_SEED)] = 0
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:

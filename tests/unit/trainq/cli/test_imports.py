@@ -30,7 +30,8 @@ _WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"],
           "retry": ["retry", "1"], "yield": ["yield", "1h"], "lend": ["lend", "--", "true"], "export": ["export", "1"],
           "metrics": ["metrics", "1"], "lineage": ["lineage", "--row", "x:1"],
           "services": ["services", "list"], "config": ["config", "show"], "sample": ["sample", "x"],
-          "completion": ["completion", "bash"], "generate": ["generate", "syllo"]}
+          "completion": ["completion", "bash"], "generate": ["generate", "syllo"],
+          "suites": ["suites", "list"]}
 
 
 def modules_of(*commands: list[str]) -> set[str]:
