@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from services.evaluator import due, verdicts
-from services.evaluator.fixed import FixedProblems
+from services.evaluator.fixed import FixedProblems, Suites
 from services.evaluator.verdicts import Level, Subject
 from trainq import checkpoints, files, suites
 from trainq.errors import BrokerUnavailableError, DamageError, NewerFormatError, NotFoundError, UsageError
@@ -117,8 +117,8 @@ class Evaluator(Worker[TaskLease]):
         subject = Subject(task.checkpoint, checkpoints.read_facts(path).marks)
         known = self._peer.call(GetLearning(request_id=new_request_id()), Learning, held.states)
         there = self._suites(held, known)
-        rules = verdicts.rules_of(self._process.settings.promotion, self._limits(there, known))
-        levels = _chosen(task, there)
+        rules = verdicts.rules_of(self._process.settings.promotion, self._limits(there.levels, known), there.held_out)
+        levels = _chosen(task, there.levels)
         champion = known.champion.checkpoint if known.champion is not None else ""
         report = self._scored(held, task.checkpoint, levels, "" if champion == task.checkpoint else champion, rules)
         known = self._peer.call(GetLearning(request_id=new_request_id(), weights=report.weights_digest), Learning,
@@ -130,13 +130,13 @@ class Evaluator(Worker[TaskLease]):
             summary=f"{task.checkpoint} is scored on {len(found.scores)} suites{outcome}"[:4096],
             facts={"report": msgspec.to_builtins(found)})
 
-    def _suites(self, held: HeldTask, known: Learning) -> dict[str, Level | None]:
-        """The suites that there are, with the level of those that are of one."""
+    def _suites(self, held: HeldTask, known: Learning) -> Suites:
+        """The suites that there are."""
         limit = max(1, self._process.settings.evaluation.held_out_jobs)
         trained = self._peer.call(GetTrainedShards(request_id=new_request_id(), limit=limit), TrainedShards,
                                   held.states).shards
         there = self._fixed.make({level.generator: level.level for level in known.levels}, trained)
-        if not there:
+        if not there.levels:
             raise NotFoundError("there is no suite in suites/, and no generator is configured that makes problems",
                                 mend="put one there: docs/guide.md, Evaluation suites")
         return there
@@ -164,6 +164,7 @@ class Evaluator(Worker[TaskLease]):
         limit, began = asked.limit_seconds * max(1, len(levels)), clock.monotonic()
         with Child(self._home.logs / "evaluation.log", "trainq.ml.evaluating", {
                 "home": str(self._home.root), "checkpoint": checkpoint, "suites": list(levels), "against": champion,
+                "compared": [rule.suite for rule in rules.suites],
                 "batch_rows": asked.batch_rows, "limit_seconds": asked.limit_seconds,
                 "threads": asked.threads or max(1, (os.cpu_count() or 1) // 2), "device": "cpu",
                 "confidence": asked.confidence, "margin": settings.promotion.margin,

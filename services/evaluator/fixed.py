@@ -6,14 +6,15 @@ being comparable. Who wants new problems takes the folder away, and locks the su
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 from typing import Any, NamedTuple
 
 import orjson
 
-from services.evaluator.verdicts import Level
-from trainq import files, rehearsal, suites
+from services.evaluator.verdicts import HELD_OUT, Level
+from trainq import files, manifests, rehearsal, suites
 from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
 from trainq.generating import registry
@@ -25,9 +26,10 @@ from trainq.modelfolder import context_tokens, model_folder
 from trainq.samples import BadRow, ChatSample, RowJudge
 from trainq.textcodec import TextCodec
 
-HELD_OUT = "held-out"
-# Of each level so many problems are in it.
-_OF_A_LEVEL = 40
+OF_ALL = f"{HELD_OUT}-files-"
+# So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
+_ROWS = 400
+_MOST_NAME_CHARACTERS = 80
 # The held-out rows of a file that was trained.
 OF_A_FILE = "job-"
 # The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
@@ -47,6 +49,17 @@ class _Named(NamedTuple):
     name: str
     settings: GeneratorSettings
     generator: Generator
+    level: int
+
+
+class Suites(NamedTuple):
+    """The suites that can be scored, with the level of those that are of one.
+
+    ``held_out`` is the one of them that decides over the champion where nothing else is configured; empty if none can.
+    """
+
+    levels: dict[str, Level | None]
+    held_out: str
 
 
 class FixedProblems:
@@ -58,8 +71,8 @@ class FixedProblems:
         self._log = log
         self._codec: TextCodec | None = None
 
-    def make(self, levels: Mapping[str, int], trained: Sequence[TrainedShard]) -> dict[str, Level | None]:
-        """See to it that all suites are there; the names of those that can be scored, with the level of those of one.
+    def make(self, levels: Mapping[str, int], trained: Sequence[TrainedShard]) -> Suites:
+        """See to it that all suites are there; which can be scored.
 
         Args:
             levels: of each generator, where it is not at its first.
@@ -67,24 +80,29 @@ class FixedProblems:
         """
         self._codec = TextCodec.load(model_folder(self._settings.model.path), known=self._codec)
         of_levels: dict[str, Level] = {}
-        for each in self._named():
-            level = min(levels.get(each.name, each.settings.level), each.generator.levels)
-            for wanted in sorted({max(1, level - 1), level}):
+        named = self._named(levels)
+        for each in named:
+            for wanted in sorted({max(1, each.level - 1), each.level}):
                 if self._make_level(each, wanted):
                     of_levels[level_suite(each.name, wanted)] = Level(each.name, wanted, each.generator.levels,
                                                                       each.settings.level)
-        self._make_held_out()
         recent = self._make_of_files(trained)
-        # A level's suite that is not of now was passed; others are people's, or the loss on the fixed problems.
-        passed = {level_suite(each.name, level) for each in self._named()
-                  for level in range(1, each.generator.levels + 1)}
-        return {name: of_levels.get(name) for name in suites.names(self._home.suites)
-                if name in of_levels or name in recent or not (name in passed or name.startswith(OF_A_FILE))}
+        held_out = self._make_held_out(named) or self._make_of_all(recent)
+        # What was made here before and is not of now; the others are people's.
+        passed = {level_suite(each.name, level) for each in named for level in range(1, each.generator.levels + 1)}
+        wanted_now = {*of_levels, *recent, held_out}
+        return Suites(held_out=held_out, levels={
+            name: of_levels.get(name) for name in suites.names(self._home.suites)
+            if name in wanted_now or not (name in passed or name.startswith((OF_A_FILE, f"{HELD_OUT}-")))})
 
-    def _named(self) -> list[_Named]:
-        return [_Named(name, settings, registry.find(settings.use or name))
-                for name, settings in sorted(self._settings.datagen.generators.items())
-                if settings.weight > 0 and (settings.use or name) in _SCORERS]
+    def _named(self, levels: Mapping[str, int]) -> list[_Named]:
+        found = []
+        for name, settings in sorted(self._settings.datagen.generators.items()):
+            if settings.weight > 0 and (settings.use or name) in _SCORERS:
+                generator = registry.find(settings.use or name)
+                level = min(levels.get(name, settings.level), generator.levels)
+                found.append(_Named(name, settings, generator, level))
+        return found
 
     def _make_level(self, each: _Named, level: int) -> bool:
         """Whether the problems of a level fit into the model, so that they can be asked; they are there then."""
@@ -92,6 +110,9 @@ class FixedProblems:
         path = self._home.suites / name
         if path.exists():
             return True
+        # Making problems takes time: of a level that does not fit, only one is made each time.
+        if not self._fits(next(_problems(each, level, 1))):
+            return False
         rows = list(_problems(each, level, self._settings.evaluation.problems))
         sizes = [self._sizes(row) for row in rows]
         room = int(max(answer for _, answer in sizes) * _ROOM)
@@ -104,17 +125,43 @@ class FixedProblems:
         self._log.info("suite_made", suite=name, rows=len(rows))
         return True
 
-    def _make_held_out(self) -> None:
-        """The loss on problems of all levels that fit into the model: what decides where nothing else is configured."""
-        path = self._home.suites / HELD_OUT
-        if path.exists():
-            return
-        # Behind one that is too long no more of its level are made: making them takes long, too.
-        rows = [row for each in self._named() for level in range(1, each.generator.levels + 1)
-                for row in takewhile(self._fits, _problems(each, level, _OF_A_LEVEL))]
-        if rows:
-            suites.write(path, rows, kind="loss", description="the loss on fixed problems that are never trained")
-            self._log.info("suite_made", suite=HELD_OUT, rows=len(rows))
+    def _make_held_out(self, named: Sequence[_Named]) -> str:
+        """The loss on problems of all levels up to those of now, each alike; empty if none fits into the model.
+
+        With a higher level it is another suite: what the model is to learn has become more, and what it has learned
+        before counts on.
+        """
+        fitting = [each for each in named if self._fits(next(_problems(each, each.level, 1)))]
+        if not fitting:
+            return ""
+        name = "-".join([HELD_OUT, *(level_suite(each.name, each.level) for each in fitting)])
+        if len(name) > _MOST_NAME_CHARACTERS:
+            name = f"{HELD_OUT}-{manifests.digest_bytes(name.encode())[:16]}"
+        if not (self._home.suites / name).exists():
+            rows: list[Row] = []
+            for each in fitting:
+                count = math.ceil(_ROWS / len(fitting) / each.level)
+                for level in range(1, each.level + 1):
+                    rows += takewhile(self._fits, _problems(each, level, count))
+            suites.write(self._home.suites / name, rows, kind="loss",
+                         description="the loss on fixed problems of all levels until now; they are never trained")
+            self._log.info("suite_made", suite=name, rows=len(rows))
+        return name
+
+    def _make_of_all(self, recent: set[str]) -> str:
+        """The held-out rows of the newest files together: for who generates nothing. Other files, another suite."""
+        rows = [row for name in sorted(recent)
+                for row in map(orjson.loads, (self._home.suites / name / suites.ROWS_NAME).read_bytes().splitlines())]
+        if not rows:
+            return ""
+        name = f"{OF_ALL}{manifests.digest_bytes(orjson.dumps(rows))[:16]}"
+        for old in suites.names(self._home.suites):
+            if old.startswith(OF_ALL) and old != name:
+                files.remove_tree(self._home.suites / old)
+        if not (self._home.suites / name).exists():
+            suites.write(self._home.suites / name, rows, kind="loss",
+                         description="held-out rows of the newest files together")
+        return name
 
     def _make_of_files(self, trained: Sequence[TrainedShard]) -> set[str]:
         """The held-out rows of the newest files, a suite each; those of older files go."""

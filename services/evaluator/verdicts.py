@@ -17,6 +17,8 @@ from trainq.evaluations import EvaluationFacts, EvaluationReport, SuiteScore
 from trainq.messages import EvaluationFindings, Judgement, Learning, LevelVerdict, Score
 from trainq.promoting import Action, Candidate, Mode, Rules, SuiteRule, Verdict
 
+# The name in [promotion] suites of what the evaluator makes itself.
+HELD_OUT = "held-out"
 _MOST_REASON_CHARACTERS = 4096
 
 
@@ -36,15 +38,19 @@ class Subject(NamedTuple):
     marks: tuple[str, ...]
 
 
-def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None]) -> Rules:
+def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None], held_out: str) -> Rules:
     """How the champion moves, by the configuration and the suites that there are ({suite: how far it may fall}).
+
+    ``held_out`` is the suite that is meant by ``held-out``, where a person has not made one of that name.
 
     All of them, whether they were scored or not: what was not scored has not been shown, and lets nobody pass.
     """
-    guarding = [suite for suite, limit in limits.items() if limit is not None and suite not in settings.suites]
+    deciding = [held_out if suite == HELD_OUT and suite not in limits and held_out else suite
+                for suite in settings.suites]
+    guarding = [suite for suite, limit in limits.items() if limit is not None and suite not in deciding]
     return Rules(
-        suites=tuple(SuiteRule(suite=suite, deciding=suite in settings.suites, margin=settings.margin,
-                               limit=limits.get(suite)) for suite in (*settings.suites, *guarding)),
+        suites=tuple(SuiteRule(suite=suite, deciding=suite in deciding, margin=settings.margin,
+                               limit=limits.get(suite)) for suite in dict.fromkeys((*deciding, *guarding))),
         mode=Mode(settings.mode), alpha=settings.alpha, least_rows=settings.min_rows)
 
 

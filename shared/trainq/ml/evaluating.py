@@ -72,14 +72,16 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the child is asked. ``parent`` is the pid of whoever asks: the child ends with it.
 
     ``checkpoint`` and ``against`` (empty: nothing) are generations in ``checkpoints/``, ``suites`` names in
-    ``suites/``. ``limit_seconds`` is for one suite on one of them, ``seed`` for the references that scorers are tried
-    with; ``margin`` and ``alpha`` say how many rows a comparison takes (:mod:`trainq.significance`).
+    ``suites/``; those of them that are ``compared`` are scored on the other one, too. ``limit_seconds`` is for one
+    suite on one of them, ``seed`` for the references that scorers are tried with; ``margin`` and ``alpha`` say how many
+    rows a comparison takes (:mod:`trainq.significance`).
     """
 
     home: str
     checkpoint: str
     suites: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     against: str = ""
+    compared: tuple[str, ...] = ()
     batch_rows: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 16
     limit_seconds: Annotated[float, msgspec.Meta(gt=0)] = 3600.0
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -140,15 +142,16 @@ def evaluate(home: Home, request: Request) -> EvaluationReport:
     rows = request.batch_rows
     # Another batching: what of a score is noise shows between the two.
     noise_rows = rows // 2 or 2
-    wanted = [(own, rows)]
+    compared = [suite for suite in loaded if suite.name in request.compared]
+    wanted = [(own, rows, suite) for suite in loaded]
     if other is not None:
-        wanted += [(other, rows), (other, noise_rows)]
+        wanted += [(other, each, suite) for each in (rows, noise_rows) for suite in compared]
     run.score(wanted)
     scores = []
     for suite in loaded:
         found = run.result(own, rows, suite)
         comparison = None
-        if other is not None:
+        if other is not None and suite in compared:
             comparison = _compare(suite, found, run.result(other, rows, suite), run.result(other, noise_rows, suite),
                                   request)
         scores.append(SuiteScore(facts=found.facts, score=evaluations.score_of(found), limit=suite.limit,
@@ -161,7 +164,7 @@ class _Run:
     """The results of one request, those of the cache and those that are computed."""
 
     def __init__(self, home: Home, request: Request, device: torch.device, loaded: Sequence[Suite]) -> None:
-        self._home, self._request, self._device, self._suites = home, request, device, loaded
+        self._home, self._request, self._device = home, request, device
         self._scorers = {suite.name: suite.make_scorer() for suite in loaded if suite.kind == "generate"}
         self._proofs: dict[str, Proof] = {}
         self._results: dict[str, Evaluation] = {}
@@ -171,17 +174,16 @@ class _Run:
         """One of those that were asked for, with the interval that is asked for."""
         return _judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
 
-    def score(self, wanted: Sequence[tuple[Subject, int]]) -> None:
-        """Find or compute every suite's result for these checkpoints, with batches of so many rows."""
+    def score(self, wanted: Sequence[tuple[Subject, int, Suite]]) -> None:
+        """Find or compute the result of each of these checkpoints, in batches of so many rows, on that suite."""
         missing: dict[str, tuple[Subject, int, Suite]] = {}
-        for subject, batch_rows in wanted:
-            for suite in self._suites:
-                key = self._key(subject, batch_rows, suite)
-                found = evaluations.find(self._home, key)
-                if found is not None:
-                    self._results[key] = found
-                else:
-                    missing.setdefault(key, (subject, batch_rows, suite))
+        for subject, batch_rows, suite in wanted:
+            key = self._key(subject, batch_rows, suite)
+            found = evaluations.find(self._home, key)
+            if found is not None:
+                self._results[key] = found
+            else:
+                missing.setdefault(key, (subject, batch_rows, suite))
         for suite in {suite.name: suite for _, _, suite in missing.values()}.values():
             self._prove(suite)
         for subject in {subject.name: subject for subject, _, _ in missing.values()}.values():

@@ -8,8 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from services.evaluator import fixed
-from services.evaluator.fixed import FixedProblems
+from services.evaluator.fixed import FixedProblems, Suites
 from services.evaluator.verdicts import Level
 from trainq import config, suites
 from trainq.config import Home
@@ -17,6 +16,7 @@ from trainq.logs import null_log
 from trainq.messages import TrainedShard
 from trainq.rehearsal import HELD_OUT_NAME
 
+DECIDING = "held-out-arithmetic-l01"
 CHAT = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
 
 
@@ -45,39 +45,52 @@ def trained(home: Home, *jobs: str, rows: int = 5) -> list[TrainedShard]:
 
 def test_what_fits_is_made_and_stays_what_it_is(problems: FixedProblems, configured: config.Configuration) -> None:
     made = problems.make({}, [])
-    assert made == {"arithmetic-l01": Level("arithmetic", 1, 10, 1), fixed.HELD_OUT: None}, "SYLLO does not fit"
+    assert made == Suites(levels={"arithmetic-l01": Level("arithmetic", 1, 10, 1), DECIDING: None},
+                          held_out=DECIDING), "SYLLO does not fit"
     level = suites.load(configured.home.suites / "arithmetic-l01")
     assert (len(level.rows), level.kind, level.scorer) == (12, "generate", "final-number")
-    loss = suites.load(configured.home.suites / fixed.HELD_OUT)
+    loss = suites.load(configured.home.suites / DECIDING)
     assert (loss.kind, len(loss.rows)) == ("loss", 400)
     assert problems.make({}, []) == made
     assert suites.load(configured.home.suites / "arithmetic-l01").digest == level.digest
 
 
-def test_the_level_of_now_and_the_one_below_are_scored(problems: FixedProblems) -> None:
+def test_the_level_of_now_and_the_one_below_are_scored(problems: FixedProblems,
+                                                       configured: config.Configuration) -> None:
     made = problems.make({"arithmetic": 3}, [])
-    assert {name for name, level in made.items() if level} == {"arithmetic-l02", "arithmetic-l03"}
-    assert fixed.HELD_OUT in made
+    assert {name for name, level in made.levels.items() if level} == {"arithmetic-l02", "arithmetic-l03"}
+    assert made.held_out == "held-out-arithmetic-l03"
+    assert DECIDING not in made.levels, "what was passed is not scored any more"
+    levels = {row.metadata["level"] for row in suites.load(configured.home.suites / made.held_out).rows}
+    assert levels == {1, 2, 3}, "what was learned before counts on"
 
 
 def test_held_out_rows_of_the_newest_files_are_suites_and_those_of_older_ones_go(
         problems: FixedProblems, configured: config.Configuration) -> None:
     home = configured.home
-    assert {"job-train-1", "job-train-2"} <= problems.make({}, trained(home, "train-2", "train-1")).keys()
+    assert {"job-train-1", "job-train-2"} <= problems.make({}, trained(home, "train-2", "train-1")).levels.keys()
     assert len(suites.load(home.suites / "job-train-1").rows) == 3
     made = problems.make({}, trained(home, "train-3", "train-2", "train-1"))
-    assert {name for name in made if name.startswith("job-")} == {"job-train-2", "job-train-3"}
+    assert {name for name in made.levels if name.startswith("job-")} == {"job-train-2", "job-train-3"}
     assert not (home.suites / "job-train-1").exists()
-    assert problems.make({}, [TrainedShard(job="train-4", digest="0" * 64, shard="gone")]).keys() == {
-        "arithmetic-l01", fixed.HELD_OUT}
+    assert problems.make({}, [TrainedShard(job="train-4", digest="0" * 64, shard="gone")]).levels.keys() == {
+        "arithmetic-l01", DECIDING}
 
 
 def test_a_person_s_suite_is_scored_too(problems: FixedProblems, configured: config.Configuration) -> None:
     suites.write(configured.home.suites / "mine", [CHAT], kind="loss", limit=0.1)
-    assert problems.make({}, [])["mine"] is None
+    assert problems.make({}, []).levels["mine"] is None
 
 
 def test_with_no_generator_that_can_be_scored_there_is_only_what_people_put_there(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"TRAINQ_HOME": str(tmp_path / "home"), "TRAINQ_DATAGEN_GENERATORS": "{}"}
     configured = config.load(settings, tmp_path)
-    assert FixedProblems(configured.home, configured.settings, null_log()).make({}, []) == {}
+    made = FixedProblems(configured.home, configured.settings, null_log())
+    assert made.make({}, []) == Suites(levels={}, held_out="")
+    suites.write(configured.home.suites / "mine", [CHAT], kind="loss")
+    first = made.make({}, trained(configured.home, "train-1"))
+    assert first.levels.keys() == {"mine", "job-train-1", first.held_out}
+    assert len(suites.load(configured.home.suites / first.held_out).rows) == 5
+    second = made.make({}, trained(configured.home, "train-2", "train-1"))
+    assert second.held_out != first.held_out
+    assert second.levels.keys() == {"mine", "job-train-1", "job-train-2", second.held_out}

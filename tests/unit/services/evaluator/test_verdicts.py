@@ -53,7 +53,7 @@ def findings(*scores: SuiteScore, known: Learning = KNOWN, marks: tuple[str, ...
     report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=list(scores),
                               against_digest=OTHERS if known.champion else "")
     limits = {each.facts.suite: each.limit for each in scores}
-    rules = verdicts.rules_of(promotion or PromotionSettings(), limits)
+    rules = verdicts.rules_of(promotion or PromotionSettings(), limits, "")
     found = verdicts.findings(report, Subject(SECOND, marks), known, levels or dict.fromkeys(limits), rules,
                               CurriculumSettings(**ladder))
     return msgspec.convert(msgspec.to_builtins(found), EvaluationFindings)
@@ -92,9 +92,19 @@ def test_a_worse_one_is_kept_out_and_said_to_be_worse() -> None:
 def test_what_was_not_scored_lets_nobody_pass() -> None:
     """A suite that decides, or guards, and is missing from the evaluation has shown nothing."""
     assert outcome(findings(scored("mine", gain=0.2), known=with_champion())) == (FIRST, "keep", False)
-    rules = verdicts.rules_of(PromotionSettings(), {"held-out": None, "guard": 0.1})
-    assert [(rule.suite, rule.deciding, rule.limit) for rule in rules.suites] == [
-        ("held-out", True, None), ("guard", False, 0.1)]
+
+
+def test_which_suites_decide_and_which_guard() -> None:
+    def rules(limits: dict[str, float | None], *deciding: str) -> list[tuple[str, bool, float | None]]:
+        settings = PromotionSettings(suites=deciding or ("held-out",))
+        return [(rule.suite, rule.deciding, rule.limit)
+                for rule in verdicts.rules_of(settings, limits, "held-out-sums-l02").suites]
+
+    made = {"held-out-sums-l02": None, "guard": 0.1, "watched": None}
+    assert rules(made) == [("held-out-sums-l02", True, None), ("guard", False, 0.1)]
+    assert rules({"held-out": None, **made})[0] == ("held-out", True, None), "a person's own"
+    assert rules(made, "guard") == [("guard", True, 0.1)]
+    assert rules(made, "gone") == [("gone", True, None), ("guard", False, 0.1)]
 
 
 def test_a_guarded_suite_that_may_have_fallen_too_far_keeps_it_out() -> None:

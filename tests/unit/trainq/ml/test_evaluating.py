@@ -42,7 +42,7 @@ def a_suite(home: Home, name: str, rows: list[Any], **more: Any) -> Suite:
 
 
 def evaluate(home: Home, checkpoint: str, *names: str, **more: Any) -> EvaluationReport:
-    settings: dict[str, Any] = {"batch_rows": 4, "threads": 1, **more}
+    settings: dict[str, Any] = {"batch_rows": 4, "threads": 1, "compared": names, **more}
     return evaluating.evaluate(home, Request(home=str(home.root), checkpoint=checkpoint, suites=names, **settings))
 
 
