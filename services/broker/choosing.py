@@ -17,7 +17,7 @@ from trainq.messages import ConsolidateTask
 # long as it was held; a proof only reads.
 _NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE,
                          JobKind.GENERATE, JobKind.EVALUATE})
-_CONSOLIDATOR = "consolidator"
+_CONSOLIDATOR, _EVALUATOR = "consolidator", "evaluator"
 # Below are those whose generation was lost (trainq.journal.schema): they begin anew.
 _FAR_AHEAD = -(1 << 40)
 # The one among them whose steps are in the line, which stands in its middle.
@@ -36,6 +36,9 @@ class Chooser:
         self._roster = roster
         self._orders = orders
         self._head_wait = leasing.HeadWait()
+        # Who borrows the GPU from the trainer: programs of people's, and evaluations where they are computed there.
+        self._borrowing = (JobKind.LEND, *([JobKind.EVALUATE] if settings.evaluation.device == "gpu" else []))
+        self.needs_gpu = NEEDS_GPU | frozenset(self._borrowing)
         self._began_at = clock.monotonic()
 
     def choose(self, kind: JobKind) -> leasing.Choice:
@@ -44,7 +47,8 @@ class Chooser:
             return leasing.Choice(reason=held)
         if kind in TASKS:
             lent = self.why_lent() if kind in LINE_TASKS else ""
-            return leasing.Choice(reason=lent) if lent else self._choose_task(kind)
+            choice = leasing.Choice(reason=lent) if lent else self._choose_task(kind)
+            return self._lent_to(choice.job) if choice.job is not None and kind in self._borrowing else choice
         head = self._queries.head(kind, self._clock.wall())
         if kind is JobKind.PREPARE:
             return leasing.Choice(job=head, reason="" if head else "nothing to prepare")
@@ -56,11 +60,14 @@ class Chooser:
         row = self._queries.job(job)
         if row.state in ENDED:
             raise TransitionError(job, row.state.value, "having the GPU")
+        return self._lent_to(row)
+
+    def _lent_to(self, row: JobRow) -> leasing.Choice:
         waiting = self._lenders()
         if row not in waiting:
-            return leasing.Choice(reason=f"{job} does not wait for the GPU")
-        busy = next((each for each in self._queries.running() if each.kind in NEEDS_GPU and not self._is_at_rest(each)),
-                    None)
+            return leasing.Choice(reason=f"{row.id} does not wait for the GPU")
+        busy = next((each for each in self._queries.running()
+                     if each.kind in self.needs_gpu and not self._is_at_rest(each)), None)
         reason = lending.why_not_lent(row, busy=busy, first=waiting[0], due=self._is_due(row),
                                       trainer_holds=self._trainer_holds())
         return leasing.Choice(job=None if reason else row, reason=reason)
@@ -69,7 +76,7 @@ class Chooser:
         """Why the trainer is to give its memory back; empty if it need not. Never while it has a job."""
         if lent := self.why_lent():
             return lent
-        if any(row.kind in NEEDS_GPU for row in self._queries.running()):
+        if any(row.kind in self.needs_gpu for row in self._queries.running()):
             return ""
         first = next(iter(self._lenders()), None)
         return f"{first.id} ({first.name}) waits for the GPU" if first is not None and self._is_due(first) else ""
@@ -84,18 +91,24 @@ class Chooser:
         term = self._settings.broker.lease_seconds
         if self._clock.monotonic() - self._began_at <= term:
             return []  # this life of the broker has not had the time to hear of them
-        return [row for row in self._lenders(there=False) if self._clock.wall() - row.submitted_at > term]
+        return [row for row in self._lenders(there=False)
+                if row.kind is JobKind.LEND and self._clock.wall() - row.submitted_at > term]
 
     def why_lent(self) -> str:
         """Who has the GPU instead of the trainer; empty if nobody has."""
-        return next((lending.has_it(row) for row in self._queries.open_tasks(JobKind.LEND)
-                     if row.state is JobState.RUNNING), "")
+        return next((lending.has_it(row) for row in self._borrowers() if row.state is JobState.RUNNING), "")
+
+    def _borrowers(self) -> list[JobRow]:
+        """Who has the GPU, or waits for it, in the order in which they asked."""
+        rows = [row for kind in self._borrowing for row in self._queries.open_tasks(kind)]
+        return sorted(rows, key=lambda row: row.submitted_seq)
 
     def _lenders(self, *, there: bool = True) -> list[JobRow]:
         """Who waits for the GPU, the first one first, and is ``there`` to use it, or is not."""
         now, term = self._clock.monotonic(), self._settings.broker.lease_seconds
-        return [row for row in self._queries.open_tasks(JobKind.LEND)
-                if row.state is JobState.QUEUED and self._roster.is_up(row.id, now, term) is there]
+        # A program's own worker has the name of its job.
+        return [row for row in self._borrowers() if row.state is JobState.QUEUED and self._roster.is_up(
+            row.id if row.kind is JobKind.LEND else _EVALUATOR, now, term) is there]
 
     def _is_due(self, row: JobRow) -> bool:
         line = self._queries.line()

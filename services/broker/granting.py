@@ -88,7 +88,7 @@ class Granter:
             return TaskLease(
                 job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name,
                 task=tasks.task_of(self._queries.task(row)), seq=self._journal.head_seq,
-                generation=self._queries.line().newest,
+                generation=self._queries.line().newest, gpu=row.kind in self._chooser.needs_gpu,
                 lease_seconds=settings.lease_seconds, heartbeat_seconds=settings.heartbeat_seconds)
         return Lease(
             job=row.id, kind=row.kind, token=row.token, attempt=row.attempts, name=row.name, digest=row.digest,

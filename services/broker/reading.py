@@ -102,7 +102,7 @@ class Reader:
                 and (request.before_number is None or row.number < request.before_number)][:request.limit]
 
     def _view(self, row: JobRow) -> messages.JobView:
-        return views.job_view(row, self._roster.progress(row.id))
+        return views.job_view(row, self._roster.progress(row.id), self._chooser.needs_gpu)
 
     def _overview(self) -> messages.Overview:
         line = self._queries.line()
@@ -139,7 +139,7 @@ class Reader:
         return messages.BackgroundTasks(
             queue_size=tasks.waiting(self._queries.counts()),
             running=[self._view(row) for row in self._queries.running_tasks()],
-            recent=[views.job_view(row) for row in self._queries.recent_tasks(TASKS_SHOWN)])
+            recent=[self._view(row) for row in self._queries.recent_tasks(TASKS_SHOWN)])
 
 
 def spec_of(submission: JobSubmitted) -> TrainSpec:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import msgspec
 
-from trainq.jobs import NEEDS_GPU, AnyEvent, JobEvent, Origin, Priority
+from trainq.jobs import NEEDS_GPU, AnyEvent, JobEvent, JobKind, Origin, Priority
 from trainq.journal import JobRow, Recorded
 from trainq.messages import EventMessage, EventView, JobView, Progress
 
 
-def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
-    """A job as people see it."""
+def job_view(row: JobRow, progress: Progress | None = None,
+             needs_gpu: Collection[JobKind] = NEEDS_GPU) -> JobView:
+    """A job as people see it; ``needs_gpu`` are the kinds that do, here."""
     return JobView(
         id=row.id, number=row.number, kind=row.kind, state=row.state, name=row.name,
         priority=Priority(row.priority).name.lower(),
@@ -21,7 +23,7 @@ def job_view(row: JobRow, progress: Progress | None = None) -> JobView:
         attempts=row.attempts, failures=row.failures, submitted_at=row.submitted_at, started_at=row.started_at,
         ended_at=row.ended_at, retry_at=row.retry_at, reason=row.reason, cancel_reason=row.cancel_reason,
         result=unpack(row.result), progress=progress,
-        needs="gpu" if row.kind in NEEDS_GPU else "cpu")
+        needs="gpu" if row.kind in needs_gpu else "cpu")
 
 
 def event_view(recorded: Recorded) -> EventView:

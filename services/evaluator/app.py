@@ -166,9 +166,11 @@ class Evaluator(Worker[TaskLease]):
                 "home": str(self._home.root), "checkpoint": checkpoint, "suites": list(levels), "against": champion,
                 "compared": [rule.suite for rule in rules.suites],
                 "batch_rows": asked.batch_rows, "limit_seconds": asked.limit_seconds,
-                "threads": asked.threads or max(1, (os.cpu_count() or 1) // 2), "device": "cpu",
+                "device": "cuda" if held.lease.gpu else "cpu",
+                "threads": asked.threads or max(1, (os.cpu_count() or 1) // 2),
                 "confidence": asked.confidence, "margin": settings.promotion.margin,
-                "alpha": rules.alpha / max(1, sum(rule.deciding for rule in rules.suites))}) as child:
+                "alpha": rules.alpha / max(1, sum(rule.deciding for rule in rules.suites))},
+                   gpu=held.lease.gpu) as child:
             while not child.has_ended:
                 held.keep_or_raise(Progress(step=int(clock.monotonic() - began), steps=int(limit), unit="seconds"))
                 self._peer.wait(_LOOK_SECONDS)

@@ -79,8 +79,8 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     """[promotion]: when another checkpoint becomes champion.
 
     ``auto`` moves it where the numbers say so, ``ask`` proposes it to a person, ``off`` only scores. A suite of
-    ``suites`` decides (``held-out``: the loss that the evaluator makes of its problems): the challenger must be better by
-    ``margin`` at least, and by more than the noise, with ``alpha`` as the chance to be wrong, on ``min_rows`` rows.
+    ``suites`` decides (``held-out``: the loss that the evaluator makes of its problems): the challenger must be better
+    by ``margin`` at least, and by more than the noise, with ``alpha`` as the chance to be wrong, on ``min_rows`` rows.
     No guarded suite may fall by more than its ``limit``. On a significant fall there is an alarm, and with
     ``on_regression = "restore"`` the line goes back to the champion. ``publish_to`` are places to which each champion
     is put.
@@ -89,7 +89,7 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     mode: Literal["auto", "ask", "off"] = "auto"
     suites: tuple[str, ...] = ("held-out",)
     alpha: _Open = 0.01
-    margin: Annotated[float, Meta(ge=0, le=1_000)] = 0.0
+    margin: Annotated[float, Meta(ge=0, le=1_000)] = 0.01
     min_rows: Annotated[int, Meta(ge=2, le=1_000_000)] = 300
     on_regression: Literal["alarm", "restore"] = "alarm"
     publish_to: tuple[str, ...] = ()

@@ -243,5 +243,7 @@ class TaskLease(Message, frozen=True, kw_only=True, tag=True):
     seq: int
     # The newest generation that ever was; a restore's is above it.
     generation: int = 0
+    # It has the GPU, which the trainer has given back.
+    gpu: bool = False
     lease_seconds: float
     heartbeat_seconds: float

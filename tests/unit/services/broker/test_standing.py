@@ -9,7 +9,7 @@ import pytest
 from tests.stories import TRAINED, Story
 from trainq import messages
 from trainq.jobs import Effect, EffectKind, JobKind, JobState
-from trainq.messages import Done, HeartbeatReply, Lease, LeaseState, Lifecycle, Overview
+from trainq.messages import Done, EvaluateTask, HeartbeatReply, Lease, LeaseState, Lifecycle, Overview
 
 PAUSE, DRAIN, RESUME = messages.PauseQueue, messages.DrainQueue, messages.ResumeQueue
 
@@ -558,3 +558,38 @@ def test_a_job_that_was_cut_and_not_reported_says_from_what(story: Story) -> Non
     assert isinstance(detail, messages.JobDetail)
     assert detail.job.result is not None
     assert detail.job.result["cut_from"] == 10
+
+
+def test_an_evaluation_on_the_gpu_waits_as_a_loan_does_and_one_beside_it_does_not(tmp_path: Path) -> None:
+    story = Story(tmp_path, TRAINQ_EVALUATION_DEVICE="gpu")
+    ready(story)
+    trained = story.lease(JobKind.TRAIN)
+    assert trained is not None
+    story.ask(messages.SubmitTask(request_id=story.id(), task=EvaluateTask(checkpoint="g000001-s00000000")))
+    beat(story, service="evaluator")
+    held = (trained.job, trained.token)
+    assert beat(story, held, gpu=1).pause == "", "never in the middle of a job"
+    assert story.task(JobKind.EVALUATE) == (None, "train-1 (a.jsonl) has the GPU")
+    story.complete(trained, TRAINED)
+    assert beat(story, gpu=1).lent
+    assert story.task(JobKind.EVALUATE) == (None, "the trainer is giving the GPU's memory back")
+    beat(story, gpu=0)
+    lease, _ = story.task(JobKind.EVALUATE)
+    assert lease is not None
+    assert lease.gpu
+    ready(story, "b")
+    assert story.lease(JobKind.TRAIN) is None
+    assert "evaluate-1" in why(story)
+    story.expire()
+    order(story, messages.Fail, job=lease.job, token=lease.token, reason="no room")
+    assert story.lease(JobKind.TRAIN) is not None
+
+    (tmp_path / "beside").mkdir()
+    beside = Story(tmp_path / "beside")
+    ready(beside)
+    running = beside.lease(JobKind.TRAIN)
+    beside.ask(messages.SubmitTask(request_id=beside.id(), task=EvaluateTask(checkpoint="g000001-s00000000")))
+    scored, _ = beside.task(JobKind.EVALUATE)
+    assert running is not None
+    assert scored is not None
+    assert not scored.gpu
