@@ -79,7 +79,7 @@ class Datagen(Worker[TaskLease]):
             return
         self._ask_at = now + _ASK_SECONDS
         try:
-            decided = feeding.decide(self._known(), self._process.settings.datagen)
+            decided = self._decide()
             if isinstance(decided, GenerateTask):
                 request = SubmitTask(request_id=new_request_id(), task=decided, cause="few files wait")
                 accepted = self._peer.client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS)
@@ -90,17 +90,21 @@ class Datagen(Worker[TaskLease]):
             return
         self._process.set_state(Lifecycle.RUNNING, decided)
 
-    def _known(self) -> feeding.Known:
+    def _decide(self) -> GenerateTask | str:
         settings, client = self._process.settings.datagen, self._peer.client
-        overview = client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=_ANSWER_SECONDS)
+        counts = client.call(GetOverview(request_id=new_request_id()), Overview,
+                             timeout_seconds=_ANSWER_SECONDS).counts
+        # The rest is asked for only where it matters: most of the time enough files wait.
+        if reason := feeding.why_not(counts, settings):
+            return reason
         learning = client.call(GetLearning(request_id=new_request_id()), Learning, timeout_seconds=_ANSWER_SECONDS)
         lists = [client.call(ListJobs(request_id=new_request_id(), kinds=(kind,), limit=limit), JobList,
                              timeout_seconds=_ANSWER_SECONDS).jobs
                  for kind, limit in ((JobKind.TRAIN, settings.window_jobs), (JobKind.GENERATE, _MADE_SHOWN))]
-        return feeding.Known(
-            counts=overview.counts, files=lists[0], made=lists[1],
+        return feeding.decide(feeding.Known(
+            counts=counts, files=lists[0], made=lists[1],
             levels={level.generator: level.level for level in learning.levels},
-            has_champion=learning.champion is not None, now=self._process.clock.wall())
+            has_champion=learning.champion is not None, now=self._process.clock.wall()), settings)
 
     def work(self, held: HeldTask) -> TaskResult:
         task = held.lease.task

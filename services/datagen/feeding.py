@@ -50,15 +50,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
 
 def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     """What is to be made now; or why nothing is."""
-    waiting = sum(known.counts.get(JobKind.TRAIN.value, {}).get(state, 0) for state in (JobState.QUEUED.value,))
-    if waiting >= settings.queue_files:
-        return f"{waiting} files wait"
-    asked = known.counts.get(JobKind.GENERATE.value, {})
-    if any(asked.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING)):
-        return "a file is being made"
-    if reason := _why_later(known, settings):
-        return reason
-    if reason := _why_enough(known, settings):
+    if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
         return reason
     passed_over = _passed_over(known, settings)
     name = _next_generator(known, settings, passed_over)
@@ -68,7 +60,19 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     chosen = settings.generators[name]
     return GenerateTask(generator=chosen.use or name, name=name, count=settings.rows,
                         level=known.levels.get(name, chosen.level),
-                        seed=seed_of(settings.seed, sum(asked.values())), options=chosen.options)
+                        seed=seed_of(settings.seed, sum(known.counts.get(JobKind.GENERATE.value, {}).values())),
+                        options=chosen.options)
+
+
+def why_not(counts: Mapping[str, Mapping[str, int]], settings: DatagenSettings) -> str:
+    """Why nothing is made, by the counts alone; empty if they do not say so."""
+    waiting = counts.get(JobKind.TRAIN.value, {}).get(JobState.QUEUED.value, 0)
+    if waiting >= settings.queue_files:
+        return f"{waiting} files wait"
+    asked = counts.get(JobKind.GENERATE.value, {})
+    if any(asked.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING)):
+        return "a file is being made"
+    return ""
 
 
 def seed_of(first: int, number: int) -> int:
