@@ -150,9 +150,9 @@ class TextCodec:
         text = self._chat_template().prompt(self._guard(messages))
         return self._encode_pieces(Rendered(text, ()))[0]
 
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """The text of ``token_ids`` without special tokens."""
-        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=True))
+    def decode(self, token_ids: Sequence[int], *, with_specials: bool = False) -> str:
+        """The text of ``token_ids``, without special tokens if they are not wanted."""
+        return str(self._tokenizer.decode(list(token_ids), skip_special_tokens=not with_specials))
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:

@@ -29,6 +29,7 @@ class Command(NamedTuple):
 ENTRIES: Mapping[str, Entry] = {
     "submit": Entry("submitting", "accept files for training"),
     "validate": Entry("validating", "what would become of files, and what is wrong in them"),
+    "preview": Entry("previewing", "rows as the model will see them, and what of them is trained"),
     "list": Entry("listing", "jobs, newest first"),
     "show": Entry("listing", "everything about one job"),
     "export": Entry("exporting", "the file of a job, as it was accepted"),
