@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainq_checker import reading
+from trainq_checker import enclosed, reading
 from trainq_checker.history import History, Job, fold
 from trainq_checker.reading import BrokenError, Generation, JournalCopy
 
@@ -258,6 +258,30 @@ def _odd_steps(steps: Sequence[int], wanted: Sequence[int]) -> str:
     return f"missing or too many: {odd[:_SHOWN]}" if odd else "out of order"
 
 
+def check_enclosed(evidence: Evidence) -> str:
+    """What shards were made with is there and whole; each replayed row is the one that the journalled pack has."""
+    tally, there, gone, rows = Tally(), 0, 0, 0
+    dropped = {digest for event in evidence.journal.events if event.type == "DataDropped"
+               for digest in event.fields["digests"]}
+    trained = {job.id for job in evidence.history.succeeded()}
+    for job in evidence.history.jobs.values():
+        named = job.prepared.get("enclosed", ())
+        try:
+            contents = {each["role"]: enclosed.content_of(evidence.home, each) for each in named}
+            lost = [each["digest"] for each in named if contents[each["role"]] is None]
+            there, gone = there + len(named) - len(lost), gone + len(lost)
+            if missing := [digest for digest in lost if digest not in dropped]:
+                raise BrokenError(f"{missing[0]}, which its shard is made with, is not in data/")
+            shard = evidence.home / "cache" / job.prepared.get("shard", "missing")
+            if job.id in trained and not lost and shard.is_dir():
+                rows += enclosed.check_replayed(shard, contents.get("replay") or b"", job.prepared,
+                                                job.submitted["spec"]["data"])
+        except BrokenError as error:
+            tally.wrong.append(f"{job.id}: {error}")
+    return tally.settle(f"{there} contents that shards are made with verify, {gone} were let go of; "
+                        f"{rows} replayed rows are those of their packs")
+
+
 def check_lineage(evidence: Evidence) -> str:
     """The weights come, job by job, of exactly the trained files, in the order of the journal."""
     wanted = [job.id for job in evidence.history.succeeded()]
@@ -333,7 +357,7 @@ def all_checks(evidence: Evidence) -> Iterator[tuple[str, Callable[[Evidence], s
     """Name and check, in the order in which they are said."""
     yield from (("chain", check_chain), ("receipts", check_receipts), ("ends", check_ends), ("leases", check_leases),
                 ("sum", check_sum), ("generations", check_generations), ("lineage", check_lineage),
-                ("rows", check_rows), ("temporaries", check_temporaries))
+                ("rows", check_rows), ("enclosed", check_enclosed), ("temporaries", check_temporaries))
     if evidence.strict:
         yield "fingerprint", check_fingerprint
     if evidence.driver is not None:

@@ -24,7 +24,9 @@ from trainq.config import Home, project_root
 from trainq.journal import Journal
 from trainq.journal.store import GENESIS, chain
 from trainq.ml import rederiving
+from trainq_checker import enclosed, reading
 from trainq_checker.__main__ import main
+from trainq_checker.reading import BrokenError
 
 RECORD_BYTES = 20
 
@@ -121,7 +123,36 @@ def untouched(told: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("untouched")
 def test_a_true_home_is_as_promised_and_is_only_read(told: Path) -> None:
-    assert check(told) == (0, {}, "verdict: as promised (10 checks)")
+    assert check(told) == (0, {}, "verdict: as promised (11 checks)")
+
+
+def enclosed_pack(root: Path) -> Path:
+    (pack,) = {each["digest"] for event in reading.read_journal(root / "home").events
+               for each in event.fields.get("enclosed", ())}
+    return root / "home" / "data" / pack[:2] / pack
+
+
+def test_a_pack_that_is_gone_or_another_is_found(root: Path) -> None:
+    pack = enclosed_pack(root)
+    content = pack.read_bytes()
+    pack.write_bytes(content.replace(b"blue", b"blie"))
+    caught(root, "enclosed", "train-1: .*is not the content of that digest")
+    pack.unlink()
+    caught(root, "enclosed", "train-1: .*is not in data/")
+
+
+def test_replayed_rows_that_are_not_the_pack_s_are_found(root: Path) -> None:
+    """The rows of a shard as its lines say, whatever its manifest says."""
+    found = [event.fields for event in reading.read_journal(root / "home").events if event.type == "JobPrepared"]
+    prepared = next(fields for fields in found if fields["enclosed"])
+    shard, pack = root / "home" / "cache" / prepared["shard"], enclosed_pack(root).read_bytes()
+    data = {"replay_fraction": 0.3}
+    assert enclosed.check_replayed(shard, pack, prepared, data) == 2
+    for other, words, less in ((b"", "not that of the pack", data), (pack[1:], "not that of the pack", data),
+                               (pack, "its report says 2", {"replay_fraction": 0.1}),
+                               (pack, "held out", {**data, "held_out_fraction": 1.0})):
+        with pytest.raises(BrokenError, match=words):
+            enclosed.check_replayed(shard, other, prepared, less)
 
 
 def test_it_imports_nothing_of_trainq() -> None:

@@ -1,18 +1,20 @@
-"""A small home with a history: three files trained (one interrupted and resumed), one rejected, one cancelled half way.
+"""A small home with a history: three files trained (one interrupted and resumed), one rejected, one cancelled half way;
+one is trained with rows of another beside its own.
 
 Made with the library as the services do it, so that what reads a home from outside has something true to read.
 """
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import msgspec
 
 from tests.unit.trainq.ml.tiny import SEED, Script, save_model
-from trainq import checkpoints, files, ingest, jobs, preparing
-from trainq.config import DataSettings, Home, TrainSettings
+from trainq import checkpoints, enclosures, files, ingest, jobs, preparing, rehearsal
+from trainq.config import DataSettings, GateSettings, Home, TrainSettings
 from trainq.journal import Journal
 from trainq.messages import TrainSpec
 from trainq.ml import checkpointing, determinism, line, model, training
@@ -22,6 +24,7 @@ from trainq.preparing import Prepared, PrepareProgress
 from trainq.textcodec import TextCodec
 
 CONTEXT_TOKENS = 64
+PLAIN, NO_GATE = DataSettings(), GateSettings.none()
 SETTINGS = TrainSettings(epochs=2, batch_rows=3, micro_batch_rows=2, learning_rate=1e-2, warmup_steps=4, threads=1,
                          seed=SEED)
 
@@ -44,6 +47,7 @@ class Story:
         checkpointing.publish(self.line, home, "initial")
         self._numbers = 0
         self._settings: dict[int, TrainSettings] = {}
+        self._specs: dict[int, TrainSpec] = {}
 
     def record(self, *events: jobs.AnyEvent) -> int:
         with self.journal.transaction():
@@ -51,15 +55,18 @@ class Story:
                 self.journal.append(event, 1.5)
         return self.journal.head_seq
 
-    def submit(self, content: bytes, settings: TrainSettings = SETTINGS, *, line_seed: int | None = None) -> int:
+    def submit(self, content: bytes, settings: TrainSettings = SETTINGS, *, line_seed: int | None = None,
+               data: DataSettings = PLAIN, gate: GateSettings = NO_GATE) -> int:
         self._numbers += 1
         number = self._numbers
         source = self.home.inbox / f"{number}.jsonl"
         source.write_bytes(content)
         stored = ingest.store_file(self.home, source)
         source.unlink()
-        spec = TrainSpec(model=str(self.model_folder), data=DataSettings(), train=settings, line_seed=line_seed)
+        spec = TrainSpec(model=str(self.model_folder), data=data, train=settings, line_seed=line_seed,
+                         gate=gate)
         self._settings[number] = settings
+        self._specs[number] = spec
         self.record(jobs.JobSubmitted(
             job=f"train-{number}", prepare=f"prepare-{number}", number=number, name=source.name,
             request_id=f"r{number}", request_digest="0" * 64, digest=stored.digest, size_bytes=stored.size_bytes,
@@ -75,22 +82,34 @@ class Story:
     def lease(self, job: str) -> int:
         return self.record(jobs.LeaseGranted(job=job, worker="w", session="s", attempt=1))
 
-    def prepare(self, number: int) -> Prepared | None:
+    def prepare(self, number: int, replays: Prepared | None = None) -> Prepared | None:
+        """Prepare a job; with ``replays`` rows of that shard are replayed."""
         def beat(_: PrepareProgress) -> None:
             pass
 
         job = f"train-{number}"
         self.lease(f"prepare-{number}")
+        spec, codec = self._specs[number], TextCodec.load(self.model_folder)
+        enclosed: tuple[jobs.Enclosed, ...] = ()
+        if replays is not None:
+            drawn = rehearsal.draw([rehearsal.Source("train-2", self.home.cache / replays.shard)], codec.digest, 4,
+                                   b"seed", lambda *_: True, lambda: None)
+            assert drawn is not None
+            pack = ingest.store_stream(self.home, io.BytesIO(drawn.content), "pack")
+            enclosed = (jobs.Enclosed(role=jobs.EnclosedRole.REPLAY, digest=pack.digest, size_bytes=pack.size_bytes,
+                                      sources=drawn.sources),)
         outcome = preparing.prepare(
-            ingest.data_path(self.home, self.receipts[number - 1]["digest"]), TextCodec.load(self.model_folder),
-            DataSettings(), CONTEXT_TOKENS, self.home.cache, self.home.rejected, job, beat)
+            ingest.data_path(self.home, self.receipts[number - 1]["digest"]), codec, spec.data,
+            CONTEXT_TOKENS, self.home.cache, self.home.rejected, job, beat,
+            enclosures.inputs_of(self.home, spec.gate, enclosed))
         report = msgspec.to_builtins(outcome.report)
         ended = jobs.JobSucceeded(job=f"prepare-{number}", result={})
         if not isinstance(outcome, Prepared):
             self.record(ended, jobs.JobRejected(job=job, reason=outcome.reason, report=report))
             return None
         self.record(ended, jobs.JobPrepared(job=job, shard=outcome.shard, shard_digest=outcome.digest,
-                                            rows=outcome.report.trained, tokens=outcome.report.tokens, report=report))
+                                            rows=outcome.report.shard_rows, tokens=outcome.report.shard_tokens,
+                                            report=report, enclosed=enclosed))
         return outcome
 
     def train(self, number: int, prepared: Prepared, *, script: Script | None = None) -> None:
@@ -124,10 +143,13 @@ def tell(root: Path) -> Story:
     root.mkdir(parents=True, exist_ok=True)
     save_model(root / "model")
     story = Story(Home(root / "home"), root / "model")
-    first, second = story.submit(rows(7, "red")), story.submit(rows(5, "blue"))
+    gate = GateSettings()
+    first = story.submit(rows(7, "red"), data=DataSettings(replay_fraction=0.3), gate=gate)
+    second = story.submit(rows(5, "blue"), gate=gate)
     bad, unwanted, last = story.submit(b"{}\n"), story.submit(rows(6, "grey")), story.submit(rows(4, "tall"))
     story.submit_again(second)
-    prepared = {number: story.prepare(number) for number in (first, second, bad, unwanted, last)}
+    prepared = {number: story.prepare(number) for number in (second, bad, unwanted, last)}
+    prepared[first] = story.prepare(first, replays=prepared[second])
     _train_with_a_death(story, second, prepared[second])
     one, grey, tall = prepared[first], prepared[unwanted], prepared[last]
     assert one is not None
