@@ -233,25 +233,25 @@ class Reading:
     def _replay(self) -> None:
         """Rows of the pack follow: at most the share that is wanted, none that is the file's, held out, or too long."""
         pack, most = self._inputs.pack, int(self._settings.replay_fraction * self.tally.trained)
-        if pack is None:
+        if pack is None or not most:
             return
         batch: list[tuple[int, bytes, Sample]] = []
         for number, digest, sample in pack.rows():
-            if self.tally.replayed + len(batch) >= most:
-                break
             if digest not in self._seen and not self._leak(sample, digest) \
                     and not is_held_out(digest, self._settings.held_out_fraction):
                 batch.append((number, digest, sample))
-            if len(batch) == _BATCH_ROWS:
-                self._append_replayed(batch, most)
+            if len(batch) >= min(_BATCH_ROWS, most - self.tally.replayed):
+                self._append_replayed(batch)
                 batch.clear()
-        self._append_replayed(batch, most)
+                if self.tally.replayed == most:
+                    return
+        self._append_replayed(batch)
 
-    def _append_replayed(self, batch: list[tuple[int, bytes, Sample]], most: int) -> None:
+    def _append_replayed(self, batch: list[tuple[int, bytes, Sample]]) -> None:
         rows = self._codec.encode_batch([sample for _, _, sample in batch], self._context_tokens)
         for (number, digest, _), row in zip(batch, rows, strict=True):
             fits = isinstance(row, EncodedRow) and row.whole and len(row.token_ids) <= self._context_tokens
-            if isinstance(row, EncodedRow) and fits and any(row.trained) and self.tally.replayed < most:
+            if isinstance(row, EncodedRow) and fits and any(row.trained):
                 self._writer.append(row.token_ids, row.trained, digest, replayed_line(number))
                 self.tally.replay(len(row.token_ids))
 
