@@ -9,8 +9,17 @@ from __future__ import annotations
 
 from services.preparer.gathering import Gatherer
 from trainq import files, ingest, preparing, reports
+from trainq.ids import new_request_id
 from trainq.jobs import JobKind
-from trainq.messages import Lease, PrepareResult, Progress, RejectResult, Result
+from trainq.messages import (
+    GetTrainedShards,
+    Lease,
+    PrepareResult,
+    Progress,
+    RejectResult,
+    Result,
+    TrainedShards,
+)
 from trainq.modelfolder import context_tokens, model_folder
 from trainq.preparing import Prepared, PrepareProgress
 from trainq.quality import Band, Verdict
@@ -26,7 +35,7 @@ class Preparer(Worker[Lease]):
     def __init__(self, process: Process) -> None:
         super().__init__(process, b"event.JobSubmitted", lambda peer: take_lease(peer, (JobKind.PREPARE,)))
         self._codec: TextCodec | None = None
-        self._gatherer = Gatherer(process.home, self._peer)
+        self._gatherer = Gatherer(process.home)
         files.sweep_temporaries(process.home.cache, process.home.rejected)
 
     def work(self, held: HeldLease) -> Result:
@@ -37,7 +46,8 @@ class Preparer(Worker[Lease]):
         def beat(progress: PrepareProgress) -> None:
             held.keep_or_raise(Progress(step=progress.bytes_read, steps=progress.bytes_total, unit="bytes"))
 
-        enclosed, inputs = self._gatherer.gather(held, self._codec, beat)
+        enclosed, inputs = self._gatherer.gather(lease, self._codec, beat, lambda: self._peer.call(
+            GetTrainedShards(request_id=new_request_id()), TrainedShards, held.states).shards)
         # People know the train job; its number is the preparation's.
         report_name = lease.job.replace(JobKind.PREPARE.value, JobKind.TRAIN.value)
         outcome = preparing.prepare(

@@ -8,47 +8,51 @@ other jobs have succeeded since.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from trainq import ingest, leaks, preparing, rehearsal
 from trainq.config import Home
 from trainq.enclosures import inputs_of
-from trainq.ids import new_request_id
 from trainq.jobs import MAX_SOURCES, Enclosed, EnclosedRole
 from trainq.leaks import LeakIndex
-from trainq.messages import GetTrainedShards, TrainedShards
+from trainq.messages import Lease, TrainedShard
 from trainq.preparing import Inputs, PrepareProgress
 from trainq.rehearsal import Source
-from trainq.service import HeldLease, Peer
 from trainq.textcodec import TextCodec
 
 
 class Gatherer:
     """Keeps the index of the suites until they change. Owned by the main thread."""
 
-    def __init__(self, home: Home, peer: Peer) -> None:
-        self._home, self._peer = home, peer
+    def __init__(self, home: Home) -> None:
+        self._home = home
         self._signature: object = None
         self._index: LeakIndex | None = None
         self._content = b""
         # The digest under which it was last stored.
         self._digest = ""
 
-    def gather(self, held: HeldLease, codec: TextCodec,
-               beat: Callable[[PrepareProgress], None]) -> tuple[tuple[Enclosed, ...], Inputs]:
+    def gather(self, lease: Lease, codec: TextCodec, beat: Callable[[PrepareProgress], None],
+               ask_trained: Callable[[], Sequence[TrainedShard]]) -> tuple[tuple[Enclosed, ...], Inputs]:
         """What the shard of this lease is made with: as it is to be journalled, and read.
+
+        Args:
+            lease: on the preparation.
+            codec: with which the shard is made.
+            beat: as for :func:`trainq.preparing.prepare`.
+            ask_trained: the broker's answer, which jobs have succeeded; asked only where rows are to be replayed.
 
         Raises:
             DamageError: what the journal names is gone or damaged.
             StorageError, StorageFullError: the disk.
         """
-        spec, enclosed = held.lease.spec, held.lease.enclosed
+        enclosed = lease.enclosed
         if enclosed is None:
-            index = self._suites() if spec.gate.measures else None
-            pack = self._pack(held, codec, index, beat) if spec.data.replay_fraction else None
-            enclosed = tuple(each for each in (index, pack) if each is not None)
-        return enclosed, inputs_of(self._home, spec.gate, enclosed,
+            suites = self._suites() if lease.spec.gate.measures else None
+            pack = self._pack(lease, codec, beat, ask_trained) if lease.spec.data.replay_fraction else None
+            enclosed = tuple(each for each in (pack, suites) if each is not None)
+        return enclosed, inputs_of(self._home, lease.spec.gate, enclosed,
                                    {self._digest: self._index} if self._index is not None else {})
 
     def _suites(self) -> Enclosed | None:
@@ -64,22 +68,23 @@ class Gatherer:
         self._digest = enclosed.digest
         return enclosed
 
-    def _pack(self, held: HeldLease, codec: TextCodec, suites: Enclosed | None,
-              beat: Callable[[PrepareProgress], None]) -> Enclosed | None:
-        lease, home = held.lease, self._home
-        known = self._peer.call(GetTrainedShards(request_id=new_request_id()), TrainedShards, held.states).shards
+    def _pack(self, lease: Lease, codec: TextCodec, beat: Callable[[PrepareProgress], None],
+              ask_trained: Callable[[], Sequence[TrainedShard]]) -> Enclosed | None:
         # A file that is trained a second time would only be replayed to itself.
-        sources = [Source(each.job, home.cache / each.shard) for each in known if each.digest != lease.digest]
+        sources = [Source(each.job, self._home.cache / each.shard) for each in ask_trained()
+                   if each.digest != lease.digest and each.shard]
         if not sources:
             return None
-        rows = preparing.count_lines(ingest.data_path(home, lease.digest), beat)
-        index = self._index if suites is not None else None
+        rows = preparing.count_lines(ingest.data_path(self._home, lease.digest), beat)
+        index = self._index if lease.spec.gate.measures else None
+        size_bytes, fraction = lease.size_bytes, lease.spec.data.held_out_fraction
         drawn = rehearsal.draw(
             sources, codec.digest, rehearsal.wanted_rows(rows, lease.spec.data.replay_fraction),
             f"{lease.spec.train.seed}|{lease.digest}".encode(),
-            lambda digest, sample: not preparing.is_held_out(digest, lease.spec.data.held_out_fraction)
+            lambda digest, sample: not preparing.is_held_out(digest, fraction)
             and (index is None or index.find(sample) is None),
-            lambda: held.keep_or_raise(held.progress))
+            lambda: beat(PrepareProgress(stage="checking", bytes_read=size_bytes, bytes_total=size_bytes, rows=0,
+                                         tokens=0)))
         return self._store(EnclosedRole.REPLAY, drawn.content, drawn.sources) if drawn is not None else None
 
     def _store(self, role: EnclosedRole, content: bytes, sources: dict[str, int]) -> Enclosed:

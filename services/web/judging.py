@@ -27,6 +27,7 @@ from trainq import files, ingest, words
 from trainq.config import Home
 from trainq.errors import InputError, TrainqError
 from trainq.messages import Name
+from trainq.quality import Verdict as Quality
 from trainq.reports import DataReport
 
 LIMIT_SECONDS = 600.0
@@ -56,11 +57,13 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool
     reason: str
     report: DataReport
+    quality: Quality | None = None
 
 
 class _Verdict(msgspec.Struct, frozen=True):
     reason: str = ""
     report: DataReport | None = None
+    quality: Quality | None = None
     error: Wrong | None = None
 
 
@@ -166,4 +169,5 @@ def _judged(name: str, content: bytes) -> Judged:
     if said.error is not None or verdict.report is None:
         wrong = said.error or Wrong(TrainqError.code, "the process that judges the file says nothing of it", "")
         raise wrong.error()
-    return Judged(file=name, accepted=not verdict.reason, reason=verdict.reason, report=verdict.report)
+    return Judged(file=name, accepted=not verdict.reason, reason=verdict.reason, report=verdict.report,
+                  quality=verdict.quality)

@@ -24,7 +24,10 @@ NUMBERS = st.integers(1, 12)
 JOBS = st.builds(lambda kind, number: f"{kind}-{number}", st.sampled_from(list(JobKind)), NUMBERS)
 EVENTS = st.one_of(
     st.builds(jobs.JobPrepared, job=JOBS, shard=st.just("s"), shard_digest=st.just("d"), rows=st.just(1),
-              tokens=st.just(2), report=st.just({})),
+              tokens=st.just(2), report=st.just({}), enclosed=st.lists(
+                  st.builds(jobs.Enclosed, role=st.sampled_from(jobs.EnclosedRole), size_bytes=st.just(1),
+                            digest=st.sampled_from(["a" * 64, "b" * 64]), sources=st.just({"train-1": 1})),
+                  max_size=2, unique_by=lambda each: each.role).map(tuple)),
     st.builds(jobs.PreparationReopened, job=JOBS, reason=st.just("r")),
     st.builds(jobs.JobRejected, job=JOBS, reason=st.just("r"), report=st.just({})),
     st.builds(jobs.HoldPlaced, job=JOBS, reason=st.just("r")),

@@ -86,11 +86,9 @@ class Examination:
             return
         self.has_refused |= bool(examined.reason)
         file = str(source.path or STDIN)
-        from trainq.reports import document as document_of
-
         plan = self._plan(examined.report, size_bytes) if self._planned and not examined.reason else None
         document = {"file": file, "accepted": not examined.reason, "reason": examined.reason,
-                    "report": document_of(examined.report, examined.verdict)}
+                    "report": msgspec.to_builtins(examined.report), "quality": msgspec.to_builtins(examined.verdict)}
         if plan is not None:
             self.disk_bytes += plan.disk_bytes
             document["plan"] = plan._asdict()

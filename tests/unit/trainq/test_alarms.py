@@ -57,6 +57,7 @@ DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, nam
     (overview(disk=disk("warn")), [], "disk_low", "warn", "2.5 GB free, full in 4.0 h"),
     (overview(disk=disk("hold")), [], "disk_full", "bad", "nothing that needs room is begun"),
     (overview(counts={"train": {"quarantined": 2}}), [], "jobs_quarantined", "warn", "2 jobs are set aside"),
+    (overview(counts={"train": {"held": 1}}), [], "jobs_held", "warn", "1 job is held for the quality of the file"),
     (overview(background_tasks=BackgroundTasks(recent=[FAILED])), [], "task_failed", "warn", "snapshot-3"),
 ])
 def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus], code: str, level: str,

@@ -16,7 +16,8 @@ def row(said: str, answer: Any = "1,234") -> dict[str, Any]:
 
 @pytest.mark.parametrize("good", [
     row("so\n#### 1234"), row("#### 1 and then #### 1,234.0"), row("#### -3", -3), row("no mark"),
-    row("#### 5", "five"), row("#### 5", None), {"metadata": {"answer": 1}}, {"messages": [3], "metadata": {"answer": 1}}, {"metadata": 5},
+    row("#### 5", "five"), row("#### 5", None), {"metadata": {"answer": 1}},
+    {"messages": [3], "metadata": {"answer": 1}}, {"metadata": 5},
     {"messages": [{"role": "assistant", "content": 7}], "metadata": {"answer": 1}},
     {"prompt": "?", "completion": "#### 2", "metadata": {"answer": 2}}])
 def test_right_answers_and_those_that_cannot_be_checked(good: dict[str, Any]) -> None:

@@ -86,6 +86,11 @@ def mistakes(root: Path, content: str, **environment: str) -> dict[str, str]:
     return {problem.key: f"{problem.problem}; {problem.mend}" for problem in caught.value.problems}
 
 
+def test_the_limits_of_the_gate_must_rise(tmp_path: Path) -> None:
+    content = "[gate]\nwrong = [0.2, 0.1, 0.3]\nlong = [0.1, 2.0, 3.0]\non_poor = 'x'\n"
+    assert set(mistakes(tmp_path, content)) == {"gate.wrong", "gate.long", "gate.on_poor"}
+
+
 def test_the_fields_of_a_mapping_are_those_of_the_formats() -> None:
     assert set(config.KNOWN_FIELDS) == set(samples.KNOWN_FIELDS)
 

@@ -31,7 +31,7 @@ def suite(home: Path, name: str, rows: list[Any]) -> None:
 def index(tmp_path: Path) -> LeakIndex:
     suite(tmp_path, "maths", [{"prompt": "What is 3 + 4?", "completion": "#### 7"}, "{broken",
                               {"messages": [{"role": "system", "content": "You are helpful."},
-                                            {"role": "user", "content": "How many apples has Ann left over at the end?"},
+                                            {"role": "user", "content": "How many apples has Ann left over by then?"},
                                             {"role": "assistant", "content": "five"}]}])
     suite(tmp_path, "puzzles", [{"prompt": f"SYLLO Puzzle {n}\n{RULES}1. ___ — clue {n}", "completion": f"{{{n}}}"}
                                 for n in range(3)])
@@ -45,8 +45,8 @@ def index(tmp_path: Path) -> LeakIndex:
     (chat("what is  3 + 4", "seven"), Place("maths", "test.jsonl", 1)),
     (chat("“What is 3 + 4?”", "#### 7"), Place("maths", "test.jsonl", 1)),
     (TextSample("What is 3 + 4? #### 7"), Place("maths", "test.jsonl", 1)),
-    (chat("How many apples has Ann left over at the end", "no idea"), Place("maths", "test.jsonl", 3)),
-    (chat("Hello", "Hi!", "How many apples has Ann left over at the end?", "5"), Place("maths", "test.jsonl", 3)),
+    (chat("How many apples has Ann left over by then", "no idea"), Place("maths", "test.jsonl", 3)),
+    (chat("Hello", "Hi!", "How many apples has Ann left over by then?", "5"), Place("maths", "test.jsonl", 3)),
     (chat(f"SYLLO  puzzle 1 {RULES}1. ___ — clue 1", "?"), Place("puzzles", "test.jsonl", 2)),
     (TextSample("a TEXT that stands\nby itself"), Place("texts", "test.jsonl", 1))])
 def test_the_same_in_other_clothes_is_found(index: LeakIndex, sample: Sample, place: Place) -> None:

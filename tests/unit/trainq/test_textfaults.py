@@ -22,7 +22,7 @@ def test_what_people_write_is_not_damaged(text: str) -> None:
 @pytest.mark.parametrize(("text", "kind"), [
     ("broken \ufffd here", "replacement characters"),
     ("Cafés in Córdoba, déjà vu".encode().decode("latin-1"), "mojibake"),
-    ("It\u2019s \u201cquoted\u201d \u2014 and it\u2019s more".encode().decode("cp1252", "replace").replace("\ufffd", ""), "mojibake"),
+    ("It\u2019s \u201cquoted\u201d \u2014 and it\u2019s more".encode().decode("cp1252", "ignore"), "mojibake"),
     ("a bell \x07", "control characters"), ("escape \x1b[31m", "control characters"),
     ("}{)(*&^%$#@!" * 8, "hardly any words"), ("a" * 300, "repetition"), ("I am sorry. " * 40, "repetition"),
     ("An answer that begins well. " + " ".join(f"word{n}" for n in range(300)) + " and so on" * 500, "repetition")])
