@@ -20,6 +20,7 @@ from trainq.errors import InputError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
 from trainq.jsonl import Line
+from trainq.leaks import OF_A_FILE
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard
 from trainq.modelfolder import context_tokens, model_folder
@@ -30,8 +31,6 @@ OF_ALL = f"{HELD_OUT}-files-"
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
-# The held-out rows of a file that was trained.
-OF_A_FILE = "job-"
 # The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
 SEED = FIRST_FIXED_SEED
 # What tells right answers from wrong ones.

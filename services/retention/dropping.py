@@ -24,6 +24,7 @@ from trainq.messages import (
     ToDelete,
     UsedShards,
 )
+from trainq.quality import measures_name
 from trainq.retention import leftovers
 from trainq.service import HeldTask, Peer
 
@@ -73,6 +74,7 @@ class Dropper:
         for done, shard in enumerate(going):
             self._held.keep_or_raise(Progress(step=done, steps=len(going), unit="shards"))
             files.remove_tree(shard.path)
+            files.remove_file(shard.path.with_name(measures_name(shard.path.name)))
         return Dropped(len(going), sum(shard.size_bytes for shard in going))
 
     def _used_among(self, shards: tuple[str, ...]) -> set[str]:

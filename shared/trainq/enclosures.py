@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from trainq import answers, ingest, rehearsal
+from trainq import ingest, rehearsal
 from trainq.config import GateSettings, Home
 from trainq.jobs import Enclosed, EnclosedRole
 from trainq.leaks import LeakIndex
@@ -37,5 +37,4 @@ def inputs_of(home: Home, gate: GateSettings, enclosed: Iterable[Enclosed],
         leaks = known.get(suites.digest) or LeakIndex.of_content(rehearsal.read_stored(path, suites.digest), str(path))
     if replay is not None:
         pack = Pack.read(ingest.data_path(home, replay.digest), replay.digest)
-    return Inputs(gate=gate, leaks=leaks, leaks_digest=suites.digest if suites is not None else "", pack=pack,
-                  check=answers.check_row)
+    return Inputs(gate=gate, leaks=leaks, leaks_digest=suites.digest if suites is not None else "", pack=pack)

@@ -29,7 +29,7 @@ from trainq import files, ids, quality, shards
 from trainq.config import DataSettings
 from trainq.errors import DamageError, InputError, UsageError
 from trainq.jsonl import BLOCK_BYTES, read_lines
-from trainq.quality import Verdict
+from trainq.quality import Measures, Verdict
 from trainq.rehearsal import HELD_OUT_NAME, RESERVOIR_NAME
 from trainq.reports import DataReport, RejectedRows, publish_reports, report_bytes
 from trainq.rowjudging import Inputs, Nowhere, Reading, RowFate, is_held_out
@@ -42,6 +42,8 @@ __all__ = ["Examined", "Inputs", "PrepareOutcome", "PrepareProgress", "Prepared"
 # Goes up with every change that makes other shards out of the same input.
 RULES = 2
 REJECTED_NAME = "rejected.jsonl"
+# The same for which rows are refused for a suite, and what is kept of a file beside its rows.
+_KEPT_RULES = 1
 _MOST_NAME_BYTES = 200
 _NOTHING = Inputs()
 
@@ -130,7 +132,7 @@ def prepare(source: Path, codec: TextCodec, settings: DataSettings, context_toke
         raise ValueError(f"{name!r} cannot be the name of a report")
     key = cache_key(_proven_digest(source, beat), codec, settings, context_tokens, inputs)
     path = destination_folder / key
-    found = _existing(path)
+    found = _existing(path, measured=inputs.gate.measures)
     reused = found is not None
     if found is None:
         try:
@@ -206,7 +208,7 @@ def cache_key(data_digest: str, codec: TextCodec, settings: DataSettings, contex
         "long_rows": settings.long_rows, "held_out_fraction": settings.held_out_fraction,
         "context_tokens": context_tokens}
     if inputs.gate.measures:
-        parts["quality"] = quality.RULES
+        parts["kept"] = _KEPT_RULES
         if inputs.leaks is not None:
             parts["suites"] = inputs.leaks_digest
     if inputs.pack is not None:
@@ -233,16 +235,21 @@ def _proven_digest(source: Path, beat: Beat) -> str:
     return digest
 
 
-def _existing(path: Path) -> tuple[str, DataReport] | None:
-    """Digest and report of the shard under ``path`` if it is whole; a damaged one is removed."""
+def _existing(path: Path, *, measured: bool) -> tuple[str, DataReport] | None:
+    """Digest and report of the shard under ``path`` if it is whole; one that is damaged, or not measured, is removed.
+    """
     if not path.exists():
         return None
     # Whoever published it may have ended before its name was durable.
     files.sync_directory(path.parent)
     try:
         with Shard.open(path, verify=True) as shard:
-            return shard.digest, msgspec.json.decode(shard.report(), type=DataReport)
-    except (DamageError, msgspec.MsgspecError):
+            report = msgspec.json.decode(shard.report(), type=DataReport)
+            if measured:
+                beside = path.with_name(quality.measures_name(path.name)).read_bytes()
+                report = msgspec.structs.replace(report, quality=msgspec.json.decode(beside, type=Measures))
+            return shard.digest, report
+    except (DamageError, msgspec.MsgspecError, FileNotFoundError):
         files.remove_tree(path)
         return None
 
@@ -277,6 +284,8 @@ def _make(path: Path, source: Path, codec: TextCodec, settings: DataSettings, co
             (folder / RESERVOIR_NAME).write_bytes(reading.reservoir.content())
             if not report.held_out:
                 held_out_rows.unlink()
+            # Before the shard: whoever finds that finds these.
+            files.write_file(path.with_name(quality.measures_name(path.name)), msgspec.json.encode(report.quality))
         return writer.seal(report_bytes(report)).digest, report
 
 

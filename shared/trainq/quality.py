@@ -2,8 +2,9 @@
 
 Rules:
 
-- A measure is a count, and depends on the rows alone; it is part of the shard's report. The band follows from the
-  measures and the limits of ``[gate]`` each time it is asked for, so that limits are no part of a shard.
+- A measure is a count, and depends on the rows alone. It lies beside the shard and is no part of it: what is found in
+  rows may be looked for otherwise one day, and the shard must come out the same then. The band follows from the
+  measures and the limits of ``[gate]`` each time it is asked for.
 - The band of a file is that of its worst measure. Secrets are warned of, and make no band.
 - A row that stands in an evaluation suite, or nearly so in the file's own held-out rows, is refused whatever the band.
 """
@@ -17,9 +18,12 @@ import msgspec
 
 from trainq.config import GateSettings
 
-# Goes up with every change that measures the same rows otherwise.
-RULES = 1
 SHOWN_LINES = 20
+
+
+def measures_name(shard: str) -> str:
+    """How the file with the measures is called that lies beside a shard of this name."""
+    return f"{shard}.quality.json"
 
 
 class Band(StrEnum):
@@ -38,8 +42,8 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of rows, but for ``p95_tokens``: 95 % of the rows that were encoded have at most so many tokens.
 
     ``overlap`` are refused because they stand in a suite or nearly so in a held-out row, and are among the report's
-    rejected ones. ``damaged`` have damaged text, by kind in ``damage``. ``checkable`` rows have metadata, by which an
-    answer may be checked; ``wrong`` are those with a wrong one.
+    rejected ones. ``damaged`` have damaged text, by kind in ``damage``. ``checkable`` rows say in their metadata what
+    is right; ``wrong`` are those with another answer.
     ``secrets`` are rows with something that looks like one, by kind. The lines of the first rows of each sort follow.
     """
 

@@ -30,8 +30,9 @@ class DataReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``tokens``, ``trained_tokens`` and ``longest_row_tokens`` are of trained rows, after truncation.
     ``rejected_listed`` is how many of the rejected rows the file of rejected rows has.
 
-    ``replayed`` rows of earlier jobs are in the shard besides, with ``replayed_tokens``; neither they nor the
-    ``quality`` are written where there are none, so that a report of before they were is what it was.
+    ``replayed`` rows of earlier jobs are in the shard besides, with ``replayed_tokens``; they are not written where
+    there are none, so that a report of before they were is what it was. ``quality`` lies beside the shard
+    (:mod:`trainq.quality`).
     """
 
     read: int
@@ -147,8 +148,9 @@ class RejectedRows:
 
 
 def report_bytes(report: DataReport) -> bytes:
-    """The report as indented JSON; the same report gives the same bytes."""
-    return orjson.dumps(msgspec.to_builtins(report), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+    """The report as indented JSON, without ``quality``; the same report gives the same bytes."""
+    told = msgspec.to_builtins(msgspec.structs.replace(report, quality=None))
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def document(report: DataReport, verdict: Verdict | None) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
 import orjson
 
-from trainq import textfaults
+from trainq import scoring, textfaults
 from trainq.config import DataSettings, GateSettings
 from trainq.duplicates import DigestSet
 from trainq.errors import InputError
@@ -35,8 +35,6 @@ _ELSEWHERE = "leave it out: what is learned by heart measures nothing"
 Fate: TypeAlias = Literal["trained", "held_out", "dropped_long", "duplicate", "rejected"]
 # Told how many bytes of the file as it lies on disk are read.
 OnBytes: TypeAlias = Callable[[int], None]
-# Why the machine-checkable answer in a row is wrong; empty if it is right, or there is nothing to check.
-CheckRow: TypeAlias = Callable[[dict[str, Any]], str]
 
 
 class RowFate(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,14 +68,13 @@ class Inputs:
     """What decides over the rows besides the file, the codec and ``[data]``.
 
     ``leaks`` are the rows of the guarded suites, ``leaks_digest`` that of their index as it is stored; ``pack`` the
-    rows to replay. ``check`` looks at the answers of rows.
+    rows to replay.
     """
 
     gate: GateSettings = field(default_factory=GateSettings.none)
     leaks: LeakIndex | None = None
     leaks_digest: str = ""
     pack: Pack | None = None
-    check: CheckRow | None = None
 
 
 def is_held_out(digest: bytes, fraction: float) -> bool:
@@ -204,14 +201,14 @@ class Reading:
         return True
 
     def _leak(self, sample: Sample, digest: bytes) -> str:
-        """Why the row may not be trained, because the model is measured by it; empty if it may."""
-        if self._measuring is None:
+        """Why the row may not be trained, because the model is measured by it; empty if it may, or will not be."""
+        fraction = self._settings.held_out_fraction
+        if self._measuring is None or is_held_out(digest, fraction):
             return ""
         place = self._inputs.leaks.find(sample) if self._inputs.leaks is not None else None
         if place is not None:
             return f"it stands in the evaluation suite {place.suite}, line {place.line} of {place.file}"
-        fraction = self._settings.held_out_fraction
-        if fraction and not is_held_out(digest, fraction) and whole_key(sample) in self._near_held_out:
+        if fraction and whole_key(sample) in self._near_held_out:
             return "it is nearly the same as a row of this file that is held out"
         return ""
 
@@ -225,10 +222,10 @@ class Reading:
         if damage or secrets:
             self._measuring.text(row.line.number, damage, secrets)
         # Only rows with metadata say what would be right; most have none, and need not be parsed a second time.
-        if self._inputs.check is not None and b'"metadata"' in row.line.content:
-            raw = orjson.loads(row.line.content)
-            if isinstance(raw.get("metadata"), dict):
-                self._measuring.answer(row.line.number, is_right=not self._inputs.check(raw))
+        if isinstance(sample, ChatSample) and b'"metadata"' in row.line.content:
+            metadata = orjson.loads(row.line.content).get("metadata")
+            if isinstance(metadata, dict) and scoring.is_checkable(metadata):
+                self._measuring.answer(row.line.number, is_right=not scoring.check_sample(sample, metadata))
 
     def _replay(self) -> None:
         """Rows of the pack follow: at most the share that is wanted, none that is the file's, held out, or too long."""

@@ -57,7 +57,7 @@ class Examination:
     """One run: each file is judged, said and counted; ``planned`` adds what its training would take."""
 
     def __init__(self, console: Console, home: Home, settings: Settings, *, planned: bool) -> None:
-        from trainq import answers, leaks
+        from trainq import leaks
         from trainq.modelfolder import context_tokens, model_folder
         from trainq.preparing import Inputs
         from trainq.textcodec import TextCodec
@@ -65,7 +65,7 @@ class Examination:
         folder = model_folder(settings.model.path)
         guarded = leaks.read_suites(home.suites) if settings.gate.measures else None
         # What is replayed with a file depends on what has been trained when it is prepared.
-        self._inputs = Inputs(gate=settings.gate, leaks=guarded, check=answers.check_row)
+        self._inputs = Inputs(gate=settings.gate, leaks=guarded)
         self._console, self._home, self._settings, self._planned = console, home, settings, planned
         self._codec, self._context_tokens = TextCodec.load(folder), context_tokens(folder)
         self._speed = _tokens_a_second(home) if planned else None

@@ -20,7 +20,7 @@ class GateSettings(Section, frozen=True, kw_only=True):
     Each measure is a share with three limits: above the first the file is no longer excellent, above the second no
     longer good, above the third it is poor; the worst measure is the file's band. ``rejected``, ``duplicate``,
     ``overlap`` and ``damaged`` are shares of the rows read, ``long`` that of the rows that are dropped or cut for their
-    length, ``wrong`` that of the rows with metadata whose answer a machine has found wrong. ``untrained`` is the share
+    length, ``wrong`` that of the rows with a checkable answer whose answer is wrong. ``untrained`` is the share
     of the trained rows' tokens that are in no answer.
 
     With ``on_poor = "hold"`` a poor file waits for a person, with ``"train"`` it is only reported. With ``"off"``

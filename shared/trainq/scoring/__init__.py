@@ -12,6 +12,6 @@ from __future__ import annotations
 from trainq.scoring.base import Case, Score, Scorer
 from trainq.scoring.proving import Proof, prove
 from trainq.scoring.registry import make, names
-from trainq.scoring.training_rows import check_row, check_sample
+from trainq.scoring.training_rows import check_row, check_sample, is_checkable
 
-__all__ = ["Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "make", "names", "prove"]
+__all__ = ["Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "is_checkable", "make", "names", "prove"]

@@ -28,7 +28,7 @@ def check_row(row: Mapping[str, Any], mapping: Mapping[str, str] | None = None) 
         mapping: ``data.map``, if the file has other columns.
     """
     metadata = row.get("metadata")
-    if not isinstance(metadata, dict) or not _is_checkable(metadata):
+    if not isinstance(metadata, dict) or not is_checkable(metadata):
         return ""
     content = orjson.dumps(row)
     sample = RowJudge(mapping or {}).judge(Line(1, content, len(content)))
@@ -52,7 +52,8 @@ def check_sample(sample: Sample, metadata: Mapping[str, Any]) -> str:
     return f"it answers {'with no number' if found is None else found}, and its metadata say {metadata['answer']}"
 
 
-def _is_checkable(metadata: Mapping[str, Any]) -> bool:
+def is_checkable(metadata: Mapping[str, Any]) -> bool:
+    """Whether a row with these metadata has an answer that :func:`check_sample` can judge, if it is a chat."""
     return _is_puzzle(metadata) or _number(metadata) is not None
 
 

@@ -62,6 +62,14 @@ def test_what_only_looks_like_it_is_not(index: LeakIndex, sample: Sample) -> Non
     assert index.find(sample) is None
 
 
+def test_held_out_rows_of_a_file_are_found_by_the_whole_of_them(tmp_path: Path) -> None:
+    suite(tmp_path, "job-train-1", [{"prompt": "Write a joke.", "completion": "Knock, knock."}])
+    index = leaks.read_suites(tmp_path)
+    assert index is not None
+    assert index.find(chat("write a joke", "knock knock")) == Place("job-train-1", "test.jsonl", 1)
+    assert index.find(chat("Write a joke.", "A duck walks into a bar.")) is None
+
+
 def test_the_index_is_the_same_after_it_was_stored(index: LeakIndex) -> None:
     again = LeakIndex.of_content(index.content(), "stored")
     assert again.content() == index.content()

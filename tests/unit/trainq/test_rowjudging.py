@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from blake3 import blake3
 
-from trainq import answers, builtin, leaks, preparing, rehearsal
+from trainq import builtin, leaks, preparing, rehearsal
 from trainq.config import DataSettings, GateSettings
 from trainq.preparing import Inputs, Prepared, cache_key, prepare
 from trainq.quality import Band
@@ -149,7 +149,7 @@ def test_what_is_measured_of_the_rows(place: Place) -> None:
     rows = [{"messages": [said, {"role": "assistant", "content": answer}], "metadata": {"answer": 4}}
             for answer in ("it is #### 4", "it is #### 5")]
     rows += [{"text": "token ghp_" + "a1" * 18}, {"text": "bro\ufffdken"}, {"text": "again"}, {"text": "again"}]
-    found = place.prepare(rows, Inputs(gate=GATE, check=answers.check_row)).report
+    found = place.prepare(rows, Inputs(gate=GATE)).report
     assert found.quality is not None
     assert (found.quality.checkable, found.quality.wrong, found.quality.wrong_lines) == (2, 1, (2,))
     assert (found.quality.secrets, found.quality.secret_lines) == ({"access token": 1}, (3,))
@@ -157,7 +157,13 @@ def test_what_is_measured_of_the_rows(place: Place) -> None:
     assert found.quality.p95_tokens == found.longest_row_tokens
     assert "ghp_" not in (place.root / "rejected" / "f.report.json").read_text()
     stored = next((place.root / "cache").glob("*/report.json"))
-    assert msgspec.json.decode(stored.read_bytes(), type=DataReport) == found
+    assert msgspec.json.decode(stored.read_bytes(), type=DataReport) == msgspec.structs.replace(found, quality=None)
+    # The measures lie beside the shard, which is made again where they are gone.
+    again = place.prepare(rows, Inputs(gate=GATE))
+    assert (again.reused, again.report) == (True, found)
+    next((place.root / "cache").glob("*.quality.json")).unlink()
+    anew = place.prepare(rows, Inputs(gate=GATE))
+    assert (anew.reused, anew.digest, anew.report) == (False, again.digest, found)
 
 
 def test_lines_are_counted_up_to_damage(tmp_path: Path) -> None:

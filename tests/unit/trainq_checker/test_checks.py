@@ -415,7 +415,7 @@ def test_usage(tmp_path: Path) -> None:
 
 def test_strictly_nothing_may_be_unprovable(root: Path) -> None:
     assert check(root, "--strict")[0] == 0
-    for shard in (root / "home" / "cache").iterdir():
+    for shard in filter(Path.is_dir, list((root / "home" / "cache").iterdir())):
         shutil.rmtree(shard)
     assert check(root)[0] == 0
     caught(root, "rows", "its shard is gone", "--strict")
