@@ -79,7 +79,7 @@ class Command:
         with (_memory("asked", asked) as stdin, _memory("said") as stdout, _memory("told") as stderr):
             mark = f"{os.getpid()}-{time.monotonic_ns()}"
             # No bytecode: the suite's digest is over all that lies in its folder.
-            environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", _MARK: mark}
+            environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": _from_anywhere(), _MARK: mark}
             kept, reader = keeper.start(self._words, environment, stdout, reads=stdin, errors=stderr,
                                         folder=self._folder)
             why = self._watch(kept, (stdout, stderr))
@@ -141,6 +141,12 @@ class Command:
     def _failed(self, reason: str) -> InputError:
         return InputError(f"the scorer's program {self._words[0]} {reason}", field="options.command",
                           mend="try it by hand, in the suite's folder")
+
+
+def _from_anywhere() -> str:
+    """Where Python looks for modules, as it is looked for from another folder, too."""
+    return os.pathsep.join(str(Path(entry).absolute())
+                           for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry)
 
 
 @contextlib.contextmanager

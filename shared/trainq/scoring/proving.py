@@ -11,7 +11,7 @@ What it must do:
   under but once in a thousand times; scores between 0 and 1 spread less than that.
 
 So neither a scorer that finds everything wrong nor one that finds everything right comes through, nor rows that cannot
-tell the two: all references the same.
+tell the two: all references the same, or so few that luck alone might do it.
 """
 
 from __future__ import annotations
@@ -67,6 +67,10 @@ def prove(scorer: Scorer, cases: Sequence[Case], seed: int) -> Proof:
     dealt = deal(said, seed)
     other = [at for at, source in enumerate(dealt) if said[source] != said[at]]
     bound = _most_by_luck(scorer.chance, len(other))
+    if bound >= 1.0:
+        raise InputError(f"with a chance of {scorer.chance:g}, luck alone may find all {len(other)} answers right that "
+                         f"are wrong, so that these rows prove nothing of the scorer {scorer.name}", field="scorer",
+                         mend="add rows")
     judged = [cases[at] for at in other]
     shuffled = _mean(scorer, judged, [references[dealt[at]] for at in other])
     if shuffled > bound:

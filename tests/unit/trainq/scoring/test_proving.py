@@ -61,6 +61,12 @@ def test_luck_that_is_admitted_has_its_ups() -> None:
     assert (proof.shuffled, proof.bound) == (pytest.approx(0.45), 0.5)
 
 
+def test_rows_so_few_that_luck_might_do_it_prove_nothing() -> None:
+    with pytest.raises(InputError, match="luck alone may find all 2 answers right"):
+        prove(Fixed(1.0, 0.0, chance=0.25), cases("yes", "no"), seed=0)
+    assert prove(Fixed(1.0, 0.0, chance=0.25), cases(*map(str, range(9))), seed=0).bound < 1.0
+
+
 def test_rows_that_all_say_the_same_prove_nothing() -> None:
     for references in (("5",), ("5", "5.0", "#### 5")):
         with pytest.raises(InputError, match="say the same"):
