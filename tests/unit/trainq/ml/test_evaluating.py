@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import orjson
 import pytest
+import torch
 
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, job_over, start, train
 from trainq import checkpoints, evaluations, files, preparing, suites
 from trainq.config import DataSettings, Home, LoraSettings
 from trainq.errors import InputError, NotFoundError, UsageError
 from trainq.evaluations import EvaluationReport
-from trainq.ml import batches, determinism, evaluating
+from trainq.ml import batches, determinism, evaluating, generation
 from trainq.ml.evaluating import Request
 from trainq.shards import Shard
 from trainq.suites import Suite
@@ -44,6 +45,11 @@ def a_suite(home: Home, name: str, rows: list[Any], **more: Any) -> Suite:
 def evaluate(home: Home, checkpoint: str, *names: str, **more: Any) -> EvaluationReport:
     settings: dict[str, Any] = {"batch_rows": 4, "threads": 1, "compared": names, **more}
     return evaluating.evaluate(home, Request(home=str(home.root), checkpoint=checkpoint, suites=names, **settings))
+
+
+def said(home: Home, checkpoint: str, prompts: list[str]) -> list[str]:
+    """What plain generation says, row by row."""
+    return generation.answer(home.checkpoints / checkpoint, list(prompts), max_new_tokens=4)
 
 
 def results(home: Home) -> int:
@@ -129,8 +135,11 @@ def test_an_adapter_is_scored_with_the_weights_under_it(tiny_model: Path, home: 
     a_suite(home, "held-out", SUMS, kind="loss")
     newest, oldest = (path.name for path in checkpoints.list_generations(home.checkpoints))
     assert checkpoints.read_facts(home.checkpoints / newest).adapter_of == oldest
+    a_suite(home, "sums", SUMS)
     means = {evaluate(home, name, "held-out").scores[0].facts.mean for name in (newest, oldest)}
     assert len(means) == 2
+    answers = [row.answer for row in evaluations.read(home, evaluate(home, newest, "sums").scores[0].facts.key).rows]
+    assert answers == said(home, newest, [row["prompt"] for row in SUMS])
 
 
 def test_a_scorer_that_cannot_prove_itself_scores_nothing(line: list[str], home: Home) -> None:
@@ -170,7 +179,7 @@ def ask(request: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     read, write = os.pipe()
     os.write(write, request)
     os.close(write)
-    threads = determinism.torch.get_num_threads()
+    threads = torch.get_num_threads()
     try:
         with os.fdopen(read) as stdin:
             monkeypatch.setattr("sys.stdin", stdin)
