@@ -58,19 +58,27 @@ def final_number(text: str) -> Fraction | None:
     That is the one right behind the first ``####`` that a number stands behind (to others it may be a heading), else
     the last number of the text.
     """
-    for mark in _MARK.finditer(text):
-        if match := _NUMBER.match(text, mark.end()):
-            return _value(match)
-    last = None
-    for last in _NUMBER.finditer(text):  # noqa: B007  # the last one is looked for
-        pass
+    last = _marked(text)
+    if last is None:
+        for last in _NUMBER.finditer(text):  # noqa: B007  # the last one is looked for
+            pass
     return _value(last) if last else None
+
+
+def marked_number(text: str) -> Fraction | None:
+    """The number behind the first ``####`` that a number stands behind; None where nothing is marked."""
+    match = _marked(text)
+    return _value(match) if match else None
 
 
 def only_number(text: str) -> Fraction | None:
     """The number that a text is, and nothing besides; None if it is anything else."""
     match = _NUMBER.fullmatch(text.strip())
     return _value(match) if match else None
+
+
+def _marked(text: str) -> re.Match[str] | None:
+    return next((match for mark in _MARK.finditer(text) if (match := _NUMBER.match(text, mark.end()))), None)
 
 
 def _value(match: re.Match[str]) -> Fraction | None:

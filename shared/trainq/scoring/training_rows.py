@@ -1,7 +1,8 @@
 """Rows of training files whose answer a machine can check: those that say so themselves, in their metadata.
 
-``metadata.dataset`` that begins with ``syllo``: the puzzle is checked. ``metadata.answer`` that is a number: the answer
-must end in it. Every other row is not checkable, which is no fault.
+``metadata.dataset`` that begins with ``syllo``: the puzzle is checked. ``metadata.answer`` that is a number: an answer
+that marks one with ``####`` must mark this one. Every other row is not checkable, which is no fault: where nothing is
+marked, the last number need not be what the row answers with, and nobody is to be accused for that.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ def check_sample(sample: Sample, metadata: Mapping[str, Any]) -> str:
         faults = "; ".join(verdict.faults[:_MOST_FAULTS])
         return "" if verdict.exact else f"the puzzle is not solved: {faults or 'it is no right answer'}"
     wanted = _number(metadata)
-    found = final_number.final_number(answer)
-    if wanted is None or found == wanted:
+    found = final_number.marked_number(answer)
+    if wanted is None or found is None or found == wanted:
         return ""
-    return f"it answers {'with no number' if found is None else found}, and its metadata say {metadata['answer']}"
+    return f"the number behind #### is {found}, and its metadata say {metadata['answer']}"
 
 
 def is_checkable(metadata: Mapping[str, Any]) -> bool:

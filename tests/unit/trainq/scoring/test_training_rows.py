@@ -16,11 +16,12 @@ def chat(asked: str, said: str, **metadata: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("row", "fault"), [
-    (chat("2+2?", "#### 4", answer=4), ""), (chat("2+2?", "It is 4.0", answer="4"), ""),
-    (chat("2+2?", "#### 5", answer=4), "it answers 5, and its metadata say 4"),
-    (chat("2+2?", "Four", answer="4"), "it answers with no number, and its metadata say 4"),
-    (chat("2+2?", "#### 5"), ""), (chat("Where?", "Rome", answer="Paris"), ""), (chat("2?", "5", answer=True), ""),
-    ({"prompt": "2+2?", "completion": "5", "metadata": {"answer": 4}}, "it answers 5, and its metadata say 4"),
+    (chat("2+2?", "#### 4", answer=4), ""), (chat("2+2?", "#### 4.0", answer="4"), ""),
+    (chat("2+2?", "#### 5", answer=4), "the number behind #### is 5, and its metadata say 4"),
+    (chat("2+2?", "It is 4, which is below 5", answer="4"), ""), (chat("2+2?", "#### 5"), ""),
+    (chat("Where?", "#### 1, Rome", answer="Paris"), ""), (chat("2?", "#### 5", answer=True), ""),
+    ({"prompt": "2+2?", "completion": "#### 5", "metadata": {"answer": 4}},
+     "the number behind #### is 5, and its metadata say 4"),
     ({"text": "5", "metadata": {"answer": 4}}, ""), ({"q": "5", "metadata": {"answer": 4}}, ""),
     ({"messages": [], "metadata": {"answer": 4}}, ""), ({"text": "5", "metadata": "answer"}, ""), ({}, ""),
 ])
@@ -29,8 +30,8 @@ def test_a_number_is_held_to_what_the_row_says(row: dict[str, Any], fault: str) 
 
 
 def test_columns_may_have_other_names() -> None:
-    row = {"q": "2+2?", "a": "5", "metadata": {"answer": 4}}
-    assert check_row(row, {"prompt": "q", "completion": "a"}) == "it answers 5, and its metadata say 4"
+    row = {"q": "2+2?", "a": "#### 5", "metadata": {"answer": 4}}
+    assert check_row(row, {"prompt": "q", "completion": "a"}) == "the number behind #### is 5, and its metadata say 4"
 
 
 def test_a_puzzle_is_checked_whatever_its_answer() -> None:
