@@ -26,7 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal
 
 import msgspec
 import torch
@@ -64,8 +64,6 @@ from trainq.textcodec import EncodedRow, TextCodec
 RULES = 1
 _ENCODED_AT_ONCE = 128
 _TELL_SECONDS = 5.0
-
-Told: TypeAlias = Callable[[int], None]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,12 +205,11 @@ class _Run:
 
     def _rows(self, opened: Opened, suite: Suite, batch_rows: int) -> list[RowResult]:
         deadline = time.monotonic() + self._request.limit_seconds
-        told = _teller(suite.name, len(suite.rows))
         try:
             if suite.kind == "loss":
-                found = _foreseen(opened, suite, batch_rows, deadline, told)
+                found = _foreseen(opened, suite, batch_rows, deadline)
             else:
-                found = self._answered(opened, suite, batch_rows, deadline, told)
+                found = self._answered(opened, suite, batch_rows, deadline)
         except answering.TimeIsOverError as over:
             raise UsageError(f"the suite {suite.name} was not done after {self._request.limit_seconds:g} seconds: of "
                              f"{len(suite.rows)} rows {over.answered} were; nothing of it counts",
@@ -222,7 +219,7 @@ class _Run:
                              mend="shorten them, or use another model")
         return found
 
-    def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float, told: Told) -> list[RowResult]:
+    def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
         """The results of a suite of answers: rows that fit are asked, and what was said is scored."""
         cases = suite.cases()
         prompts = {case.row: opened.codec.encode_prompt(case.prompt) for case in cases}
@@ -232,7 +229,8 @@ class _Run:
         asked = [case for case in cases if case.row not in left_out]
         said = answering.answer(
             opened.model, [prompts[case.row] for case in asked], stops=answering.stop_ids(opened.model, opened.codec),
-            max_new_tokens=suite.max_new_tokens, batch_rows=batch_rows, deadline=deadline, told=told)
+            max_new_tokens=suite.max_new_tokens, batch_rows=batch_rows, deadline=deadline,
+            told=_teller(suite.name, len(asked)))
         answers = [opened.codec.decode(each.token_ids) for each in said]
         scores = self._scorers[suite.name].scores(asked, answers) if asked else []
         found = {case.row: RowResult(row=case.row, score=score.value, credit=score.credit, answer=answer,
@@ -266,7 +264,7 @@ class _Run:
         return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device)
 
 
-def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float, told: Told) -> list[RowResult]:
+def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
     """The results of a suite of losses: rows that fit, as the preparer makes them."""
     encoded: dict[int, EncodedRow] = {}
     found: list[RowResult] = []
@@ -285,7 +283,7 @@ def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float, to
             else:
                 encoded[number] = row
     losses = foreseeing.losses(opened.model, list(encoded.values()), batch_rows=batch_rows, deadline=deadline,
-                               told=told)
+                               told=_teller(suite.name, len(encoded)))
     for number, foreseen in zip(encoded, losses, strict=True):
         if not math.isfinite(foreseen.loss):
             raise InputError(f"{suite.rows[number].place}: its loss is no finite number: the model is broken",
@@ -328,7 +326,7 @@ def _placed(suite: Suite) -> Iterator[None]:
                          field=error.field, mend=error.mend) from error
 
 
-def _teller(suite: str, rows: int) -> Told:
+def _teller(suite: str, rows: int) -> Callable[[int], None]:
     """Says how far a suite is, to whoever reads stderr, now and then and at its end."""
     next_at = time.monotonic()
 
