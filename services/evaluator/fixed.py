@@ -27,7 +27,8 @@ from trainq.modelfolder import context_tokens, model_folder
 from trainq.samples import BadRow, ChatSample, RowJudge
 from trainq.textcodec import TextCodec
 
-OF_ALL = f"{HELD_OUT}-files-"
+# The held-out rows of the newest files together; no file is called "all".
+OF_ALL = f"{OF_A_FILE}all-"
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
@@ -167,7 +168,7 @@ class FixedProblems:
         settings = self._settings.evaluation
         recent = {f"{OF_A_FILE}{each.job}": each for each in trained[:settings.held_out_jobs]}
         for name in suites.names(self._home.suites):
-            if name.startswith(OF_A_FILE) and name not in recent:
+            if name.startswith(OF_A_FILE) and not name.startswith(OF_ALL) and name not in recent:
                 files.remove_tree(self._home.suites / name)
         there = set()
         for name, each in recent.items():
