@@ -7,12 +7,14 @@ nor doubles it: what was made and not handed in is made again, from the seed tha
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from services.datagen import feeding
 from trainq import files, ingest
 from trainq.errors import BrokerUnavailableError, UsageError
+from trainq.generating import selfplay
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
@@ -40,14 +42,28 @@ _ASK_SECONDS = 2.0
 # Questions of a loop that has other things to do: the broker may be away.
 _ANSWER_SECONDS = 2.0
 _MADE_SHOWN = 200
+# Of the time that a file may take, so much is for the model's answers; the rest is for the beginning and the end.
+_ANSWERING_SHARE = 0.8
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """What the child says: it has written so many rows, and left so many out that stand in a suite."""
+    """What the child says: it has written so many rows, and left so many out that stand in a suite.
+
+    Of self-play also how many puzzles were ``asked``, how many answers were ``right``, which weights have answered what
+    version of whose puzzles; and the ``reason`` where there is no file.
+    """
 
     rows: int
     left_out: int
     size_bytes: int
+    generator_version: str
+    asked: int = 0
+    right: int = 0
+    unfit: int = 0
+    weights_digest: str = ""
+    source: str = ""
+    source_version: str = ""
+    reason: str = ""
 
 
 class Datagen(Worker[TaskLease]):
@@ -110,28 +126,35 @@ class Datagen(Worker[TaskLease]):
         task = held.lease.task
         if not isinstance(task, GenerateTask):
             raise UsageError(f"a {type(task).__name__} is no task of the datagen")
+        champion = self._champion(held) if task.generator == selfplay.NAME else ""
         path = self._folder / f"{held.lease.job}.jsonl"
         try:
-            made = self._make(held, task, path)
-            stored = ingest.store_file(self._home, path, on_chunk=lambda: held.keep_or_raise(held.progress))
+            made = self._make(held, task, champion, path)
+            stored = None if made.reason else ingest.store_file(
+                self._home, path, on_chunk=lambda: held.keep_or_raise(held.progress))
         finally:
             files.remove_file(path)
         self._ask_at = 0.0
-        name = f"{feeding.prefix_of(task.name)}{task.level:02d}-{task.seed:x}.jsonl"
-        return TaskResult(
-            summary=f"{name}: {made.rows} rows of {task.generator}, level {task.level}, seed {task.seed}" + (
-                f"; {made.left_out} that stand in a suite are left out" if made.left_out else ""),
-            size_bytes=stored.size_bytes,
-            facts={"file": {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes},
-                   feeding.GENERATOR_FACT: task.name, feeding.ROWS_FACT: made.rows, "level": task.level,
-                   "seed": task.seed})
+        return _result(task, champion, made, stored)
 
-    def _make(self, held: HeldTask, task: GenerateTask, path: Path) -> Made:
+    def _champion(self, held: HeldTask) -> str:
+        """Who is asked. Being champion keeps it, and it is read before anybody else can have become it twice."""
+        known = self._peer.call(GetLearning(request_id=new_request_id()), Learning, held.states)
+        if known.champion is None:
+            raise UsageError("there is no champion yet that could answer", mend="trainq champion says when there is")
+        return known.champion.checkpoint
+
+    def _make(self, held: HeldTask, task: GenerateTask, champion: str, path: Path) -> Made:
         clock, limit = self._process.clock, self._process.settings.datagen.limit_seconds
         began = clock.monotonic()
-        with Child(self._home.logs / "generating.log", "trainq.generating.child", {
-                "generator": task.generator, "count": task.count, "level": task.level, "seed": task.seed,
-                "options": task.options, "path": str(path), "suites": str(self._home.suites), "idle": True}) as child:
+        module, asked = "trainq.generating.child", dict[str, Any](generator=task.generator)
+        if champion:
+            module = "trainq.ml.selfplaying"
+            asked = {"home": str(self._home.root), "champion": champion,
+                     "limit_seconds": limit * _ANSWERING_SHARE}
+        with Child(self._home.logs / "generating.log", module, {
+                **asked, "count": task.count, "level": task.level, "seed": task.seed, "options": task.options,
+                "path": str(path), "suites": str(self._home.suites), "idle": True}) as child:
             while not child.has_ended:
                 elapsed = clock.monotonic() - began
                 held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
@@ -140,6 +163,24 @@ class Datagen(Worker[TaskLease]):
                                      mend="ask for fewer rows, or give it more time")
                 self._peer.wait(_LOOK_SECONDS)
             return child.result(Made)
+
+
+def _result(task: GenerateTask, champion: str, made: Made, stored: ingest.Stored | None) -> TaskResult:
+    """What is reported: the file, and all that says where it comes from."""
+    facts: dict[str, Any] = {feeding.GENERATOR_FACT: task.name, feeding.ROWS_FACT: made.rows, "level": task.level,
+                             "seed": task.seed, "generator_version": made.generator_version}
+    what = f"{task.generator}, level {task.level}, seed {task.seed}"
+    if champion:
+        facts |= {"champion": champion, "weights": made.weights_digest, "source": made.source,
+                  "source_version": made.source_version, "asked": made.asked, "right": made.right, "unfit": made.unfit}
+        what += f": {champion} was asked {made.asked} puzzles of {made.source}"
+    if stored is None:
+        return TaskResult(summary=f"no file of {what}; {made.reason}", facts=facts)
+    name = f"{feeding.prefix_of(task.name)}{task.level:02d}-{task.seed:x}.jsonl"
+    left_out = f"; {made.left_out} that stand in a suite are left out" if made.left_out else ""
+    return TaskResult(
+        summary=f"{name}: {made.rows} rows of {what}{left_out}", size_bytes=stored.size_bytes,
+        facts={"file": {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes}, **facts})
 
 
 def serve(process: Process) -> None:

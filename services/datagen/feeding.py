@@ -10,7 +10,9 @@ Rules:
   them: more of the same would end the same.
 * The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
   model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion.
-* The level is the one that the evaluations have moved it to.
+* A generator of which came no file (self-play with too few right answers) is passed over, too: for the cooldown, twice
+  as long each time, an hour at most.
+* The level is the one that the evaluations have moved it to; of self-play that of the puzzles' own generator.
 * The seed follows from the configured one and from how many files were ever asked for: none comes twice.
 """
 
@@ -22,10 +24,10 @@ import msgspec
 from blake3 import blake3
 
 from trainq.config import DatagenSettings, GeneratorSettings
+from trainq.generating import selfplay
 from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import GenerateTask, JobView
 
-SELFPLAY = "selfplay"
 # In a generate job's result: what it made, and how many rows.
 GENERATOR_FACT, ROWS_FACT = "generator", "rows"
 _MAX_PAUSE_SECONDS = 3600.0
@@ -52,14 +54,16 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     """What is to be made now; or why nothing is."""
     if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
         return reason
-    passed_over = _passed_over(known, settings)
+    passed_over = _passed_over(known, settings) | _without_file(known, settings)
     name = _next_generator(known, settings, passed_over)
     if not name:
         return next(iter(passed_over.values()),
                     "no generator is configured that has anything to make ([datagen.generators])")
     chosen = settings.generators[name]
-    return GenerateTask(generator=chosen.use or name, name=name, count=settings.rows,
-                        level=known.levels.get(name, chosen.level),
+    generator = chosen.use or name
+    at_level = selfplay.source_of(chosen.options) if generator == selfplay.NAME else name
+    return GenerateTask(generator=generator, name=name, count=settings.rows,
+                        level=known.levels.get(at_level, chosen.level),
                         seed=seed_of(settings.seed, sum(known.counts.get(JobKind.GENERATE.value, {}).values())),
                         options=chosen.options)
 
@@ -87,15 +91,21 @@ def _why_later(known: Known, settings: DatagenSettings) -> str:
         failed += 1
     if not ended or ended[0].ended_at is None:
         return ""
-    # At least a second: also with no cooldown what fails at once is not tried for ever at once.
-    pause = settings.cooldown_seconds if not failed else min(
-        _MAX_PAUSE_SECONDS, max(1.0, settings.cooldown_seconds) * 2.0**failed)
-    # A clock that was set back is not waited for.
-    left = min(pause, ended[0].ended_at + pause - known.now)
+    left = _left(settings.cooldown_seconds if not failed else _longer(failed, settings), ended[0].ended_at, known.now)
     if left <= 0:
         return ""
     return f"{ended[0].id} failed: {ended[0].reason}; the next one in {left:.0f} s" if failed else (
         f"the next file comes in {left:.0f} s")
+
+
+def _longer(times: int, settings: DatagenSettings) -> float:
+    # At least a second: also with no cooldown what comes to nothing at once is not tried for ever at once.
+    return min(_MAX_PAUSE_SECONDS, max(1.0, settings.cooldown_seconds) * 2.0**times)
+
+
+def _left(pause: float, ended_at: float, now: float) -> float:
+    # A clock that was set back is not waited for.
+    return min(pause, ended_at + pause - now)
 
 
 def _why_enough(known: Known, settings: DatagenSettings) -> str:
@@ -128,6 +138,26 @@ def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
     return reasons
 
 
+def _without_file(known: Known, settings: DatagenSettings) -> dict[str, str]:
+    """{name: why} of the generators of whose newest tasks came no file, as long as each of them is to wait."""
+    vain: dict[str, list[JobView]] = {name: [] for name in settings.generators}
+    done: set[str] = set()
+    for job in known.made:
+        facts = (job.result or {}).get("facts", {})
+        name = facts.get(GENERATOR_FACT)
+        if name in vain and name not in done and job.ended_at is not None:
+            if facts.get(ROWS_FACT, 0):
+                done.add(name)
+            else:
+                vain[name].append(job)
+    reasons: dict[str, str] = {}
+    for name, jobs in vain.items():
+        left = _left(_longer(len(jobs), settings), jobs[0].ended_at or 0.0, known.now) if jobs else 0.0
+        if left > 0:
+            reasons[name] = f"of {jobs[0].id} came no file of {name}; the next one in {left:.0f} s at the earliest"
+    return reasons
+
+
 def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str]) -> str:
     """The one that lacks most of its part; by name where two lack as much."""
     made = dict.fromkeys(settings.generators, 0)
@@ -148,8 +178,8 @@ def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mappin
 
 def _may_come(name: str, each: GeneratorSettings, known: Known, made: Mapping[str, int],
               settings: DatagenSettings) -> bool:
-    if (each.use or name) != SELFPLAY:
+    if (each.use or name) != selfplay.NAME:
         return True
-    own = sum(rows for other, rows in made.items() if (settings.generators[other].use or other) == SELFPLAY)
+    own = sum(rows for other, rows in made.items() if (settings.generators[other].use or other) == selfplay.NAME)
     return known.has_champion and own + settings.rows <= settings.max_selfplay_share * (
         sum(made.values()) + settings.rows)

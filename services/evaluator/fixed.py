@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from services.evaluator.verdicts import HELD_OUT, Level
-from trainq import files, manifests, rehearsal, suites
+from trainq import files, manifests, rehearsal, scoring, suites
 from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
 from trainq.generating import registry
@@ -34,8 +34,6 @@ _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
 # The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
 SEED = FIRST_FIXED_SEED
-# What tells right answers from wrong ones.
-_SCORERS = {"syllo": "syllo", "arithmetic": "final-number"}
 # So much longer than the longest reference an answer may be.
 _ROOM = 1.25
 _JUDGE = RowJudge({})
@@ -98,7 +96,7 @@ class FixedProblems:
     def _named(self, levels: Mapping[str, int]) -> list[_Named]:
         found = []
         for name, settings in sorted(self._settings.datagen.generators.items()):
-            if settings.weight > 0 and (settings.use or name) in _SCORERS:
+            if settings.weight > 0 and (settings.use or name) in scoring.OF_GENERATORS:
                 generator = registry.find(settings.use or name)
                 level = min(levels.get(name, settings.level), generator.levels)
                 found.append(_Named(name, settings, generator, level))
@@ -120,8 +118,8 @@ class FixedProblems:
             self._log.warning("problems_do_not_fit", suite=name, context_tokens=self._context,
                               mend="a model with a longer context could be asked them")
             return False
-        suites.write(path, rows, kind="generate", scorer=_SCORERS[each.generator.name], max_new_tokens=room,
-                     description=f"fixed problems of {each.name}, level {level}")
+        suites.write(path, rows, kind="generate", scorer=scoring.OF_GENERATORS[each.generator.name],
+                     max_new_tokens=room, description=f"fixed problems of {each.name}, level {level}")
         self._log.info("suite_made", suite=name, rows=len(rows))
         return True
 

@@ -15,6 +15,7 @@ from trainq.cli.tasking import add_wait, ask
 from trainq.client import BrokerClient
 from trainq.config import GeneratorSettings
 from trainq.errors import UsageError
+from trainq.generating import selfplay
 from trainq.ids import new_request_id
 from trainq.messages import GenerateTask, GetLearning, Learning
 
@@ -23,7 +24,7 @@ _SEED_BYTES = 7
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("name", type=types.text, metavar="NAME",
-                        help="of [datagen.generators], or a generator: syllo, arithmetic, command, a plug-in")
+                        help="of [datagen.generators], or a generator: syllo, arithmetic, command, selfplay, a plug-in")
     parser.add_argument("--count", type=types.positive, metavar="N", help="rows (default: [datagen] rows)")
     parser.add_argument("--level", type=types.positive, metavar="L",
                         help="how hard, from 1 (default: that to which the evaluations have moved it)")
@@ -35,9 +36,11 @@ def _configure(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     settings = context.configuration.settings.datagen
     known = settings.generators.get(arguments.name, GeneratorSettings())
-    level = arguments.level or _level(context, arguments.name, known.level)
+    generator = known.use or arguments.name
+    at_level = selfplay.source_of(known.options) if generator == selfplay.NAME else arguments.name
+    level = arguments.level or _level(context, at_level, known.level)
     seed = int.from_bytes(os.urandom(_SEED_BYTES), "big") if arguments.seed is None else arguments.seed
-    wish: dict[str, Any] = {"type": "GenerateTask", "generator": known.use or arguments.name, "name": arguments.name,
+    wish: dict[str, Any] = {"type": "GenerateTask", "generator": generator, "name": arguments.name,
                             "count": arguments.count or settings.rows, "level": level, "seed": seed,
                             "options": known.options}
     try:

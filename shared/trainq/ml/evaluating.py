@@ -26,14 +26,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 import torch
 
 from trainq import (
     __version__,
-    checkpoints,
     crashpoints,
     diskfaults,
     evaluations,
@@ -45,7 +44,7 @@ from trainq import (
 )
 from trainq.clock import SystemClock
 from trainq.config import Home
-from trainq.errors import InputError, MemoryShortError, NoGpuError, NotFoundError, TrainqError, UsageError
+from trainq.errors import InputError, MemoryShortError, NoGpuError, TrainqError, UsageError
 from trainq.evaluations import (
     Evaluation,
     EvaluationFacts,
@@ -54,11 +53,12 @@ from trainq.evaluations import (
     RowResult,
     SuiteScore,
 )
-from trainq.ml import adapter, answering, determinism, foreseeing, model
+from trainq.ml import answering, determinism, foreseeing, model, subjects
+from trainq.ml.subjects import Opened, Subject
 from trainq.promoting import Comparison
 from trainq.scoring import Proof
 from trainq.suites import Suite
-from trainq.textcodec import EncodedRow, TextCodec
+from trainq.textcodec import EncodedRow
 
 # Goes up with every change that makes other scores out of the same weights and suite.
 RULES = 1
@@ -89,33 +89,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.01
     seed: int = 0
     parent: int = 0
-
-
-class Subject:
-    """A checkpoint that is scored. Its model is in memory only inside of :meth:`opened`."""
-
-    def __init__(self, home: Home, name: str) -> None:
-        if checkpoints.parse_name(name) is None:
-            raise UsageError(f"{name[:80]!r} is no checkpoint's name", mend="trainq checkpoints lists them")
-        self.path = home.checkpoints / name
-        if not self.path.is_dir():
-            raise NotFoundError(f"there is no checkpoint {name}", mend="trainq checkpoints lists them")
-        self.name, self.weights_digest = name, evaluations.weights_digest(self.path)
-
-
-class Opened:
-    """A subject's model, proven, on its device, in evaluation mode; with its own tokenizer and template."""
-
-    def __init__(self, subject: Subject, device: torch.device) -> None:
-        found = checkpoints.verify(subject.path)
-        self.codec = TextCodec.load(found.path)
-        self.adapted = bool(found.facts.adapter_of)
-        made: Any = model.load(found.weights_path)
-        if self.adapted:
-            made = adapter.load(made, found.path)
-        self.model = made.to(device)
-        self.model.eval()
-        self.context = model.context_tokens(made) or sys.maxsize
 
 
 def evaluate(home: Home, request: Request) -> EvaluationReport:
@@ -222,21 +195,16 @@ class _Run:
     def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
         """The results of a suite of answers: rows that fit are asked, and what was said is scored."""
         cases = suite.cases()
-        prompts = {case.row: opened.codec.encode_prompt(case.prompt) for case in cases}
-        left_out = {row: f"{len(ids)} tokens of prompt and {suite.max_new_tokens} of answer, the model takes "
-                         f"{opened.context}"
-                    for row, ids in prompts.items() if len(ids) + suite.max_new_tokens > opened.context}
-        asked = [case for case in cases if case.row not in left_out]
-        said = answering.answer(
-            opened.model, [prompts[case.row] for case in asked], stops=answering.stop_ids(opened.model, opened.codec),
-            max_new_tokens=suite.max_new_tokens, batch_rows=batch_rows, deadline=deadline,
-            told=_teller(suite.name, len(asked)))
-        answers = [opened.codec.decode(each.token_ids) for each in said]
-        scores = self._scorers[suite.name].scores(asked, answers) if asked else []
-        found = {case.row: RowResult(row=case.row, score=score.value, credit=score.credit, answer=answer,
-                                     tokens=len(each.token_ids), truncated=each.truncated)
-                 for case, score, answer, each in zip(asked, scores, answers, said, strict=True)}
-        found |= {row: RowResult(row=row, left_out=why) for row, why in left_out.items()}
+        said = subjects.ask(opened, [case.prompt for case in cases], max_new_tokens=suite.max_new_tokens,
+                            batch_rows=batch_rows, deadline=deadline, told=_teller(suite.name, len(cases)))
+        answered = [(case, answer) for case, answer in zip(cases, said, strict=True) if not isinstance(answer, str)]
+        scores = self._scorers[suite.name].scores([case for case, _ in answered],
+                                                  [answer.text for _, answer in answered]) if answered else []
+        found = {case.row: RowResult(row=case.row, score=score.value, credit=score.credit, answer=answer.text,
+                                     tokens=answer.tokens, truncated=answer.truncated)
+                 for (case, answer), score in zip(answered, scores, strict=True)}
+        found |= {case.row: RowResult(row=case.row, left_out=why)
+                  for case, why in zip(cases, said, strict=True) if isinstance(why, str)}
         return [found[row] for row in sorted(found)]
 
     def _made(self, subject: Subject, opened: Opened, suite: Suite, batch_rows: int, results: Sequence[RowResult],

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from trainq.scoring.base import Case, Score, Scorer
 from trainq.scoring.proving import Proof, prove
-from trainq.scoring.registry import make, names
+from trainq.scoring.registry import OF_GENERATORS, make, names
 from trainq.scoring.training_rows import check_row, check_sample, is_checkable
 
-__all__ = ["Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "is_checkable", "make", "names", "prove"]
+__all__ = ["OF_GENERATORS", "Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "is_checkable", "make",
+           "names", "prove"]

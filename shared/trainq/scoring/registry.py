@@ -21,6 +21,9 @@ _SCORERS: dict[str, Callable[[Mapping[str, Any], Path], Scorer]] = {
     Command.name: Command,
 }
 
+# What tells right answers from wrong ones, where a generator makes questions of which that is known.
+OF_GENERATORS: Mapping[str, str] = {"syllo": Syllo.name, "arithmetic": FinalNumber.name}
+
 
 def names() -> tuple[str, ...]:
     """How scorers are called."""

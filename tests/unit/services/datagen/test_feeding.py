@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from services.datagen import feeding
@@ -114,6 +115,33 @@ def test_of_itself_the_model_learns_little_and_only_from_a_champion() -> None:
         assert isinstance(task, GenerateTask)
         past.insert(0, made(task.name))
     assert sum(feeding_name(each) == "selfplay" for each in past) == 4
+
+
+def test_self_play_is_at_the_level_of_the_puzzles_that_it_asks() -> None:
+    settings = DatagenSettings(max_selfplay_share=1.0, generators={
+        "own": GeneratorSettings(use="selfplay", options={"from": "syllo"}, level=2)})
+    levels = [decide(settings, has_champion=True, levels=levels) for levels in ({}, {"syllo": 5}, {"arithmetic": 7})]
+    assert [task.level for task in levels if isinstance(task, GenerateTask)] == [2, 5, 2]
+
+
+def test_a_generator_of_which_came_no_file_waits_longer_each_time_and_others_do_not() -> None:
+    settings = DatagenSettings(rows=100, cooldown_seconds=10, max_selfplay_share=1.0, generators={
+        "selfplay": GeneratorSettings(weight=100), "sums": GeneratorSettings(use="arithmetic")})
+
+    def next_after(*past: JobView, now: float = NOW) -> str:
+        task = decide(settings, made=past, has_champion=True, now=now)
+        return task.name if isinstance(task, GenerateTask) else task
+
+    vain = made("selfplay", rows=0, ended_at=985.0)
+    assert next_after(vain) == "sums"
+    assert next_after(vain, now=1005.0) == "selfplay"
+    assert next_after(vain, made("sums"), vain, now=1005.0) == "sums", "the second in a row waits 40 s"
+    assert next_after(vain, vain, now=1025.0) == "selfplay"
+    assert next_after(made("selfplay", ended_at=985.0), vain) == "selfplay", "of the newest one came a file"
+    alone = msgspec.structs.replace(settings, generators={"selfplay": GeneratorSettings()})
+    assert decide(alone, made=[vain], has_champion=True) == (
+        "of generate-1 came no file of selfplay; the next one in 5 s at the earliest")
+    assert "in 3590 s" in str(decide(alone, made=[vain] * 60, has_champion=True, now=995.0))
 
 
 def test_with_nothing_to_make_it_says_so() -> None:

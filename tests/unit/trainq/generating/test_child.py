@@ -14,7 +14,7 @@ import pytest
 from tests.installations import wait_for
 from trainq import diskfaults
 from trainq.errors import InputError, NotFoundError, StorageFullError, UsageError
-from trainq.generating import arithmetic, child
+from trainq.generating import arithmetic, asked, child
 from trainq.generating.child import Request
 from trainq.liveness import is_alive
 
@@ -27,7 +27,7 @@ def test_a_file_has_the_rows_that_were_asked_for_and_is_the_same_again(tmp_path:
     path = tmp_path / "made.jsonl"
     written = child.write(request(path))
     content = path.read_bytes()
-    assert written == child.Written(rows=20, left_out=0, size_bytes=len(content), generator_version="1")
+    assert written == asked.Written(rows=20, left_out=0, size_bytes=len(content), generator_version="1")
     assert [orjson.loads(line)["metadata"]["seed"] for line in content.splitlines()] == [8] * 20
     assert child.write(request(path)) == written
     assert path.read_bytes() == content

@@ -1,0 +1,83 @@
+"""How a process that writes a generated file is asked, and answers: once on stdin, once on stdout.
+
+It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``. Both that of the
+generators (``trainq.generating.child``) and that of self-play (``trainq.ml.selfplaying``) are such a process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from trainq import crashpoints, diskfaults, files, liveness
+from trainq.errors import InputError, TrainqError
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What it is asked.
+
+    ``path``: of the file; its folder is there. ``suites``: a folder of evaluation suites; rows that stand in one are
+    not written, so that a file may have fewer than ``count`` (empty: none). ``parent``: the pid of whoever asks: the
+    process ends with it. ``idle``: it works only while a processor has nothing else to do (SCHED_IDLE, sched(7)), and
+    so does whatever it starts.
+    """
+
+    count: int
+    level: int
+    seed: int
+    path: str
+    options: dict[str, Any] = {}
+    suites: str = ""
+    parent: int = 0
+    idle: bool = False
+
+
+class Written(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it. ``left_out`` rows stand in an evaluation suite."""
+
+    rows: int
+    left_out: int
+    size_bytes: int
+    generator_version: str
+
+
+Asked = TypeVar("Asked", bound=Request)
+
+
+def serve(asked: type[Asked], write: Callable[[Asked], Written]) -> int:
+    """Read the request, do it, answer; gives the exit code."""
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=asked)
+    except msgspec.MsgspecError as error:
+        return _failed(InputError(f"not a request: {error}"))
+    if request.parent:
+        liveness.die_with_parent(signal.SIGKILL, request.parent)
+    if request.idle:
+        # Libraries may have begun threads while they were imported; those that come inherit it.
+        for thread in Path("/proc/self/task").iterdir():
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+    crashpoints.arm_from_environment(os.environ, "generation")
+    diskfaults.arm_from_environment(os.environ)
+    try:
+        written = write(request)
+    except TrainqError as error:
+        return _failed(error)
+    except OSError as error:
+        return _failed(files.storage_error(error, "generating rows"))
+    _say(msgspec.json.encode(written))
+    return 0
+
+
+def _failed(error: TrainqError) -> int:
+    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
+    return error.exit_code
+
+
+def _say(content: bytes) -> None:
+    os.write(1, content + b"\n")

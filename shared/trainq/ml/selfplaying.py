@@ -1,0 +1,150 @@
+"""Self-play: the champion answers generated puzzles, a checker keeps what is right, and that becomes a file.
+
+``python -m trainq.ml.selfplaying`` does it in a child of the datagen, asked and answering as
+``trainq.generating.child`` does. Rules:
+
+- The checker proves itself on the puzzles' own answers first (:func:`trainq.scoring.prove`).
+- Answers are greedy. Only those count that are wholly right, and that the model ended by itself: one that was cut ends
+  in the right number by luck, and taught the model to go on.
+- Puzzles are asked in their order, in batches of one size. When the time is over those that were answered are what was
+  asked: with that as the count, the same request gives the same file again.
+- Fewer right answers than ``least_rows`` make no file, which is no error.
+
+It computes on the processor, while that has nothing else to do where the request says ``idle``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+import orjson
+import torch
+
+from trainq import files, leaks, scoring
+from trainq.config import Home
+from trainq.errors import InputError, UsageError
+from trainq.generating import asked, producing, registry, selfplay
+from trainq.generating.asked import Written
+from trainq.generating.base import GenerateRequest
+from trainq.generating.selfplay import AnsweredBy, Options, Puzzle
+from trainq.jsonl import Line
+from trainq.ml import determinism, model, subjects
+from trainq.ml.answering import TimeIsOverError
+from trainq.ml.subjects import Answer, Opened, Subject
+from trainq.samples import BadRow, RowJudge
+from trainq.scoring import Case, Scorer
+
+
+class Request(asked.Request, frozen=True, kw_only=True):
+    """What the child is asked: puzzles for the checkpoint ``champion``, at most ``limit_seconds`` long."""
+
+    home: str
+    champion: str
+    limit_seconds: float
+
+
+class Played(Written, frozen=True, kw_only=True):
+    """What became of it.
+
+    Of ``asked`` puzzles ``right`` were; ``unfit`` more are too long for the model, and were not asked. Where ``rows``
+    is 0 there is no file, and ``reason`` says why. ``weights_digest`` is who has answered.
+    """
+
+    asked: int
+    right: int
+    unfit: int
+    weights_digest: str
+    source: str
+    source_version: str
+    reason: str = ""
+
+
+def play(request: Request) -> Played:
+    """Ask, check, and publish what is right.
+
+    Raises:
+        NotFoundError: there is no such checkpoint, or no such generator to ask the puzzles of.
+        UsageError: the request makes no sense, or nobody can check the answers.
+        InputError: the puzzles cannot be made, or the checker cannot prove itself.
+        DamageError: the checkpoint is not whole.
+        StorageError, StorageFullError: the disk.
+    """
+    deadline = time.monotonic() + request.limit_seconds
+    options = selfplay.read_options(request.options)
+    source, scorer = registry.find(options.source), _scorer(options.source)
+    wanted = GenerateRequest(count=request.count, level=request.level, seed=request.seed)
+    producing.refuse(source, wanted)
+    guarded = leaks.read_suites(Path(request.suites)) if request.suites else None
+    puzzles, left_out = selfplay.puzzles(source, wanted, guarded)
+    if not puzzles:
+        raise InputError(f"all of the {left_out} puzzles stand in an evaluation suite",
+                         mend="another level has more to give")
+    cases = [Case(row=at, prompt=puzzle.prompt, reference=puzzle.reference, metadata=puzzle.metadata)
+             for at, puzzle in enumerate(puzzles)]
+    scoring.prove(scorer, cases, request.seed)
+    subject = Subject(Home(Path(request.home)), request.champion)
+    answers = _answers(subject, puzzles, options, deadline)
+    said = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Answer)]
+    scores = scorer.scores([cases[at] for at, _ in said], [answer.text for _, answer in said]) if said else []
+    lines = list(_lines([(puzzles[at], answer.text) for (at, answer), score in zip(said, scores, strict=True)
+                         if score.value == 1.0 and not answer.truncated],
+                        AnsweredBy(subject.name, subject.weights_digest)))
+    played = Played(rows=0, left_out=left_out, size_bytes=0, generator_version=selfplay.VERSION, asked=len(said),
+                    right=len(lines), unfit=len(answers) - len(said), weights_digest=subject.weights_digest,
+                    source=source.name, source_version=source.version)
+    if len(lines) < options.least_rows:
+        return msgspec.structs.replace(played, reason=_reason(played, len(puzzles), options))
+    content = b"".join(lines)
+    files.write_file(Path(request.path), content)
+    return msgspec.structs.replace(played, rows=len(lines), size_bytes=len(content))
+
+
+def _scorer(source: str) -> Scorer:
+    name = scoring.OF_GENERATORS.get(source)
+    if name is None:
+        raise UsageError(f"nobody can check answers to what {source} makes",
+                         mend=f"self-play asks what these make: {', '.join(sorted(scoring.OF_GENERATORS))}")
+    return scoring.make(name, {}, Path())
+
+
+def _answers(subject: Subject, puzzles: Sequence[Puzzle], options: Options, deadline: float) -> list[Answer | str]:
+    """What the model says to the first of the puzzles, as many as there is time for."""
+    model.silence_libraries()
+    determinism.enforce()
+    determinism.set_threads(options.threads or max(1, (os.cpu_count() or 1) // 2))
+    opened = Opened(subject, torch.device("cpu"))
+    answers: list[Answer | str] = []
+    for start in range(0, len(puzzles), options.batch_rows):
+        piece = [puzzle.prompt for puzzle in puzzles[start:start + options.batch_rows]]
+        try:
+            answers += subjects.ask(opened, piece, max_new_tokens=options.max_new_tokens,
+                                    batch_rows=options.batch_rows, deadline=deadline)
+        except TimeIsOverError:
+            break
+    return answers
+
+
+def _lines(right: Sequence[tuple[Puzzle, str]], by: AnsweredBy) -> Iterator[bytes]:
+    """Their rows, but for what the preparer would not take (an answer with a character that is none)."""
+    judge = RowJudge({})
+    for number, (puzzle, answer) in enumerate(right, 1):
+        content = orjson.dumps(selfplay.row(puzzle, answer, by))
+        if not isinstance(judge.judge(Line(number, content, len(content))), BadRow):
+            yield content + b"\n"
+
+
+def _reason(played: Played, puzzles: int, options: Options) -> str:
+    if played.unfit and not played.asked:
+        return f"none of {puzzles} puzzles fits into the model with {options.max_new_tokens} tokens of answer"
+    late = "" if played.asked + played.unfit == puzzles else f", and of {puzzles} no more were answered in time"
+    return (f"only {played.right} of {played.asked} answers were right, and fewer than {options.least_rows} make no "
+            f"file{late}")
+
+
+if __name__ == "__main__":
+    sys.exit(asked.serve(Request, play))
