@@ -49,8 +49,8 @@ _ANSWERING_SHARE = 0.8
 class Made(msgspec.Struct, frozen=True, kw_only=True):
     """What the child says: it has written so many rows, and left so many out that stand in a suite.
 
-    Of self-play also how many puzzles were ``asked``, how many answers were ``right``, which weights have answered what
-    version of whose puzzles; and the ``reason`` where there is no file.
+    Of self-play also how many puzzles were ``asked``, how many answers were ``right`` (and ``lucky``: in their result
+    alone), which weights have answered what version of whose puzzles; and the ``reason`` where there is no file.
     """
 
     rows: int
@@ -59,6 +59,7 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     generator_version: str
     asked: int = 0
     right: int = 0
+    lucky: int = 0
     unfit: int = 0
     weights_digest: str = ""
     source: str = ""
@@ -172,7 +173,8 @@ def _result(task: GenerateTask, champion: str, made: Made, stored: ingest.Stored
     what = f"{task.generator}, level {task.level}, seed {task.seed}"
     if champion:
         facts |= {"champion": champion, "weights": made.weights_digest, "source": made.source,
-                  "source_version": made.source_version, "asked": made.asked, "right": made.right, "unfit": made.unfit}
+                  "source_version": made.source_version, "asked": made.asked, "right": made.right, "lucky": made.lucky,
+                  "unfit": made.unfit}
         what += f": {champion} was asked {made.asked} puzzles of {made.source}"
     if stored is None:
         return TaskResult(summary=f"no file of {what}; {made.reason}", facts=facts)

@@ -9,7 +9,8 @@ Rules:
 * A generator whose newest file was rejected, set aside, or is held for a person is passed over while that file is among
   them: more of the same would end the same.
 * The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
-  model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion.
+  model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion. It takes
+  long: while no file waits, and the training with it, another one goes first.
 * A generator of which came no file (self-play with too few right answers) is passed over, too: for the cooldown, twice
   as long each time, an hour at most.
 * The level is the one that the evaluations have moved it to; of self-play that of the puzzles' own generator.
@@ -23,7 +24,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from blake3 import blake3
 
-from trainq.config import DatagenSettings, GeneratorSettings
+from trainq.config import DatagenSettings
 from trainq.generating import selfplay
 from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import GenerateTask, JobView
@@ -55,7 +56,7 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
         return reason
     passed_over = _passed_over(known, settings) | _without_file(known, settings)
-    name = _next_generator(known, settings, passed_over)
+    name = _next_generator(known, settings, passed_over, may_take_long=waiting > 0)
     if not name:
         return next(iter(passed_over.values()),
                     "no generator is configured that has anything to make ([datagen.generators])")
@@ -158,7 +159,8 @@ def _without_file(known: Known, settings: DatagenSettings) -> dict[str, str]:
     return reasons
 
 
-def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str]) -> str:
+def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str], *,
+                    may_take_long: bool) -> str:
     """The one that lacks most of its part; by name where two lack as much."""
     made = dict.fromkeys(settings.generators, 0)
     for job in known.made:
@@ -168,7 +170,9 @@ def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mappin
             made[name] += int(rows)
     everything = sum(made.values())
     wanted = {name: each.weight for name, each in settings.generators.items()
-              if each.weight > 0 and name not in passed_over and _may_come(name, each, known, made, settings)}
+              if each.weight > 0 and name not in passed_over and _may_come(name, known, made, settings)}
+    if not may_take_long:
+        wanted = {name: weight for name, weight in wanted.items() if not _is_selfplay(name, settings)} or wanted
     if not wanted:
         return ""
     weights = sum(wanted.values())
@@ -176,10 +180,13 @@ def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mappin
     return max(sorted(lacks), key=lambda name: lacks[name])
 
 
-def _may_come(name: str, each: GeneratorSettings, known: Known, made: Mapping[str, int],
-              settings: DatagenSettings) -> bool:
-    if (each.use or name) != selfplay.NAME:
+def _is_selfplay(name: str, settings: DatagenSettings) -> bool:
+    return (settings.generators[name].use or name) == selfplay.NAME
+
+
+def _may_come(name: str, known: Known, made: Mapping[str, int], settings: DatagenSettings) -> bool:
+    if not _is_selfplay(name, settings):
         return True
-    own = sum(rows for other, rows in made.items() if (settings.generators[other].use or other) == selfplay.NAME)
+    own = sum(rows for other, rows in made.items() if _is_selfplay(other, settings))
     return known.has_champion and own + settings.rows <= settings.max_selfplay_share * (
         sum(made.values()) + settings.rows)

@@ -8,6 +8,7 @@ number alone.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,6 +18,9 @@ from trainq.generating.base import GenerateRequest, chat, distinct, provenance, 
 DATASET = "arithmetic"
 
 _QUESTION = "Calculate {}. Write each step on a line of its own, and end with #### and the result."
+_ASKED = re.compile(r"Calculate (.+?)\. Write each step ")
+# No number that is asked for is longer; Python refuses to read one of over 4,300 digits.
+_STEP = re.compile(r"(\d{1,18}) ([-+*/]) (\d{1,18}) = (\d{1,18})", re.ASCII)
 _BINDING = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
@@ -88,6 +92,41 @@ def steps(expression: Expression) -> Iterator[str]:
     yield from steps(expression.left)
     yield from steps(expression.right)
     yield f"{value(expression.left)} {expression.sign} {value(expression.right)} = {expression.value}"
+
+
+def is_worked_out(question: str, answer: str) -> bool:
+    """Whether an answer to one of these questions is worked out, step by step, and ends in what it has come to.
+
+    A result alone may be luck: of sums of digits one in ten is. Each line must be true and use up two of the numbers
+    that there are, those of the question or of a line before it, by one of the question's signs. The steps may come in
+    another order than the reference has; whether that order is right shows in the result, which is not looked at here.
+    """
+    asked = _ASKED.match(question)
+    *lines, last = answer.strip().split("\n")
+    if asked is None:
+        return False
+    numbers, signs = Counter(map(int, re.findall(r"\d+", asked[1]))), Counter(re.findall(r" ([-+*/]) ", asked[1]))
+    for line in lines:
+        step = _STEP.fullmatch(line.strip())
+        if step is None or not _is_true(left := int(step[1]), step[2], right := int(step[3]), int(step[4])):
+            return False
+        used = Counter((left, right))
+        if used - numbers or not signs[step[2]]:
+            return False
+        numbers, signs = numbers - used + Counter((int(step[4]),)), signs - Counter(step[2])
+    return not signs and [f"#### {number}" for number in numbers.elements()] == [last.strip()]
+
+
+def _is_true(left: int, sign: str, right: int, result: int) -> bool:
+    match sign:
+        case "+":
+            return left + right == result
+        case "-":
+            return left - right == result
+        case "*":
+            return left * right == result
+        case _:
+            return right != 0 and result * right == left
 
 
 def _plus(left: Expression, right: Expression) -> Operation:

@@ -9,7 +9,7 @@ The model answers in a process of its own (``trainq.ml.selfplaying``): nothing h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -18,11 +18,14 @@ from msgspec import Meta
 
 from trainq.errors import InputError, UsageError
 from trainq.generating import producing
+from trainq.generating.arithmetic import Arithmetic, is_worked_out
 from trainq.generating.base import GenerateRequest, Generator
 from trainq.leaks import LeakIndex
 from trainq.samples import ChatSample, Message
 
 NAME, VERSION = "selfplay", "1"
+# What besides the right result makes an answer worth learning, where a result may come by luck.
+_WORKED_OUT: Mapping[str, Callable[[str, str], bool]] = {Arithmetic.name: is_worked_out}
 DEFAULT_SOURCE = "arithmetic"
 
 
@@ -107,6 +110,12 @@ def _rows(source: Generator, request: GenerateRequest) -> Iterator[tuple[dict[st
             raise InputError(f"the rows of {source.name} are no questions with their answers", field="options.from",
                              mend="choose another generator")
         yield orjson.loads(made.line), sample
+
+
+def is_worked_out_by(source: str, puzzle: Puzzle, answer: str) -> bool:
+    """Whether an answer with the right result has come to it in a way that may be learned."""
+    check = _WORKED_OUT.get(source)
+    return check is None or check(puzzle.prompt[-1].content, answer)
 
 
 def row(puzzle: Puzzle, answer: str, by: AnsweredBy) -> dict[str, Any]:

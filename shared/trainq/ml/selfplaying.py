@@ -4,8 +4,8 @@
 ``trainq.generating.child`` does. Rules:
 
 - The checker proves itself on the puzzles' own answers first (:func:`trainq.scoring.prove`).
-- Answers are greedy. Only those count that are wholly right, and that the model ended by itself: one that was cut ends
-  in the right number by luck, and taught the model to go on.
+- Answers are greedy. Only those count that have the right result, that were worked out (a result alone may be luck, and
+  a model that learns from its luck learns nonsense), and that the model ended by itself.
 - Puzzles are asked in their order, in batches of one size. When the time is over those that were answered are what was
   asked: with that as the count, the same request gives the same file again.
 - Fewer right answers than ``least_rows`` make no file, which is no error.
@@ -51,12 +51,14 @@ class Request(asked.Request, frozen=True, kw_only=True):
 class Played(Written, frozen=True, kw_only=True):
     """What became of it.
 
-    Of ``asked`` puzzles ``right`` were; ``unfit`` more are too long for the model, and were not asked. Where ``rows``
-    is 0 there is no file, and ``reason`` says why. ``weights_digest`` is who has answered.
+    Of ``asked`` puzzles ``right`` were, and of ``lucky`` more the result alone; ``unfit`` more are too long for the
+    model, and were not asked. Where ``rows`` is 0 there is no file, and ``reason`` says why. ``weights_digest`` is who
+    has answered.
     """
 
     asked: int
     right: int
+    lucky: int
     unfit: int
     weights_digest: str
     source: str
@@ -91,12 +93,13 @@ def play(request: Request) -> Played:
     answers = _answers(subject, puzzles, options, deadline)
     said = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Answer)]
     scores = scorer.scores([cases[at] for at, _ in said], [answer.text for _, answer in said]) if said else []
-    lines = list(_lines([(puzzles[at], answer.text) for (at, answer), score in zip(said, scores, strict=True)
-                         if score.value == 1.0 and not answer.truncated],
-                        AnsweredBy(subject.name, subject.weights_digest)))
+    hits = [(puzzles[at], answer) for (at, answer), score in zip(said, scores, strict=True) if score.value == 1.0]
+    right = [(puzzle, answer.text) for puzzle, answer in hits
+             if not answer.truncated and selfplay.is_worked_out_by(source.name, puzzle, answer.text)]
+    lines = list(_lines(right, AnsweredBy(subject.name, subject.weights_digest)))
     played = Played(rows=0, left_out=left_out, size_bytes=0, generator_version=selfplay.VERSION, asked=len(said),
-                    right=len(lines), unfit=len(answers) - len(said), weights_digest=subject.weights_digest,
-                    source=source.name, source_version=source.version)
+                    right=len(lines), lucky=len(hits) - len(lines), unfit=len(answers) - len(said),
+                    weights_digest=subject.weights_digest, source=source.name, source_version=source.version)
     if len(lines) < options.least_rows:
         return msgspec.structs.replace(played, reason=_reason(played, len(puzzles), options))
     content = b"".join(lines)
@@ -142,8 +145,9 @@ def _reason(played: Played, puzzles: int, options: Options) -> str:
     if played.unfit and not played.asked:
         return f"none of {puzzles} puzzles fits into the model with {options.max_new_tokens} tokens of answer"
     late = "" if played.asked + played.unfit == puzzles else f", and of {puzzles} no more were answered in time"
-    return (f"only {played.right} of {played.asked} answers were right, and fewer than {options.least_rows} make no "
-            f"file{late}")
+    luck = f" ({played.lucky} more in their result alone)" if played.lucky else ""
+    return (f"only {played.right} of {played.asked} answers were right{luck}, and fewer than {options.least_rows} make "
+            f"no file{late}")
 
 
 if __name__ == "__main__":

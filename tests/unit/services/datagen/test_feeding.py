@@ -15,6 +15,7 @@ from trainq.messages import GenerateTask, JobView
 
 SETTINGS = DatagenSettings(rows=100, cooldown_seconds=10)
 NOW = 1000.0
+ONE_WAITS = {"train": {"queued": 1}}
 
 
 def job(number: int = 1, kind: JobKind = JobKind.TRAIN, **changes: Any) -> JobView:
@@ -111,9 +112,12 @@ def test_of_itself_the_model_learns_little_and_only_from_a_champion() -> None:
     assert task.name == "syllo", "there is no champion"
     past: list[JobView] = []
     for _ in range(20):
-        task = decide(settings, made=past, has_champion=True)
+        task = decide(settings, made=past, has_champion=True, counts=ONE_WAITS)
         assert isinstance(task, GenerateTask)
         past.insert(0, made(task.name))
+    at_once = decide(settings, made=past[5:], has_champion=True)
+    assert isinstance(at_once, GenerateTask)
+    assert at_once.name == "syllo", "while nothing waits, what takes long is not what is made"
     assert sum(feeding_name(each) == "selfplay" for each in past) == 4
 
 
@@ -129,7 +133,7 @@ def test_a_generator_of_which_came_no_file_waits_longer_each_time_and_others_do_
         "selfplay": GeneratorSettings(weight=100), "sums": GeneratorSettings(use="arithmetic")})
 
     def next_after(*past: JobView, now: float = NOW) -> str:
-        task = decide(settings, made=past, has_champion=True, now=now)
+        task = decide(settings, made=past, has_champion=True, now=now, counts=ONE_WAITS)
         return task.name if isinstance(task, GenerateTask) else task
 
     vain = made("selfplay", rows=0, ended_at=985.0)

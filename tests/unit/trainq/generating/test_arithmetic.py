@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from trainq.errors import InputError
 from trainq.generating import producing
-from trainq.generating.arithmetic import LEVELS, Arithmetic
+from trainq.generating.arithmetic import LEVELS, Arithmetic, is_worked_out
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest
 
 
@@ -71,3 +71,25 @@ def test_the_bytes_are_the_same_on_every_machine_as_long_as_the_version_is() -> 
     wanted = (GenerateRequest(count=5, level=level, seed=42) for level in range(1, 11))
     assert blake3(b"".join(row.line for one in wanted for row in producing.rows(Arithmetic(), one))
                   ).hexdigest() == "553989ba1592c1c223e492cb26af17ade3d3c92856b1530f19c49abdeb5e919c"
+
+
+def test_every_reference_is_worked_out() -> None:
+    for level in range(1, 11):
+        for row in Arithmetic().rows(GenerateRequest(count=30, level=level, seed=2)):
+            question, answer = (message["content"] for message in row["messages"])
+            assert is_worked_out(question, answer), (question, answer)
+
+
+@pytest.mark.parametrize(("answer", "is_right"), [
+    ("4 * 3 = 12\n2 + 12 = 14\n#### 14", True), ("  4 * 3 = 12\n12 + 2 = 14  \n#### 14\n", True),
+    # Done in another order, the steps are true; the result tells.
+    ("2 + 4 = 6\n6 * 3 = 18\n#### 18", True),
+    ("#### 14", False), ("14", False), ("", False), ("2 + = = 14", False), ("4 * 3 = 12\n#### 14", False),
+    ("4 * 3 = 13\n2 + 13 = 15\n#### 15", False), ("4 * 3 = 12\n2 + 12 = 14\n#### 15", False),
+    ("4 * 3 = 12\n2 + 12 = 14\n14", False), ("7 + 7 = 14\n#### 14", False), ("4 * 3 = 12\n4 + 12 = 16\n#### 16", False),
+    ("4 - 3 = 1\n2 + 1 = 3\n#### 3", False), ("4 * 3 = 12\n2 + 12 = 14\n14 + 0 = 14\n#### 14", False),
+])
+def test_an_answer_that_is_right_by_luck_is_not_worked_out(answer: str, is_right: bool) -> None:
+    question = "Calculate 2 + 4 * 3. Write each step on a line of its own, and end with #### and the result."
+    assert is_worked_out(question, answer) is is_right
+    assert not is_worked_out("What is 2 + 4 * 3?", answer)

@@ -14,7 +14,7 @@ from tests.unit.trainq.ml.tiny import SETTINGS, job_over, start, train
 from trainq import checkpoints, evaluations, preparing, suites
 from trainq.config import DataSettings, Home
 from trainq.errors import InputError, NotFoundError, UsageError
-from trainq.generating import base, registry
+from trainq.generating import base, registry, selfplay
 from trainq.generating.base import GenerateRequest
 from trainq.ml import selfplaying
 from trainq.ml.selfplaying import Played, Request
@@ -40,6 +40,7 @@ class Luck:
 def champion(tiny_model: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A model that was taught to say 7, whatever it is asked."""
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "arithmetic": Luck})
+    monkeypatch.setattr(selfplay, "_WORKED_OUT", {})
     source = tmp_path / "rows.jsonl"
     source.write_bytes(b"".join(orjson.dumps({"prompt": f"{number}?", "completion": "7"}) + b"\n"
                                 for number in range(10, 34)))
@@ -65,7 +66,8 @@ def test_right_answers_become_a_file_and_say_where_they_come_from(champion: str,
     rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     weights = evaluations.weights_digest(home.checkpoints / champion)
     assert played == Played(rows=12, left_out=0, size_bytes=path.stat().st_size, generator_version="1", asked=24,
-                            right=12, unfit=0, weights_digest=weights, source="arithmetic", source_version="1")
+                            right=12, lucky=0, unfit=0, weights_digest=weights, source="arithmetic",
+                            source_version="1")
     assert [row["messages"] for row in rows] == [base.chat(f"{number}?", "7") for number in range(11, 35, 2)]
     told = [row["metadata"] for row in rows]
     assert {(each["champion"], each["weights"], each["generator"]) for each in told} == {
@@ -79,7 +81,8 @@ def test_right_answers_become_a_file_and_say_where_they_come_from(champion: str,
     assert path.read_bytes() == b"".join(content.splitlines(keepends=True)[:8])
 
 
-def test_too_few_right_ones_are_no_file_and_no_error(champion: str, home: Home, tmp_path: Path) -> None:
+def test_too_few_right_ones_are_no_file_and_no_error(champion: str, home: Home, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "made.jsonl"
     few = play(home, champion, path, options={"least_rows": 13})
     assert (few.rows, few.asked, few.right, few.reason) == (
@@ -91,7 +94,11 @@ def test_too_few_right_ones_are_no_file_and_no_error(champion: str, home: Home, 
     assert (wide.unfit, wide.reason) == (24, "none of 24 puzzles fits into the model with 64 tokens of answer")
     # "7" and not the end of it is no answer.
     cut = play(home, champion, path, options={"max_new_tokens": 1})
-    assert (cut.asked, cut.right) == (24, 0)
+    assert (cut.asked, cut.right, cut.lucky) == (24, 0, 12)
+    monkeypatch.setattr(selfplay, "_WORKED_OUT", {"arithmetic": lambda question, answer: question == "11?"})  # noqa: ARG005
+    luck = play(home, champion, path)
+    assert (luck.right, luck.lucky) == (1, 11)
+    assert "only 1 of 24 answers were right (11 more in their result alone)" in luck.reason
     assert not path.exists()
 
 
