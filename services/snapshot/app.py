@@ -1,4 +1,4 @@
-"""The snapshot worker's loop: lease a task, copy or prove, report. At low priority, and no faster than it may.
+"""The snapshot worker's loop: lease a task, copy, prove or publish, report. At low priority, and no faster than it may.
 
 A kill at any instruction leaves whole snapshots and whole objects; the task is leased again and uses what is there.
 """
@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 import orjson
 
-from trainq import __version__, backups, checkpoints, files, mirroring, objects, pruning, room, snapshots
+from trainq import __version__, backups, checkpoints, files, mirroring, objects, pruning, publishing, room, snapshots
 from trainq.checkpoints import parse_name
+from trainq.destinations import Destination
 from trainq.errors import (
     AlreadyRunningError,
     DamageError,
@@ -26,14 +27,17 @@ from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
     BackupTask,
+    Champions,
     CopyJournal,
     CopyTask,
+    GetChampions,
     GetHeldJobs,
     GetOverview,
     HeldJobs,
     JournalCopied,
     Overview,
     Progress,
+    PublishTask,
     SnapshotTask,
     TaskLease,
     TaskResult,
@@ -44,7 +48,7 @@ from trainq.service import HeldTask, Process, Worker, take_task
 from trainq.service.politeness import be_polite, paced
 from trainq.snapshots import Created
 
-KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP)
+KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP, JobKind.PUBLISH)
 # Between two looks at a copy of the journal that the broker makes.
 _LOOK_SECONDS = 0.1
 # Who prunes by hand proves a whole backup under the lock.
@@ -72,6 +76,8 @@ class Snapshotter(Worker[TaskLease]):
                     return self._copy_elsewhere(held, task)
                 case VerifyTask() as task:
                     return self._verify(held, task)
+                case PublishTask() as task:
+                    return self._publish(held, task)
                 case task:
                     raise UsageError(f"a {type(task).__name__} is no task of the snapshot worker")
 
@@ -150,6 +156,45 @@ class Snapshotter(Worker[TaskLease]):
             size_bytes=made.copied_bytes,
             facts={"backup": made.backup.name, "seq": facts.seq, "copied_bytes": made.copied_bytes,
                    "shared_bytes": made.shared_bytes, "pruned": pruned[:1000], "freed_bytes": freed})
+
+    def _publish(self, held: HeldTask, task: PublishTask) -> TaskResult:
+        """Deliver a champion. It may be none any more: then it is delivered, and the newer one stays pointed at."""
+        source = self._process.home.checkpoints / task.checkpoint
+        if not source.is_dir():
+            raise NotFoundError(f"there is no {task.checkpoint} in checkpoints/ any more",
+                                mend="trainq champion --deliver publishes who is champion now")
+        clock, move = self._process.clock, self._move_to(held, task.checkpoint)
+        began = clock.monotonic()
+        done = publishing.deliver(
+            source, move, Destination(task.destination, paced(self._peer, held, 0)), published_at=clock.wall(),
+            published_by=f"trainq {__version__}, {held.lease.job}")
+        seconds = clock.monotonic() - began
+        pointed = "" if done.is_pointed_at else f"; {publishing.POINTER_NAME} names {done.pointed_at}, which came later"
+        size_bytes = done.copied_bytes + done.there_bytes
+        return TaskResult(
+            summary=f"{task.checkpoint} is at {task.destination}: {done.copied_bytes} bytes copied, {size_bytes} "
+                    f"proven, in {seconds:.1f} s{pointed}",
+            size_bytes=done.copied_bytes,
+            facts={"destination": task.destination, "checkpoint": task.checkpoint, "weights": done.weights,
+                   "copied_bytes": done.copied_bytes, "proven_bytes": size_bytes, "seconds": round(seconds, 3),
+                   "pointed_at": done.pointed_at, "move": move.seq})
+
+    def _move_to(self, held: HeldTask, checkpoint: str) -> publishing.Move:
+        """The newest move with which it became champion.
+
+        Raises:
+            UsageError: it never was.
+        """
+        journal = self._peer.call(GetOverview(request_id=new_request_id()), Overview, held.states).journal_id
+        before: int | None = None
+        while page := self._peer.call(GetChampions(request_id=new_request_id(), before_seq=before), Champions,
+                                      held.states).champions:
+            for move in page:
+                if move.checkpoint == checkpoint:
+                    return publishing.Move(journal=journal, seq=move.seq, checkpoint=checkpoint, at=move.at,
+                                           how=move.how.value, reason=move.reason)
+            before = page[-1].seq
+        raise UsageError(f"{checkpoint} was never champion", mend="trainq champion --history shows who was")
 
     def _wait_for_lock(self, held: HeldTask, store: Path, stack: contextlib.ExitStack) -> None:
         """Hold the lock on the folder of backups until ``stack`` ends; somebody may just be pruning there."""

@@ -26,9 +26,9 @@ from trainq.manifests import Manifest, OnChunk
 KIND = "snapshot"
 FORMAT = 1
 JOBS_NAME = "jobs.jsonl"
-_ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_CONFIG = "adapter_config.json"
 # Where an exported adapter has the weights under it.
-_WEIGHTS = "weights"
+WEIGHTS_FOLDER = "weights"
 # Of a generation, what a plain Hugging Face folder has: transformers loads it, and no state of a training is in it.
 _PLAIN_SUFFIXES = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 _NOT_PLAIN = frozenset({manifests.MANIFEST_NAME, "optimizer.safetensors", "rng.safetensors", "state.json"})
@@ -189,7 +189,7 @@ def materialize(store: Path, snapshot: Snapshot, folder: Path, on_chunk: OnChunk
     """
     written = 0
     for name, record in snapshot.manifest.files.items():
-        if name == JOBS_NAME or (plain and not _is_plain(name)):
+        if name == JOBS_NAME or (plain and not is_plain(name)):
             continue
         objects.write_out(store, name, record, folder, on_chunk)
         written += record.size_bytes
@@ -213,9 +213,9 @@ def export(store: Path, snapshot: Snapshot, destination: Path, on_chunk: OnChunk
     with files.publish_directory(destination) as folder:
         written = materialize(store, snapshot, folder, on_chunk, plain=True)
         if not facts.has_weights:
-            files.make_directory(folder / _WEIGHTS)
-            written += materialize(store, find(store, facts.adapter_of), folder / _WEIGHTS, on_chunk, plain=True)
-            written += _export_adapter(store, snapshot, folder, destination.absolute() / _WEIGHTS, on_chunk)
+            files.make_directory(folder / WEIGHTS_FOLDER)
+            written += materialize(store, find(store, facts.adapter_of), folder / WEIGHTS_FOLDER, on_chunk, plain=True)
+            written += _export_adapter(store, snapshot, folder, destination.absolute() / WEIGHTS_FOLDER, on_chunk)
     return written
 
 
@@ -225,10 +225,15 @@ def _export_adapter(store: Path, snapshot: Snapshot, folder: Path, weights: Path
         if name.startswith(prefix):
             objects.write_out(store, name.removeprefix(prefix), record, folder, on_chunk)
             written += record.size_bytes
-    config = folder / _ADAPTER_CONFIG
-    told = orjson.loads(config.read_bytes()) | {"base_model_name_or_path": str(weights)}
-    files.write_file(config, orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n")
+    config = folder / ADAPTER_CONFIG
+    files.write_file(config, adapter_config(config.read_bytes(), str(weights)))
     return written
+
+
+def adapter_config(content: bytes, weights: str) -> bytes:
+    """An adapter's configuration with the place of the weights under it, as ``peft`` wants it."""
+    told = orjson.loads(content) | {"base_model_name_or_path": weights}
+    return orjson.dumps(told, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def needed(found: Iterable[Snapshot]) -> dict[str, str]:
@@ -256,7 +261,8 @@ def _newest_before(store: Path, name: str) -> str:
     return next(older, "")
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Whether a plain Hugging Face folder has this file of a generation."""
     return name.endswith(_PLAIN_SUFFIXES) and name not in _NOT_PLAIN and "/" not in name
 
 

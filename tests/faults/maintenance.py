@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from services.watcher.triggers import Triggers
-from tests.faults.acts import Act, take_snapshot, train_one
+from tests import generations
+from tests.faults.acts import Act, hear_of, take_snapshot, train_one
 from tests.faults.letting_go import Drop, Purge, Retain, Undelete, UndeleteSnapshot
 from tests.faults.workshops import Workshop
-from trainq import backups, checkpoints, files, manifests, objects, snapshots
+from trainq import backups, checkpoints, files, manifests, objects, publishing, snapshots
+from trainq.destinations import Destination
 from trainq.jobs import JobKind, JobState
-from trainq.messages import BackupTask, CopyTask, SnapshotTask, Task
+from trainq.messages import BackupTask, CopyTask, Promote, PublishTask, SnapshotTask, Task
 
 
 class Snapshot(Act):
@@ -138,6 +140,51 @@ class Copy(Act):
         return super().wrong_at_the_end(shop) + ([] if here == there else [f"{there} are there, and {here} here"])
 
 
+class Publish(Act):
+    """The champion put elsewhere, where its forerunner is pointed at."""
+
+    copies = True
+
+    def furnish(self, shop: Workshop) -> None:
+        train_one(shop)
+        for number in (3, 4):
+            name = generations.publish(self.home.checkpoints, number, {
+                "config.json": b"{}", "model.safetensors": bytes([number]) * 3000}, parent="g000002-s00000020")
+            hear_of(shop, name)
+            shop.ask(Promote(request_id=shop.id(), checkpoint=name))
+            if number == 3:
+                assert shop.work_until_ended(self.worker(shop), shop.submit_task(self._task(name))) \
+                    is JobState.SUCCEEDED
+
+    def _task(self, name: str) -> Task:
+        return PublishTask(checkpoint=name, destination=str(self.elsewhere))
+
+    def task(self) -> Task:
+        return self._task("g000004-s00000040")
+
+    def _pointer(self) -> publishing.Pointer:
+        found = publishing.read_pointer(Destination(str(self.elsewhere), lambda _: None))
+        assert found is not None
+        return found
+
+    def wrong_now(self) -> list[str]:
+        wrong = super().wrong_now()
+        pointer = self._pointer()
+        for name, record in pointer.files.items():
+            if manifests.digest_file(self.elsewhere / pointer.folder / name) != record.blake3:
+                wrong.append(f"{name} of {pointer.checkpoint} is pointed at, and is another one")
+        for folder in (path for path in self.elsewhere.iterdir() if path.is_dir() and path.name[0] != "."):
+            held = {path.name: path.stat().st_size for path in folder.iterdir() if path.suffix != ".part"}
+            if held != {"config.json": 2, "model.safetensors": 3000}:
+                wrong.append(f"{folder.name} is there, and half: {held}")
+        return wrong
+
+    def wrong_at_the_end(self, shop: Workshop) -> list[str]:
+        pointed, there = self._pointer().checkpoint, len(list(self.elsewhere.iterdir()))
+        return super().wrong_at_the_end(shop) + ([] if (pointed, there) == ("g000004-s00000040", 3) else [
+            f"{pointed} is pointed at, and {there} things are there"])
+
+
 class Trigger(Act):
     """Two files in ``control/``, and one of them once more after a kill: a task for each of them, and no other."""
 
@@ -177,7 +224,8 @@ class Trigger(Act):
 
 
 ACTS: tuple[type[Act], ...] = (
-    Snapshot, Backup, SecondBackup, PrunedBackup, Copy, Retain, Purge, Drop, Undelete, UndeleteSnapshot, Trigger)
+    Snapshot, Backup, SecondBackup, PrunedBackup, Copy, Publish, Retain, Purge, Drop, Undelete, UndeleteSnapshot,
+    Trigger)
 
 
 def built(folder: Path, names: Sequence[str]) -> Iterator[tuple[Act, Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 import msgspec
 
@@ -14,16 +15,36 @@ from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, facts, moment, table
 from trainq.client import BrokerClient
-from trainq.errors import NotFoundError
+from trainq.errors import NotFoundError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import ChampionView, JudgementView
-from trainq.messages import Champions, Done, GetChampions, GetLearning, Learning, Promote, RollBack
+from trainq.jobs import ChampionView, JobKind, JudgementView
+from trainq.messages import (
+    Accepted,
+    Champions,
+    Done,
+    GetChampions,
+    GetLearning,
+    JobList,
+    JobView,
+    Learning,
+    ListJobs,
+    Promote,
+    PublishTask,
+    RollBack,
+    SubmitTask,
+)
+
+_DELIVERIES = 100
 
 
 def _configure(parser: ArgumentParser) -> None:
     parser.add_argument("--history", action="store_true", help="all moves, newest first")
     parser.add_argument("--at", type=types.text, metavar="TIME",
                         help="who was champion then: 2026-07-30, '2026-07-30 14:05', or 3d (ago)")
+    parser.add_argument("--deliveries", action="store_true",
+                        help=f"the newest {_DELIVERIES} that were to be put elsewhere, and what became of each")
+    parser.add_argument("--deliver", action="store_true",
+                        help="put the champion to each place of [promotion] publish_to, and prove it there, once more")
 
 
 def _configure_promote(parser: ArgumentParser) -> None:
@@ -41,6 +62,10 @@ def _configure_rollback(parser: ArgumentParser) -> None:
 def _run(arguments: Namespace, context: Context) -> int:
     if arguments.history or arguments.at:
         return _history(context, arguments.at)
+    if arguments.deliveries:
+        return _deliveries(context)
+    if arguments.deliver:
+        return _deliver(context)
     with BrokerClient(context.home) as broker:
         known = broker.call(GetLearning(request_id=new_request_id()), Learning)
     console = context.console
@@ -86,6 +111,48 @@ def _history(context: Context, at: str | None) -> int:
     rows = [[moment(move.at), move.checkpoint, move.how.value, move.by, printable(move.reason)] for move in moves]
     for line in table(columns, rows, context.console.width):
         context.console.line(line)
+    return 0
+
+
+def _deliveries(context: Context) -> int:
+    with BrokerClient(context.home) as broker:
+        jobs = broker.call(ListJobs(request_id=new_request_id(), kinds=(JobKind.PUBLISH,), limit=_DELIVERIES),
+                           JobList).jobs
+    told = [_delivery(job) for job in jobs]
+    if context.console.json:
+        context.console.emit({"deliveries": told})
+        return 0
+    columns = [Column("job"), Column("state"), Column("ended", spare=True), Column("what", flexible=True)]
+    rows = [[job.id, job.state.value, moment(job.ended_at) if job.ended_at is not None else "",
+             printable(each["summary"] or each["reason"] or job.name)] for job, each in zip(jobs, told, strict=True)]
+    for line in table(columns, rows, context.console.width):
+        context.console.line(line)
+    return 0
+
+
+def _delivery(job: JobView) -> dict[str, Any]:
+    result = job.result or {}
+    return {"job": job.id, "state": job.state.value, "submitted_at": job.submitted_at, "ended_at": job.ended_at,
+            "name": job.name, "reason": job.reason, "summary": str(result.get("summary", "")),
+            **result.get("facts", {})}
+
+
+def _deliver(context: Context) -> int:
+    places = context.configuration.settings.promotion.publish_to
+    if not places:
+        raise UsageError("there is no place to put it to", mend="name one in [promotion] publish_to")
+    with BrokerClient(context.home) as broker:
+        champion = broker.call(GetLearning(request_id=new_request_id()), Learning).champion
+        if champion is None:
+            raise NotFoundError("there is no champion yet", mend="trainq evaluate scores the head of the line")
+        accepted = [broker.call(SubmitTask(
+            request_id=new_request_id(), cause="asked for by a person",
+            task=PublishTask(checkpoint=champion.checkpoint, destination=place)), Accepted).job for place in places]
+    if context.console.json:
+        context.console.emit({"jobs": accepted})
+        return 0
+    for job in accepted:
+        context.console.line(job)
     return 0
 
 

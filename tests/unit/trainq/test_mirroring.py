@@ -10,6 +10,7 @@ import pytest
 
 from tests.generations import publish
 from trainq import diskfaults, mirroring, objects, snapshots
+from trainq.destinations import Destination
 from trainq.errors import DamageError, InputError, StorageError, TrainqError
 from trainq.mirroring import Mirror
 
@@ -60,7 +61,7 @@ def test_what_is_damaged_here_is_not_listed_there(store: Path, tmp_path: Path) -
 def test_a_place_that_changes_what_it_keeps_is_found_out(store: Path, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     there = mirror(str(tmp_path / "mirror"))
-    monkeypatch.setattr(there, "_digest", lambda _path: "0" * 64)
+    monkeypatch.setattr(Destination, "digest", lambda *_: "0" * 64)
     with pytest.raises(DamageError, match="comes back otherwise"):
         there.copy(store, snapshots.find(store, names(store)[0]))
     assert not there.has(names(store)[0])
