@@ -123,6 +123,7 @@ class Desk:
         for entry in recorded:
             self.timetable.committed(entry)
             self.orders.committed(entry.event)
+            self._reader.learned.committed(entry)
             event = entry.event
             if isinstance(event, LeaseGranted):
                 self.deadlines.start(event.job, entry.seq, now)

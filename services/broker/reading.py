@@ -10,6 +10,7 @@ from services.broker import championing, greeting, keeping, tasks, timetable, vi
 from services.broker.choosing import Chooser
 from services.broker.guarding import DiskGuard
 from services.broker.headmarks import HeadMarks
+from services.broker.learned import Learned
 from services.broker.roster import Roster
 from services.broker.standing import StandingOrders
 from trainq import messages
@@ -49,6 +50,7 @@ class Reader:
         self._orders = orders
         self._began_at = clock.monotonic()
         self._head_marks = HeadMarks(configuration.home.checkpoints)
+        self.learned = Learned(journal, configuration.settings.datagen)
         # How often each of the jobs that were last shown goes through its file: as frozen, so it never changes.
         self._epochs: dict[str, int] = {}
 
@@ -120,7 +122,8 @@ class Reader:
             pause=self._orders.why_paused(), drain=line.drained_reason or "",
             stop=self._orders.why_stopped(), marks=self._head_marks.of(line.checkpoint),
             half_done=self._chooser.half_done(), up_seconds=round(self._clock.monotonic() - self._began_at, 3),
-            held=line.held_reason or "", planned_tokens=self._planned_tokens([*running, *waiting]))
+            held=line.held_reason or "", planned_tokens=self._planned_tokens([*running, *waiting]),
+            learning=self.learned.figures())
 
     def _planned_tokens(self, rows: list[JobRow]) -> dict[str, int]:
         """What each of these is to train; only of train jobs that are prepared."""

@@ -13,7 +13,7 @@ import msgspec
 from trainq.figures import ABSENT, DEAD, SILENT, Alarm, ServiceStatus
 from trainq.gpu import Devices
 from trainq.jobs import JobState
-from trainq.messages import Lifecycle, Overview, PauseCause, ServiceView
+from trainq.messages import LearningFigures, Lifecycle, Overview, PauseCause, ServiceView
 
 # After so many seconds of the broker's life a service that was never heard of is missing.
 _FIRST_WORD_SECONDS = 60.0
@@ -154,9 +154,29 @@ def _broker_says(overview: Overview) -> Iterator[Alarm]:
         jobs = "1 job is" if held == 1 else f"{held} jobs are"
         yield _alarm("jobs_held", "queue", "warn", f"{jobs} held for the quality of the file",
                      "trainq list --state held says why; trainq release JOB, or trainq cancel JOB")
+    yield from _learning_says(overview.learning)
     seen: set[str] = set()
     for task in overview.background_tasks.recent:
         if task.kind.value not in seen and task.state is JobState.FAILED:
             yield _alarm("task_failed", task.kind.value, "warn", f"{task.id} ({task.name}) failed: {task.reason}",
                          f"trainq show {task.id}")
         seen.add(task.kind.value)
+
+
+def _learning_says(learning: LearningFigures) -> Iterator[Alarm]:
+    """What the newest judgement says, as long as the champion that it was made beside is champion."""
+    judged = learning.judgement
+    champion = learning.champion.checkpoint if learning.champion is not None else ""
+    if judged is None or judged.champion != champion:
+        return
+    reason = judged.reasons[0] if judged.reasons else "trainq champion says why"
+    # Names are in the order of their making: an older one that somebody has scored is no fall.
+    if judged.regressed and judged.checkpoint > champion:
+        yield _alarm("regressed", judged.checkpoint, "bad",
+                     f"{judged.checkpoint} is significantly worse than the champion {champion}: {reason}",
+                     f"trainq scores --matrix; trainq restore {champion} --from checkpoints goes back to it")
+    elif judged.outcome == "propose":
+        beside = f"in place of {champion}" if champion else "as the first one"
+        yield _alarm("champion_proposed", judged.checkpoint, "warn",
+                     f"{judged.checkpoint} is proposed as champion {beside}: {reason}",
+                     f"trainq promote {judged.checkpoint}, or leave it")

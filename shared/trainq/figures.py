@@ -58,7 +58,8 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True):
 
     ``broker``: all that the broker says (queue, jobs, model line, disk). ``progress``: the running job's. ``machine``:
     ``cpu``, and the memory of each service. ``gpu``: ``gpu``. ``copies``: ``generations`` and ``snapshots``, looked for
-    anew when the line has moved. ``checkpoint`` is the time since the newest generation was published.
+    anew when the line has moved. ``checkpoint`` is the time since the newest generation was published, ``evaluation``
+    that since one was last scored or judged.
     """
 
     broker: float | None = None
@@ -67,6 +68,7 @@ class Ages(msgspec.Struct, frozen=True, kw_only=True):
     gpu: float | None = None
     copies: float | None = None
     checkpoint: float | None = None
+    evaluation: float | None = None
 
 
 class Cpu(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,16 @@ from trainq.figures import (
     WaitingJob,
 )
 from trainq.gpu import Devices
-from trainq.messages import BackgroundTasks, DiskView, JobView, Lifecycle, Overview, PauseCause, ServiceView
+from trainq.messages import (
+    BackgroundTasks,
+    DiskView,
+    JobView,
+    LearningFigures,
+    Lifecycle,
+    Overview,
+    PauseCause,
+    ServiceView,
+)
 
 __all__ = ["ABSENT", "DEAD", "PICTURE_VERSION", "SERVICES", "SILENT", "STATUS_TOPIC", "ServiceStatus", "StatusPicture",
            "explain", "fold", "observations_of", "older", "silent_after"]
@@ -89,6 +98,7 @@ class StatusPicture(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Cpu | None = None
     gpu: Devices = Devices(reason="not looked for yet")
     alarms: tuple[Alarm, ...] = ()
+    learning: LearningFigures = LearningFigures()
 
 
 def silent_after(settings: BrokerSettings) -> float:
@@ -141,11 +151,12 @@ def fold(overview: Overview | None, *, overview_age_seconds: float | None, now_w
         disk=overview.disk if overview else None, pause=overview.pause if overview else "",
         drain=overview.drain if overview else "", stop=overview.stop if overview else "",
         marks=overview.marks if overview else (), session=observed.session, n=observed.n,
-        ages=_ages(overview_age_seconds, by_name["trainer"], running_job, observed, now_wall),
+        ages=_ages(overview, overview_age_seconds, by_name["trainer"], running_job, observed, now_wall),
         held=overview.held if overview else "", running_job=running_job, measured=observed.measured,
         generations=observed.generations, snapshots=observed.snapshots, cpu=observed.cpu, gpu=observed.gpu,
         alarms=alarms.derive(overview, services, observed.gpu, reachable=reachable, now_wall=now_wall,
-                             before=observed.alarms, hung=observed.hung))
+                             before=observed.alarms, hung=observed.hung),
+        learning=overview.learning if overview else LearningFigures())
 
 
 def observations_of(picture: StatusPicture) -> Observations:
@@ -270,12 +281,13 @@ def _line(overview: Overview, running_job: RunningJob | None, observed: Observat
         running_ends_at=running_job.ends_at if running_job else None, measured=observed.measured)
 
 
-def _ages(broker: float | None, trainer: ServiceStatus, running_job: RunningJob | None, observed: Observations,
-          now_wall: float) -> Ages:
+def _ages(overview: Overview | None, broker: float | None, trainer: ServiceStatus, running_job: RunningJob | None,
+          observed: Observations, now_wall: float) -> Ages:
     head = max((found.at for found in observed.generations), default=None)
     return Ages(broker=broker, progress=trainer.age_seconds if running_job else None,
                 machine=_age(now_wall, observed.machine_at), gpu=_age(now_wall, observed.gpu_at),
-                copies=_age(now_wall, observed.copies_at), checkpoint=_age(now_wall, head))
+                copies=_age(now_wall, observed.copies_at), checkpoint=_age(now_wall, head),
+                evaluation=_age(now_wall, overview.learning.evaluated_at if overview else None))
 
 
 def older(ages: Ages, seconds: float) -> Ages:

@@ -94,6 +94,7 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("model", f"generation {picture.generation}, step {picture.step}, {picture.checkpoint}"
          if picture.generation else "none yet"),
         ("marked", ", ".join(map(printable, picture.marks))),
+        *learning_figures(picture),
         ("saved", f"{duration(ages.checkpoint)} ago" if running and ages.checkpoint is not None else ""),
         ("speed", f"{count(speed)} tokens/s" if speed else ""),
         ("ends", until(running.ends_at, picture.at) if running else ""),
@@ -105,6 +106,26 @@ def _figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("gpu", gpu_words(picture.gpu)),
         ("journal", f"event {picture.seq}" if picture.seq else ""),
     ]
+
+
+def learning_figures(picture: StatusPicture) -> list[tuple[str, str]]:
+    """Who is champion and since when, what was judged last, and the levels; nothing before the first score."""
+    learning, now = picture.learning, picture.at
+    champion, judged = learning.champion, learning.judgement
+    if learning.evaluated_at is None and champion is None:
+        return []
+    return [
+        ("champion", f"{champion.checkpoint}, {champion.how.value.replace('_', ' ')} {_ago(now, champion.at)}"
+         if champion else "none yet"),
+        ("judged", f"{judged.checkpoint} {_ago(now, judged.at)}: {judged.outcome}"
+         f"{', significantly worse' if judged.regressed else ''}; "
+         f"{printable(judged.reasons[0]) if judged.reasons else ''}".rstrip("; ") if judged else ""),
+        ("levels", ", ".join(f"{each.generator} {each.level}" for each in learning.levels)),
+    ]
+
+
+def _ago(now: float, at: float) -> str:
+    return f"{duration(max(0.0, now - at))} ago"
 
 
 def disk_words(disk: DiskView) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trainq.cli import wording
 from trainq.cli.console import printable
 from trainq.cli.measuring import sparkline
-from trainq.cli.overviewing import alarm_words, disk_words, gpu_words, machine_words, until
+from trainq.cli.overviewing import alarm_words, disk_words, gpu_words, learning_figures, machine_words, until
 from trainq.cli.pacing import progress_line
 from trainq.cli.rendering import Column, columns_of, count, cut, duration, fold, moment, table
 from trainq.cli.replaying import event_line
@@ -151,6 +151,7 @@ def _machine(picture: StatusPicture) -> list[Line]:
         saved = picture.ages.checkpoint
         ago = f", {duration(saved)} ago" if saved is not None else ""
         lines.append([(f"model {printable(picture.checkpoint)}, step {count(picture.step)}{ago}", "")])
+    lines += [[(f"{name} {told}", "")] for name, told in learning_figures(picture) if told]
     if picture.disk is not None:
         lines.append([(f"disk {disk_words(picture.disk)}",
                        {"ok": "", "warn": "waiting"}.get(picture.disk.state, "bad"))])

@@ -154,3 +154,62 @@ class Champions(Message, frozen=True, kw_only=True, tag=True):
     """One page of the champion's moves."""
 
     champions: list[ChampionView]
+
+
+class ScoreFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """A score in brief: what is not said here is in the :class:`~trainq.jobs.ScoreView` of checkpoint and suite."""
+
+    suite: str
+    kind: str
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+class CheckpointScores(msgspec.Struct, frozen=True, kw_only=True):
+    """What a checkpoint scores on the suites as they are locked now, by name; scored last ``at``.
+
+    ``more``: so many others are not said here.
+    """
+
+    checkpoint: str
+    at: float
+    scores: tuple[ScoreFigure, ...]
+    more: int = 0
+
+
+class JudgementFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """A judgement without its numbers, and with the first of its reasons, each cut to a few hundred characters."""
+
+    checkpoint: str
+    champion: str
+    outcome: str
+    regressed: bool
+    reasons: tuple[str, ...]
+    at: float
+
+
+class LevelFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """At what ``level`` a generator is; since when, and by the score of which checkpoint, if it has ever moved."""
+
+    generator: str
+    level: int
+    checkpoint: str = ""
+    since: float | None = None
+
+
+class LearningFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the model can do, in brief: part of each :class:`~trainq.messages.Overview`, so bounded and small.
+
+    ``champion`` and ``judgement`` (the newest one) are null where there is none; ``newest`` is the newest checkpoint
+    that was scored, ``of_champion`` the champion's scores. ``evaluated_at`` is when scores last came of an evaluation
+    of the newest checkpoint, or one was judged.
+    """
+
+    champion: ChampionView | None = None
+    judgement: JudgementFigure | None = None
+    levels: tuple[LevelFigure, ...] = ()
+    newest: CheckpointScores | None = None
+    of_champion: CheckpointScores | None = None
+    evaluated_at: float | None = None

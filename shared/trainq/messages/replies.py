@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from trainq.jobs import Enclosed, JobKind, PinView, RemovalView
-from trainq.messages.learning import Champions, Learning, Scores
+from trainq.messages.learning import Champions, Learning, LearningFigures, Scores
 from trainq.messages.queueing import Queue
 from trainq.messages.tasks import Task, TaskLease
 from trainq.messages.views import DiskView, EffectView, JobView, ScheduleView, ServiceView
@@ -235,7 +235,8 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     the state in ``checkpoint``; none if nothing is. ``half_done`` is the train job that waits
     and has steps in the line. ``up_seconds`` is the age of this life of the broker, which has heard of nobody before.
     ``held`` is what is wrong with the machine while the queue is held for it. ``planned_tokens`` are those that a train
-    job that runs or waits is to train, repetitions counted; without those that are not prepared.
+    job that runs or waits is to train, repetitions counted; without those that are not prepared. ``learning`` is what
+    the model can do, in brief.
     """
 
     journal_id: str
@@ -260,6 +261,7 @@ class Overview(Message, frozen=True, kw_only=True, tag=True):
     up_seconds: float = 0.0
     held: str = ""
     planned_tokens: dict[str, int] = msgspec.field(default_factory=dict)
+    learning: LearningFigures = LearningFigures()
 
     @property
     def training(self) -> JobView | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.pictures import job, overview
+from tests.pictures import CHALLENGER, CHAMPION, job, judgement, learning, overview
 from trainq import alarms
 from trainq.figures import Alarm, ServiceStatus
 from trainq.gpu import Devices
@@ -59,6 +59,12 @@ DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, nam
     (overview(counts={"train": {"quarantined": 2}}), [], "jobs_quarantined", "warn", "2 jobs are set aside"),
     (overview(counts={"train": {"held": 1}}), [], "jobs_held", "warn", "1 job is held for the quality of the file"),
     (overview(background_tasks=BackgroundTasks(recent=[FAILED])), [], "task_failed", "warn", "snapshot-3"),
+    (overview(learning=learning(judgement=judgement(regressed=True))), [], "regressed", "bad",
+     f"{CHALLENGER} is significantly worse than the champion {CHAMPION}: held-out"),
+    (overview(learning=learning(judgement=judgement(outcome="propose"))), [], "champion_proposed", "warn",
+     f"{CHALLENGER} is proposed as champion in place of {CHAMPION}"),
+    (overview(learning=learning(judgement=judgement(outcome="propose", champion=""), champion=None)), [],
+     "champion_proposed", "warn", "as the first one"),
 ])
 def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus], code: str, level: str,
                                     words: str) -> None:
@@ -79,6 +85,12 @@ def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus],
     derive(overview(up_seconds=5.0), service(state="ABSENT")),
     derive(overview(disk=disk("ok"))),
     derive(overview(background_tasks=BackgroundTasks(recent=[DONE, FAILED]))),
+    derive(overview(learning=learning())),
+    # The champion has moved since.
+    derive(overview(learning=learning(judgement=judgement(regressed=True, champion="g000001-s00000010")))),
+    derive(overview(learning=learning(judgement=judgement(outcome="propose", champion="")))),
+    # Somebody has scored an old one.
+    derive(overview(learning=learning(judgement=judgement(regressed=True, checkpoint="g000001-s00000010")))),
 ])
 def test_what_is_well_or_was_wanted_is_none(quiet: tuple[Alarm, ...]) -> None:
     assert quiet == ()

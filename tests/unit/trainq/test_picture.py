@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from tests.pictures import RUNNING, fold, job, overview, service
+from tests.pictures import RUNNING, fold, job, learning, overview, service
 from trainq import picture
 from trainq.config import BrokerSettings
 from trainq.figures import (
@@ -125,8 +125,10 @@ OBSERVED = Observations(
 
 
 def test_what_was_observed_is_in_the_picture_with_its_age() -> None:
-    shown = fold(overview(running=[RUNNING], marks=("x",)), observed=OBSERVED)
-    assert shown.ages == Ages(broker=0.5, progress=1.5, machine=2.0, gpu=5.0, copies=10.0, checkpoint=100.0)
+    shown = fold(overview(running=[RUNNING], marks=("x",), learning=learning()), observed=OBSERVED)
+    assert shown.ages == Ages(broker=0.5, progress=1.5, machine=2.0, gpu=5.0, copies=10.0, checkpoint=100.0,
+                              evaluation=30.0)
+    assert shown.learning == learning()
     trainer = next(each for each in shown.services if each.name == "trainer")
     assert (trainer.restarts, trainer.memory_bytes, trainer.last_error) == (2, 5 << 20, ERROR)
     job_now = shown.running_job

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from tests.pictures import RUNNING, fold, job, overview
+from tests.pictures import RUNNING, fold, job, judgement, learning, overview
 from trainq.cli.console import Console
 from trainq.cli.overviewing import status_lines, until
 from trainq.cli.rendering import columns_of
@@ -41,7 +41,8 @@ class Terminal(io.StringIO):
 def lines(width: int) -> list[str]:
     out = Terminal()
     of = overview(running=[RUNNING], waiting=[job(id="train-2", name="a long name " * 9)],
-                  planned_tokens={"train-2": 10}, marks=("a batch was left out",))
+                  planned_tokens={"train-2": 10}, marks=("a batch was left out",),
+                  learning=learning(judgement=judgement(regressed=True)))
     return status_lines(fold(of, dead="watcher", observed=OBSERVED),
                         Console(out, out, json=False, environment={"COLUMNS": str(width), "NO_COLOR": "1"}))
 
@@ -51,7 +52,9 @@ def test_all_of_it_is_shown() -> None:
     for words in ("training train-1", "! the watcher ended without a word: supervisorctl start watcher",
                   "! g is marked: a batch was left out", "in 10 s to 1 m 10 s", "1 m 40 s ago",
                   "50 % of 2 processors, load 1.0, 1.0 GiB of 4.0 GiB memory available",
-                  "H100, 97 %, 3.0 GiB of 80.0 GiB used, 61 °C, 412 W", "5.0 MiB"):
+                  "H100, 97 %, 3.0 GiB of 80.0 GiB used, 61 °C, 412 W", "5.0 MiB",
+                  "g000002-s00000020, first 5 m 0 s ago", "arithmetic 2, syllo 1",
+                  "g000005-s00000050 30 s ago: keep, significantly worse; held-out: the gain is no larger"):
         assert words in text, words
 
 
