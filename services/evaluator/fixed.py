@@ -32,6 +32,8 @@ OF_ALL = f"{OF_A_FILE}all-"
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
+# Of fewer there is no interval, and no score.
+_LEAST_ROWS = 2
 # The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
 SEED = FIRST_FIXED_SEED
 # So much longer than the longest reference an answer may be.
@@ -172,8 +174,10 @@ class FixedProblems:
         for name, each in recent.items():
             path, source = self._home.suites / name, self._home.cache / each.shard / rehearsal.HELD_OUT_NAME
             if not path.exists() and source.is_file():
-                rows = [orjson.loads(line) for line in source.read_bytes().splitlines()[:settings.held_out_rows]]
-                suites.write(path, rows, kind="loss", description=f"held-out rows of {each.job}")
+                lines = dict.fromkeys(source.read_bytes().splitlines()[:settings.held_out_rows])
+                if len(lines) >= _LEAST_ROWS:
+                    suites.write(path, map(orjson.loads, lines), kind="loss",
+                                 description=f"held-out rows of {each.job}")
             there |= {name} if path.exists() else set()
         return there
 

@@ -77,6 +77,12 @@ def test_held_out_rows_of_the_newest_files_are_suites_and_those_of_older_ones_go
         "arithmetic-l01", DECIDING}
 
 
+def test_one_held_out_row_is_no_suite_and_keeps_no_other_from_being_scored(
+        problems: FixedProblems, configured: config.Configuration) -> None:
+    made = problems.make({}, trained(configured.home, "train-6", rows=1))
+    assert made.levels.keys() == {"arithmetic-l01", DECIDING}
+
+
 def test_a_person_s_suite_is_scored_too(problems: FixedProblems, configured: config.Configuration) -> None:
     suites.write(configured.home.suites / "mine", [CHAT], kind="loss", limit=0.1)
     assert problems.make({}, []).levels["mine"] is None
