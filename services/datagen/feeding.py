@@ -56,7 +56,7 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
         return reason
     passed_over = _passed_over(known, settings) | _without_file(known, settings)
-    name = _next_generator(known, settings, passed_over, may_take_long=waiting > 0)
+    name = _next_generator(known, settings, passed_over, may_take_long=_waiting(known.counts) > 0)
     if not name:
         return next(iter(passed_over.values()),
                     "no generator is configured that has anything to make ([datagen.generators])")
@@ -71,13 +71,17 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
 
 def why_not(counts: Mapping[str, Mapping[str, int]], settings: DatagenSettings) -> str:
     """Why nothing is made, by the counts alone; empty if they do not say so."""
-    waiting = counts.get(JobKind.TRAIN.value, {}).get(JobState.QUEUED.value, 0)
+    waiting = _waiting(counts)
     if waiting >= settings.queue_files:
         return f"{waiting} files wait"
     asked = counts.get(JobKind.GENERATE.value, {})
     if any(asked.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING)):
         return "a file is being made"
     return ""
+
+
+def _waiting(counts: Mapping[str, Mapping[str, int]]) -> int:
+    return counts.get(JobKind.TRAIN.value, {}).get(JobState.QUEUED.value, 0)
 
 
 def seed_of(first: int, number: int) -> int:

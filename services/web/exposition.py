@@ -97,6 +97,7 @@ class Exposition:
         if queue is not None:
             yield from families.of_queue(queue, now)
         yield from families.of_tally(self._tally)
+        yield from families.of_learning(self._tally)
         yield from families.of_steps(self._steps)
         yield from self._training(picture)
         yield from families.counter("trainq_journal_events", "Events in the journal", picture.seq)

@@ -15,10 +15,13 @@ from services.web.tallying import Histogram, Tally
 from trainq import __version__, alarms
 from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind, JobState
-from trainq.messages import JobView, Lifecycle, Queue
+from trainq.messages import CheckpointScores, JobView, LearningFigures, Lifecycle, Queue
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
 
 BEYOND = "beyond"
+# The held-out rows of a file are a suite of its own: they come and go with the files, and are in no label. Those of the
+# newest files together are one, whatever its name says besides.
+_OF_A_FILE, _OF_ALL_FILES = "job-", "held-out-files"
 # A process that says one of these of itself, and is heard of, is there.
 _UP = frozenset(state.value for state in Lifecycle) - {Lifecycle.STOPPED.value}
 _STATES = (*(state.value for state in Lifecycle), DEAD, SILENT, ABSENT)
@@ -91,6 +94,7 @@ def of_picture(picture: StatusPicture, now: float) -> Iterator[Metric]:
     yield from _machine(picture)
     yield from _gpus(picture.gpu)
     yield from _copies(picture)
+    yield from _learning(picture.learning)
     running = next((job for job in picture.running if job.kind is JobKind.TRAIN), None)
     if picture.training and running is not None:
         yield from _progress(running)
@@ -195,6 +199,31 @@ def _copies(picture: StatusPicture) -> Iterator[Metric]:
     yield from gauges("trainq_alarms", "Alarms of the status picture that stand, by code", ("code", "level"), alarms)
 
 
+def _learning(learning: LearningFigures) -> Iterator[Metric]:
+    """What the model can do: scores of the newest scored checkpoint and of the champion, and the levels."""
+    if (champion := learning.champion) is not None:
+        yield from gauge("trainq_champion_generation", "Generation that is champion",
+                         float(champion.checkpoint[1:].partition("-")[0]))
+        yield from gauge("trainq_champion_since_timestamp_seconds", "Since when it is", champion.at)
+    yield from gauge("trainq_evaluation_newest_timestamp_seconds", "When a checkpoint was last scored or judged",
+                     learning.evaluated_at)
+    of = [(name, found) for name, found in (("newest", learning.newest), ("champion", learning.of_champion)) if found]
+    for kind, family, text in (("loss", "trainq_suite_loss", "Loss on the rows of a suite, nats per token"),
+                               ("generate", "trainq_suite_score_ratio", "Right answers to a suite, 0 to 1")):
+        values: dict[tuple[str, ...], float] = {
+            (suite, name): mean for name, found in of for suite, mean in _means(found, kind)}
+        if values:
+            yield from gauges(family, text, ("suite", "of"), values)
+    yield from gauges("trainq_generator_level", "How hard what the generator makes is, from 1", ("generator",),
+                      {(each.generator,): each.level for each in learning.levels})
+
+
+def _means(found: CheckpointScores, kind: str) -> Iterator[tuple[str, float]]:
+    for score in found.scores:
+        if score.kind == kind and not score.suite.startswith(_OF_A_FILE):
+            yield _OF_ALL_FILES if score.suite.startswith(_OF_ALL_FILES) else score.suite, score.mean
+
+
 def of_queue(queue: Queue, now: float) -> Iterator[Metric]:
     """Who waits. ``now``: wall seconds since 1970."""
     waiting: dict[tuple[str, ...], float] = {(each.priority,): each.jobs for each in queue.classes}
@@ -234,6 +263,21 @@ def of_tally(tally: Tally) -> Iterator[Metric]:
     yield from counters("trainq_retention_removed_bytes", "Bytes of the copies moved to the trash", ("store",),
                         _single(tally.removed_bytes))
     yield from counter("trainq_retention_freed_bytes", "Bytes deleted for good by retention", tally.freed_bytes)
+
+
+def of_learning(tally: Tally) -> Iterator[Metric]:
+    """The same, of what makes the model better."""
+    yield from counters("trainq_champion_moves", "How often the champion has moved, by how", ("how",),
+                        _single(tally.champion_moves))
+    yield from counters("trainq_checkpoints_judged", "Checkpoints that were judged beside the champion, by what came "
+                        "of it", ("outcome",), _single(tally.judged))
+    yield from counter("trainq_checkpoints_regressed", "Those of them that were significantly worse", tally.regressions)
+    yield from counters("trainq_level_moves", "How often a generator's level has moved", ("generator", "direction"),
+                        {(generator, direction): n for (generator, direction), n in tally.level_moves.items()})
+    yield from counters("trainq_generated_files", "Files that were made", ("generator",),
+                        _single(tally.generated_files))
+    yield from counters("trainq_generated_rows", "Rows of the files that were made", ("generator",),
+                        _single(tally.generated_rows))
 
 
 def of_steps(steps: Steps) -> Iterator[Metric]:

@@ -20,6 +20,7 @@ from services.web import (
     health,
     judging,
     keeping,
+    learning,
     loglines,
     openapi,
     problems,
@@ -34,7 +35,7 @@ from services.web.operations import Call, Endpoint, Operation, answered
 from services.web.sites import DaemonStatus, Site
 from trainq.errors import NotFoundError, UsageError
 from trainq.messages import JobDetail, Schedules
-from trainq.orders import Outcome
+from trainq.orders import Moved, Outcome
 from trainq.picture import ServiceStatus
 from trainq.planning import RetentionPlan
 from trainq.servicing import Steered
@@ -167,6 +168,29 @@ OPERATIONS: tuple[Operation, ...] = (
               keeping.unpin, body=steering.OrderBody, answer=keeping.Pinned, words=_COPY),
     Operation("POST", f"{V1}/consolidate", "consolidate", "Ask for the adapter to be merged into the weights.",
               keeping.consolidate, body=keeping.ConsolidateBody, answer=steering.Asked, status=_ACCEPTED),
+    Operation("GET", f"{V1}/scores", "scores", "What each checkpoint scores on each suite, the newest first.",
+              learning.scores, query=learning.ScoresQuery, answer=learning.ScorePage),
+    Operation("GET", f"{V1}/champion", "champion", "Who is champion, and what was judged last.", learning.champion,
+              answer=learning.Champion),
+    Operation("GET", f"{V1}/champions", "champions", "The moves of the champion, newest first.", learning.champions,
+              query=learning.MovesQuery, answer=learning.Moves),
+    Operation("POST", f"{V1}/promote", "promote", "Make a checkpoint champion, whatever the numbers say.",
+              learning.promote, body=learning.PromoteBody, answer=Moved),
+    Operation("POST", f"{V1}/rollback", "rollback", "Make one that was champion before champion again.",
+              learning.roll_back, body=learning.RollBackBody, answer=Moved),
+    Operation("POST", f"{V1}/generate", "generate", "Ask for a file to be made for the model to learn from.",
+              learning.generate, body=learning.GenerateBody, answer=steering.Asked, status=_ACCEPTED),
+    Operation("POST", f"{V1}/evaluate", "evaluate", "Ask for a checkpoint to be scored.", learning.evaluate,
+              body=learning.EvaluateBody, answer=steering.Asked, status=_ACCEPTED),
+    Operation("GET", f"{V1}/evaluations/{{key}}/rows", "evaluation_rows",
+              "A score row by row, with what the model has answered.", learning.rows, query=learning.RowsQuery,
+              answer=learning.EvaluationRows, private=True,
+              words={"key": "the evaluation that a score names, 64 lower-case hexadecimal digits"}),
+    Operation("GET", f"{V1}/suites", "suites", "What is scored on, and whether it is what it was.",
+              learning.list_suites, answer=learning.Suites, private=True),
+    Operation("POST", f"{V1}/suites/{{name}}/lock", "lock_suite",
+              "Say that a changed suite is meant to be so: its scores begin anew.", learning.lock,
+              body=learning.LockBody, answer=learning.Locked, words={"name": "as the list has it"}),
     Operation("GET", f"{V1}/schedules", "schedules", "What is done by itself, and when.", reading.schedules,
               answer=Schedules),
     Operation("POST", f"{V1}/schedules/{{name}}/run", "run_schedule", "Ask for what a rule asks for, now.",

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from trainq.jobs import JobKind
+from trainq.jobs import ChampionMove, JobKind
 from trainq.messages import EventView
 
 # Upper bounds in seconds. Jobs: from a maintenance task of a second to a training of two days; steps: from the built-in
@@ -21,6 +21,8 @@ JOB_BOUNDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 17
 STEP_BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
 CHECKPOINT_BOUNDS = (0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 
+# What a judgement comes to.
+OUTCOMES = ("first", "promote", "propose", "keep")
 ROW_VERDICTS = ("trained", "held_out", "rejected", "dropped_long", "duplicate")
 # By event type, the state in which the job ended.
 ENDINGS = {"JobSucceeded": "succeeded", "JobFailed": "failed", "JobCancelled": "cancelled",
@@ -71,6 +73,12 @@ class Tally:
         self.removals: Counter[str] = Counter()  # by store
         self.removed_bytes: Counter[str] = Counter()  # by store
         self.freed_bytes = 0
+        self.champion_moves: Counter[str] = Counter(dict.fromkeys((how.value for how in ChampionMove), 0))  # by how
+        self.judged: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))  # by outcome
+        self.regressions = 0
+        self.level_moves: Counter[tuple[str, str]] = Counter()  # by generator and direction
+        self.generated_files: Counter[str] = Counter()  # by generator
+        self.generated_rows: Counter[str] = Counter()  # by generator
         # Train jobs whose first attempt began: their steps are all new.
         self.begun: list[str] = []
         # Job: since when it is leased (None: it is not), and for how long it was before.
@@ -112,6 +120,8 @@ class Tally:
                 store = str(body.get("store", ""))
                 self.removals[store] += 1
                 self.removed_bytes[store] += _natural(body.get("size_bytes"))
+            case _:
+                self._count_learning(event.type, body)
 
     def take_begun(self) -> list[str]:
         """The train jobs whose first attempt began since the last call."""
@@ -125,9 +135,15 @@ class Tally:
         if seconds:
             self.job_seconds.setdefault(kind, Histogram(JOB_BOUNDS)).observe(seconds)
         result = event.body.get("result")
-        facts = result.get("facts") if isinstance(result, dict) and kind == JobKind.RETENTION else None
-        if isinstance(facts, dict):
+        facts = result.get("facts") if isinstance(result, dict) else None
+        if not isinstance(facts, dict):
+            return
+        if kind == JobKind.RETENTION:
             self.freed_bytes += _natural(facts.get("freed_bytes"))
+        elif kind == JobKind.GENERATE and "file" in facts:
+            generator = str(facts.get("generator", ""))
+            self.generated_files[generator] += 1
+            self.generated_rows[generator] += _natural(facts.get("rows"))
 
     def _close(self, event: EventView) -> None:
         since, seconds = self._open.get(event.job, (None, 0.0))
@@ -144,6 +160,18 @@ class Tally:
         if isinstance(report, dict):
             for verdict in ROW_VERDICTS:
                 self.rows[verdict] += _natural(report.get(verdict))
+
+    def _count_learning(self, type_: str, body: dict[str, Any]) -> None:
+        match type_:
+            case "ChampionMoved":
+                self.champion_moves[str(body.get("how", ""))] += 1
+            case "CheckpointJudged":
+                self.judged[str(body.get("outcome", ""))] += 1
+                self.regressions += bool(body.get("regressed"))
+            case "LevelJudged":
+                # A look at a score that leaves the level as it is counts nothing.
+                if moved := _natural(body.get("after")) - _natural(body.get("before")):
+                    self.level_moves[str(body.get("generator", "")), "up" if moved > 0 else "down"] += 1
 
     def _count_checkpoint(self, body: dict[str, Any]) -> None:
         self.checkpoints += 1

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 
 from trainq.client import DEFAULT_TIMEOUT_SECONDS, BrokerClient
-from trainq.config import Home, ScheduleSettings
+from trainq.config import DatagenSettings, GeneratorSettings, Home, ScheduleSettings
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
+from trainq.generating import selfplay
 from trainq.ids import new_request_id
 from trainq.jobs import JobState
 from trainq.messages import (
     Cancel,
     Done,
+    GenerateTask,
+    GetLearning,
     GetOverview,
     JobDetail,
     JobList,
     JobView,
+    Learning,
     LiftHold,
     ListJobs,
     Overrides,
     Overview,
+    Promote,
     Receipt,
     Retry,
+    RollBack,
     ShowJob,
     Task,
     scheduled_task,
@@ -32,6 +39,8 @@ from trainq.messages import (
 
 # Of 1000 jobs at most in one answer; with results and reasons of the greatest length this stays under 4 MiB.
 PAGE = 250
+# Of a seed that nobody has named. Those of suites are above.
+_SEED_BYTES = 7
 # Jobs of one number: a train job and its preparation.
 _OF_ONE_NUMBER = 2
 
@@ -41,6 +50,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     state: str
+    changed: bool
+
+
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is champion now; not ``changed``: it was so already."""
+
+    champion: str
     changed: bool
 
 
@@ -121,6 +137,42 @@ def rule_task(settings: ScheduleSettings, name: str) -> Task:
     if rule is None or not rule.task:
         raise NotFoundError(f"the schedule has no rule {name}", mend="trainq schedule list shows them")
     return scheduled_task(rule)
+
+
+def learning_of(broker: BrokerClient) -> Learning:
+    """What the journal knows of what the model can do."""
+    return broker.call(GetLearning(request_id=new_request_id()), Learning)
+
+
+def move_champion(broker: BrokerClient, request: Promote | RollBack) -> Moved:
+    """Have another checkpoint be champion."""
+    changed = broker.call(request, Done).changed
+    champion = learning_of(broker).champion
+    return Moved(champion=champion.checkpoint if champion is not None else "", changed=changed)
+
+
+def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *, count: int | None = None,
+                  level: int | None = None, seed: int | None = None) -> GenerateTask:
+    """What makes a file of the generator that is known under ``name``.
+
+    What is not said is as ``[datagen]`` has it; the level is that to which the evaluations have moved it, the seed any.
+
+    Raises:
+        UsageError: such a file cannot be made.
+    """
+    known = settings.generators.get(name, GeneratorSettings())
+    generator = known.use or name
+    if level is None:
+        at_level = selfplay.source_of(known.options) if generator == selfplay.NAME else name
+        level = next((each.level for each in learning_of(broker).levels if each.generator == at_level), known.level)
+    if seed is None:
+        seed = int.from_bytes(os.urandom(_SEED_BYTES), "big")
+    wish = {"type": "GenerateTask", "generator": generator, "name": name, "count": count or settings.rows,
+            "level": level, "seed": seed, "options": known.options}
+    try:
+        return msgspec.convert(wish, GenerateTask)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"no such file can be made: {error}", mend="trainq generate --help") from error
 
 
 def overrides_of(epochs: int | None, columns: dict[str, str] | None, wishes: Sequence[tuple[str, Any]]) -> Overrides:

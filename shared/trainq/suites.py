@@ -29,7 +29,7 @@ from blake3 import blake3
 
 from trainq import files, manifests, scoring
 from trainq.config import Home, mapping_faults
-from trainq.errors import InputError, NotFoundError, UsageError
+from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.jsonl import Line, read_lines
 from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
 from trainq.scoring import Case, Scorer
@@ -93,6 +93,25 @@ class Suite(msgspec.Struct, frozen=True, kw_only=True):
                 for number, row in enumerate(self.rows) if isinstance(row.sample, ChatSample)]
 
 
+class SuiteView(msgspec.Struct, frozen=True, kw_only=True):
+    """A suite as it lies there, beside the digest that it is locked to.
+
+    ``state`` is ``new`` (never scored), ``locked``, ``changed`` since, or ``broken``: of such a one only the ``error``
+    is known.
+    """
+
+    suite: str
+    state: Literal["new", "locked", "changed", "broken"]
+    locked_to: str
+    digest: str = ""
+    rows: int = 0
+    kind: str = ""
+    scorer: str = ""
+    limit: float | None = None
+    description: str = ""
+    error: str = ""
+
+
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``suite.toml``."""
 
@@ -116,6 +135,21 @@ def names(folder: Path) -> list[str]:
         return []
     return sorted(entry.name for entry in folder.iterdir()
                   if _NAME.fullmatch(entry.name) and (entry / SETTINGS_NAME).is_file())
+
+
+def survey(folder: Path, locks: Mapping[str, str]) -> list[SuiteView]:
+    """All suites in ``folder``, each read as a whole; ``locks`` are the digests by name that the journal has."""
+    return [_view(folder / name, locks.get(name, "")) for name in names(folder)]
+
+
+def _view(path: Path, locked: str) -> SuiteView:
+    try:
+        suite = load(path)
+    except TrainqError as error:
+        return SuiteView(suite=path.name, state="broken", locked_to=locked, error=str(error))
+    return SuiteView(suite=suite.name, state="locked" if locked == suite.digest else "changed" if locked else "new",
+                     locked_to=locked, digest=suite.digest, rows=len(suite.rows), kind=suite.kind, scorer=suite.scorer,
+                     limit=suite.limit, description=suite.description)
 
 
 def load(path: Path) -> Suite:

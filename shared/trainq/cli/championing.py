@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from trainq import words
+from trainq import orders, words
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -21,7 +21,6 @@ from trainq.jobs import ChampionView, JobKind, JudgementView
 from trainq.messages import (
     Accepted,
     Champions,
-    Done,
     GetChampions,
     GetLearning,
     JobList,
@@ -67,7 +66,7 @@ def _run(arguments: Namespace, context: Context) -> int:
     if arguments.deliver:
         return _deliver(context)
     with BrokerClient(context.home) as broker:
-        known = broker.call(GetLearning(request_id=new_request_id()), Learning)
+        known = orders.learning_of(broker)
     console = context.console
     if console.json:
         console.emit({"champion": msgspec.to_builtins(known.champion), "previous": known.previous,
@@ -167,14 +166,12 @@ def _roll_back(arguments: Namespace, context: Context) -> int:
 
 def _move(context: Context, request: Promote | RollBack) -> int:
     with BrokerClient(context.home) as broker:
-        changed = broker.call(request, Done).changed
-        champion = broker.call(GetLearning(request_id=new_request_id()), Learning).champion
-    name = champion.checkpoint if champion is not None else ""
+        moved = orders.move_champion(broker, request)
     if context.console.json:
-        context.console.emit({"champion": name, "changed": changed})
+        context.console.emit(msgspec.to_builtins(moved))
     else:
-        context.console.line(name)
-        if not changed:
+        context.console.line(moved.champion)
+        if not moved.changed:
             context.console.say("it was champion already")
     return 0
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
-from trainq import suites
+import msgspec
+
+from trainq import orders, suites
 from trainq.cli import arguments as types
 from trainq.cli.console import printable
 from trainq.cli.context import Context
@@ -13,9 +14,8 @@ from trainq.cli.parsing import add_json
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, table
 from trainq.client import BrokerClient
-from trainq.errors import TrainqError
 from trainq.ids import new_request_id
-from trainq.messages import Done, GetLearning, Learning, LockSuite
+from trainq.messages import Done, LockSuite
 
 
 def _configure(parser: ArgumentParser) -> None:
@@ -48,31 +48,20 @@ def _lock(context: Context, name: str, reason: str) -> int:
 
 def _list(context: Context) -> int:
     with BrokerClient(context.home) as broker:
-        locks = broker.call(GetLearning(request_id=new_request_id()), Learning).locks
-    documents = [_document(context, name, locks.get(name, "")) for name in suites.names(context.home.suites)]
+        locks = orders.learning_of(broker).locks
+    found = suites.survey(context.home.suites, locks)
     console = context.console
     if console.json:
-        console.emit({"suites": documents})
+        console.emit({"suites": msgspec.to_builtins(found)})
         return 0
     columns = [Column("suite"), Column("rows", right=True), Column("kind", spare=True), Column("limit", spare=True),
                Column("state"), Column("", flexible=True)]
-    rows = [[each["suite"], str(each.get("rows", "")), each.get("scorer") or each.get("kind", ""),
-             "" if each.get("limit") is None else f"{each['limit']:g}", each["state"],
-             printable(each.get("error") or each.get("description", ""))] for each in documents]
+    rows = [[each.suite, str(each.rows or ""), each.scorer or each.kind,
+             "" if each.limit is None else f"{each.limit:g}", each.state, printable(each.error or each.description)]
+            for each in found]
     for line in table(columns, rows, console.width):
         console.line(line)
     return 0
-
-
-def _document(context: Context, name: str, locked: str) -> dict[str, Any]:
-    """What is known of a suite; ``state`` is ``new`` (never scored), ``locked``, ``changed`` or ``broken``."""
-    try:
-        suite = suites.load(context.home.suites / name)
-    except TrainqError as error:
-        return {"suite": name, "state": "broken", "locked_to": locked, "error": str(error)}
-    state = "locked" if locked == suite.digest else "changed" if locked else "new"
-    return {"suite": name, "state": state, "rows": len(suite.rows), "kind": suite.kind, "scorer": suite.scorer,
-            "limit": suite.limit, "digest": suite.digest, "locked_to": locked, "description": suite.description}
 
 
 COMMANDS = {"suites": Command(_configure, _run)}

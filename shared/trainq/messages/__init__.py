@@ -22,6 +22,7 @@ from trainq.messages.codec import (
     request_id_of,
 )
 from trainq.messages.learning import (
+    MAX_CHAMPIONS,
     Champions,
     CheckpointScores,
     EvaluationFindings,
@@ -105,6 +106,8 @@ from trainq.messages.requests import (
     Unpin,
 )
 from trainq.messages.tasks import (
+    MAX_ROWS_MADE,
+    MAX_TRAINED_SEED,
     TASK_KINDS,
     BackupTask,
     ConsolidateTask,
@@ -185,6 +188,7 @@ from trainq.messages.workers import (
 __all__ = [
     "EVENT_TOPIC",
     "LIVE_TOPIC",
+    "MAX_CHAMPIONS",
     "MAX_DAMAGED",
     "MAX_DIGESTS",
     "MAX_EFFECTS",
@@ -192,7 +196,9 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "MAX_PAGE",
     "MAX_REPORT_BYTES",
+    "MAX_ROWS_MADE",
     "MAX_SUBMITS",
+    "MAX_TRAINED_SEED",
     "MAX_YIELD_SECONDS",
     "PROTOCOL_VERSION",
     "TASK_KINDS",

@@ -10,10 +10,10 @@ import pytest
 
 from trainq import orders
 from trainq.client import BrokerClient
-from trainq.config import Home, ScheduleRule, ScheduleSettings
+from trainq.config import DatagenSettings, GeneratorSettings, Home, ScheduleRule, ScheduleSettings
 from trainq.errors import NotFoundError, UsageError
-from trainq.jobs import JobKind, JobState
-from trainq.messages import JobList, JobView, ListJobs, Receipt, RetentionTask
+from trainq.jobs import JobKind, JobState, LevelView
+from trainq.messages import JobList, JobView, Learning, ListJobs, Receipt, RetentionTask
 
 
 def view(kind: JobKind, number: int) -> JobView:
@@ -80,3 +80,27 @@ def test_the_files_that_hold_it(tmp_path: Path) -> None:
     assert orders.holding_files(home) == []
     (home.control / ".stop").touch()
     assert orders.holding_files(home) == [".stop"]
+
+
+class Knowing(BrokerClient):
+    """Answers ``GetLearning``: one generator has moved."""
+
+    def __init__(self) -> None:
+        pass
+
+    def call(self, *_: Any, **__: Any) -> Any:
+        level = LevelView(generator="sums", level=3, checkpoint="g", evaluation="e", at=1.0)
+        return Learning(champion=None, previous="", judgement=None, levels=(level,), level_suites={}, judged=(),
+                        locks={}, checkpoint="g", trained=1)
+
+
+def test_what_is_not_said_of_a_generated_file_is_as_it_is_configured_and_the_level_that_of_now() -> None:
+    settings = DatagenSettings(rows=7, generators={"sums": GeneratorSettings(use="arithmetic", options={"most": 9})})
+    made = orders.generate_task(Knowing(), settings, "sums")
+    assert (made.generator, made.name, made.count, made.level, made.options) == (
+        "arithmetic", "sums", 7, 3, {"most": 9})
+    assert made.seed != orders.generate_task(Knowing(), settings, "sums").seed
+    named = orders.generate_task(Knowing(), settings, "syllo", count=2, level=1, seed=0)
+    assert (named.generator, named.count, named.level, named.seed) == ("syllo", 2, 1, 0)
+    with pytest.raises(UsageError, match="no such file can be made"):
+        orders.generate_task(Knowing(), settings, "../x")

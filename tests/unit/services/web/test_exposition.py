@@ -14,6 +14,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from pictures import CHAMPION, learning
 from services.web import exposition
 from services.web.exposition import Exposition
 from stories import Story
@@ -22,7 +23,7 @@ from trainq.errors import BrokerUnavailableError
 from trainq.figures import Alarm, Cpu, Life, Observations, SnapshotFigure
 from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind
-from trainq.messages import AnyRequest, Overview, PrepareResult, Progress, TaskResult, TrainResult
+from trainq.messages import AnyRequest, LearningFigures, Overview, PrepareResult, Progress, TaskResult, TrainResult
 from trainq.picture import StatusPicture
 from trainq.stephistory import StepMetrics
 
@@ -45,6 +46,7 @@ class Scraped:
         self.answers = True
         self.observed = Observations()
         self.alarms: tuple[Alarm, ...] | None = None
+        self.learning: LearningFigures | None = None
 
     def call(self, request: AnyRequest, expect: type[msgspec.Struct], *,
              timeout_seconds: float = 0) -> msgspec.Struct:
@@ -60,7 +62,9 @@ class Scraped:
         assert isinstance(overview, Overview)
         folded = picture.fold(overview, overview_age_seconds=0.5, now_wall=self.story.clock.now,
                               is_alive=lambda _pid: True, silent_after_seconds=30, observed=self.observed)
-        return folded if self.alarms is None else msgspec.structs.replace(folded, alarms=self.alarms)
+        if self.alarms is not None:
+            folded = msgspec.structs.replace(folded, alarms=self.alarms)
+        return folded if self.learning is None else msgspec.structs.replace(folded, learning=self.learning)
 
     def text(self) -> str:
         return self.exposition.render(self.picture(), self, self.story.clock.now + 2).decode()  # type: ignore[arg-type]  # a generic protocol
@@ -226,6 +230,20 @@ def test_machine_gpus_lives_and_alarms(scraped: Scraped) -> None:
     assert value(found, "trainq_service_memory_bytes", service="watcher") == 1000
 
 
+def test_scores_of_the_newest_checkpoint_and_of_the_champion(scraped: Scraped) -> None:
+    scraped.learning = learning()
+    found = scraped.scrape()
+    assert value(found, "trainq_suite_loss", suite="held-out", of="newest") == 2.5
+    assert value(found, "trainq_suite_loss", suite="held-out", of="champion") == 2.4
+    assert value(found, "trainq_suite_score_ratio", suite="arithmetic-l01", of="newest") == 0.5
+    assert not any("job-train-7" in dict(labels).values() for _, labels in found), "those come and go with the files"
+    assert value(found, "trainq_generator_level", generator="arithmetic") == 2
+    assert value(found, "trainq_champion_generation") == int(CHAMPION[1:7])
+    assert value(found, "trainq_champion_since_timestamp_seconds") == 700
+    assert value(found, "trainq_evaluation_newest_timestamp_seconds") == 970
+    assert value(found, "trainq_champion_moves_total", how="promoted") == 0
+
+
 def test_without_the_broker_what_it_knows_is_left_out_and_nothing_is_lost(scraped: Scraped) -> None:
     scraped.scrape()
     last = scraped.picture()
@@ -267,9 +285,10 @@ def test_another_journal_begins_anew(scraped: Scraped, tmp_path: Path) -> None:
 def test_no_label_grows_and_every_name_is_as_prometheus_wants_it(scraped: Scraped) -> None:
     scraped.scrape()
     a_day_of_work(scraped)
+    scraped.learning = learning()
     text = scraped.text()
     allowed = {"kind", "state", "service", "priority", "verdict", "origin", "cause", "store", "by", "version", "le",
-               "of", "gpu", "code", "level"}
+               "of", "gpu", "code", "level", "suite", "how", "outcome", "generator", "direction"}
     for family in text_string_to_metric_families(text):
         assert family.name.startswith("trainq_")
         assert family.documentation

@@ -12,7 +12,8 @@ from services.web import openapi
 from services.web.routes import OPERATIONS
 
 # They give a file's content, quote log lines, or look through the whole home.
-PRIVATE = ("lineage", "job_lineage", "digest_lineage", "export", "job_logs", "service_logs", "doctor", "retention_plan")
+PRIVATE = ("lineage", "job_lineage", "digest_lineage", "export", "job_logs", "service_logs", "doctor", "retention_plan",
+           "evaluation_rows", "suites")
 DOCUMENT: dict[str, Any] = json.loads(msgspec.json.encode(openapi.document(OPERATIONS)))
 
 

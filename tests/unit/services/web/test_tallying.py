@@ -88,3 +88,16 @@ def test_labels_have_few_values_whatever_an_event_holds() -> None:
     assert set(+tally.ended) == {("other", "failed")}
     assert sum(tally.rows.values()) == 0
     assert tuple(sorted(JOB_BOUNDS)) == JOB_BOUNDS
+
+
+def test_what_makes_the_model_better() -> None:
+    made = {"summary": "made", "facts": {"file": {"name": "a"}, "generator": "syllo", "rows": 100}}
+    tally = tallied(
+        event("ChampionMoved", how="promoted"), event("CheckpointJudged", outcome="keep", regressed=True),
+        event("CheckpointJudged", outcome="promote"), event("LevelJudged", generator="syllo", before=1, after=2),
+        event("LevelJudged", generator="syllo", before=2, after=2), event("JobSucceeded", "generate-1", result=made),
+        event("JobSucceeded", "generate-2", result={"summary": "nothing came of it", "facts": {}}))
+    assert +tally.champion_moves == {"promoted": 1}
+    assert (+tally.judged, tally.regressions) == ({"keep": 1, "promote": 1}, 1)
+    assert tally.level_moves == {("syllo", "up"): 1}
+    assert (tally.generated_files, tally.generated_rows) == ({"syllo": 1}, {"syllo": 100})

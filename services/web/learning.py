@@ -1,0 +1,237 @@
+"""What makes the model better: scores, the champion, suites, and what may be ordered of them. As the commands do it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from services.web.operations import Body, Call, Query
+from services.web.reading import PAGE, Limit
+from services.web.steering import Asked, ask_task
+from trainq import evaluations, orders, suites, words
+from trainq.errors import NotFoundError
+from trainq.evaluations import EvaluationFacts, RowResult
+from trainq.ids import new_request_id
+from trainq.jobs import ChampionView, JudgementView, ScoreView
+from trainq.messages import (
+    MAX_CHAMPIONS,
+    MAX_ROWS_MADE,
+    MAX_TRAINED_SEED,
+    Champions,
+    Done,
+    EvaluateTask,
+    GeneratorName,
+    GetChampions,
+    GetScores,
+    LockSuite,
+    Natural,
+    Promote,
+    RollBack,
+    Scores,
+    SuiteName,
+    Text,
+)
+from trainq.orders import Moved
+from trainq.suites import SuiteView
+
+# Of the answers of a page; one row more than that is given whole.
+PAGE_BYTES = 1 << 20
+_CAUSE = "asked for by a person"
+_Checkpoint = Annotated[str, Meta(max_length=64)]
+
+
+class ScoresQuery(Query, frozen=True, kw_only=True):
+    """Of one checkpoint, on one suite; ``after`` is the last page's ``next_after``."""
+
+    checkpoint: _Checkpoint = ""
+    suite: Annotated[str, Meta(max_length=128)] = ""
+    after: Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}/[A-Za-z0-9._:-]{1,128}\Z")] | None = None
+    limit: Limit = PAGE
+
+
+class ScorePage(msgspec.Struct, frozen=True, kw_only=True):
+    """Scores, those of the newest checkpoints first. Only a page without scores is the end."""
+
+    scores: list[ScoreView]
+    next_after: str | None
+
+
+class Champion(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is champion (null: nobody yet), who was it before, and what was judged last, with its numbers."""
+
+    champion: ChampionView | None
+    previous: str
+    judgement: JudgementView | None
+
+
+class MovesQuery(Query, frozen=True, kw_only=True):
+    """The moves of before event ``before``, the last page's ``next_before``."""
+
+    before: Natural | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_CHAMPIONS)] = PAGE
+
+
+class Moves(msgspec.Struct, frozen=True, kw_only=True):
+    """The champion's moves, newest first. Only a page without moves is the end."""
+
+    champions: list[ChampionView]
+    next_before: int | None
+
+
+class RowsQuery(Query, frozen=True, kw_only=True):
+    """The rows behind number ``after``, the last page's ``next_after``."""
+
+    after: Natural | None = None
+    limit: Limit = PAGE
+
+
+class EvaluationRows(msgspec.Struct, frozen=True, kw_only=True):
+    """A score, and row by row what it is made of: what the model has answered, or how well it foresaw the row.
+
+    A page ends early where its answers are long. Without ``next_after`` it is the last page.
+    """
+
+    facts: EvaluationFacts
+    rows: list[RowResult]
+    next_after: int | None
+
+
+class Suites(msgspec.Struct, frozen=True, kw_only=True):
+    """All suites, by name."""
+
+    suites: list[SuiteView]
+
+
+class LockBody(Body, frozen=True, kw_only=True):
+    """The reason is for people, later."""
+
+    reason: Text = "locked by a person"
+
+
+class Locked(msgspec.Struct, frozen=True, kw_only=True):
+    """From here on the suite is what has this digest; not ``changed``: it was so already."""
+
+    suite: str
+    digest: str
+    changed: bool
+
+
+class PromoteBody(Body, frozen=True, kw_only=True):
+    """Which checkpoint; unset: the one that is proposed."""
+
+    checkpoint: _Checkpoint = ""
+    reason: Text = "promoted by a person"
+
+
+class RollBackBody(Body, frozen=True, kw_only=True):
+    """To which of those that were champion; unset: the one before."""
+
+    to: _Checkpoint = ""
+    reason: Text = "rolled back by a person"
+
+
+class GenerateBody(Body, frozen=True, kw_only=True):
+    """``name`` is one of [datagen.generators], or a generator; the rest is as the configuration and the evaluations
+    have it, and the seed any.
+    """
+
+    name: GeneratorName
+    count: Annotated[int, Meta(ge=1, le=MAX_ROWS_MADE)] | None = None
+    level: Annotated[int, Meta(ge=1, le=1000)] | None = None
+    seed: Annotated[int, Meta(ge=0, lt=MAX_TRAINED_SEED)] | None = None
+
+
+class EvaluateBody(Body, frozen=True, kw_only=True):
+    """Which checkpoint (unset: the head of the line), on which suites (none: on all)."""
+
+    checkpoint: _Checkpoint = ""
+    suites: Annotated[tuple[SuiteName, ...], Meta(max_length=1000)] = ()
+
+
+async def scores(call: Call) -> ScorePage:
+    query: ScoresQuery = call.query
+    checkpoint, _, suite = (query.after or "").partition("/")
+    ask = GetScores(request_id=new_request_id(), checkpoint=query.checkpoint, suite=query.suite,
+                    after_checkpoint=checkpoint, after_suite=suite, limit=query.limit)
+    page = (await call.site.asker.ask(lambda broker: broker.call(ask, Scores))).scores
+    return ScorePage(scores=page, next_after=f"{page[-1].checkpoint}/{page[-1].suite}" if page else None)
+
+
+async def champion(call: Call) -> Champion:
+    known = await call.site.asker.ask(orders.learning_of)
+    return Champion(champion=known.champion, previous=known.previous, judgement=known.judgement)
+
+
+async def champions(call: Call) -> Moves:
+    query: MovesQuery = call.query
+    ask = GetChampions(request_id=new_request_id(), before_seq=query.before, limit=query.limit)
+    page = (await call.site.asker.ask(lambda broker: broker.call(ask, Champions))).champions
+    return Moves(champions=page, next_before=page[-1].seq if page else None)
+
+
+async def rows(call: Call) -> EvaluationRows:
+    key, query = words.digest(call.path("key")), call.query
+    return await call.site.asker.read(lambda: _rows(call, key, query))
+
+
+def _rows(call: Call, key: str, query: RowsQuery) -> EvaluationRows:
+    if not (evaluations.folder_of(call.site.home) / key).is_dir():
+        raise NotFoundError(f"there is no result {key[:16]} in evaluations/",
+                            mend="/api/v1/scores names that of each score; what is gone is made by scoring again")
+    found = evaluations.read(call.site.home, key)
+    page: list[RowResult] = []
+    size_bytes = 0
+    wanted = [row for row in found.rows if query.after is None or row.row > query.after]
+    for row in wanted[:query.limit]:
+        size_bytes += len(row.answer.encode()) if row.answer else 0
+        if page and size_bytes > PAGE_BYTES:
+            break
+        page.append(row)
+    return EvaluationRows(facts=found.facts, rows=page, next_after=page[-1].row if len(page) < len(wanted) else None)
+
+
+async def list_suites(call: Call) -> Suites:
+    folder = call.site.home.suites
+    with call.site.alone("a list of the suites"):
+        locks = (await call.site.asker.order(orders.learning_of)).locks
+        return Suites(suites=await call.site.asker.wait(lambda: suites.survey(folder, locks)))
+
+
+async def lock(call: Call) -> Locked:
+    folder, name = call.site.home.suites, call.path("name")
+    if name not in suites.names(folder):
+        raise NotFoundError(f"there is no suite {name}", mend="/api/v1/suites has them")
+    with call.site.alone("a lock of a suite"):
+        suite = await call.site.asker.wait(lambda: suites.load(folder / name))
+        request = LockSuite(request_id=new_request_id(), suite=suite.name, digest=suite.digest, reason=call.body.reason)
+        changed = (await call.site.asker.order(lambda broker: broker.call(request, Done))).changed
+    return Locked(suite=suite.name, digest=suite.digest, changed=changed)
+
+
+async def promote(call: Call) -> Moved:
+    body: PromoteBody = call.body
+    wanted = words.generation(body.checkpoint) if body.checkpoint else None
+    request = Promote(request_id=new_request_id(), checkpoint=wanted, reason=body.reason)
+    return await call.site.asker.order(lambda broker: orders.move_champion(broker, request))
+
+
+async def roll_back(call: Call) -> Moved:
+    body: RollBackBody = call.body
+    request = RollBack(request_id=new_request_id(), to=words.generation(body.to) if body.to else None,
+                       reason=body.reason)
+    return await call.site.asker.order(lambda broker: orders.move_champion(broker, request))
+
+
+async def generate(call: Call) -> Asked:
+    body: GenerateBody = call.body
+    task = await call.site.asker.order(lambda broker: orders.generate_task(
+        broker, call.site.settings.datagen, body.name, count=body.count, level=body.level, seed=body.seed))
+    return await ask_task(call, task, _CAUSE)
+
+
+async def evaluate(call: Call) -> Asked:
+    body: EvaluateBody = call.body
+    checkpoint = words.generation(body.checkpoint) if body.checkpoint else ""
+    return await ask_task(call, EvaluateTask(checkpoint=checkpoint, suites=body.suites), _CAUSE)
