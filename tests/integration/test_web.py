@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from installations import wait_for
 from places import Worker, jobs_of, place_with_broker
 from services.web import exposition, serving, streams
-from trainq import files, stephistory
+from trainq import files, stephistory, suites
 from trainq.client import BrokerClient
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
@@ -273,6 +273,36 @@ def test_retention_and_consolidation(web: Web) -> None:
     assert all(answer.status < 500 for answer in answers), answers
 
 
+def test_what_makes_the_model_better(web: Web) -> None:
+    assert web.get("/api/v1/scores?limit=2").document == {"scores": [], "next_after": None}
+    assert web.get("/api/v1/scores?after=nonsense").status == 400
+    assert web.get("/api/v1/champion").document == {"champion": None, "previous": "", "judgement": None}
+    assert web.get("/api/v1/champions").document == {"champions": [], "next_before": None}
+    nobody = [web.post("/api/v1/promote"), web.post("/api/v1/promote", {"checkpoint": "../x"}),
+              web.post("/api/v1/rollback"), web.post("/api/v1/rollback", {"to": "g000001-s00000000"})]
+    assert [answer.status for answer in nobody] == [400] * 4
+    assert web.post("/api/v1/promote", {"checkpoint": "g000042-s00000001"}).status == 404
+    made = web.post("/api/v1/generate", {"name": "arithmetic", "count": 3, "seed": 7})
+    assert (made.status, made.document["state"]) == (202, "queued")
+    task = web.get(f"/api/v1/jobs/{made.document['job']}").document["task"]
+    assert (task["generator"], task["count"], task["level"], task["seed"]) == ("arithmetic", 3, 1, 7)
+    for refused in ({"name": "A"}, {"name": "syllo", "seed": 2**62}, {}):
+        assert web.post("/api/v1/generate", refused).status == 400
+    assert web.post("/api/v1/evaluate", {"checkpoint": "nonsense"}).status == 400
+    assert web.post("/api/v1/evaluate", {"suites": ["../x"]}).status == 400
+    suite = suites.write(web.place.home.suites / "mine", [{"text": "a"}, {"text": "b"}], kind="loss")
+    assert web.post("/api/v1/suites/nobody/lock").status == 404
+    locked = {"suite": "mine", "digest": suite.digest, "changed": True}
+    assert web.post("/api/v1/suites/mine/lock").document == locked
+    assert web.post("/api/v1/suites/mine/lock").document == {**locked, "changed": False}
+    (told,) = web.ask("GET", "/api/v1/suites").document["suites"]
+    assert (told["suite"], told["state"], told["rows"]) == ("mine", "locked", 2)
+    assert [told] == web.place.json("suites", "list")["suites"]
+    assert web.ask("GET", f"/api/v1/evaluations/{'0' * 64}/rows").status == 404
+    assert web.ask("GET", "/api/v1/evaluations/nonsense/rows").status == 400
+    assert web.ask("GET", f"/api/v1/evaluations/{'0' * 64}/rows", token=None).status == 401
+
+
 def test_lineage_both_ways(web: Web) -> None:
     base = "/api/v1/lineage"
     none = web.ask("GET", f"{base}/generations/head")
@@ -344,7 +374,8 @@ WRITES = ("/api/v1/jobs?name=x", "/api/v1/validate?name=x", "/api/v1/jobs/train-
           "/api/v1/schedules/retention/run", "/api/v1/cancel", "/api/v1/retry", "/api/v1/services/trainer/stop",
           "/api/v1/services/trainer/start", "/api/v1/services/trainer/restart", "/api/v1/services/preparer/pause",
           "/api/v1/services/preparer/resume", "/api/v1/retention/apply", "/api/v1/retention/undelete",
-          "/api/v1/retention/snapshots/g000001-s00000001/pin", "/api/v1/consolidate")
+          "/api/v1/retention/snapshots/g000001-s00000001/pin", "/api/v1/consolidate",
+          "/api/v1/promote", "/api/v1/rollback", "/api/v1/generate", "/api/v1/evaluate", "/api/v1/suites/mine/lock")
 
 
 @pytest.mark.parametrize("path", WRITES)

@@ -23,8 +23,8 @@ function fill(table, titles, rows) {
   }));
 }
 
-function figures(pairs) {
-  element("figures").replaceChildren(...pairs.filter(([, value]) => value).flatMap(([name, value]) => {
+function figures(list, pairs) {
+  element(list).replaceChildren(...pairs.filter(([, value]) => value).flatMap(([name, value]) => {
     const term = document.createElement("dt");
     const told = document.createElement("dd");
     term.textContent = name;
@@ -63,6 +63,97 @@ function progress(job) {
   return `${done.step} of ${done.steps} ${done.unit}${loss}${left}`;
 }
 
+// Of so many checkpoints the scores are shown; one with many suites takes several pages.
+const SHOWN = 10;
+const PAGES = 4;
+const SHADES = 4;
+let scored = "";
+
+function learned(learning, now) {
+  const { champion, judgement, levels } = learning;
+  const told = Boolean(champion || learning.newest || judgement);
+  element("learning").hidden = !told;
+  if (!told) return;
+  const ago = (moment) => `${span(Math.max(0, now - moment))} ago`;
+  figures("learned", [
+    ["champion", champion && `${champion.checkpoint}, ${champion.how.replace("_", " ")} ${ago(champion.at)}`],
+    ["judged last", judgement && `${judgement.checkpoint}, ${ago(judgement.at)}: ${judgement.outcome}` +
+      (judgement.regressed ? ", significantly worse than the champion" : "")],
+    ["levels", levels.map((each) => `${each.generator} ${each.level}`).join(", ")],
+  ]);
+  element("reasons").replaceChildren(...(judgement ? judgement.reasons : []).map((reason) => {
+    const line = document.createElement("li");
+    line.textContent = reason;
+    return line;
+  }));
+  const newest = JSON.stringify([learning.evaluated_at, champion && champion.checkpoint]);
+  if (newest === scored) return;
+  scored = newest;
+  matrix(champion ? champion.checkpoint : "").catch(() => { scored = ""; });
+}
+
+async function scoresOf(query) {
+  const answer = await fetch(`/api/v1/scores?${new URLSearchParams(query)}`);
+  if (!answer.ok) throw new Error(answer.statusText);
+  return answer.json();
+}
+
+// The scores of the newest checkpoints, and the champion's: those that can be compared with the suite's newest.
+async function matrix(champion) {
+  const found = [];
+  let after = null;
+  const names = () => [...new Set(found.map((score) => score.checkpoint))];
+  for (let page = 0; page < PAGES && names().length <= SHOWN; page++) {
+    const answer = await scoresOf({ limit: 250, ...(after && { after }) });
+    found.push(...answer.scores);
+    after = answer.next_after;
+    if (!after) break;
+  }
+  const shown = names().slice(0, SHOWN);
+  if (champion && !shown.includes(champion)) {
+    found.push(...(await scoresOf({ limit: 250, checkpoint: champion })).scores);
+    shown.push(champion);
+  }
+  const digests = new Map();
+  for (const score of found) if (!digests.has(score.suite)) digests.set(score.suite, score.suite_digest);
+  draw(shown.sort(), champion, found.filter((score) => shown.includes(score.checkpoint) &&
+    digests.get(score.suite) === score.suite_digest));
+}
+
+function draw(checkpoints, champion, scores) {
+  const cell = (kind, text, about = "") => {
+    const made = document.createElement(kind);
+    made.textContent = text;
+    made.title = about;
+    return made;
+  };
+  const head = document.createElement("tr");
+  head.append(cell("th", "suite"), ...checkpoints.map((name) =>
+    cell("th", name.split("-")[0] + (name === champion ? " champion" : ""), name)));
+  // The held-out rows of single files come last.
+  const suites = [...new Set(scores.map((score) => score.suite))].sort((one, other) =>
+    one.startsWith("job-") - other.startsWith("job-") || one.localeCompare(other, "en", { numeric: true }));
+  element("scores").replaceChildren(head, ...suites.map((suite) => {
+    const of = new Map(scores.filter((score) => score.suite === suite).map((score) => [score.checkpoint, score]));
+    const [first] = of.values();
+    const worth = (score) => (first.kind === "loss" ? -score.mean : score.mean);
+    const all = [...of.values()].map(worth);
+    const [least, most] = [Math.min(...all), Math.max(...all)];
+    const line = document.createElement("tr");
+    line.append(cell("th", suite), ...checkpoints.map((name) => {
+      const score = of.get(name);
+      if (!score) return cell("td", "");
+      const text = first.kind === "loss" ? (value) => value.toFixed(3) : (value) => `${(100 * value).toFixed(1)} %`;
+      const best = most > least && worth(score) === most;
+      const made = cell("td", `${text(score.mean)}${best ? " *" : ""}`,
+        `${name} on ${suite}: between ${text(score.low)} and ${text(score.high)}, of ${score.n} rows`);
+      if (most > least) made.className = `shade${Math.round(SHADES * (worth(score) - least) / (most - least))}`;
+      return made;
+    }));
+    return line;
+  }));
+}
+
 function show(picture) {
   if (!picture) return;
   at = picture.at;
@@ -71,7 +162,7 @@ function show(picture) {
   alarms(picture.alarms);
   const counts = Object.entries(picture.counts.train ?? {}).map(([state, many]) => `${many} ${state}`);
   const disk = picture.disk;
-  figures([
+  figures("figures", [
     ["jobs", counts.join(", ")],
     ["model", picture.checkpoint && `${picture.checkpoint}, step ${picture.step}`],
     ["marked", picture.marks.join(", ")],
@@ -81,6 +172,7 @@ function show(picture) {
   fill(element("running"), ["job", "name", ""], picture.running.map((job) => [job.id, job.name, progress(job)]));
   fill(element("waiting"), ["job", "name", "priority", ""],
     picture.waiting.slice(0, 20).map((job) => [job.id, job.name, job.priority, job.why]));
+  learned(picture.learning, picture.at);
   fill(element("services"), ["service", "state", "pid", "up", "heard", ""], picture.services.map((service) => [
     service.name, service.state, String(service.pid || ""), span(service.uptime_seconds),
     service.age_seconds === null ? "" : `${span(service.age_seconds)} ago`, service.detail]));
