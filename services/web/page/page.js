@@ -79,13 +79,9 @@ function learned(learning, now) {
     ["champion", champion && `${champion.checkpoint}, ${champion.how.replace("_", " ")} ${ago(champion.at)}`],
     ["judged last", judgement && `${judgement.checkpoint}, ${ago(judgement.at)}: ${judgement.outcome}` +
       (judgement.regressed ? ", significantly worse than the champion" : "")],
+    ...(judgement ? judgement.reasons : []).map((reason, at) => [at ? "" : "because", reason]),
     ["levels", levels.map((each) => `${each.generator} ${each.level}`).join(", ")],
   ]);
-  element("reasons").replaceChildren(...(judgement ? judgement.reasons : []).map((reason) => {
-    const line = document.createElement("li");
-    line.textContent = reason;
-    return line;
-  }));
   const newest = JSON.stringify([learning.evaluated_at, champion && champion.checkpoint]);
   if (newest === scored) return;
   scored = newest;
