@@ -15,13 +15,14 @@ from services.web.tallying import Histogram, Tally
 from trainq import __version__, alarms
 from trainq.gpu import Device, Devices
 from trainq.jobs import JobKind, JobState
+from trainq.leaks import OF_A_FILE
 from trainq.messages import CheckpointScores, JobView, LearningFigures, Lifecycle, Queue
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
 
 BEYOND = "beyond"
 # The held-out rows of a file are a suite of its own: they come and go with the files, and are in no label. Those of the
-# newest files together are one, whatever its name says besides.
-_OF_A_FILE, _OF_ALL_FILES = "job-", "held-out-files"
+# newest files together are one (services/evaluator/fixed.py), whatever its name says besides.
+_OF_ALL_FILES = f"{OF_A_FILE}all"
 # A process that says one of these of itself, and is heard of, is there.
 _UP = frozenset(state.value for state in Lifecycle) - {Lifecycle.STOPPED.value}
 _STATES = (*(state.value for state in Lifecycle), DEAD, SILENT, ABSENT)
@@ -220,8 +221,9 @@ def _learning(learning: LearningFigures) -> Iterator[Metric]:
 
 def _means(found: CheckpointScores, kind: str) -> Iterator[tuple[str, float]]:
     for score in found.scores:
-        if score.kind == kind and not score.suite.startswith(_OF_A_FILE):
-            yield _OF_ALL_FILES if score.suite.startswith(_OF_ALL_FILES) else score.suite, score.mean
+        of_all = score.suite.startswith(_OF_ALL_FILES)
+        if score.kind == kind and (of_all or not score.suite.startswith(OF_A_FILE)):
+            yield _OF_ALL_FILES if of_all else score.suite, score.mean
 
 
 def of_queue(queue: Queue, now: float) -> Iterator[Metric]:
