@@ -8,7 +8,7 @@ from services.broker.recording import Recorder
 from trainq import checkpoints, messages
 from trainq.config import Configuration
 from trainq.errors import DamageError, NewerFormatError, NotFoundError, UsageError
-from trainq.jobs import ChampionMove, SuiteLocked
+from trainq.jobs import ChampionMove, Store, SuiteLocked
 from trainq.journal import Journal, Queries, learning
 from trainq.messages import Done
 
@@ -48,9 +48,12 @@ class Champions:
         known = learning.known(self._journal.connection)
         wanted = request.checkpoint
         if wanted is None:
-            if known.judgement is None or known.judgement.outcome != "propose":
+            wanted = known.proposal
+            # The very same request again, whose reply was lost.
+            if not wanted and known.champion is not None and known.champion.how is ChampionMove.APPROVED:
+                return Done(changed=False, seq=self._journal.head_seq)
+            if not wanted:
                 raise UsageError("no checkpoint is proposed", mend="name one: trainq promote g000042-s00001200")
-            wanted = known.judgement.checkpoint
         judged = learning.judgement(self._journal.connection, wanted)
         approved = judged is not None and judged.outcome == "propose" and judged.champion == known.champion_name
         return self._move(known, wanted, ChampionMove.APPROVED if approved else ChampionMove.BY_HAND, request.reason)
@@ -58,9 +61,7 @@ class Champions:
     def _roll_back(self, request: messages.RollBack) -> Done:
         known = learning.known(self._journal.connection)
         moves = learning.champions(self._journal.connection, limit=_HISTORY)
-        wanted = request.to or known.previous
-        if not wanted:
-            raise UsageError("there was no champion before this one", mend="trainq champion --history shows them")
+        wanted = request.to
         if all(wanted not in (move.checkpoint, move.before) for move in moves):
             raise UsageError(f"{wanted} was never champion", mend="trainq champion --history shows who was; "
                              f"trainq promote {wanted} makes it so")
@@ -75,7 +76,8 @@ class Champions:
 
     def _refuse_unfit(self, name: str) -> None:
         with not_the_journals(f"looking at {name}"):
-            if not (self._folder / name).is_dir():
+            in_trash = self._queries.removal_in_trash(Store.CHECKPOINTS, name) is not None
+            if in_trash or not (self._folder / name).is_dir():
                 raise NotFoundError(f"there is no {name} in checkpoints/",
                                     mend="trainq retention trash shows what is in the trash")
             try:
@@ -101,7 +103,8 @@ def read(journal: Journal, queries: Queries, request: messages.AnyRequest) -> me
         case messages.GetLearning():
             known, line = learning.known(connection), queries.line()
             return messages.Learning(
-                champion=known.champion, previous=known.previous, judgement=known.judgement, levels=known.levels,
+                champion=known.champion, previous=known.previous, judgement=known.judgement,
+                proposal=known.proposal, levels=known.levels,
                 level_suites=known.level_suites, locks=known.locks,
                 judged=tuple(learning.judged_levels(connection, request.weights)) if request.weights else (),
                 checkpoint=line.checkpoint, trained=queries.trained_count())

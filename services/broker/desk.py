@@ -85,10 +85,11 @@ class Desk:
         self._keeper = keeping.Keeper(journal, self._queries, self._recorder, configuration.home)
         dropper = dropping.Dropper(journal, self._queries, self._recorder, configuration, clock)
         self.copier = Copier(journal, self._queries, configuration.home)
-        self._admitter = Admitter(journal, self._queries, self._recorder, configuration)
-        self._follower = Follower(journal, self._queries, configuration.settings, self._admitter)
-        self._gatekeeper = Gatekeeper(journal, self._queries, self._recorder, configuration.home)
         self._greeter = Greeter(journal, self._queries, self._recorder, configuration.home)
+        self._admitter = Admitter(journal, self._queries, self._recorder, configuration)
+        self._follower = Follower(journal, self._queries, configuration.settings, self._admitter,
+                                  self._greeter)
+        self._gatekeeper = Gatekeeper(journal, self._queries, self._recorder, configuration.home)
         # Those whose requests need nothing else of the desk.
         self._others: tuple[tuple[tuple[type, ...], Callable[[Any], AnyReply]], ...] = (
             (keeping.REQUESTS, self._keeper.answer), (dropping.REQUESTS, dropper.answer),
@@ -295,7 +296,7 @@ class Desk:
     def _complete(self, request: messages.Complete) -> Leased:
         row = self._queries.job(request.job)
         train = self._train_of(row)
-        events = endings.complete(row, train, request.token, request.result,
+        events = endings.complete(row, train, request.token, self._follower.kept(row, request.result),
                                   released=self._gatekeeper.was_released(train))
         if events:
             self._gatekeeper.refuse_lost(request.result)

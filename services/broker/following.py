@@ -8,13 +8,26 @@ from __future__ import annotations
 
 import msgspec
 
-from services.broker import consolidating, judging
+from services.broker import consolidating, endings, judging, tasks
 from services.broker.admitting import Admitter
+from services.broker.blaming import not_the_journals
+from services.broker.greeting import Greeter
+from trainq.checkpoints import parse_name
 from trainq.config import Settings
-from trainq.errors import UsageError
-from trainq.jobs import AnyEvent, JobKind, Origin, Priority
-from trainq.journal import JobRow, Journal, Queries, learning
-from trainq.messages import Digest, EvaluationFindings, Name, Natural, SubmitItem, TaskResult
+from trainq.errors import TrainqError, UsageError
+from trainq.jobs import AnyEvent, JobKind, Origin, Priority, Store
+from trainq.journal import JobRow, Journal, Queries, covers, learning
+from trainq.messages import (
+    Digest,
+    EvaluateTask,
+    EvaluationFindings,
+    Name,
+    Natural,
+    RestoreTask,
+    Result,
+    SubmitItem,
+    TaskResult,
+)
 
 # In a worker's result: the file that it has made, and what an evaluation found.
 FILE_FACT, REPORT_FACT = "file", "report"
@@ -31,11 +44,20 @@ class GeneratedFile(msgspec.Struct, frozen=True, kw_only=True):
 class Follower:
     """Says what follows; it is recorded with the task's own end. Reads inside the desk's transaction."""
 
-    def __init__(self, journal: Journal, queries: Queries, settings: Settings, admitter: Admitter) -> None:
+    def __init__(self, journal: Journal, queries: Queries, settings: Settings, admitter: Admitter,
+                 greeter: Greeter) -> None:
         self._journal = journal
         self._queries = queries
         self._settings = settings
         self._admitter = admitter
+        self._greeter = greeter
+
+    def kept(self, row: JobRow, result: Result) -> Result:
+        """What of a result stays with the job: what an evaluation found is in events of its own."""
+        if row.kind is not JobKind.EVALUATE or not isinstance(result, TaskResult):
+            return result
+        return msgspec.structs.replace(
+            result, facts={name: fact for name, fact in result.facts.items() if name != REPORT_FACT})
 
     def follow(self, row: JobRow, result: TaskResult) -> list[AnyEvent]:
         """The events that follow the end of ``row``, which succeeds with this result.
@@ -64,5 +86,33 @@ class Follower:
         return [] if isinstance(outcome, str) else [outcome]
 
     def _judge(self, row: JobRow, report: EvaluationFindings) -> list[AnyEvent]:
-        return judging.follow(row, self._queries.task(row), report, learning.known(self._journal.connection),
-                              self._settings.promotion, self._queries.line())
+        known, settings = learning.known(self._journal.connection), self._settings.promotion
+        task = tasks.task_of(self._queries.task(row))
+        if not isinstance(task, EvaluateTask):
+            raise UsageError(f"{row.id} is no evaluation")
+        judgement = report.judgement
+        back: list[AnyEvent] = []
+        if judgement is not None and judging.goes_back(judgement, known, settings):
+            back, why_not = self._go_back(row, task.checkpoint, known.champion_name)
+            said = why_not or f"the line goes back to {known.champion_name}"
+            report = msgspec.structs.replace(report, judgement=msgspec.structs.replace(
+                judgement, reasons=(*judgement.reasons[:judging.MOST_REASONS - 1], said)))
+        return judging.follow(row, task.checkpoint, report, known, settings, self._queries.line()) + back
+
+    def _go_back(self, row: JobRow, fallen: str, champion: str) -> tuple[list[AnyEvent], str]:
+        """The events with which the line goes back to the champion from a checkpoint that has fallen; or why not.
+
+        Whatever was trained since is of no use: it stands on what has fallen.
+        """
+        line, name = self._queries.line(), parse_name(fallen)
+        if name is None or not covers(self._queries.ancestry(line.generation), name.generation):
+            return [], f"the line has left {fallen} already"
+        task = RestoreTask(store=Store.CHECKPOINTS, name=champion)
+        try:
+            with not_the_journals(f"looking at {champion}"):
+                self._greeter.refuse_unfit(task)
+        except TrainqError as error:
+            return [], f"the line cannot go back to {champion}: {error}"
+        restore = tasks.made(task, f"fell-{row.id}", row.id, line.next_task)
+        return [restore, *(endings.end_lease(each, f"{restore.job} goes first") for each in self._queries.running()
+                           if each.kind is JobKind.TRAIN)], ""

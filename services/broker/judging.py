@@ -16,27 +16,31 @@ from trainq.jobs import (
     ChampionMove,
     ChampionMoved,
     CheckpointJudged,
-    JobKind,
     LevelJudged,
-    Store,
     SuiteLocked,
     SuiteScored,
-    TaskSubmitted,
 )
 from trainq.journal import JobRow, LineRow
 from trainq.journal.learning import Known
-from trainq.messages import EvaluateTask, EvaluationFindings, PublishTask, RestoreTask, Task
+from trainq.messages import EvaluationFindings, Judgement, PublishTask
 
+MOST_REASONS = 100
 _MOVES = {"first": ChampionMove.FIRST, "promote": ChampionMove.PROMOTED}
 
 
-def follow(row: JobRow, submitted: TaskSubmitted, report: EvaluationFindings, known: Known, settings: PromotionSettings,
+def goes_back(judgement: Judgement, known: Known, settings: PromotionSettings) -> bool:
+    """Whether the line is to go back to the champion, because what was judged is significantly worse."""
+    return (judgement.regressed and settings.on_regression == "restore"
+            and judgement.champion == known.champion_name != "")
+
+
+def follow(row: JobRow, checkpoint: str, report: EvaluationFindings, known: Known, settings: PromotionSettings,
            line: LineRow) -> list[AnyEvent]:
     """The events that follow the end of an evaluation.
 
     Args:
         row: the evaluation.
-        submitted: the event that asked for it.
+        checkpoint: what was evaluated.
         report: what it found.
         known: who is champion, and the rest, now.
         settings: [promotion].
@@ -45,9 +49,6 @@ def follow(row: JobRow, submitted: TaskSubmitted, report: EvaluationFindings, kn
     Raises:
         UsageError: a suite is another one by now than was scored.
     """
-    task = tasks.task_of(submitted)
-    if not isinstance(task, EvaluateTask):
-        raise UsageError(f"{row.id} is no evaluation")
     events: list[AnyEvent] = []
     for score in report.scores:
         locked = known.locks.get(score.suite)
@@ -56,16 +57,16 @@ def follow(row: JobRow, submitted: TaskSubmitted, report: EvaluationFindings, kn
         elif locked != score.suite_digest:
             raise UsageError(f"the suite {score.suite} was locked to {locked[:16]} while {row.id} scored "
                              f"{score.suite_digest[:16]}", mend="evaluate again")
-        events.append(SuiteScored(checkpoint=task.checkpoint, weights=report.weights, by=row.id,
+        events.append(SuiteScored(checkpoint=checkpoint, weights=report.weights, by=row.id,
                                   **msgspec.structs.asdict(score)))
     levels = {level.generator: level.level for level in known.levels}
-    events += [LevelJudged(checkpoint=task.checkpoint, weights=report.weights, by=row.id,
+    events += [LevelJudged(checkpoint=checkpoint, weights=report.weights, by=row.id,
                            **msgspec.structs.asdict(verdict))
                for verdict in report.levels if levels.get(verdict.generator, verdict.before) == verdict.before]
-    return events + _judged(row, task, report, known, settings, line)
+    return events + _judged(row, checkpoint, report, known, settings, line)
 
 
-def _judged(row: JobRow, task: EvaluateTask, report: EvaluationFindings, known: Known, settings: PromotionSettings,
+def _judged(row: JobRow, checkpoint: str, report: EvaluationFindings, known: Known, settings: PromotionSettings,
             line: LineRow) -> list[AnyEvent]:
     judgement = report.judgement
     if judgement is None:
@@ -73,16 +74,20 @@ def _judged(row: JobRow, task: EvaluateTask, report: EvaluationFindings, known: 
     if judgement.champion != known.champion_name:
         judgement = msgspec.structs.replace(
             judgement, outcome="keep", regressed=False,
-            reasons=(*judgement.reasons, f"{known.champion_name} became champion meanwhile: it is to be compared anew"))
-    events: list[AnyEvent] = [CheckpointJudged(checkpoint=task.checkpoint, by=row.id,
+            reasons=(*judgement.reasons[:MOST_REASONS - 1],
+                     f"{known.champion_name} became champion meanwhile, and it was not compared with that one"))
+    if judgement.outcome == "promote" and known.champion is not None and (
+            known.champion.how is ChampionMove.ROLLED_BACK):
+        # A person has found something that the numbers do not show: the same numbers do not decide against that.
+        judgement = msgspec.structs.replace(
+            judgement, outcome="propose", reasons=(*judgement.reasons[:MOST_REASONS - 1], (
+                f"it is proposed only, because {known.champion_name} is champion by a rollback")))
+    events: list[AnyEvent] = [CheckpointJudged(checkpoint=checkpoint, by=row.id,
                                                **msgspec.structs.asdict(judgement))]
     how = _MOVES.get(judgement.outcome)
     if how is not None and settings.mode == "auto":
-        return events + move(task.checkpoint, known.champion_name, how, "; ".join(judgement.reasons)[:4096], row.id,
+        return events + move(checkpoint, known.champion_name, how, "; ".join(judgement.reasons)[:4096], row.id,
                              settings, line)
-    if judgement.regressed and settings.on_regression == "restore" and line.checkpoint == task.checkpoint:
-        back = RestoreTask(store=Store.CHECKPOINTS, name=known.champion_name)
-        events.append(_task(back, JobKind.RESTORE, f"fell-{row.id}", row.id, line.next_task))
     return events
 
 
@@ -91,11 +96,6 @@ def move(checkpoint: str, before: str, how: ChampionMove, reason: str, by: str, 
     """The events with which ``checkpoint`` becomes champion: it is put to each place that others fetch it from."""
     moved = ChampionMoved(checkpoint=checkpoint, before=before, how=how, reason=reason, by=by)
     # ``by`` and the line's number tell one move from the next to the same checkpoint.
-    return [moved, *(_task(PublishTask(checkpoint=checkpoint, destination=destination), JobKind.PUBLISH,
-                           f"champion-{line.next_task}-{at}", by, line.next_task + at)
+    return [moved, *(tasks.made(PublishTask(checkpoint=checkpoint, destination=destination),
+                                f"champion-{line.next_task}-{at}", by, line.next_task + at)
                      for at, destination in enumerate(settings.publish_to))]
-
-
-def _task(task: Task, kind: JobKind, request_id: str, cause: str, number: int) -> TaskSubmitted:
-    return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=task.words, request_id=request_id,
-                         request_digest="", cause=cause, task=msgspec.to_builtins(task))

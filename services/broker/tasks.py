@@ -45,6 +45,13 @@ def submit(request: SubmitTask, *, earlier: tuple[str, str] | None, line: LineRo
                          task=msgspec.to_builtins(task))
 
 
+def made(task: Task, request_id: str, cause: str, number: int) -> TaskSubmitted:
+    """The event that makes a task which follows from something, with the next task's number."""
+    kind = messages.TASK_KINDS[type(task)]
+    return TaskSubmitted(job=f"{kind}-{number}", kind=kind, number=number, name=task.words, request_id=request_id,
+                         request_digest="", cause=cause, task=msgspec.to_builtins(task))
+
+
 def task_of(event: TaskSubmitted) -> Task:
     """What a task's worker is to do."""
     task: Task = msgspec.convert(event.task, Task)

@@ -28,7 +28,6 @@ from trainq.messages import (
     LockSuite,
     Natural,
     Promote,
-    RollBack,
     Scores,
     SuiteName,
     Text,
@@ -219,9 +218,8 @@ async def promote(call: Call) -> Moved:
 
 async def roll_back(call: Call) -> Moved:
     body: RollBackBody = call.body
-    request = RollBack(request_id=new_request_id(), to=words.generation(body.to) if body.to else None,
-                       reason=body.reason)
-    return await call.site.asker.order(lambda broker: orders.move_champion(broker, request))
+    wanted = words.generation(body.to) if body.to else None
+    return await call.site.asker.order(lambda broker: orders.roll_back(broker, wanted, body.reason))
 
 
 async def generate(call: Call) -> Asked:

@@ -151,6 +151,18 @@ def move_champion(broker: BrokerClient, request: Promote | RollBack) -> Moved:
     return Moved(champion=champion.checkpoint if champion is not None else "", changed=changed)
 
 
+def roll_back(broker: BrokerClient, to: str | None, reason: str) -> Moved:
+    """Have a checkpoint that was champion be it again: that of before, unless one is named.
+
+    Raises:
+        UsageError: there was none before.
+    """
+    wanted = to or learning_of(broker).previous
+    if not wanted:
+        raise UsageError("there was no champion before this one", mend="trainq champion --history shows them")
+    return move_champion(broker, RollBack(request_id=new_request_id(), to=wanted, reason=reason))
+
+
 def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *, count: int | None = None,
                   level: int | None = None, seed: int | None = None) -> GenerateTask:
     """What makes a file of the generator that is known under ``name``.

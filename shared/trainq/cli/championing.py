@@ -29,7 +29,6 @@ from trainq.messages import (
     ListJobs,
     Promote,
     PublishTask,
-    RollBack,
     SubmitTask,
 )
 
@@ -156,17 +155,17 @@ def _deliver(context: Context) -> int:
 
 
 def _promote(arguments: Namespace, context: Context) -> int:
-    return _move(context, Promote(request_id=new_request_id(), checkpoint=arguments.checkpoint,
-                                  reason=arguments.reason))
+    request = Promote(request_id=new_request_id(), checkpoint=arguments.checkpoint, reason=arguments.reason)
+    with BrokerClient(context.home) as broker:
+        return _say(context, orders.move_champion(broker, request))
 
 
 def _roll_back(arguments: Namespace, context: Context) -> int:
-    return _move(context, RollBack(request_id=new_request_id(), to=arguments.to, reason=arguments.reason))
-
-
-def _move(context: Context, request: Promote | RollBack) -> int:
     with BrokerClient(context.home) as broker:
-        moved = orders.move_champion(broker, request)
+        return _say(context, orders.roll_back(broker, arguments.to, arguments.reason))
+
+
+def _say(context: Context, moved: orders.Moved) -> int:
     if context.console.json:
         context.console.emit(msgspec.to_builtins(moved))
     else:

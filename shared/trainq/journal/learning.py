@@ -64,7 +64,8 @@ _JUDGEMENT = ", ".join(JudgementView.__struct_fields__)
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true now; ``previous`` is who was champion before, ``judgement`` the newest one.
+    """What is true now; ``previous`` is who was champion before, ``judgement`` the newest one, and
+    ``proposal`` the newest checkpoint that was proposed in place of this champion.
 
     ``level_suites`` are {generator: {level: digest}} of the problems that each level was judged on last.
     """
@@ -72,6 +73,7 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     champion: ChampionView | None
     previous: str
     judgement: JudgementView | None
+    proposal: str
     levels: tuple[LevelView, ...]
     level_suites: dict[str, dict[int, str]]
     locks: dict[str, str]
@@ -89,9 +91,12 @@ def known(connection: apsw.Connection) -> Known:
     for generator, level, digest in connection.execute("SELECT generator, level, suite_digest FROM level_suites"):
         level_suites.setdefault(str(generator), {})[int(level)] = str(digest)
     judged = _views(connection, JudgementView, f"SELECT {_JUDGEMENT} FROM judgements ORDER BY seq DESC LIMIT 1")
+    champion = moves[0].checkpoint if moves else ""
+    proposal = connection.execute("SELECT checkpoint FROM judgements WHERE outcome='propose' AND champion=? "
+                                  "AND checkpoint<>? ORDER BY seq DESC LIMIT 1", (champion, champion)).fetchone()
     return Known(
         champion=moves[0] if moves else None, previous=moves[0].before if moves else "",
-        judgement=judged[0] if judged else None,
+        judgement=judged[0] if judged else None, proposal=str(proposal[0]) if proposal else "",
         levels=tuple(_views(connection, LevelView, f"SELECT {_LEVEL} FROM levels ORDER BY generator")),
         level_suites=level_suites,
         locks={str(name): str(digest) for name, digest in connection.execute("SELECT name, digest FROM suites")})

@@ -110,9 +110,12 @@ class Promote(Request, frozen=True, kw_only=True, tag=True):
 
 
 class RollBack(Request, frozen=True, kw_only=True, tag=True):
-    """Make the champion of before champion again, or that one of them which is named."""
+    """Make this checkpoint, which was champion before, champion again.
 
-    to: CopyName | None = None
+    Who is meant is always named: the same request sent again must not go one further back.
+    """
+
+    to: CopyName
     reason: Text = "rolled back by a person"
 
 
@@ -127,7 +130,8 @@ class LockSuite(Request, frozen=True, kw_only=True, tag=True):
 class Learning(Message, frozen=True, kw_only=True, tag=True):
     """What the journal knows of what the model can do.
 
-    ``champion`` is null where there is none; ``previous`` is who was it before. ``judgement`` is the newest one.
+    ``champion`` is null where there is none; ``previous`` is who was it before. ``judgement`` is the newest one,
+    ``proposal`` the newest checkpoint that was found better than this champion and waits for a person (empty: none).
     ``locks`` are the suites' digests by name; ``level_suites`` {generator: {level: digest}} of the problems that each
     level was judged on last; ``judged`` the levels that the weights asked for were judged on. ``checkpoint`` is the
     head of the line, ``trained`` how many files were ever trained to their end.
@@ -136,6 +140,7 @@ class Learning(Message, frozen=True, kw_only=True, tag=True):
     champion: ChampionView | None
     previous: str
     judgement: JudgementView | None
+    proposal: str
     levels: tuple[LevelView, ...]
     level_suites: dict[str, dict[int, str]]
     judged: tuple[JudgedLevel, ...]

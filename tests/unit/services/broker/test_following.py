@@ -218,7 +218,6 @@ def test_ask_proposes_and_a_person_decides(tmp_path: Path) -> None:
 
 def test_a_person_moves_the_champion_and_back_but_to_no_marked_state(trained: Loop) -> None:
     folder = trained.configuration.home.checkpoints
-    assert isinstance(trained.ask(RollBack(request_id=trained.id())), Refused)
     publish(folder, 2, {})
     publish(folder, 3, {})
     bad = publish(folder, 4, {}, marks=("loss_band",))
@@ -231,7 +230,9 @@ def test_a_person_moves_the_champion_and_back_but_to_no_marked_state(trained: Lo
     assert isinstance(never, Refused)
     assert "never champion" in never.message
     assert trained.champion() == (SECOND, ChampionMove.BY_HAND)
-    trained.ask(RollBack(request_id=trained.id(), reason="it babbles"))
+    back = RollBack(request_id=trained.id(), to=FIRST, reason="it babbles")
+    assert trained.ask(back) == Done(changed=True, seq=trained.journal.head_seq)
+    assert trained.ask(back) == Done(changed=False, seq=trained.journal.head_seq), "sent again, it goes no further"
     assert trained.champion() == (FIRST, ChampionMove.ROLLED_BACK)
     page = trained.ask(GetChampions(request_id=trained.id(), limit=2))
     assert isinstance(page, Champions)
@@ -250,14 +251,61 @@ def test_a_champion_is_put_where_others_fetch_it(tmp_path: Path) -> None:
     assert names == [f"{FIRST} to /one", f"{FIRST} to /two"]
 
 
+def reasons(story: Loop) -> tuple[str, ...]:
+    judged = story.learning().judgement
+    assert judged is not None
+    return judged.reasons
+
+
 def test_where_it_is_told_so_the_line_goes_back_from_a_significant_fall(tmp_path: Path) -> None:
     story = Loop(tmp_path, TRAINQ_PROMOTION_ON_REGRESSION="restore")
+    publish(story.configuration.home.checkpoints, 2, {})
     story.train("a", FIRST)
     story.evaluate(outcome="first")
     story.train("b", SECOND)
-    story.evaluate(champion=FIRST, regressed=True)
+    evaluated = story.begin(EvaluateTask())
+    story.train("c", "g000004-s00000040")
+    story.submit("d")
+    story.prepare_next()
+    running = story.lease(JobKind.TRAIN)
+    assert running is not None
+    story.end(evaluated, result_of(champion=FIRST, regressed=True))
     (row,) = story.queries.open_tasks(JobKind.RESTORE)
     assert row.name == f"restore {FIRST} of checkpoints/"
+    assert story.state(running.job) is JobState.QUEUED, "what stands on it is of no use"
+    assert reasons(story) == ("so it is", f"the line goes back to {FIRST}")
+    story.evaluate(champion=FIRST, regressed=True)
+    assert "cannot go back" in reasons(story)[-1]
+    assert len(story.queries.open_tasks(JobKind.RESTORE)) == 1
+
+
+def test_after_a_rollback_the_numbers_only_propose(trained: Loop) -> None:
+    folder = trained.configuration.home.checkpoints
+    publish(folder, 2, {})
+    publish(folder, 3, {})
+    trained.evaluate(outcome="first")
+    trained.train("b", SECOND)
+    trained.evaluate(outcome="promote", champion=FIRST)
+    trained.ask(RollBack(request_id=trained.id(), to=FIRST, reason="it babbles"))
+    trained.evaluate(outcome="promote", champion=FIRST)
+    assert trained.champion() == (FIRST, ChampionMove.ROLLED_BACK)
+    assert "by a rollback" in reasons(trained)[-1]
+    assert trained.learning().proposal == SECOND
+    trained.evaluate(champion=FIRST)
+    assert trained.learning().proposal == "", "it was judged anew"
+    trained.evaluate(outcome="promote", champion=FIRST)
+    trained.train("c", "g000004-s00000040")
+    trained.evaluate(champion=FIRST)
+    assert trained.learning().proposal == SECOND, "what was proposed waits, whoever is judged meanwhile"
+    trained.ask(Promote(request_id=trained.id()))
+    assert trained.champion() == (SECOND, ChampionMove.APPROVED)
+
+
+def test_what_an_evaluation_found_is_in_its_events_and_not_in_its_job(trained: Loop) -> None:
+    trained.evaluate(outcome="first")
+    row = trained.queries.job("evaluate-1")
+    assert row.result is not None
+    assert b"report" not in row.result
 
 
 def test_what_is_evaluated_and_who_is_champion_is_not_removed(trained: Loop) -> None:
