@@ -109,7 +109,7 @@ class Keeper:
         if own is None or own.generation >= line.generation:
             return f"the line stands at generation {line.generation}"
         if name in champions(self._journal):
-            return "it is the champion, or was before it"
+            return "it is the champion, was it before, or is proposed"
         head = self._home.checkpoints / line.checkpoint
         if stock.read_facts(head) is None:
             return f"the head {line.checkpoint or '(none)'} cannot be read"
@@ -145,9 +145,9 @@ class Keeper:
 
 
 def champions(journal: Journal) -> tuple[str, ...]:
-    """The champion, and who was it before, to whom a person can go back."""
+    """The champion; who was it before, to whom a person can go back; and who is proposed."""
     known = learning.known(journal.connection)
-    return tuple(filter(None, (known.champion_name, known.previous)))
+    return tuple(filter(None, (known.champion_name, known.previous, known.proposal)))
 
 
 def kept(journal: Journal, queries: Queries) -> Kept:

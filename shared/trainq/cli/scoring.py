@@ -16,7 +16,7 @@ from trainq.ids import new_request_id
 from trainq.jobs import ScoreView
 from trainq.messages import EvaluateTask, GetScores, Scores
 
-DEFAULT_LIMIT = 100
+DEFAULT_LIMIT, MATRIX_LIMIT = 100, 1000
 _CELL = "{:.3f}"
 
 
@@ -38,12 +38,13 @@ def _configure_scores(parser: ArgumentParser) -> None:
     parser.add_argument("--suite", type=types.text, metavar="SUITE", help="on this one alone")
     parser.add_argument("--matrix", action="store_true",
                         help="a line for each suite, a column for each checkpoint: what was forgotten")
-    parser.add_argument("--limit", type=types.positive, default=DEFAULT_LIMIT, metavar="N",
-                        help=f"at most so many (default {DEFAULT_LIMIT})")
+    parser.add_argument("--limit", type=types.positive, metavar="N",
+                        help=f"at most so many (default {DEFAULT_LIMIT}, of a matrix {MATRIX_LIMIT})")
 
 
 def _scores(arguments: Namespace, context: Context) -> int:
-    found = read_scores(context, arguments.checkpoint or "", arguments.suite or "", arguments.limit)
+    limit = arguments.limit or (MATRIX_LIMIT if arguments.matrix else DEFAULT_LIMIT)
+    found = read_scores(context, arguments.checkpoint or "", arguments.suite or "", limit)
     if context.console.json:
         context.console.emit({"scores": msgspec.to_builtins(found)})
         return 0
@@ -78,17 +79,26 @@ def _list(found: list[ScoreView], width: int | None) -> list[str]:
 
 
 def _matrix(found: list[ScoreView], width: int | None) -> list[str]:
-    """Suites by checkpoints, the newest checkpoint on the right; the best of each suite has an asterisk."""
+    """Suites by checkpoints, the newest checkpoint on the right; the best of each line has an asterisk.
+
+    Only scores of the same rows are beside each other: a suite that was changed has a line for each of its digests.
+    """
     checkpoints = sorted({each.checkpoint for each in found})
     columns = [Column("suite", flexible=True), *(Column(name.split("-")[0], right=True) for name in checkpoints)]
+    digests: dict[str, list[str]] = {}
+    for each in found:
+        if each.suite_digest not in digests.setdefault(each.suite, []):
+            digests[each.suite].append(each.suite_digest)
     rows = []
-    for suite in sorted({each.suite for each in found}):
-        of_suite = {each.checkpoint: each for each in found if each.suite == suite}
-        kind = next(iter(of_suite.values())).kind
-        best = (min if kind == "loss" else max)(each.mean for each in of_suite.values())
-        rows.append([suite, *(
-            (_CELL.format(of_suite[name].mean) + ("*" if of_suite[name].mean == best else " "))
-            if name in of_suite else "" for name in checkpoints)])
+    for suite, of_suite in sorted(digests.items()):
+        for digest in of_suite:
+            scores = {each.checkpoint: each for each in found if each.suite_digest == digest and each.suite == suite}
+            kind = next(iter(scores.values())).kind
+            best = (min if kind == "loss" else max)(each.mean for each in scores.values())
+            name = suite if len(of_suite) == 1 else f"{suite} ({digest[:8]})"
+            rows.append([name, *(
+                (_CELL.format(scores[checkpoint].mean) + ("*" if scores[checkpoint].mean == best else " "))
+                if checkpoint in scores else "" for checkpoint in checkpoints)])
     return table(columns, rows, width)
 
 

@@ -10,9 +10,11 @@ from msgspec import Meta, field
 from trainq.config.section import Section
 from trainq.errors import ConfigurationProblem
 
+# That of trainq.curriculum.Ladder, which lies above this module.
+LEVEL_CONFIDENCE = 0.95
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
-_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Count = Annotated[int, Meta(ge=1, le=100_000)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 _Fraction = Annotated[float, Meta(ge=0, le=1)]
 _Open = Annotated[float, Meta(gt=0, lt=1)]
@@ -65,7 +67,7 @@ class EvaluationSettings(Section, frozen=True, kw_only=True):
     """
 
     after_jobs: Annotated[int, Meta(ge=0, le=1_000_000)] = 1
-    problems: Annotated[int, Meta(ge=1, le=10_000)] = 100
+    problems: Annotated[int, Meta(ge=1, le=2000)] = 100
     batch_rows: Annotated[int, Meta(ge=1, le=4096)] = 32
     limit_seconds: _Seconds = 1800.0
     held_out_jobs: Annotated[int, Meta(ge=0, le=500)] = 20
@@ -108,8 +110,8 @@ class CurriculumSettings(Section, frozen=True, kw_only=True):
     min_problems: Annotated[int, Meta(ge=1, le=10_000)] = 100
 
 
-def validate(datagen: DatagenSettings, curriculum: CurriculumSettings,
-             problems: list[ConfigurationProblem]) -> None:
+def validate(datagen: DatagenSettings, evaluation: EvaluationSettings, promotion: PromotionSettings,
+             curriculum: CurriculumSettings, problems: list[ConfigurationProblem]) -> None:
     """Add every mistake in these sections to ``problems``."""
     problems.extend(ConfigurationProblem(key=f"datagen.generators.{name}", problem="no name for a generator",
                                          mend="use a-z, 0-9, - and _, at most 32")
@@ -119,3 +121,20 @@ def validate(datagen: DatagenSettings, curriculum: CurriculumSettings,
         problems.append(ConfigurationProblem(
             key="curriculum.down", problem=f"{curriculum.down:g} is above up, {curriculum.up:g}: a level that is "
             "passed would be lost at once", mend="make it at most up"))
+    if curriculum.enabled and evaluation.problems < curriculum.min_problems:
+        problems.append(ConfigurationProblem(
+            key="evaluation.problems", problem=f"{evaluation.problems} are fewer than [curriculum] min_problems, "
+            f"{curriculum.min_problems}: no level would ever move",
+            mend="make it as many, or [curriculum] enabled = false"))
+    if curriculum.enabled and evaluation.confidence < LEVEL_CONFIDENCE:
+        problems.append(ConfigurationProblem(
+            key="evaluation.confidence", problem=f"no level moves by an interval of less than {LEVEL_CONFIDENCE:g}",
+            mend=f"make it {LEVEL_CONFIDENCE:g} at least, or [curriculum] enabled = false"))
+    if not promotion.suites:
+        problems.append(ConfigurationProblem(
+            key="promotion.suites", problem="no suite decides, so nobody could ever become champion",
+            mend='write ["held-out"], or mode = "off"'))
+    problems.extend(ConfigurationProblem(key="promotion.publish_to", problem=f"{place[:100]!r} is no place",
+                                         mend="write a URL of fsspec's, or an absolute path")
+                    for place in promotion.publish_to
+                    if not 0 < len(place) <= 4096 or not (place.startswith("/") or "://" in place))

@@ -125,7 +125,7 @@ def _validate_settings(tables: Mapping[str, Any], origins: Mapping[str, str],
     settings = _with_replay(_lower_micro_batch(Settings(**values), tables), tables)
     _validate_data(settings.data, problems)
     _validate_train(settings.train, problems)
-    learning.validate(settings.datagen, settings.curriculum, problems)
+    learning.validate(settings.datagen, settings.evaluation, settings.promotion, settings.curriculum, problems)
     if settings.broker.heartbeat_seconds * 2 > settings.broker.lease_seconds:
         problems.append(ConfigurationProblem(
             key="broker.heartbeat_seconds", problem=f"{settings.broker.heartbeat_seconds:g} s leaves no room for one "

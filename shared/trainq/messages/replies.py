@@ -116,7 +116,7 @@ class Kept(Message, frozen=True, kw_only=True, tag=True):
     checkpoint: str
     # Content that is decided to be deleted, and not reported to be gone.
     dropping: list[str]
-    # The champion, and who was it before.
+    # The champion, who was it before, and who is proposed.
     champions: tuple[str, ...] = ()
 
 

@@ -28,7 +28,7 @@ def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
         kept: what the broker knows.
         metric: by which the best are told, where a rule asks for them.
     """
-    wanted = {(Store.CHECKPOINTS, name): "the champion, or who was it before" for name in kept.champions}
+    wanted = {(Store.CHECKPOINTS, name): "the champion, who was it before, or is proposed" for name in kept.champions}
     wanted |= {(pin.store, pin.name): f"pinned: {pin.reason}" for pin in kept.pins}
     return [
         msgspec.structs.replace(item, must_stay=wanted[item.store, item.name])

@@ -220,3 +220,17 @@ def test_a_wish_is_written_as_in_the_file(name: str, text: str, value: object) -
 def test_a_wish_that_is_none(name: str, text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         config.parse_override(name, text)
+
+
+@pytest.mark.parametrize(("text", "key"), [
+    ("[curriculum]\ndown = 0.9", "curriculum.down"), ("[evaluation]\nproblems = 20", "evaluation.problems"),
+    ("[evaluation]\nconfidence = 0.5", "evaluation.confidence"), ("[promotion]\nsuites = []", "promotion.suites"),
+    ('[promotion]\npublish_to = [""]', "promotion.publish_to"),
+    ('[promotion]\npublish_to = ["relative"]', "promotion.publish_to"),
+    ('[datagen.generators."A B"]\nweight = 1', "datagen.generators.A B"),
+    ("[datagen]\nrows = 1000000", "datagen.rows")])
+def test_what_would_never_do_anything_is_a_mistake(text: str, key: str, tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text(text)
+    with pytest.raises(ConfigurationError) as raised:
+        config.load({}, tmp_path)
+    assert [problem.key for problem in raised.value.problems] == [key]

@@ -90,7 +90,7 @@ class Knowing(BrokerClient):
 
     def call(self, *_: Any, **__: Any) -> Any:
         level = LevelView(generator="sums", level=3, checkpoint="g", evaluation="e", at=1.0)
-        return Learning(champion=None, previous="", judgement=None, levels=(level,), level_suites={}, judged=(),
+        return Learning(champion=None, previous="", judgement=None, proposal="", levels=(level,), level_suites={}, judged=(),
                         locks={}, checkpoint="g", trained=1)
 
 

@@ -24,6 +24,7 @@ CHAT = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant"
 def configured(tmp_path_factory: pytest.TempPathFactory) -> config.Configuration:
     folder = tmp_path_factory.mktemp("fixed")
     return config.load({"TRAINQ_HOME": str(folder / "home"), "TRAINQ_EVALUATION_PROBLEMS": "12",
+                        "TRAINQ_CURRICULUM_MIN_PROBLEMS": "12",
                         "TRAINQ_EVALUATION_HELD_OUT_JOBS": "2", "TRAINQ_EVALUATION_HELD_OUT_ROWS": "3"}, folder)
 
 

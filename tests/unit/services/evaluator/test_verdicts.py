@@ -18,8 +18,8 @@ from trainq.promoting import Comparison, Difference, Score
 
 FIRST, SECOND = "g000002-s00000020", "g000003-s00000030"
 WEIGHTS, OTHERS = "c" * 64, "d" * 64
-KNOWN = Learning(champion=None, previous="", judgement=None, levels=(), level_suites={}, judged=(), locks={},
-                 checkpoint=SECOND, trained=3)
+KNOWN = Learning(champion=None, previous="", judgement=None, proposal="", levels=(), level_suites={}, judged=(),
+                 locks={}, checkpoint=SECOND, trained=3)
 CHAMPION = ChampionView(seq=9, checkpoint=FIRST, before="", how=ChampionMove.FIRST, reason="r", by="evaluate-1", at=1.0)
 LEVEL = Level("arithmetic", 1, 10, 1)
 
