@@ -90,8 +90,8 @@ class Knowing(BrokerClient):
 
     def call(self, *_: Any, **__: Any) -> Any:
         level = LevelView(generator="sums", level=3, checkpoint="g", evaluation="e", at=1.0)
-        return Learning(champion=None, previous="", judgement=None, proposal="", levels=(level,), level_suites={}, judged=(),
-                        locks={}, checkpoint="g", trained=1)
+        return Learning(champion=None, previous="", judgement=None, proposal="", levels=(level,), level_suites={},
+                        judged=(), locks={}, checkpoint="g", trained=1)
 
 
 def test_what_is_not_said_of_a_generated_file_is_as_it_is_configured_and_the_level_that_of_now() -> None:
