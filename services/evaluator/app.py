@@ -2,6 +2,9 @@
 
 Scores, what they mean beside the champion's, and the champion's move are recorded by the broker in the transaction that
 ends the task. The link ``champion`` follows the journal: whatever is killed, it leads to who was champion, or is.
+
+A suite that is not as it must be is refused, and said to be; the others are scored all the same. Nobody becomes
+champion while one is refused that decides or guards. Who has named the suite is told by the end of the task: it fails.
 """
 
 from __future__ import annotations
@@ -14,8 +17,16 @@ import msgspec
 from services.evaluator import due, verdicts
 from services.evaluator.fixed import FixedProblems, Suites
 from services.evaluator.verdicts import Level, Subject
-from trainq import checkpoints, files, suites
-from trainq.errors import BrokerUnavailableError, DamageError, NewerFormatError, NotFoundError, UsageError
+from trainq import checkpoints, evaluations, files, suites
+from trainq.errors import (
+    BrokerUnavailableError,
+    DamageError,
+    InputError,
+    NewerFormatError,
+    NotFoundError,
+    TrainqError,
+    UsageError,
+)
 from trainq.evaluations import EvaluationReport
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
@@ -35,13 +46,17 @@ from trainq.messages import (
 )
 from trainq.promoting import Rules
 from trainq.service import HeldTask, Process, Worker, take_task
-from trainq.service.child import Child
+from trainq.service.child import Child, ChildKilledError
 from trainq.service.politeness import be_polite
 
 _LOOK_SECONDS = 0.2
 # Between two looks at the line and the champion; an event wakes the loop sooner.
 _ASK_SECONDS = 2.0
 _ANSWER_SECONDS = 2.0
+# Somebody, or the kernel for want of memory, ends the child each time: then it is the task's doing.
+_ATTEMPTS = 3
+# A suite is scored on the checkpoint, and in two sorts of batches on the champion; so much more for all else.
+_SCORINGS, _SLACK_SECONDS = 3, 600.0
 
 
 class Evaluator(Worker[TaskLease]):
@@ -117,18 +132,45 @@ class Evaluator(Worker[TaskLease]):
         subject = Subject(task.checkpoint, checkpoints.read_facts(path).marks)
         known = self._peer.call(GetLearning(request_id=new_request_id()), Learning, held.states)
         there = self._suites(held, known)
-        rules = verdicts.rules_of(self._process.settings.promotion, self._limits(there.levels, known), there.held_out)
+        limits, refused = self._limits(held, there.levels, known)
+        rules = verdicts.rules_of(self._process.settings.promotion, limits, there.held_out)
         levels = _chosen(task, there.levels)
-        champion = known.champion.checkpoint if known.champion is not None else ""
-        report = self._scored(held, task.checkpoint, levels, "" if champion == task.checkpoint else champion, rules)
+        report = self._scored(held, subject, {suite: level for suite, level in levels.items() if suite not in refused},
+                              self._champion(known, task.checkpoint), rules)
+        report = msgspec.structs.replace(report, refused={**refused, **report.refused})
+        if spare := evaluations.remove_of_gone(self._home):
+            self._process.log.info("evaluations_removed", number=len(spare))
+        self._refuse(task, report)
         known = self._peer.call(GetLearning(request_id=new_request_id(), weights=report.weights_digest), Learning,
                                 held.states)
         found = verdicts.findings(report, subject, known, levels, rules, self._process.settings.curriculum)
         self._ask_at = 0.0
-        outcome = f"; {found.judgement.outcome}: {'; '.join(found.judgement.reasons)}" if found.judgement else ""
-        return TaskResult(
-            summary=f"{task.checkpoint} is scored on {len(found.scores)} suites{outcome}"[:4096],
-            facts={"report": msgspec.to_builtins(found)})
+        return TaskResult(summary=verdicts.summary(task.checkpoint, found, report.refused),
+                          facts={"report": msgspec.to_builtins(found), "refused": report.refused})
+
+    def _champion(self, known: Learning, checkpoint: str) -> str:
+        """With whom to compare; empty where there is nobody, or nobody any more."""
+        champion = known.champion.checkpoint if known.champion is not None else ""
+        if champion == checkpoint:
+            return ""
+        if champion and not (self._home.checkpoints / champion).is_dir():
+            self._process.log.warning("champion_is_gone", checkpoint=champion)
+            return ""
+        return champion
+
+    def _refuse(self, task: EvaluateTask, report: EvaluationReport) -> None:
+        """Say which suites were refused; the task fails if they were asked for, or none is left.
+
+        Raises:
+            InputError: it does.
+        """
+        named = [suite for suite in report.refused if suite in task.suites]
+        self._detail = "; ".join(f"the suite {suite} is refused: {why}" for suite, why in report.refused.items())
+        for suite, why in report.refused.items():
+            self._process.log.warning("suite_refused", suite=suite, reason=why)
+        if named or not report.scores:
+            raise InputError("; ".join(f"the suite {suite} is refused: {why}" for suite, why in report.refused.items()
+                                       if suite in named or not named))
 
     def _suites(self, held: HeldTask, known: Learning) -> Suites:
         """The suites that there are."""
@@ -141,27 +183,44 @@ class Evaluator(Worker[TaskLease]):
                                 mend="put one there: docs/guide.md, Evaluation suites")
         return there
 
-    def _limits(self, there: Mapping[str, Level | None], known: Learning) -> dict[str, float | None]:
-        """How far each suite may fall, once it is certain that they are what they were.
+    def _limits(self, held: HeldTask, there: Mapping[str, Level | None],
+                known: Learning) -> tuple[dict[str, float | None], dict[str, str]]:
+        """How far each suite may fall; and why some are refused: they are no suites, or not what they were.
 
-        Raises:
-            UsageError: one is another than it was when it was first scored.
+        What cannot be read may have a limit, so it guards.
         """
-        limits = {}
+        limits: dict[str, float | None] = {}
+        refused: dict[str, str] = {}
         for name in there:
-            suite, locked = suites.load(self._home.suites / name), known.locks.get(name)
-            if locked is not None and locked != suite.digest:
-                raise UsageError(
-                    f"the suite {name} is another one than it was: {suite.digest[:16]}, locked to {locked[:16]}",
-                    mend=f"put it back, or trainq suites lock {name}: its scores begin anew")
+            held.keep_or_raise(held.progress)  # a large one takes seconds
+            locked = known.locks.get(name)
+            try:
+                suite = suites.load(self._home.suites / name)
+            except InputError as error:
+                limits[name], refused[name] = 0.0, str(error)
+                continue
             limits[name] = suite.limit
-        return limits
+            if locked is not None and locked != suite.digest:
+                refused[name] = (f"it is another one than it was, {suite.digest[:16]} in place of {locked[:16]} (put "
+                                 f"it back, or trainq suites lock {name}: its scores begin anew)")
+        return limits, refused
 
-    def _scored(self, held: HeldTask, checkpoint: str, levels: Mapping[str, Level | None], champion: str,
+    def _scored(self, held: HeldTask, subject: Subject, levels: Mapping[str, Level | None], champion: str,
                 rules: Rules) -> EvaluationReport:
+        if not levels:
+            return EvaluationReport(checkpoint=subject.checkpoint, weights_digest="", scores=[])
+        try:
+            return self._scored_by_child(held, subject.checkpoint, levels, champion, rules)
+        except ChildKilledError as error:
+            if held.lease.attempt < _ATTEMPTS:
+                raise
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
+
+    def _scored_by_child(self, held: HeldTask, checkpoint: str, levels: Mapping[str, Level | None], champion: str,
+                         rules: Rules) -> EvaluationReport:
         settings, clock = self._process.settings, self._process.clock
         asked = settings.evaluation
-        limit, began = asked.limit_seconds * max(1, len(levels)), clock.monotonic()
+        limit, began = _SCORINGS * asked.limit_seconds * len(levels) + _SLACK_SECONDS, clock.monotonic()
         with Child(self._home.logs / "evaluation.log", "trainq.ml.evaluating", {
                 "home": str(self._home.root), "checkpoint": checkpoint, "suites": list(levels), "against": champion,
                 "compared": [rule.suite for rule in rules.suites],
@@ -172,7 +231,11 @@ class Evaluator(Worker[TaskLease]):
                 "alpha": rules.alpha / max(1, sum(rule.deciding for rule in rules.suites))},
                    gpu=held.lease.gpu) as child:
             while not child.has_ended:
-                held.keep_or_raise(Progress(step=int(clock.monotonic() - began), steps=int(limit), unit="seconds"))
+                elapsed = clock.monotonic() - began
+                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
+                if elapsed > limit:
+                    raise UsageError(f"the evaluation hung: it was not done after {limit:g} s",
+                                     mend="logs/evaluation.log says how far it was")
                 self._peer.wait(_LOOK_SECONDS)
             return child.result(EvaluationReport)
 
@@ -192,5 +255,3 @@ def _chosen(task: EvaluateTask, there: Mapping[str, Level | None]) -> dict[str, 
 def serve(process: Process) -> None:
     """Run the evaluator until it is told to stop."""
     Evaluator(process).serve()
-
-

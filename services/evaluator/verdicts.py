@@ -19,7 +19,7 @@ from trainq.promoting import Action, Candidate, Mode, Rules, SuiteRule, Verdict
 
 # The name in [promotion] suites of what the evaluator makes itself.
 HELD_OUT = "held-out"
-_MOST_REASON_CHARACTERS = 4096
+_MOST_REASON_CHARACTERS, _MOST_REASONS = 4096, 100
 
 
 class Level(NamedTuple):
@@ -72,6 +72,15 @@ def findings(report: EvaluationReport, subject: Subject, known: Learning, levels
         levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
 
 
+def summary(checkpoint: str, found: EvaluationFindings, refused: Mapping[str, str]) -> str:
+    """The result of an evaluation in words; ``refused`` says of each suite that was not scored why."""
+    said = [f"{checkpoint} is scored on {len(found.scores)} suite{'' if len(found.scores) == 1 else 's'}"]
+    if found.judgement is not None:
+        said.append(f"{found.judgement.outcome}: {'; '.join(found.judgement.reasons)}")
+    said += [f"{suite} is refused: {why}" for suite, why in refused.items()]
+    return "; ".join(said)[:_MOST_REASON_CHARACTERS]
+
+
 def _score(facts: EvaluationFacts) -> Score:
     return Score(suite=facts.suite, suite_digest=facts.suite_digest, kind=facts.kind, scorer=facts.scorer, n=facts.n,
                  mean=facts.mean, low=facts.low, high=facts.high, confidence=facts.confidence, seed=facts.seed,
@@ -90,9 +99,15 @@ def _judgement(report: EvaluationReport, subject: Subject, known: Learning,
         compared = [each.comparison for each in report.scores if each.comparison is not None]
         verdict = promoting.decide(
             challenger, Candidate(checkpoint=champion, weights_digest=report.against_digest), compared, rules)
+    reasons = list(verdict.reasons)
+    if champion and not report.against_digest:
+        reasons.append(f"{champion} is not in checkpoints/ any more, so nothing can be compared with it: "
+                       "trainq promote makes another one champion")
+    needed = {rule.suite for rule in rules.suites}
+    reasons += [f"{suite} is refused: {why}" for suite, why in report.refused.items() if suite in needed]
     return Judgement(
         champion=champion, outcome=_outcome(verdict), regressed=verdict.regressed,
-        reasons=tuple(reason[:_MOST_REASON_CHARACTERS] for reason in verdict.reasons),
+        reasons=tuple(reason[:_MOST_REASON_CHARACTERS] for reason in reasons[:_MOST_REASONS]),
         comparisons=tuple(msgspec.to_builtins(finding) for finding in verdict.findings))
 
 

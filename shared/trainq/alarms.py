@@ -99,6 +99,9 @@ def _services(overview: Overview | None, services: Sequence[ServiceStatus], *, r
         if (at := service.detail.find(_STOP_TIME)) >= 0:
             yield _alarm("stop_time_short", name, "warn", service.detail[at:],
                          "supervisord.conf, then supervisorctl update")
+        elif name == "evaluator" and service.state == Lifecycle.RUNNING and service.detail:
+            yield _alarm("suite_refused", name, "warn", service.detail,
+                         "mend the suite as the reason says, then trainq evaluate")
         elif name == "status" and service.state == Lifecycle.RUNNING and service.detail:
             yield _alarm("status_trouble", name, "warn", service.detail,
                          "room on the disk and its rights, or another [status] tcp_port: as the reason says")

@@ -5,8 +5,8 @@ for each row of the suite, and the facts. The key is a digest over what decides 
 read with them, the suite, the scorer's version, and how it was computed (:class:`Method`). So a result is of a model
 and not of a name: a generation that was restored has the scores of the one that it equals.
 
-A result that does not verify is no result: it is removed, and made again. Only the evaluating child writes here
-(``trainq.ml.evaluating``). Nothing here imports torch.
+A result that does not verify is no result: it is removed, and made again. One of a checkpoint that is gone goes, too
+(:func:`remove_of_gone`). Only the evaluating child writes here (``trainq.ml.evaluating``). Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -132,11 +132,15 @@ class SuiteScore(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EvaluationReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the evaluating child answers: the scores of one checkpoint, in the order of the suites that were named."""
+    """What the evaluating child answers: the scores of one checkpoint, in the order of the suites that were named.
+
+    ``refused`` says of each suite that was not scored what is wrong with it, and what mends it.
+    """
 
     checkpoint: str
     weights_digest: str
     scores: list[SuiteScore]
+    refused: dict[str, str] = {}
     against: str = ""
     against_digest: str = ""
 
@@ -267,6 +271,23 @@ def facts_of(home: Home) -> list[EvaluationFacts]:
             except (DamageError, NewerFormatError):
                 continue
     return sorted(found, key=lambda facts: (facts.created_at, facts.key))
+
+
+def remove_of_gone(home: Home) -> list[str]:
+    """Remove the results of checkpoints that are not there any more, and what can be read by nobody; the names.
+
+    Raises:
+        StorageError: the disk.
+    """
+    there = {path.name for path in checkpoints.list_generations(home.checkpoints)}
+    if not there:
+        return []  # a disk that is not mounted proves nothing
+    known = {facts.key: facts.checkpoint for facts in facts_of(home)}
+    gone = [path for path in sorted(folder_of(home).iterdir())
+            if _KEY.fullmatch(path.name) and known.get(path.name) not in there]
+    for path in gone:
+        files.remove_tree(path)
+    return [path.name for path in gone]
 
 
 def score_of(found: Evaluation) -> Score:

@@ -6,8 +6,8 @@
 
 Rules:
 
-- A suite's scorer proves itself (:func:`trainq.scoring.prove`) before any row of any suite is scored; if one cannot,
-  nothing is.
+- A suite's scorer proves itself (:func:`trainq.scoring.prove`) before any row of any suite is scored. A suite whose
+  scorer cannot, or that is not as it must be, is refused, which hinders no other.
 - The model meets what it was trained on: template, mask and tokens are those of the preparer, prompts end with what the
   template puts before an answer, and answers are decoded whole, from the new tokens alone.
 - A row that does not fit into the model is left out, and said to be. A row that was not finished in time is an error,
@@ -96,8 +96,7 @@ def evaluate(home: Home, request: Request) -> EvaluationReport:
 
     Raises:
         NotFoundError: there is no such checkpoint or suite.
-        InputError: a suite is not as it must be, its scorer could not prove itself, or a row cannot be scored.
-        UsageError: what is asked makes no sense, or a suite took longer than it may.
+        UsageError: what is asked makes no sense.
         DamageError: a checkpoint is not whole.
         MemoryShortError: so many rows at once do not fit.
         NoGpuError: there is none.
@@ -106,20 +105,19 @@ def evaluate(home: Home, request: Request) -> EvaluationReport:
     device = torch.device(request.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise NoGpuError("an evaluation is to be computed on a GPU, and torch finds none")
-    loaded = [suites.load(suites.folder_of(home) / name) for name in dict.fromkeys(request.suites)]
-    run = _Run(home, request, device, loaded)
+    run = _Run(home, request, device)
     own = Subject(home, request.checkpoint)
     other = Subject(home, request.against) if request.against else None
     rows = request.batch_rows
     # Another batching: what of a score is noise shows between the two.
     noise_rows = rows // 2 or 2
-    compared = [suite for suite in loaded if suite.name in request.compared]
-    wanted = [(own, rows, suite) for suite in loaded]
+    compared = [suite for suite in run.scored if suite.name in request.compared]
+    wanted = [(own, rows, suite) for suite in run.scored]
     if other is not None:
         wanted += [(other, each, suite) for each in (rows, noise_rows) for suite in compared]
     run.score(wanted)
     scores = []
-    for suite in loaded:
+    for suite in run.scored:
         found = run.result(own, rows, suite)
         comparison = None
         if other is not None and suite in compared:
@@ -127,19 +125,40 @@ def evaluate(home: Home, request: Request) -> EvaluationReport:
                                   request)
         scores.append(SuiteScore(facts=found.facts, score=evaluations.score_of(found), limit=suite.limit,
                                  comparison=comparison, was_known=found.facts.key not in run.computed))
-    return EvaluationReport(checkpoint=own.name, weights_digest=own.weights_digest, scores=scores,
+    return EvaluationReport(checkpoint=own.name, weights_digest=own.weights_digest, scores=scores, refused=run.refused,
                             against=other.name if other else "", against_digest=other.weights_digest if other else "")
 
 
 class _Run:
-    """The results of one request, those of the cache and those that are computed."""
+    """The results of one request, those of the cache and those that are computed; ``refused`` says why a suite is."""
 
-    def __init__(self, home: Home, request: Request, device: torch.device, loaded: Sequence[Suite]) -> None:
+    def __init__(self, home: Home, request: Request, device: torch.device) -> None:
         self._home, self._request, self._device = home, request, device
-        self._scorers = {suite.name: suite.make_scorer() for suite in loaded if suite.kind == "generate"}
+        self._suites: list[Suite] = []
         self._proofs: dict[str, Proof] = {}
         self._results: dict[str, Evaluation] = {}
         self.computed: set[str] = set()
+        self.refused: dict[str, str] = {}
+        for name in dict.fromkeys(request.suites):
+            with self._refusing(suites.folder_of(home) / name):
+                self._suites.append(suites.load(suites.folder_of(home) / name))
+        self._scorers = {suite.name: suite.make_scorer() for suite in self._suites if suite.kind == "generate"}
+
+    @property
+    def scored(self) -> list[Suite]:
+        """The suites that were not refused."""
+        return [suite for suite in self._suites if suite.name not in self.refused]
+
+    @contextlib.contextmanager
+    def _refusing(self, path: Path) -> Iterator[None]:
+        """Refuse the suite at ``path`` for what is wrong with it, and say where that is."""
+        try:
+            yield
+        except (InputError, UsageError) as error:
+            if isinstance(error, InputError):
+                error = InputError(error.reason, file=error.file or str(path), line=error.line, column=error.column,
+                                   field=error.field, mend=error.mend)
+            self.refused[path.name] = str(error)
 
     def result(self, subject: Subject, batch_rows: int, suite: Suite) -> Evaluation:
         """One of those that were asked for, with the interval that is asked for."""
@@ -162,18 +181,20 @@ class _Run:
 
     def _prove(self, suite: Suite) -> None:
         if suite.kind == "generate":
-            with _placed(suite):
+            with self._refusing(suite.path):
                 self._proofs[suite.name] = scoring.prove(self._scorers[suite.name], suite.cases(), self._request.seed)
 
     def _score_one(self, subject: Subject, wanted: dict[str, tuple[int, Suite]]) -> None:
         opened = Opened(subject, self._device)
         for key, (batch_rows, suite) in wanted.items():
+            if suite.name in self.refused:
+                continue
             began = time.monotonic()
-            with _placed(suite):
+            with self._refusing(suite.path):
                 results = self._rows(opened, suite, batch_rows)
-            made = self._made(subject, opened, suite, batch_rows, results, time.monotonic() - began)
-            self._results[key] = evaluations.publish(self._home, made.facts, made.rows)
-            self.computed.add(key)
+                made = self._made(subject, opened, suite, batch_rows, results, time.monotonic() - began)
+                self._results[key] = evaluations.publish(self._home, made.facts, made.rows)
+                self.computed.add(key)
             _free(self._device)
 
     def _rows(self, opened: Opened, suite: Suite, batch_rows: int) -> list[RowResult]:
@@ -282,16 +303,6 @@ def _compare(suite: Suite, own: Evaluation, other: Evaluation, again: Evaluation
                              confidence=request.confidence)
     return Comparison(suite=suite.name, kind=suite.kind, champion=champion, challenger=challenger,
                       difference=difference)
-
-
-@contextlib.contextmanager
-def _placed(suite: Suite) -> Iterator[None]:
-    """Say of which suite it is what is wrong with one."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(error.reason, file=error.file or str(suite.path), line=error.line, column=error.column,
-                         field=error.field, mend=error.mend) from error
 
 
 def _teller(suite: str, rows: int) -> Callable[[int], None]:

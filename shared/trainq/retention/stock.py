@@ -125,7 +125,7 @@ def used_bytes(*folders: Path) -> int:
 def total_bytes(home: Home) -> int:
     """All that counts against the budget: everything stored, the trash too."""
     return used_bytes(home.checkpoints, home.snapshots, home.merged, home.data, home.cache, home.metrics,
-                      home.rejected, home.logs, home.trash)
+                      home.rejected, home.logs, home.evaluations, home.trash)
 
 
 def excess_bytes(home: Home, settings: RetentionSettings, *, with_trash: bool = False) -> int:

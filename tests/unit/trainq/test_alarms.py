@@ -52,6 +52,8 @@ DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, nam
     (overview(), [service(detail="training; supervisord kills it 10 s after a stop")], "stop_time_short", "warn",
      "supervisord kills it 10 s"),
     (overview(), [service("status", detail="status.json: no room")], "status_trouble", "warn", "no room"),
+    (overview(), [service("evaluator", detail="the suite half is refused: it says 0.5")], "suite_refused", "warn",
+     "half is refused"),
     (overview(marks=("a batch was left out",), checkpoint="g1"), [], "head_marked", "warn", "g1 is marked: a batch"),
     (overview(held="three jobs failed in a row"), [], "queue_held", "bad", "three jobs failed in a row"),
     (overview(disk=disk("warn")), [], "disk_low", "warn", "2.5 GB free, full in 4.0 h"),

@@ -132,3 +132,15 @@ def test_a_result_has_its_rows_as_numbers_and_says_which_they_are(tmp_path: Path
     score = evaluations.score_of(one)
     assert (score.evaluation_key, score.suite_digest, score.n, score.mean, score.low, score.high, score.confidence) == (
         KEY, "s", 2, 0.5, 0.1, 0.9, 0.95)
+
+
+def test_the_results_of_a_checkpoint_that_is_gone_go_with_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    there = generations.publish(home.checkpoints, 2, {"w": b"w"})
+    for key, checkpoint in (("b" * 64, there), (KEY, "g000001-s00000010")):
+        evaluations.publish(home, facts(key, checkpoint=checkpoint), rows(1.0, 0.0))
+    (evaluations.folder_of(home) / ("c" * 64)).mkdir()
+    assert evaluations.remove_of_gone(home) == [KEY, "c" * 64]
+    assert [each.key for each in evaluations.facts_of(home)] == ["b" * 64]
+    files.remove_tree(home.checkpoints / there)
+    assert evaluations.remove_of_gone(home) == [], "of a disk that is not there nothing is known"

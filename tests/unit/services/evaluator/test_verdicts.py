@@ -143,3 +143,28 @@ def test_what_is_not_surely_mastered_stays_and_nothing_moves_where_it_is_off(low
 
 def test_the_mode_is_one_of_those_that_decide() -> None:
     assert {mode.value for mode in promoting.Mode} == {"auto", "ask", "off"}
+
+
+def test_nobody_becomes_champion_while_a_suite_is_refused_that_decides_or_guards() -> None:
+    for guards, wanted in ((0.1, "keep"), (None, "promote")):
+        limits = {"held-out": None, "half": guards}
+        rules = verdicts.rules_of(PromotionSettings(), limits, "")
+        report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored(gain=0.2)],
+                                  refused={"half": "it says 0.5"}, against=FIRST, against_digest=OTHERS)
+        found = verdicts.findings(report, Subject(SECOND, ()), with_champion(), dict.fromkeys(limits), rules,
+                                  CurriculumSettings())
+        assert outcome(found) == (FIRST, wanted, False)
+        assert found.judgement is not None
+        assert ("half is refused: it says 0.5" in found.judgement.reasons) is (guards is not None)
+        assert verdicts.summary(SECOND, found, report.refused).startswith(f"{SECOND} is scored on 1 suite; {wanted}: ")
+        assert verdicts.summary(SECOND, found, report.refused).endswith("half is refused: it says 0.5")
+
+
+def test_a_champion_that_is_gone_hinders_no_score_and_is_said_to_be_gone() -> None:
+    rules = verdicts.rules_of(PromotionSettings(), {"held-out": None}, "")
+    report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored()])
+    found = verdicts.findings(report, Subject(SECOND, ()), with_champion(), {"held-out": None}, rules,
+                              CurriculumSettings())
+    assert outcome(found) == (FIRST, "keep", False)
+    assert found.judgement is not None
+    assert "trainq promote makes another one champion" in found.judgement.reasons[-1]

@@ -14,7 +14,7 @@ import torch
 from tests.unit.trainq.ml.tiny import LENGTHS, MakeShard, job_over, start, train
 from trainq import checkpoints, evaluations, files, preparing, suites
 from trainq.config import DataSettings, Home, LoraSettings
-from trainq.errors import InputError, NotFoundError, UsageError
+from trainq.errors import NotFoundError, UsageError
 from trainq.evaluations import EvaluationReport
 from trainq.ml import batches, determinism, evaluating, generation
 from trainq.ml.evaluating import Request
@@ -142,23 +142,28 @@ def test_an_adapter_is_scored_with_the_weights_under_it(tiny_model: Path, home: 
     assert answers == said(home, newest, [row["prompt"] for row in SUMS])
 
 
-def test_a_scorer_that_cannot_prove_itself_scores_nothing(line: list[str], home: Home) -> None:
+def test_a_scorer_that_cannot_prove_itself_is_refused_and_hinders_no_other(line: list[str], home: Home) -> None:
     a_suite(home, "held-out", SUMS, kind="loss")
     a_suite(home, "words", [{"prompt": "a?", "completion": "none"}, *SUMS], scorer="final-number")
     a_suite(home, "one", SUMS[:1])
-    for name, words in (("words", "the reference of row 0 0 in place of 1"), ("one", "say the same")):
-        with pytest.raises(InputError, match=words) as caught:
-            evaluate(home, line[0], "held-out", name)
-        assert caught.value.file == str(suites.folder_of(home) / name)
-    assert results(home) == 0
+    (a_suite(home, "broken", SUMS).path / "suite.toml").write_text("kind = [")
+    report = evaluate(home, line[0], "words", "broken", "held-out", "one")
+    assert [score.facts.suite for score in report.scores] == ["held-out"]
+    assert report.refused.keys() == {"broken", "words", "one"}
+    for name, words in (("words", "the reference of row 0 0 in place of 1"), ("one", "say the same"),
+                        ("broken", "not valid TOML")):
+        assert words in report.refused[name]
+        assert report.refused[name].startswith(str(suites.folder_of(home) / name))
+    assert results(home) == 1
 
 
 def test_what_is_not_done_in_time_is_no_score(line: list[str], home: Home) -> None:
     a_suite(home, "sums", SUMS)
     a_suite(home, "held-out", SUMS, kind="loss")
     for name in ("sums", "held-out"):
-        with pytest.raises(UsageError, match=f"the suite {name} was not done after 1e-09 seconds: of 6 rows 0 were"):
-            evaluate(home, line[0], name, limit_seconds=1e-9)
+        report = evaluate(home, line[0], name, limit_seconds=1e-9)
+        assert not report.scores
+        assert f"the suite {name} was not done after 1e-09 seconds: of 6 rows 0 were" in report.refused[name]
     assert results(home) == 0
 
 
@@ -166,8 +171,7 @@ def test_what_cannot_be_scored_says_so(line: list[str], home: Home) -> None:
     a_suite(home, "long", [{"text": "x" * 70}], kind="loss")
     a_suite(home, "wide", SUMS, max_new_tokens=60)
     for name in ("long", "wide"):
-        with pytest.raises(InputError, match="two rows at least that fit"):
-            evaluate(home, line[0], name)
+        assert "two rows at least that fit" in evaluate(home, line[0], name).refused[name]
     for checkpoint, names, error in (("g000009-s00000000", ("long",), NotFoundError), (line[0], ("no",), NotFoundError),
                                      ("../x", ("long",), UsageError)):
         with pytest.raises(error):
