@@ -19,6 +19,7 @@ from trainq.jobs import (
     LevelJudged,
     SuiteLocked,
     SuiteScored,
+    is_of_files,
 )
 from trainq.journal import JobRow, LineRow
 from trainq.journal.learning import Known
@@ -52,7 +53,10 @@ def follow(row: JobRow, checkpoint: str, report: EvaluationFindings, known: Know
     events: list[AnyEvent] = []
     for score in report.scores:
         locked = known.locks.get(score.suite)
-        if locked is None:
+        # Suites of files' rows go with time, and have none: all locks are told with each look at what is known.
+        if is_of_files(score.suite):
+            pass
+        elif locked is None:
             events.append(SuiteLocked(suite=score.suite, digest=score.suite_digest, reason=f"first scored by {row.id}"))
         elif locked != score.suite_digest:
             raise UsageError(f"the suite {score.suite} was locked to {locked[:16]} while {row.id} scored "

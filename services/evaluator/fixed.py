@@ -19,16 +19,14 @@ from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
+from trainq.jobs import OF_ALL, is_of_files, suite_of_a_file
 from trainq.jsonl import Line
-from trainq.leaks import OF_A_FILE
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard
 from trainq.modelfolder import context_tokens, model_folder
 from trainq.samples import BadRow, ChatSample, RowJudge
 from trainq.textcodec import TextCodec
 
-# The held-out rows of the newest files together; no file is called "all".
-OF_ALL = f"{OF_A_FILE}all-"
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
@@ -93,7 +91,7 @@ class FixedProblems:
         wanted_now = {*of_levels, *recent, held_out}
         return Suites(held_out=held_out, levels={
             name: of_levels.get(name) for name in suites.names(self._home.suites)
-            if name in wanted_now or not (name in passed or name.startswith((OF_A_FILE, f"{HELD_OUT}-")))})
+            if name in wanted_now or not (name in passed or is_of_files(name) or name.startswith(f"{HELD_OUT}-"))})
 
     def _named(self, levels: Mapping[str, int]) -> list[_Named]:
         found = []
@@ -166,9 +164,9 @@ class FixedProblems:
     def _make_of_files(self, trained: Sequence[TrainedShard]) -> set[str]:
         """The held-out rows of the newest files, a suite each; those of older files go."""
         settings = self._settings.evaluation
-        recent = {f"{OF_A_FILE}{each.job}": each for each in trained[:settings.held_out_jobs]}
+        recent = {suite_of_a_file(each.job): each for each in trained[:settings.held_out_jobs]}
         for name in suites.names(self._home.suites):
-            if name.startswith(OF_A_FILE) and not name.startswith(OF_ALL) and name not in recent:
+            if is_of_files(name) and not name.startswith(OF_ALL) and name not in recent:
                 files.remove_tree(self._home.suites / name)
         there = set()
         for name, each in recent.items():

@@ -14,15 +14,14 @@ from services.web.stepreading import Steps
 from services.web.tallying import Histogram, Tally
 from trainq import __version__, alarms
 from trainq.gpu import Device, Devices
-from trainq.jobs import JobKind, JobState
-from trainq.leaks import OF_A_FILE
+from trainq.jobs import OF_ALL, JobKind, JobState, is_of_files
 from trainq.messages import CheckpointScores, JobView, LearningFigures, Lifecycle, Queue
 from trainq.picture import ABSENT, DEAD, SILENT, ServiceStatus, StatusPicture
 
 BEYOND = "beyond"
 # The held-out rows of a file are a suite of its own: they come and go with the files, and are in no label. Those of the
 # newest files together are one (services/evaluator/fixed.py), whatever its name says besides.
-_OF_ALL_FILES = f"{OF_A_FILE}all"
+_OF_ALL_FILES = OF_ALL.rstrip("-")
 # A process that says one of these of itself, and is heard of, is there.
 _UP = frozenset(state.value for state in Lifecycle) - {Lifecycle.STOPPED.value}
 _STATES = (*(state.value for state in Lifecycle), DEAD, SILENT, ABSENT)
@@ -221,8 +220,8 @@ def _learning(learning: LearningFigures) -> Iterator[Metric]:
 
 def _means(found: CheckpointScores, kind: str) -> Iterator[tuple[str, float]]:
     for score in found.scores:
-        of_all = score.suite.startswith(_OF_ALL_FILES)
-        if score.kind == kind and (of_all or not score.suite.startswith(OF_A_FILE)):
+        of_all = score.suite.startswith(OF_ALL)
+        if score.kind == kind and (of_all or not is_of_files(score.suite)):
             yield _OF_ALL_FILES if of_all else score.suite, score.mean
 
 

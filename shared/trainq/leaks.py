@@ -7,8 +7,8 @@ quotes, brackets and ``. , ; : ! ?`` made one space. Digits and the signs of ari
 * the whole of it: the contents of all its turns, one behind the other, whoever says them;
 * its question: the contents of all its user turns before the last answer. System turns are left out, because they are
   the same in many rows. A question is compared as a whole, so that puzzles with the same instructions and other words
-  in them are different questions. Held-out rows of a file (suites :data:`OF_A_FILE`) are found by the whole of them
-  only: what many rows of a file ask alike must not take all of them out.
+  in them are different questions. Held-out rows of files (:func:`trainq.jobs.is_of_files`) are found by the whole of
+  them only: what many rows of a file ask alike must not take all of them out.
 
 A training row is looked up by the whole of it, by what the user has said before each of its answers, and by each user
 turn of some length alone, so that a question is found behind others. Texts are looked up by the whole of them only.
@@ -31,12 +31,11 @@ import orjson
 from blake3 import blake3
 
 from trainq.errors import DamageError, InputError
+from trainq.jobs import is_of_files
 from trainq.manifests import digest_file
 from trainq.samples import BadRow, ChatSample, Sample, read_rows
 
 FORMAT = 1
-# How the suites are called that are made of the held-out rows of a job's file.
-OF_A_FILE = "job-"
 KEY_BYTES = 16
 # A shorter user turn behind others ("Go on.", "And 12?") says nothing of where it comes from.
 _SHORTEST_TURN = 40
@@ -74,7 +73,7 @@ def _key(sort: bytes, texts: list[str]) -> bytes:
 
 def _guarded_keys(sample: Sample, suite: str) -> Iterator[bytes]:
     yield whole_key(sample)
-    if isinstance(sample, ChatSample) and not suite.startswith(OF_A_FILE):
+    if isinstance(sample, ChatSample) and not is_of_files(suite):
         last = max(at for at, message in enumerate(sample.messages) if message.role == "assistant")
         asked = [normalised(message.content) for message in sample.messages[:last] if message.role == "user"]
         if any(asked):

@@ -80,6 +80,7 @@ from trainq.jobs.keeping import (
     ScheduleSkipped,
 )
 from trainq.jobs.learning import (
+    OF_ALL,
     ChampionMove,
     ChampionMoved,
     ChampionView,
@@ -91,6 +92,8 @@ from trainq.jobs.learning import (
     ScoreView,
     SuiteLocked,
     SuiteScored,
+    is_of_files,
+    suite_of_a_file,
 )
 from trainq.jobs.states import (
     COUNTS_AS_DUPLICATE,
@@ -118,6 +121,7 @@ __all__ = [
     "LINE_TASKS",
     "MAX_SOURCES",
     "NEEDS_GPU",
+    "OF_ALL",
     "TASKS",
     "TRANSITIONS",
     "AgeingSet",
@@ -199,6 +203,8 @@ __all__ = [
     "class_jobs",
     "cut_from",
     "effects_left",
+    "is_of_files",
     "rank",
+    "suite_of_a_file",
     "transition",
 ]

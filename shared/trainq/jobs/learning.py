@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from trainq.jobs.base import Event
+
+# With what the suite with the held-out rows of the newest files together begins; no job is called "all".
+OF_ALL = "job-all-"
+_OF_FILES = re.compile(rf"job-train-[0-9]+|{OF_ALL}[0-9a-f]{{16}}")
+
+
+def suite_of_a_file(job: str) -> str:
+    """The name of the suite with the held-out rows of the file that this job has trained."""
+    return f"job-{job}"
+
+
+def is_of_files(suite: str) -> bool:
+    """Whether a suite has held-out rows of files that were trained: it comes and goes with them, and is no person's."""
+    return _OF_FILES.fullmatch(suite) is not None
 
 
 class ChampionMove(StrEnum):

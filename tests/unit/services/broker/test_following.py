@@ -182,6 +182,13 @@ def test_a_better_one_is_promoted_and_what_was_compared_with_another_is_not(trai
     assert trained.learning().previous == FIRST
 
 
+@pytest.mark.parametrize("suite", ["job-train-12", "job-all-0123456789abcdef"])
+def test_a_suite_of_files_rows_has_no_lock(trained: Loop, suite: str) -> None:
+    trained.evaluate(score=msgspec.structs.replace(SCORE, suite=suite))
+    assert trained.learning().locks == {}
+    assert "SuiteScored" in trained.types()
+
+
 def test_a_suite_that_is_another_one_ends_no_evaluation_until_it_is_locked_anew(trained: Loop) -> None:
     trained.evaluate()
     changed = msgspec.structs.replace(SCORE, suite_digest="d" * 64)
