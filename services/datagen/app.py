@@ -13,7 +13,7 @@ import msgspec
 
 from services.datagen import feeding
 from trainq import files, ingest
-from trainq.errors import BrokerUnavailableError, UsageError
+from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.generating import selfplay
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
@@ -24,7 +24,6 @@ from trainq.messages import (
     GetOverview,
     JobList,
     Learning,
-    Lifecycle,
     ListJobs,
     Overview,
     Progress,
@@ -33,7 +32,7 @@ from trainq.messages import (
     TaskResult,
 )
 from trainq.service import HeldTask, Process, Worker, take_task
-from trainq.service.child import Child
+from trainq.service.child import Child, ChildKilledError
 from trainq.service.politeness import be_polite
 
 _LOOK_SECONDS = 0.05
@@ -44,6 +43,8 @@ _ANSWER_SECONDS = 2.0
 _MADE_SHOWN = 200
 # Of the time that a file may take, so much is for the model's answers; the rest is for the beginning and the end.
 _ANSWERING_SHARE = 0.8
+# Somebody, or the kernel for want of memory, ends the child each time: then it is the task's doing.
+_ATTEMPTS = 3
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +76,8 @@ class Datagen(Worker[TaskLease]):
         self._home = process.home
         self._ask_at = 0.0
         files.make_directory(self._folder)
-        files.sweep_temporaries(self._folder)
+        # Its children write here, and itself into the spool: a life that was killed may have left something there.
+        files.sweep_temporaries(self._folder, self._home.spool)
         for left in self._folder.iterdir():
             files.remove_file(left)
         be_polite(process.settings.maintenance)
@@ -101,11 +103,11 @@ class Datagen(Worker[TaskLease]):
                 request = SubmitTask(request_id=new_request_id(), task=decided, cause="few files wait")
                 accepted = self._peer.client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS)
                 self._process.log.info("file_asked_for", job=accepted.job, generator=decided.generator,
-                                       level=decided.level, seed=decided.seed, rows=decided.count)
+                                       difficulty=decided.level, seed=decided.seed, rows=decided.count)
                 decided = f"{accepted.job} is asked for"
         except BrokerUnavailableError:
             return
-        self._process.set_state(Lifecycle.RUNNING, decided)
+        self._detail = decided
 
     def _decide(self) -> GenerateTask | str:
         settings, client = self._process.settings.datagen, self._peer.client
@@ -130,11 +132,12 @@ class Datagen(Worker[TaskLease]):
         champion = self._champion(held) if task.generator == selfplay.NAME else ""
         path = self._folder / f"{held.lease.job}.jsonl"
         try:
-            made = self._make(held, task, champion, path)
+            made = self._made(held, task, champion, path)
             stored = None if made.reason else ingest.store_file(
                 self._home, path, on_chunk=lambda: held.keep_or_raise(held.progress))
         finally:
             files.remove_file(path)
+            files.sweep_temporaries(self._folder)  # of a child that was killed
         self._ask_at = 0.0
         return _result(task, champion, made, stored)
 
@@ -144,6 +147,14 @@ class Datagen(Worker[TaskLease]):
         if known.champion is None:
             raise UsageError("there is no champion yet that could answer", mend="trainq champion says when there is")
         return known.champion.checkpoint
+
+    def _made(self, held: HeldTask, task: GenerateTask, champion: str, path: Path) -> Made:
+        try:
+            return self._make(held, task, champion, path)
+        except ChildKilledError as error:
+            if held.lease.attempt < _ATTEMPTS:
+                raise
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
 
     def _make(self, held: HeldTask, task: GenerateTask, champion: str, path: Path) -> Made:
         clock, limit = self._process.clock, self._process.settings.datagen.limit_seconds
@@ -182,7 +193,7 @@ def _result(task: GenerateTask, champion: str, made: Made, stored: ingest.Stored
     left_out = f"; {made.left_out} that stand in a suite are left out" if made.left_out else ""
     return TaskResult(
         summary=f"{name}: {made.rows} rows of {what}{left_out}", size_bytes=stored.size_bytes,
-        facts={"file": {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes}, **facts})
+        facts={feeding.FILE_FACT: {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes}, **facts})
 
 
 def serve(process: Process) -> None:

@@ -3,7 +3,8 @@
 Rules:
 
 * A file is made when fewer than ``queue_files`` train jobs wait, whoever has submitted them; one at a time.
-* After one that failed the next one waits, twice as long each time, an hour at most.
+* A generator that fails, of which comes no file (self-play with too few right answers), or that makes a file that it
+  has made before, rests, twice as long each time, an hour at most; the others go on meanwhile.
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
   any of them: it is what they gave that is to be kept from drowning. Where they gave nothing there is nothing to keep.
 * A generator whose newest file was rejected, set aside, or is held for a person is passed over while that file is among
@@ -11,8 +12,6 @@ Rules:
 * The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
   model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion. It takes
   long: while no file waits, and the training with it, another one goes first.
-* A generator of which came no file (self-play with too few right answers) is passed over, too: for the cooldown, twice
-  as long each time, an hour at most.
 * The level is the one that the evaluations have moved it to; of self-play that of the puzzles' own generator.
 * The seed follows from the configured one and from how many files were ever asked for: none comes twice.
 """
@@ -29,8 +28,8 @@ from trainq.generating import selfplay
 from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import GenerateTask, JobView
 
-# In a generate job's result: what it made, and how many rows.
-GENERATOR_FACT, ROWS_FACT = "generator", "rows"
+# In a generate job's result: what it made, how many rows, and the file.
+GENERATOR_FACT, ROWS_FACT, FILE_FACT = "generator", "rows", "file"
 _MAX_PAUSE_SECONDS = 3600.0
 _CAME_TO_NOTHING = frozenset({JobState.REJECTED, JobState.QUARANTINED, JobState.HELD})
 _SEED_BYTES = 7
@@ -55,11 +54,11 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     """What is to be made now; or why nothing is."""
     if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
         return reason
-    passed_over = _passed_over(known, settings) | _without_file(known, settings)
+    passed_over = _resting(known, settings) | _passed_over(known, settings)
     name = _next_generator(known, settings, passed_over, may_take_long=_waiting(known.counts) > 0)
     if not name:
-        return next(iter(passed_over.values()),
-                    "no generator is configured that has anything to make ([datagen.generators])")
+        return "; ".join(passed_over.values()) or (
+            "no generator is configured that has anything to make ([datagen.generators])")
     chosen = settings.generators[name]
     generator = chosen.use or name
     at_level = selfplay.source_of(chosen.options) if generator == selfplay.NAME else name
@@ -73,7 +72,7 @@ def why_not(counts: Mapping[str, Mapping[str, int]], settings: DatagenSettings) 
     """Why nothing is made, by the counts alone; empty if they do not say so."""
     waiting = _waiting(counts)
     if waiting >= settings.queue_files:
-        return f"{waiting} files wait"
+        return "1 file waits" if waiting == 1 else f"{waiting} files wait"
     asked = counts.get(JobKind.GENERATE.value, {})
     if any(asked.get(state.value, 0) for state in (JobState.QUEUED, JobState.RUNNING)):
         return "a file is being made"
@@ -90,27 +89,52 @@ def seed_of(first: int, number: int) -> int:
 
 
 def _why_later(known: Known, settings: DatagenSettings) -> str:
-    ended = [job for job in known.made if job.ended_at is not None]
-    failed = 0
-    while failed < len(ended) and ended[failed].state is not JobState.SUCCEEDED:
-        failed += 1
-    if not ended or ended[0].ended_at is None:
+    ended = next((job.ended_at for job in known.made if job.ended_at is not None), None)
+    if ended is None or not _is_soon_after(ended, settings.cooldown_seconds, known.now):
         return ""
-    left = _left(settings.cooldown_seconds if not failed else _longer(failed, settings), ended[0].ended_at, known.now)
-    if left <= 0:
-        return ""
-    return f"{ended[0].id} failed: {ended[0].reason}; the next one in {left:.0f} s" if failed else (
-        f"the next file comes in {left:.0f} s")
+    return f"the next file comes {settings.cooldown_seconds:g} s after the last one"
 
 
-def _longer(times: int, settings: DatagenSettings) -> float:
-    # At least a second: also with no cooldown what comes to nothing at once is not tried for ever at once.
-    return min(_MAX_PAUSE_SECONDS, max(1.0, settings.cooldown_seconds) * 2.0**times)
+def _is_soon_after(ended_at: float, pause: float, now: float) -> bool:
+    """Whether the pause after that moment lasts; a clock that was set back is not waited for."""
+    return 0 < ended_at + pause - now <= pause
 
 
-def _left(pause: float, ended_at: float, now: float) -> float:
-    # A clock that was set back is not waited for.
-    return min(pause, ended_at + pause - now)
+def _resting(known: Known, settings: DatagenSettings) -> dict[str, str]:
+    """{name: why} of the generators that are not tried again yet."""
+    reasons: dict[str, str] = {}
+    for name in settings.generators:
+        ended = [job for job in known.made if job.ended_at is not None and _is_of(job, name)]
+        failed = 0
+        while failed < len(ended) and _why_vain(ended, failed):
+            failed += 1
+        # At least a second: also with no cooldown what fails at once is not tried for ever at once.
+        pause = min(_MAX_PAUSE_SECONDS, max(1.0, settings.cooldown_seconds) * 2.0**failed)
+        if failed and _is_soon_after(ended[0].ended_at or 0.0, pause, known.now):
+            reasons[name] = (f"{ended[0].id} came to nothing: {_why_vain(ended, 0)}; {name} is tried again "
+                             f"{pause:.0f} s after it")
+    return reasons
+
+
+def _is_of(made: JobView, name: str) -> bool:
+    # A task's words (trainq.messages.GenerateTask) are all that is left of one that failed.
+    return (made.result or {}).get("facts", {}).get(GENERATOR_FACT) == name or f" rows of {name}, level " in made.name
+
+
+def _why_vain(ended: Sequence[JobView], at: int) -> str:
+    """Why nothing new came of that task; empty if something did. ``ended`` are those of its generator."""
+    task = ended[at]
+    if task.state is not JobState.SUCCEEDED:
+        return task.reason or task.state.value
+    if (task.result or {}).get("facts", {}).get(ROWS_FACT) == 0:
+        return str((task.result or {}).get("summary", "there was no file"))
+    digest = _digest_of(task)
+    is_again = bool(digest) and any(_digest_of(job) == digest for job in ended[at + 1:])
+    return "it made a file that was there before" if is_again else ""
+
+
+def _digest_of(made: JobView) -> str:
+    return str((made.result or {}).get("facts", {}).get(FILE_FACT, {}).get("digest", ""))
 
 
 def _why_enough(known: Known, settings: DatagenSettings) -> str:
@@ -140,26 +164,6 @@ def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
         seen.add(name)
         if job.state in _CAME_TO_NOTHING:
             reasons[name] = f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason}"
-    return reasons
-
-
-def _without_file(known: Known, settings: DatagenSettings) -> dict[str, str]:
-    """{name: why} of the generators of whose newest tasks came no file, as long as each of them is to wait."""
-    vain: dict[str, list[JobView]] = {name: [] for name in settings.generators}
-    done: set[str] = set()
-    for job in known.made:
-        facts = (job.result or {}).get("facts", {})
-        name = facts.get(GENERATOR_FACT)
-        if name in vain and name not in done and job.ended_at is not None:
-            if facts.get(ROWS_FACT, 0):
-                done.add(name)
-            else:
-                vain[name].append(job)
-    reasons: dict[str, str] = {}
-    for name, jobs in vain.items():
-        left = _left(_longer(len(jobs), settings), jobs[0].ended_at or 0.0, known.now) if jobs else 0.0
-        if left > 0:
-            reasons[name] = f"of {jobs[0].id} came no file of {name}; the next one in {left:.0f} s at the earliest"
     return reasons
 
 

@@ -24,12 +24,15 @@ class Worker(ABC, Generic[AnyLease]):
         process: whose loop this is.
         wakes: the event that tells of new work; the broker's start does as well.
         take: asks for work once.
+
+    What ``_detail`` says is shown while it waits for work.
     """
 
     def __init__(self, process: Process, wakes: bytes, take: Take[AnyLease]) -> None:
         self._process = process
         self._peer = Peer(process, topics=(wakes, b"event.BrokerStarted"))
         self._take: Take[AnyLease] = take
+        self._detail = ""
 
     @abstractmethod
     def work(self, held: Held[AnyLease]) -> Result:
@@ -37,7 +40,7 @@ class Worker(ABC, Generic[AnyLease]):
 
     def turn(self) -> None:
         """Take one job and end it, or wait for the next."""
-        self._process.set_state(Lifecycle.RUNNING)
+        self._process.set_state(Lifecycle.RUNNING, self._detail)
         self._peer.beat()
         held, _ = self._take(self._peer)
         if held is None:

@@ -63,16 +63,35 @@ def test_no_seed_comes_twice() -> None:
     assert other.seed != decide().seed  # type: ignore[union-attr]  # the first test shows that it is a task
 
 
-def test_the_next_one_waits_and_after_a_failure_longer_and_longer() -> None:
-    assert "comes in 4 s" in str(decide(made=[made("syllo", ended_at=994.0)]))
+def test_the_next_one_waits_a_little() -> None:
+    assert "comes 10 s after the last one" in str(decide(made=[made("syllo", ended_at=994.0)]))
     assert isinstance(decide(made=[made("syllo", ended_at=990.0)]), GenerateTask)
-    failed = [made("syllo", ended_at=990.0, state=JobState.FAILED, reason="no program")]
-    assert "no program; the next one in 10 s" in str(decide(made=failed))
-    assert "in 150 s" in str(decide(made=failed * 4))
-    assert "in 3590 s" in str(decide(made=failed * 40))
-    assert isinstance(decide(made=failed, now=1011.0), GenerateTask)
-    set_back = decide(made=[made("syllo", ended_at=NOW + 86_400)])
-    assert "comes in 10 s" in str(set_back)
+    assert isinstance(decide(made=[made("syllo", ended_at=NOW + 86_400)]), GenerateTask), "a clock was set back"
+
+
+def ended(name: str, ended_at: float = 980.0, **changes: Any) -> JobView:
+    return job(kind=JobKind.GENERATE, name=f"100 rows of {name}, level 1", ended_at=ended_at, **changes)
+
+
+def test_a_generator_that_fails_rests_longer_and_longer_and_the_others_go_on() -> None:
+    failed = [ended("arithmetic", state=JobState.FAILED, reason="no program")]
+    task = decide(made=failed, now=999.0)
+    assert isinstance(task, GenerateTask)
+    assert task.name == "syllo"
+    both = [*failed, ended("syllo", state=JobState.CANCELLED, reason="not now")]
+    assert "no program; arithmetic is tried again 20 s after it" in str(decide(made=both, now=999.0))
+    assert "not now; syllo is tried again 20 s after it" in str(decide(made=both, now=999.0))
+    assert isinstance(decide(made=both), GenerateTask)
+    assert "160 s after it" in str(decide(made=both * 4))
+    assert "3600 s after it" in str(decide(made=both * 40))
+
+
+def test_a_generator_that_makes_the_same_file_again_rests_too() -> None:
+    facts = {"generator": "syllo", "rows": 100, "file": {"digest": "a" * 64}}
+    same = [ended("syllo", result={"facts": facts})] * 3
+    settings = DatagenSettings(rows=100, cooldown_seconds=10, generators={"syllo": GeneratorSettings()})
+    assert isinstance(decide(settings, made=same[:1]), GenerateTask)
+    assert "made a file that was there before; syllo is tried again 40 s after it" in str(decide(settings, made=same))
 
 
 def test_where_people_submit_files_only_a_part_is_generated() -> None:
@@ -144,8 +163,8 @@ def test_a_generator_of_which_came_no_file_waits_longer_each_time_and_others_do_
     assert next_after(made("selfplay", ended_at=985.0), vain) == "selfplay", "of the newest one came a file"
     alone = msgspec.structs.replace(settings, generators={"selfplay": GeneratorSettings()})
     assert decide(alone, made=[vain], has_champion=True) == (
-        "of generate-1 came no file of selfplay; the next one in 5 s at the earliest")
-    assert "in 3590 s" in str(decide(alone, made=[vain] * 60, has_champion=True, now=995.0))
+        "generate-1 came to nothing: there was no file; selfplay is tried again 20 s after it")
+    assert "tried again 3600 s" in str(decide(alone, made=[vain] * 60, has_champion=True, now=995.0))
 
 
 def test_with_nothing_to_make_it_says_so() -> None:
