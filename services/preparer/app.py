@@ -36,7 +36,8 @@ class Preparer(Worker[Lease]):
         super().__init__(process, b"event.JobSubmitted", lambda peer: take_lease(peer, (JobKind.PREPARE,)))
         self._codec: TextCodec | None = None
         self._gatherer = Gatherer(process.home)
-        files.sweep_temporaries(process.home.cache, process.home.rejected)
+        # What shards are made with goes through the spool.
+        files.sweep_temporaries(process.home.cache, process.home.rejected, process.home.spool)
 
     def work(self, held: HeldLease) -> Result:
         lease, home = held.lease, self._process.home

@@ -13,6 +13,7 @@ from pathlib import Path
 from services.watcher.triggers import Triggers
 from tests import generations
 from tests.faults.acts import Act, hear_of, take_snapshot, train_one
+from tests.faults.learning import Evaluate, Generate
 from tests.faults.letting_go import Drop, Purge, Retain, Undelete, UndeleteSnapshot
 from tests.faults.workshops import Workshop
 from trainq import backups, checkpoints, files, manifests, objects, publishing, snapshots
@@ -225,7 +226,7 @@ class Trigger(Act):
 
 ACTS: tuple[type[Act], ...] = (
     Snapshot, Backup, SecondBackup, PrunedBackup, Copy, Publish, Retain, Purge, Drop, Undelete, UndeleteSnapshot,
-    Trigger)
+    Trigger, Generate, Evaluate)
 
 
 def built(folder: Path, names: Sequence[str]) -> Iterator[tuple[Act, Path]]:
