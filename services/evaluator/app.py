@@ -9,6 +9,7 @@ champion while one is refused that decides or guards. Who has named the suite is
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 
@@ -24,6 +25,7 @@ from trainq.errors import (
     InputError,
     NewerFormatError,
     NotFoundError,
+    RequestReusedError,
     TrainqError,
     UsageError,
 )
@@ -98,11 +100,23 @@ class Evaluator(Worker[TaskLease]):
                 # Under this id the same checkpoint is asked for once, by whatever life of this process.
                 request = SubmitTask(request_id=f"evaluate-{known.checkpoint}", cause="a file was trained",
                                      task=EvaluateTask(checkpoint=known.checkpoint))
-                job = client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS).job
                 self._asked, self._asked_at = known.checkpoint, known.trained
+                job = client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS).job
                 self._process.log.info("evaluation_asked_for", job=job, checkpoint=known.checkpoint)
         except BrokerUnavailableError:
-            pass
+            self._asked = ""
+        except RequestReusedError:
+            pass  # an older trainq has asked for it, in other words
+
+    def _follow_champion(self) -> None:
+        """Have the link follow while a checkpoint is scored, which takes long."""
+        now = self._process.clock.monotonic()
+        if now < self._ask_at:
+            return
+        self._ask_at = now + _ASK_SECONDS
+        with contextlib.suppress(BrokerUnavailableError):
+            self._point(self._peer.client.call(GetLearning(request_id=new_request_id()), Learning,
+                                               timeout_seconds=_ANSWER_SECONDS))
 
     def _point(self, known: Learning) -> None:
         """Make the link ``champion`` lead to who is champion."""
@@ -131,26 +145,27 @@ class Evaluator(Worker[TaskLease]):
             raise NotFoundError(f"there is no {task.checkpoint} in checkpoints/", mend="evaluate one that is there")
         subject = Subject(task.checkpoint, checkpoints.read_facts(path).marks)
         known = self._peer.call(GetLearning(request_id=new_request_id()), Learning, held.states)
+        champion = known.champion.checkpoint if known.champion is not None else ""
         there = self._suites(held, known)
         limits, refused = self._limits(held, there.levels, known)
         rules = verdicts.rules_of(self._process.settings.promotion, limits, there.held_out)
         levels = _chosen(task, there.levels)
         report = self._scored(held, subject, {suite: level for suite, level in levels.items() if suite not in refused},
-                              self._champion(known, task.checkpoint), rules)
+                              self._there(champion, task.checkpoint), rules)
         report = msgspec.structs.replace(report, refused={**refused, **report.refused})
         if spare := evaluations.remove_of_gone(self._home):
             self._process.log.info("evaluations_removed", number=len(spare))
         self._refuse(task, report)
         known = self._peer.call(GetLearning(request_id=new_request_id(), weights=report.weights_digest), Learning,
                                 held.states)
-        found = verdicts.findings(report, subject, known, levels, rules, self._process.settings.curriculum)
+        found = verdicts.findings(report, subject, None if task.suites else champion, known, levels, rules,
+                                  self._process.settings.curriculum)
         self._ask_at = 0.0
         return TaskResult(summary=verdicts.summary(task.checkpoint, found, report.refused),
                           facts={"report": msgspec.to_builtins(found), "refused": report.refused})
 
-    def _champion(self, known: Learning, checkpoint: str) -> str:
+    def _there(self, champion: str, checkpoint: str) -> str:
         """With whom to compare; empty where there is nobody, or nobody any more."""
-        champion = known.champion.checkpoint if known.champion is not None else ""
         if champion == checkpoint:
             return ""
         if champion and not (self._home.checkpoints / champion).is_dir():
@@ -233,6 +248,7 @@ class Evaluator(Worker[TaskLease]):
             while not child.has_ended:
                 elapsed = clock.monotonic() - began
                 held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
+                self._follow_champion()
                 if elapsed > limit:
                     raise UsageError(f"the evaluation hung: it was not done after {limit:g} s",
                                      mend="logs/evaluation.log says how far it was")

@@ -19,7 +19,7 @@ from trainq.config import GeneratorSettings, Home, Settings
 from trainq.errors import InputError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
-from trainq.jobs import OF_ALL, is_of_files, suite_of_a_file
+from trainq.jobs import OF_ALL, is_of_files, suite_of_a_file, suite_of_a_level
 from trainq.jsonl import Line
 from trainq.logs import EventLog
 from trainq.messages import TrainedShard
@@ -82,12 +82,12 @@ class FixedProblems:
         for each in named:
             for wanted in sorted({max(1, each.level - 1), each.level}):
                 if self._make_level(each, wanted):
-                    of_levels[level_suite(each.name, wanted)] = Level(each.name, wanted, each.generator.levels,
+                    of_levels[suite_of_a_level(each.name, wanted)] = Level(each.name, wanted, each.generator.levels,
                                                                       each.settings.level)
         recent = self._make_of_files(trained)
         held_out = self._make_held_out(named) or self._make_of_all(recent)
         # What was made here before and is not of now; the others are people's.
-        passed = {level_suite(each.name, level) for each in named for level in range(1, each.generator.levels + 1)}
+        passed = {suite_of_a_level(each.name, level) for each in named for level in range(1, each.generator.levels + 1)}
         wanted_now = {*of_levels, *recent, held_out}
         return Suites(held_out=held_out, levels={
             name: of_levels.get(name) for name in suites.names(self._home.suites)
@@ -104,7 +104,7 @@ class FixedProblems:
 
     def _make_level(self, each: _Named, level: int) -> bool:
         """Whether the problems of a level fit into the model, so that they can be asked; they are there then."""
-        name = level_suite(each.name, level)
+        name = suite_of_a_level(each.name, level)
         path = self._home.suites / name
         if path.exists():
             return True
@@ -132,7 +132,7 @@ class FixedProblems:
         fitting = [each for each in named if self._fits(next(_problems(each, each.level, 1)))]
         if not fitting:
             return ""
-        name = "-".join([HELD_OUT, *(level_suite(each.name, each.level) for each in fitting)])
+        name = "-".join([HELD_OUT, *(suite_of_a_level(each.name, each.level) for each in fitting)])
         if len(name) > _MOST_NAME_CHARACTERS:
             name = f"{HELD_OUT}-{manifests.digest_bytes(name.encode())[:16]}"
         if not (self._home.suites / name).exists():
@@ -197,11 +197,6 @@ class FixedProblems:
         if isinstance(whole, InputError):
             raise whole
         return prompt, max(1, len(whole.token_ids) - prompt)
-
-
-def level_suite(generator: str, level: int) -> str:
-    """The name of the suite with the fixed problems of that level."""
-    return f"{generator}-l{level:02d}"
 
 
 def _problems(each: _Named, level: int, count: int) -> Iterator[Row]:

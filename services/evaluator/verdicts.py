@@ -54,21 +54,23 @@ def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None], he
         mode=Mode(settings.mode), alpha=settings.alpha, least_rows=settings.min_rows)
 
 
-def findings(report: EvaluationReport, subject: Subject, known: Learning, levels: Mapping[str, Level | None],
-             rules: Rules, ladder: CurriculumSettings) -> EvaluationFindings:
+def findings(report: EvaluationReport, subject: Subject, champion: str | None, known: Learning,
+             levels: Mapping[str, Level | None], rules: Rules, ladder: CurriculumSettings) -> EvaluationFindings:
     """What the broker is to record.
 
     Args:
         report: the scores, beside the champion's where there is one.
         subject: what was scored.
-        known: what the journal knows, with what it knows of these weights.
+        champion: who was champion when the scoring began, with whom it was compared (empty: nobody); None where it is
+            not to be judged, because not all suites were scored.
+        known: what the journal knows now, with what it knows of these weights.
         levels: the suites that were scored, with the level of those that are of one.
         rules: how the champion moves (:func:`rules_of`).
         ladder: how levels do.
     """
     return EvaluationFindings(
         weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
-        judgement=_judgement(report, subject, known, rules),
+        judgement=None if champion is None else _judgement(report, subject, champion, rules),
         levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
 
 
@@ -87,9 +89,7 @@ def _score(facts: EvaluationFacts) -> Score:
                  evaluation=facts.key)
 
 
-def _judgement(report: EvaluationReport, subject: Subject, known: Learning,
-               rules: Rules) -> Judgement | None:
-    champion = known.champion.checkpoint if known.champion is not None else ""
+def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules) -> Judgement | None:
     if champion == subject.checkpoint:
         return None
     challenger = Candidate(checkpoint=subject.checkpoint, weights_digest=report.weights_digest, marks=subject.marks)

@@ -94,6 +94,7 @@ from trainq.jobs.learning import (
     SuiteScored,
     is_of_files,
     suite_of_a_file,
+    suite_of_a_level,
 )
 from trainq.jobs.states import (
     COUNTS_AS_DUPLICATE,
@@ -206,5 +207,6 @@ __all__ = [
     "is_of_files",
     "rank",
     "suite_of_a_file",
+    "suite_of_a_level",
     "transition",
 ]

@@ -20,6 +20,11 @@ def suite_of_a_file(job: str) -> str:
     return f"job-{job}"
 
 
+def suite_of_a_level(generator: str, level: int) -> str:
+    """The name of the suite with the fixed problems of that level of a generator."""
+    return f"{generator}-l{level:02d}"
+
+
 def is_of_files(suite: str) -> bool:
     """Whether a suite has held-out rows of files that were trained: it comes and goes with them, and is no person's."""
     return _OF_FILES.fullmatch(suite) is not None

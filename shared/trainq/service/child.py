@@ -53,10 +53,12 @@ class Child:
 
     def __enter__(self) -> Self:
         files.set_aside_large(self._log, logs.MAX_FILE_BYTES)
+        # No pipe: it would be full before a long answer is, and nobody reads it until the child has ended.
+        self._answer = os.memfd_create("answer", os.MFD_CLOEXEC)
         log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
+                [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=self._answer, stderr=log,
                 env={**os.environ, **self._environment}, start_new_session=True)
         finally:
             os.close(log)
@@ -76,10 +78,9 @@ class Child:
         Raises:
             StorageError, StorageFullError: the disk, as it says; it may pass.
             ChildKilledError: it was ended from outside.
-        TrainqError: why it could not do it; or that it ended without an answer.
+            TrainqError: why it could not do it; or that it ended without an answer.
         """
-        assert self._process.stdout is not None
-        said, status = self._process.stdout.read(), self._process.returncode
+        said, status = os.pread(self._answer, os.fstat(self._answer).st_size, 0), self._process.returncode
         try:
             if status == 0:
                 return msgspec.json.decode(said, type=answer)
@@ -99,5 +100,4 @@ class Child:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        os.close(self._answer)

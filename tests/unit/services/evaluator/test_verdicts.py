@@ -48,14 +48,18 @@ def scored(suite: str = "held-out", mean: float = 2.0, *, kind: Any = "loss", ga
     return SuiteScore(facts=facts, score=score, was_known=False, limit=limit, comparison=comparison)
 
 
+def champion_of(known: Learning) -> str:
+    return known.champion.checkpoint if known.champion is not None else ""
+
+
 def findings(*scores: SuiteScore, known: Learning = KNOWN, marks: tuple[str, ...] = (), promotion: Any = None,
              levels: dict[str, Level | None] | None = None, **ladder: Any) -> EvaluationFindings:
     report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=list(scores),
                               against_digest=OTHERS if known.champion else "")
     limits = {each.facts.suite: each.limit for each in scores}
     rules = verdicts.rules_of(promotion or PromotionSettings(), limits, "")
-    found = verdicts.findings(report, Subject(SECOND, marks), known, levels or dict.fromkeys(limits), rules,
-                              CurriculumSettings(**ladder))
+    found = verdicts.findings(report, Subject(SECOND, marks), champion_of(known), known,
+                              levels or dict.fromkeys(limits), rules, CurriculumSettings(**ladder))
     return msgspec.convert(msgspec.to_builtins(found), EvaluationFindings)
 
 
@@ -151,7 +155,7 @@ def test_nobody_becomes_champion_while_a_suite_is_refused_that_decides_or_guards
         rules = verdicts.rules_of(PromotionSettings(), limits, "")
         report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored(gain=0.2)],
                                   refused={"half": "it says 0.5"}, against=FIRST, against_digest=OTHERS)
-        found = verdicts.findings(report, Subject(SECOND, ()), with_champion(), dict.fromkeys(limits), rules,
+        found = verdicts.findings(report, Subject(SECOND, ()), FIRST, with_champion(), dict.fromkeys(limits), rules,
                                   CurriculumSettings())
         assert outcome(found) == (FIRST, wanted, False)
         assert found.judgement is not None
@@ -163,8 +167,22 @@ def test_nobody_becomes_champion_while_a_suite_is_refused_that_decides_or_guards
 def test_a_champion_that_is_gone_hinders_no_score_and_is_said_to_be_gone() -> None:
     rules = verdicts.rules_of(PromotionSettings(), {"held-out": None}, "")
     report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored()])
-    found = verdicts.findings(report, Subject(SECOND, ()), with_champion(), {"held-out": None}, rules,
+    found = verdicts.findings(report, Subject(SECOND, ()), FIRST, with_champion(), {"held-out": None}, rules,
                               CurriculumSettings())
     assert outcome(found) == (FIRST, "keep", False)
     assert found.judgement is not None
     assert "trainq promote makes another one champion" in found.judgement.reasons[-1]
+
+
+def test_it_is_judged_beside_whom_it_was_compared_with_whoever_is_champion_by_now() -> None:
+    report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored(gain=0.2)], against=FIRST,
+                              against_digest=OTHERS)
+    rules = verdicts.rules_of(PromotionSettings(), {"held-out": None}, "")
+    other = msgspec.structs.replace(CHAMPION, checkpoint="g000009-s00000090")
+    known = msgspec.structs.replace(KNOWN, champion=other)
+    found = verdicts.findings(report, Subject(SECOND, ()), FIRST, known, {"held-out": None}, rules,
+                              CurriculumSettings())
+    assert outcome(found)[0] == FIRST
+    partly = verdicts.findings(report, Subject(SECOND, ()), None, known, {"held-out": None}, rules,
+                               CurriculumSettings())
+    assert partly.judgement is None, "of some suites nothing is decided"
