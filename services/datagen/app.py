@@ -16,7 +16,7 @@ from trainq import files, ingest
 from trainq.errors import BrokerUnavailableError, TrainqError, UsageError
 from trainq.generating import selfplay
 from trainq.ids import new_request_id
-from trainq.jobs import JobKind
+from trainq.jobs import JobKind, suite_of_a_level
 from trainq.messages import (
     Accepted,
     GenerateTask,
@@ -24,6 +24,7 @@ from trainq.messages import (
     GetOverview,
     JobList,
     Learning,
+    LearningFigures,
     ListJobs,
     Overview,
     Progress,
@@ -111,19 +112,19 @@ class Datagen(Worker[TaskLease]):
 
     def _decide(self) -> GenerateTask | str:
         settings, client = self._process.settings.datagen, self._peer.client
-        counts = client.call(GetOverview(request_id=new_request_id()), Overview,
-                             timeout_seconds=_ANSWER_SECONDS).counts
+        now = self._process.clock.wall()
+        overview = client.call(GetOverview(request_id=new_request_id()), Overview, timeout_seconds=_ANSWER_SECONDS)
         # The rest is asked for only where it matters: most of the time enough files wait.
-        if reason := feeding.why_not(counts, settings):
+        if reason := feeding.why_not(overview.counts, overview.waiting, now, settings):
             return reason
         learning = client.call(GetLearning(request_id=new_request_id()), Learning, timeout_seconds=_ANSWER_SECONDS)
         lists = [client.call(ListJobs(request_id=new_request_id(), kinds=(kind,), limit=limit), JobList,
                              timeout_seconds=_ANSWER_SECONDS).jobs
                  for kind, limit in ((JobKind.TRAIN, settings.window_jobs), (JobKind.GENERATE, _MADE_SHOWN))]
         return feeding.decide(feeding.Known(
-            counts=counts, files=lists[0], made=lists[1],
-            levels={level.generator: level.level for level in learning.levels},
-            has_champion=learning.champion is not None, now=self._process.clock.wall()), settings)
+            counts=overview.counts, line=overview.waiting, files=lists[0], made=lists[1],
+            levels={level.generator: level.level for level in learning.levels}, scores=_scores(overview.learning),
+            has_champion=learning.champion is not None, now=now), settings)
 
     def work(self, held: HeldTask) -> TaskResult:
         task = held.lease.task
@@ -189,11 +190,20 @@ def _result(task: GenerateTask, champion: str, made: Made, stored: ingest.Stored
         what += f": {champion} was asked {made.asked} puzzles of {made.source}"
     if stored is None:
         return TaskResult(summary=f"no file of {what}; {made.reason}", facts=facts)
-    name = f"{feeding.prefix_of(task.name)}{task.level:02d}-{task.seed:x}.jsonl"
+    name = feeding.file_name(task)
     left_out = f"; {made.left_out} that stand in a suite are left out" if made.left_out else ""
     return TaskResult(
         summary=f"{name}: {made.rows} rows of {what}{left_out}", size_bytes=stored.size_bytes,
         facts={feeding.FILE_FACT: {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes}, **facts})
+
+
+def _scores(known: LearningFigures) -> dict[str, float]:
+    """What each generator's present level was scored last."""
+    if known.newest is None:
+        return {}
+    of_suites = {score.suite: score.mean for score in known.newest.scores}
+    suites = {level.generator: suite_of_a_level(level.generator, level.level) for level in known.levels}
+    return {name: of_suites[suite] for name, suite in suites.items() if suite in of_suites}
 
 
 def serve(process: Process) -> None:

@@ -2,27 +2,32 @@
 
 Rules:
 
-* A file is made when fewer than ``queue_files`` train jobs wait, whoever has submitted them; one at a time.
+* A file is made when fewer than ``queue_files`` train jobs stand in the line, whoever has submitted them; one at a
+  time. What waits for another job, for a person or for its next attempt is nothing to train now, and does not count.
 * A generator that fails, of which comes no file (self-play with too few right answers), or that makes a file that it
   has made before, rests, twice as long each time, an hour at most; the others go on meanwhile.
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
-  any of them: it is what they gave that is to be kept from drowning. Where they gave nothing there is nothing to keep.
-* A generator whose newest file was rejected, set aside, or is held for a person is passed over while that file is among
-  them: more of the same would end the same.
-* The next generator is the one that lacks most of its part, by the rows that were made in the window. What comes of the
-  model itself (self-play) is at most ``max_selfplay_share`` of them, and is never made without a champion. It takes
-  long: while no file waits, and the training with it, another one goes first.
+  any of them in the last ``window_hours``: it is what they gave that is to be kept from drowning. Where they gave
+  nothing there is nothing to keep.
+* A generator whose newest file was rejected, set aside, or is held for a person is passed over for an hour: more of the
+  same would end the same.
+* The next generator is the one that lacks most of its part, which is its weight and what its score leaves to be learned
+  (:mod:`trainq.curriculum`). What comes of the model itself (self-play) is at most ``max_selfplay_share`` of all that
+  is generated, and is never made without a champion. It takes long: while no file waits, and the training with it,
+  another one goes first.
 * The level is the one that the evaluations have moved it to; of self-play that of the puzzles' own generator.
 * The seed follows from the configured one and from how many files were ever asked for: none comes twice.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
 from blake3 import blake3
 
+from trainq import curriculum
 from trainq.config import DatagenSettings
 from trainq.generating import selfplay
 from trainq.jobs import JobKind, JobState, Origin
@@ -33,29 +38,36 @@ GENERATOR_FACT, ROWS_FACT, FILE_FACT = "generator", "rows", "file"
 _MAX_PAUSE_SECONDS = 3600.0
 _CAME_TO_NOTHING = frozenset({JobState.REJECTED, JobState.QUARANTINED, JobState.HELD})
 _SEED_BYTES = 7
+# However well one is known, it keeps so much of what is made.
+_LEAST_SHARE = 0.1
+_FILE_NAME = re.compile(r"(.+)-l[0-9]+-[0-9a-f]+\.jsonl")
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What is decided from.
 
-    ``counts`` are the broker's {kind: {state: how many}}; ``files`` and ``made`` the newest train and generate jobs,
-    newest first; ``levels`` those of the evaluations by generator; ``now`` wall seconds since 1970.
+    ``counts`` are the broker's {kind: {state: how many}}, ``line`` the first train jobs that wait; ``files`` and
+    ``made`` the newest train and generate jobs, newest first; ``levels`` those of the evaluations by generator, and
+    ``scores`` what was last scored at that level (0 to 1); ``now`` wall seconds since 1970.
     """
 
     counts: Mapping[str, Mapping[str, int]]
+    line: Sequence[JobView] = ()
     files: Sequence[JobView]
     made: Sequence[JobView]
     levels: Mapping[str, int]
+    scores: Mapping[str, float] = {}
     has_champion: bool
     now: float
 
 
 def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
     """What is to be made now; or why nothing is."""
-    if reason := why_not(known.counts, settings) or _why_later(known, settings) or _why_enough(known, settings):
+    if reason := (why_not(known.counts, known.line, known.now, settings) or _why_later(known, settings)
+                  or _why_enough(known, settings)):
         return reason
     passed_over = _resting(known, settings) | _passed_over(known, settings)
-    name = _next_generator(known, settings, passed_over, may_take_long=_waiting(known.counts) > 0)
+    name = _next_generator(known, settings, passed_over, may_take_long=_in_line(known.line, known.now) > 0)
     if not name:
         return "; ".join(passed_over.values()) or (
             "no generator is configured that has anything to make ([datagen.generators])")
@@ -68,9 +80,10 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
                         options=chosen.options)
 
 
-def why_not(counts: Mapping[str, Mapping[str, int]], settings: DatagenSettings) -> str:
-    """Why nothing is made, by the counts alone; empty if they do not say so."""
-    waiting = _waiting(counts)
+def why_not(counts: Mapping[str, Mapping[str, int]], line: Sequence[JobView], now: float,
+            settings: DatagenSettings) -> str:
+    """Why nothing is made, as far as an overview says it; empty if it does not. See :class:`Known`."""
+    waiting = _in_line(line, now)
     if waiting >= settings.queue_files:
         return "1 file waits" if waiting == 1 else f"{waiting} files wait"
     asked = counts.get(JobKind.GENERATE.value, {})
@@ -79,8 +92,8 @@ def why_not(counts: Mapping[str, Mapping[str, int]], settings: DatagenSettings) 
     return ""
 
 
-def _waiting(counts: Mapping[str, Mapping[str, int]]) -> int:
-    return counts.get(JobKind.TRAIN.value, {}).get(JobState.QUEUED.value, 0)
+def _in_line(line: Sequence[JobView], now: float) -> int:
+    return sum(job.retry_at <= now for job in line)
 
 
 def seed_of(first: int, number: int) -> int:
@@ -138,9 +151,12 @@ def _digest_of(made: JobView) -> str:
 
 
 def _why_enough(known: Known, settings: DatagenSettings) -> str:
-    rows = {"generated": 0, "people": 0}
+    rows = {Origin.GENERATED.value: 0, Origin.PEOPLE.value: 0}
     for job in known.files:
-        rows[job.origin] = rows.get(job.origin, 0) + job.rows
+        if job.submitted_at > known.now - settings.window_hours * 3600:
+            # Of one that is not prepared yet nobody knows how many it has.
+            unknown = settings.rows if job.origin == Origin.GENERATED and job.state is JobState.QUEUED else 0
+            rows[job.origin] += job.rows or unknown
     everything = sum(rows.values())
     if not rows["people"] or rows["generated"] + settings.rows <= settings.max_share * (everything + settings.rows):
         return ""
@@ -148,9 +164,9 @@ def _why_enough(known: Known, settings: DatagenSettings) -> str:
             f"{settings.max_share:.0%} may be while people submit files")
 
 
-def prefix_of(name: str) -> str:
-    """With what the names of a generator's files begin, before the level."""
-    return f"{name}-l"
+def file_name(task: GenerateTask) -> str:
+    """What a generated file is called."""
+    return f"{task.name}-l{task.level:02d}-{task.seed:x}.jsonl"
 
 
 def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
@@ -158,34 +174,37 @@ def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
     reasons: dict[str, str] = {}
     seen: set[str] = set()
     for job in known.files:
-        name = next((name for name in settings.generators if job.name.startswith(prefix_of(name))), "")
-        if job.origin != Origin.GENERATED or not name or name in seen:
+        found = _FILE_NAME.fullmatch(job.name)
+        name = found[1] if found else ""
+        if job.origin != Origin.GENERATED or name not in settings.generators or name in seen:
             continue
         seen.add(name)
-        if job.state in _CAME_TO_NOTHING:
+        if job.state in _CAME_TO_NOTHING and _is_soon_after(job.ended_at or job.submitted_at, _MAX_PAUSE_SECONDS,
+                                                            known.now):
             reasons[name] = f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason}"
     return reasons
 
 
 def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str], *,
                     may_take_long: bool) -> str:
-    """The one that lacks most of its part; by name where two lack as much."""
+    """The one that lacks most of its part; empty if there is none."""
     made = dict.fromkeys(settings.generators, 0)
-    for job in known.made:
+    past: list[str] = []
+    for job in known.made[::-1]:
         facts = (job.result or {}).get("facts", {})
         name, rows = facts.get(GENERATOR_FACT), facts.get(ROWS_FACT, 0)
-        if name in made:
+        if name in made and rows:
             made[name] += int(rows)
-    everything = sum(made.values())
-    wanted = {name: each.weight for name, each in settings.generators.items()
-              if each.weight > 0 and name not in passed_over and _may_come(name, known, made, settings)}
+            past.append(name)
+    names = [name for name, each in settings.generators.items()
+             if each.weight > 0 and name not in passed_over and _may_come(name, known, made, settings)]
     if not may_take_long:
-        wanted = {name: weight for name, weight in wanted.items() if not _is_selfplay(name, settings)} or wanted
-    if not wanted:
+        names = [name for name in names if not _is_selfplay(name, settings)] or names
+    if not names:
         return ""
-    weights = sum(wanted.values())
-    lacks = {name: weight / weights * (everything + settings.rows) - made[name] for name, weight in wanted.items()}
-    return max(sorted(lacks), key=lambda name: lacks[name])
+    shares = curriculum.shares({name: known.scores.get(name) for name in names}, _LEAST_SHARE)
+    weighed = {name: share * settings.generators[name].weight for name, share in shares.items()}
+    return curriculum.next_generator({name: each / sum(weighed.values()) for name, each in weighed.items()}, past)
 
 
 def _is_selfplay(name: str, settings: DatagenSettings) -> bool:

@@ -126,7 +126,7 @@ _BESIDE_FILES = {
     # Receipts: the one who reads them is started by the one who wrote them, and no power is cut between.
     ("shared/trainq/chaos/load.py", "open ab"): 1,
     # Another place, through fsspec; what is a disk of this machine is written by trainq.files.
-    ("shared/trainq/mirroring.py", "open wb"): 1,
+    ("shared/trainq/destinations.py", "open wb"): 1,
     # Journals are read in a copy, because SQLite changes what it opens. The checker imports nothing of trainq.
     ("shared/trainq/ml/rederiving.py", "tempfile.TemporaryDirectory"): 1,
     # A shard that is made again for one question, and thrown away with it.

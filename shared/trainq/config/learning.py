@@ -40,9 +40,10 @@ class DatagenSettings(Section, frozen=True, kw_only=True):
     """[datagen]: files that are made when few wait.
 
     A file of ``rows`` is made when fewer than ``queue_files`` wait, and not before ``cooldown_seconds`` after the last
-    one; it may take ``limit_seconds``. Of the rows of the last ``window_jobs`` files at most ``max_share`` are
-    generated, as long as people have submitted any of them; and of the generated ones at most ``max_selfplay_share``
-    are the model's own answers. ``seed`` is that of the first file, from which those of all follow.
+    one; it may take ``limit_seconds``. Of the rows of the last ``window_jobs`` files, and ``window_hours``, at most
+    ``max_share`` are generated, as long as people have submitted any of them; and of the generated ones at most
+    ``max_selfplay_share`` are the model's own answers. ``seed`` is that of the first file, from which those of
+    all follow.
     """
 
     queue_files: Annotated[int, Meta(ge=1, le=1000)] = 2
@@ -52,6 +53,7 @@ class DatagenSettings(Section, frozen=True, kw_only=True):
     max_share: _Fraction = 0.5
     max_selfplay_share: _Fraction = 0.2
     window_jobs: Annotated[int, Meta(ge=1, le=1000)] = 100
+    window_hours: Annotated[float, Meta(gt=0, le=87_600)] = 24.0
     seed: Annotated[int, Meta(ge=0, le=2**31 - 1)] = 0
     generators: dict[str, GeneratorSettings] = field(default_factory=lambda: dict(DEFAULT_GENERATORS))
 

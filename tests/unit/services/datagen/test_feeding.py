@@ -15,7 +15,6 @@ from trainq.messages import GenerateTask, JobView
 
 SETTINGS = DatagenSettings(rows=100, cooldown_seconds=10)
 NOW = 1000.0
-ONE_WAITS = {"train": {"queued": 1}}
 
 
 def job(number: int = 1, kind: JobKind = JobKind.TRAIN, **changes: Any) -> JobView:
@@ -25,6 +24,9 @@ def job(number: int = 1, kind: JobKind = JobKind.TRAIN, **changes: Any) -> JobVi
         "tokens": 1, "attempts": 1, "failures": 0, "submitted_at": 0.0, "started_at": None, "ended_at": None,
         "retry_at": 0.0, "reason": "", "cancel_reason": None, "result": None, **changes}
     return JobView(**fields)
+
+
+WAITS = job(99, state=JobState.QUEUED)
 
 
 def made(name: str, *, rows: int = 100, ended_at: float = 0.0, **changes: Any) -> JobView:
@@ -48,11 +50,17 @@ def test_from_an_empty_inbox_a_file_is_made() -> None:
 
 
 @pytest.mark.parametrize(("counts", "words"), [
-    ({"train": {"queued": 2}}, "2 files wait"), ({"generate": {"queued": 1}}, "being made"),
+    ({"generate": {"queued": 1}}, "being made"),
     ({"generate": {"running": 1}}, "being made")])
 def test_while_files_wait_or_one_is_being_made_none_is(counts: dict[str, dict[str, int]], words: str) -> None:
     assert words in str(decide(counts=counts))
-    assert isinstance(decide(counts={"train": {"queued": 1, "succeeded": 9, "held": 9}}), GenerateTask)
+
+
+def test_while_enough_files_stand_in_the_line_none_is_made() -> None:
+    assert decide(line=[WAITS, WAITS]) == "2 files wait"
+    assert isinstance(decide(line=[WAITS], counts={"train": {"queued": 9, "held": 9}}), GenerateTask)
+    later = msgspec.structs.replace(WAITS, retry_at=NOW + 60)
+    assert isinstance(decide(line=[WAITS, later]), GenerateTask), "one that is tried later is nothing to train now"
 
 
 def test_no_seed_comes_twice() -> None:
@@ -131,13 +139,34 @@ def test_of_itself_the_model_learns_little_and_only_from_a_champion() -> None:
     assert task.name == "syllo", "there is no champion"
     past: list[JobView] = []
     for _ in range(20):
-        task = decide(settings, made=past, has_champion=True, counts=ONE_WAITS)
+        task = decide(settings, made=past, has_champion=True, line=[WAITS])
         assert isinstance(task, GenerateTask)
         past.insert(0, made(task.name))
     at_once = decide(settings, made=past[5:], has_champion=True)
     assert isinstance(at_once, GenerateTask)
     assert at_once.name == "syllo", "while nothing waits, what takes long is not what is made"
     assert sum(feeding_name(each) == "selfplay" for each in past) == 4
+
+
+def test_what_is_known_well_is_made_less_of_and_never_none() -> None:
+    settings = DatagenSettings(rows=100, cooldown_seconds=0, generators={
+        "sums": GeneratorSettings(use="arithmetic"), "syllo": GeneratorSettings()})
+    past: list[JobView] = []
+    for _ in range(40):
+        task = decide(settings, made=past, scores={"sums": 0.95, "syllo": 0.2})
+        assert isinstance(task, GenerateTask)
+        past.insert(0, made(task.name))
+    assert 4 <= sum(feeding_name(each) == "sums" for each in past) <= 8
+
+
+def test_what_people_gave_long_ago_holds_up_nothing() -> None:
+    theirs = job(1, rows=10, submitted_at=NOW)
+    assert "at most 50% may be" in str(decide(files=[theirs]))
+    assert isinstance(decide(files=[msgspec.structs.replace(theirs, submitted_at=NOW - 86_401)]), GenerateTask)
+    unknown = job(2, rows=0, origin="generated", state=JobState.QUEUED, submitted_at=NOW)
+    many = [job(n, submitted_at=NOW) for n in range(2)]
+    assert isinstance(decide(files=many), GenerateTask)
+    assert "may be" in str(decide(files=[unknown, unknown, *many])), "what is not prepared counts as what it will be"
 
 
 def test_self_play_is_at_the_level_of_the_puzzles_that_it_asks() -> None:
@@ -152,15 +181,15 @@ def test_a_generator_of_which_came_no_file_waits_longer_each_time_and_others_do_
         "selfplay": GeneratorSettings(weight=100), "sums": GeneratorSettings(use="arithmetic")})
 
     def next_after(*past: JobView, now: float = NOW) -> str:
-        task = decide(settings, made=past, has_champion=True, now=now, counts=ONE_WAITS)
+        task = decide(settings, made=past, has_champion=True, now=now, line=[WAITS])
         return task.name if isinstance(task, GenerateTask) else task
 
     vain = made("selfplay", rows=0, ended_at=985.0)
     assert next_after(vain) == "sums"
-    assert next_after(vain, now=1005.0) == "selfplay"
+    assert next_after(vain, made("sums"), now=1005.0) == "selfplay"
     assert next_after(vain, made("sums"), vain, now=1005.0) == "sums", "the second in a row waits 40 s"
-    assert next_after(vain, vain, now=1025.0) == "selfplay"
-    assert next_after(made("selfplay", ended_at=985.0), vain) == "selfplay", "of the newest one came a file"
+    assert next_after(vain, made("sums"), vain, now=1025.0) == "selfplay"
+    assert next_after(made("selfplay", ended_at=985.0), vain, made("sums")) == "selfplay", "the newest made a file"
     alone = msgspec.structs.replace(settings, generators={"selfplay": GeneratorSettings()})
     assert decide(alone, made=[vain], has_champion=True) == (
         "generate-1 came to nothing: there was no file; selfplay is tried again 20 s after it")
@@ -185,3 +214,12 @@ def test_of_a_generator_whose_last_file_came_to_nothing_no_more_is_made(state: J
     assert mended.name == "arithmetic"
     theirs = job(9, name="arithmetic-l01-f00.jsonl", state=state)
     assert isinstance(decide(files=[theirs]), GenerateTask), "a person's file has nothing to do with it"
+    long_ago = msgspec.structs.replace(bad, submitted_at=NOW - 3601, ended_at=NOW - 3600)
+    again = decide(files=[long_ago])
+    assert isinstance(again, GenerateTask)
+    assert again.name == "arithmetic", "after an hour it is tried again"
+    settings = DatagenSettings(generators={"sums": GeneratorSettings(use="arithmetic"),
+                                           "sums-l1": GeneratorSettings(use="arithmetic")})
+    named = decide(settings, files=[job(9, name="sums-l1-l01-f0.jsonl", origin="generated", state=state)])
+    assert isinstance(named, GenerateTask)
+    assert named.name == "sums", "one whose name begins alike has nothing to do with it"
