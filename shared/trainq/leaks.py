@@ -40,6 +40,8 @@ KEY_BYTES = 16
 # A shorter user turn behind others ("Go on.", "And 12?") says nothing of where it comes from.
 _SHORTEST_TURN = 40
 _PARTS = re.compile(r"[\s.,;:!?\"'()\[\]{}\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026`]+")
+# The ASCII among them, as spaces.
+_ASCII_PARTS = bytes(ord(" ") if _PARTS.fullmatch(chr(byte)) else byte for byte in range(256))
 
 
 class Place(NamedTuple):
@@ -55,20 +57,28 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
     suites: dict[str, str]
 
 
-def normalised(text: str) -> str:
-    """The text as it is compared."""
-    return _PARTS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip()
+def normalised(text: str) -> bytes:
+    """The text as it is compared, in UTF-8."""
+    if text.isascii():  # the same, ten times as fast
+        return b" ".join(text.lower().encode().translate(_ASCII_PARTS).split())
+    return _PARTS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip().encode("utf-8", "surrogatepass")
 
 
 def whole_key(sample: Sample) -> bytes:
     """The key of all that a sample says."""
-    texts = [message.content for message in sample.messages] if isinstance(sample, ChatSample) else [sample.text]
-    return _key(b"whole", [normalised(text) for text in texts])
+    return _key(b"whole", _texts(sample))
 
 
-def _key(sort: bytes, texts: list[str]) -> bytes:
+def _texts(sample: Sample) -> list[bytes]:
+    """What each turn says, or the text."""
+    if isinstance(sample, ChatSample):
+        return [normalised(message.content) for message in sample.messages]
+    return [normalised(sample.text)]
+
+
+def _key(sort: bytes, texts: list[bytes]) -> bytes:
     # One space between the parts, as inside of them: where a turn ends does not matter.
-    return blake3(sort + b"|" + " ".join(filter(None, texts)).encode("utf-8", "surrogatepass")).digest()[:KEY_BYTES]
+    return blake3(sort + b"|" + b" ".join(filter(None, texts))).digest()[:KEY_BYTES]
 
 
 def _guarded_keys(sample: Sample, suite: str) -> Iterator[bytes]:
@@ -81,13 +91,14 @@ def _guarded_keys(sample: Sample, suite: str) -> Iterator[bytes]:
 
 
 def _looked_up(sample: Sample) -> Iterator[bytes]:
-    yield whole_key(sample)
+    texts = _texts(sample)
+    yield _key(b"whole", texts)
     if not isinstance(sample, ChatSample):
         return
-    asked: list[str] = []
-    for message in sample.messages:
+    asked: list[bytes] = []
+    for message, text in zip(sample.messages, texts, strict=True):
         if message.role == "user":
-            asked.append(normalised(message.content))
+            asked.append(text)
         elif message.role == "assistant" and any(asked):
             yield _key(b"question", asked)
             if len(asked) > 1 and len(asked[-1]) >= _SHORTEST_TURN:

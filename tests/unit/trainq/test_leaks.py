@@ -62,6 +62,12 @@ def test_what_only_looks_like_it_is_not(index: LeakIndex, sample: Sample) -> Non
     assert index.find(sample) is None
 
 
+@pytest.mark.parametrize("text", ["A (b), C: 1.5 * x_2 - 'y'!", "a\x1cb\x0b\x0cc\x85", "  ", "\x00\x7f~", "####  7"])
+def test_ascii_is_normalised_like_the_rest(text: str) -> None:
+    assert leaks.normalised(text + " \u00a0\u2026").decode() == leaks.normalised(text).decode()
+    assert leaks.normalised("\uff21 \u00df").decode() == "a ss"
+
+
 def test_held_out_rows_of_a_file_are_found_by_the_whole_of_them(tmp_path: Path) -> None:
     suite(tmp_path, "job-train-1", [{"prompt": "Write a joke.", "completion": "Knock, knock."}])
     index = leaks.read_suites(tmp_path)
