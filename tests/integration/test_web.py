@@ -369,8 +369,8 @@ def test_the_page_and_its_headers(web: Web) -> None:
 
 
 WRITES = ("/api/v1/jobs?name=x", "/api/v1/validate?name=x", "/api/v1/jobs/train-1/cancel", "/api/v1/jobs/train-1/skip",
-          "/api/v1/jobs/train-1/retry", "/api/v1/skip", "/api/v1/pause", "/api/v1/yield",
-          "/api/v1/drain", "/api/v1/stop", "/api/v1/resume", "/api/v1/checkpoint", "/api/v1/snapshots",
+          "/api/v1/jobs/train-1/retry", "/api/v1/jobs/train-1/release", "/api/v1/skip", "/api/v1/pause",
+          "/api/v1/yield", "/api/v1/drain", "/api/v1/stop", "/api/v1/resume", "/api/v1/checkpoint", "/api/v1/snapshots",
           "/api/v1/schedules/retention/run", "/api/v1/cancel", "/api/v1/retry", "/api/v1/services/trainer/stop",
           "/api/v1/services/trainer/start", "/api/v1/services/trainer/restart", "/api/v1/services/preparer/pause",
           "/api/v1/services/preparer/resume", "/api/v1/retention/apply", "/api/v1/retention/undelete",
