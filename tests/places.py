@@ -151,9 +151,9 @@ class Worker:
             state=Lifecycle.RUNNING, leases=(LeaseState(job=lease.job, token=lease.token, progress=progress),)),
             HeartbeatReply)
 
-    def complete(self, lease: Lease, report: dict[str, Any] | None = None) -> None:
+    def complete(self, lease: Lease, report: dict[str, Any] | None = None, *, hold: str = "") -> None:
         result: Result = PrepareResult(shard="s", shard_digest="0" * 64, rows=3, tokens=30,
-                                       report=report or {"read": 3})
+                                       report=report or {"read": 3}, hold=hold)
         if lease.kind is JobKind.TRAIN:
             result = TrainResult(steps_done=9, steps_planned=9, global_step=9, generation=1, checkpoint="g",
                                  first_loss=5.0, last_loss=2.5)

@@ -40,6 +40,18 @@ def test_wait_for_several_and_one_does_not_succeed(broker: Place, worker: Worker
     broker.run("wait", "5", code=66)
 
 
+def test_who_is_held_is_not_waited_for_until_a_person_lets_it_go(broker: Place, worker: Worker, rows: Path) -> None:
+    broker.run("submit", str(rows))
+    worker.complete(worker.lease(JobKind.PREPARE), hold="its quality is poor: all of it")
+    assert broker.run("wait", "1", code=1)[0] == "train-1  held  rows.jsonl  its quality is poor: all of it\n"
+    assert broker.run("wait") == ("", "trainq: there is nothing to wait for\n")
+    assert "its quality is poor" in broker.run("list", "--state", "held")[0]
+    assert broker.json("release", "1")["jobs"] == [{"id": "train-1", "state": "queued", "changed": True}]
+    assert broker.run("release", "1")[0] == "train-1  queued already\n"
+    worker.complete(worker.lease(JobKind.TRAIN))
+    assert "releasing is not possible now" in broker.run("release", "1", code=65)[1]
+
+
 def test_wait_survives_the_broker(broker: Place, rows: Path) -> None:
     broker.run("submit", str(rows))
     broker.stop("broker", signal.SIGKILL)

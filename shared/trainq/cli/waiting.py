@@ -91,13 +91,13 @@ def _in_inbox(home: Home) -> int:
 
 
 def _unfinished(context: Context) -> list[str]:
-    states = tuple(state for state in JobState if state not in ENDED)
+    states = tuple(state for state in JobState if state not in ENDED and state is not JobState.HELD)
     with BrokerClient(context.home) as broker:
         return [job.id for job in all_jobs(broker, ListJobs(request_id="", states=states))][::-1]
 
 
 def wait_for(jobs: list[str], context: Context) -> tuple[list[dict[str, Any]], int]:
-    """Wait until all ``jobs`` have ended; each as a document, and 0 or :data:`EXIT_NOT_SUCCEEDED`.
+    """Wait until all ``jobs`` have ended, or are held; each as a document, and 0 or :data:`EXIT_NOT_SUCCEEDED`.
 
     Raises:
         NotFoundError: there is no such job.
@@ -155,7 +155,8 @@ class Waiting:
     def _look(self, job: str) -> None:
         view = self._broker.ask(ShowJob(request_id=new_request_id(), job=job), JobDetail).job
         check_same(self._seen.setdefault(job, view), view)
-        if view.state in ENDED:
+        # What is held waits for a person: nobody knows how long.
+        if view.state in ENDED or view.state is JobState.HELD:
             del self.open[job]
             self.ended[job] = view
             if not self._context.console.json:
