@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.generations import publish
@@ -14,7 +15,7 @@ from trainq import backups, files, ingest, objects, restoring
 from trainq.backups import Created
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError, StorageFullError
-from trainq.jobs import JobKind, JobState, Store
+from trainq.jobs import Enclosed, EnclosedRole, JobKind, JobState, Store
 from trainq.journal import Journal, Queries, proving
 from trainq.journal.copying import JournalCopy
 from trainq.messages import BackupTask, Cancel, Hello, Leased, SubmitTask, TakeLease
@@ -80,6 +81,20 @@ def test_what_comes_of_it_is_the_home_as_it_was(story: Story, tmp_path: Path) ->
     for row in queries.listing(kinds=[JobKind.TRAIN], states=[], before_number=None, limit=9):
         assert ingest.is_stored(home, row.digest, row.size_bytes)
     journal.close()
+
+
+def test_what_shards_are_made_with_is_in_it(story: Story, tmp_path: Path) -> None:
+    lease = story.lease(JobKind.PREPARE)
+    assert lease is not None
+    pack = story.item("rows to replay")
+    story.complete(lease, msgspec.structs.replace(PREPARED, enclosed=(
+        Enclosed(role=EnclosedRole.REPLAY, digest=pack.digest, size_bytes=pack.size_bytes),)))
+    store, root = tmp_path / "store", tmp_path / "restored"
+    backups.restore(store, back_up(story, store).backup, root, lambda _: None)
+    assert ingest.is_stored(Home(root), pack.digest, pack.size_bytes)
+    ingest.data_path(story.configuration.home, pack.digest).write_text("others, as many")
+    with pytest.raises(DamageError):
+        back_up(story, tmp_path / "another")
 
 
 def test_it_says_what_is_wrong_with_the_head_in_it(story: Story, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import apsw
 import msgspec
 import pytest
 
-from stories import TRAINED, Story
-from trainq import checkpoints, files, manifests
+from stories import PREPARED, TRAINED, Story
+from trainq import checkpoints, files, ingest, manifests
 from trainq.checkpoints import CheckpointFacts, Cursor
 from trainq.cli import main
 from trainq.errors import DamageError, UsageError
-from trainq.jobs import JobKind
+from trainq.jobs import Enclosed, EnclosedRole, JobKind
 
 
 @pytest.fixture
@@ -45,6 +45,26 @@ def test_a_sound_home_is_clean(home: Path, capsys: pytest.CaptureFixture[str]) -
     publish(home)
     assert main(["fsck"]) == 0
     assert "clean" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("fast", [[], ["--fast"]])
+def test_what_shards_are_made_with_is_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: list[str],
+                                             capsys: pytest.CaptureFixture[str]) -> None:
+    story = Story(tmp_path)
+    story.submit()
+    lease, pack = story.lease(JobKind.PREPARE), story.item("rows to replay")
+    assert lease is not None
+    story.complete(lease, msgspec.structs.replace(PREPARED, enclosed=(
+        Enclosed(role=EnclosedRole.REPLAY, digest=pack.digest, size_bytes=pack.size_bytes),)))
+    story.journal.close()
+    monkeypatch.setenv("TRAINQ_HOME", str(story.configuration.home.root))
+    assert main(["fsck", *fast]) == 0
+    path = ingest.data_path(story.configuration.home, pack.digest)
+    path.write_text("shorter")
+    assert main(["fsck", *fast]) == DamageError.exit_code
+    path.unlink()
+    assert main(["fsck", *fast]) == DamageError.exit_code
+    assert f"{pack.digest}, which shards are made with, is not in data/" in capsys.readouterr().out
 
 
 def test_a_home_that_was_never_started_is_proven_too(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
