@@ -19,16 +19,18 @@ from pathlib import Path
 import msgspec
 import torch
 
+from services.preparer.gathering import Gatherer
 from services.watcher import inbox
 from tests.unit.trainq.ml.tiny import SETTINGS, job_over, save_model, start, train
 from trainq import builtin, checkpoints, diskfaults, files, ingest, jobs, locks, merged
-from trainq.config import DataSettings, Home, LoraSettings
+from trainq.config import DataSettings, GateSettings, Home, LoraSettings, TrainSettings
 from trainq.errors import StorageError, StorageFullError
 from trainq.journal import Journal
 from trainq.journal.proving import prove
+from trainq.messages import Lease, TrainedShard, TrainSpec
 from trainq.ml import checkpointing, consolidating, determinism, model, writing
 from trainq.ml.training import Job
-from trainq.preparing import Prepared, prepare
+from trainq.preparing import Inputs, Prepared, prepare
 from trainq.shards import Shard, ShardWriter
 from trainq.textcodec import TextCodec
 
@@ -79,6 +81,40 @@ class Prepare(Act):
     def holds(self) -> bool:
         with Shard.open(self.home.cache / self.shard, verify=True):
             return True
+
+
+class Gather(Act):
+    """A file with rows of an earlier one beside its own, and a suite that it must not hold."""
+
+    def begin(self) -> None:
+        super().begin()
+        earlier = self.home.root / "earlier"
+        earlier.write_bytes(b"".join(b'{"text": "earlier %d"}\n' % number for number in range(20)))
+        outcome = prepare(earlier, self.codec, DataSettings(), 256, self.home.cache, self.home.rejected, "e",
+                          lambda _: None, Inputs(gate=GateSettings()))
+        assert isinstance(outcome, Prepared)
+        self.trained = [TrainedShard(job="train-1", digest="0" * 64, shard=outcome.shard)]
+        suite = self.home.suites / "exam" / "test.jsonl"
+        files.make_directory(suite.parent)
+        suite.write_bytes(b'{"text": "exam"}\n')
+
+    def do(self) -> None:
+        stored = ingest.store_file(self.home, self.home.root / "source")
+        lease = Lease(job="prepare-2", kind=jobs.JobKind.PREPARE, token=1, attempt=1, name="f", digest=stored.digest,
+                      size_bytes=stored.size_bytes, seq=1, lease_seconds=9.0, heartbeat_seconds=1.0,
+                      spec=TrainSpec(model="", data=DataSettings(replay_fraction=1.0), train=TrainSettings(),
+                                     gate=GateSettings()))
+        self.enclosed, inputs = Gatherer(self.home).gather(lease, self.codec, lambda _: None, lambda: self.trained)
+        outcome = prepare(ingest.data_path(self.home, stored.digest), self.codec, lease.spec.data, 256,
+                          self.home.cache, self.home.rejected, "j", lambda _: None, inputs)
+        assert isinstance(outcome, Prepared)
+        assert outcome.verdict is not None
+        self.shard = outcome.shard
+
+    def holds(self) -> bool:
+        with Shard.open(self.home.cache / self.shard, verify=True) as shard:
+            return shard.rows == 2 and len(self.enclosed) == 2 and all(
+                ingest.is_stored(self.home, each.digest, each.size_bytes) for each in self.enclosed)
 
 
 class Claim(Act):
@@ -279,7 +315,7 @@ def make_lines(folder: Path) -> None:
     train(start(folder / "model", adapted, LoraSettings(rank=2, alpha=4)), job, adapted)
 
 
-ACTS: tuple[type[Act], ...] = (Store, Prepare, Claim, Remove, Publish, Append, Write, Train, Merge)
+ACTS: tuple[type[Act], ...] = (Store, Prepare, Gather, Claim, Remove, Publish, Append, Write, Train, Merge)
 
 
 def in_a_fork(work: Callable[[], None]) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from tests.installations import PLAIN
 from trainq import diskfaults, files, messages
 from trainq.client import BrokerClient
 from trainq.config import Home, project_root
@@ -25,7 +26,7 @@ from trainq.messages import GetOverview, JobView, ListJobs, Overview, Replay
 ROOT = project_root()
 SERVICES = ("broker", "watcher", "preparer", "trainer")
 SETTINGS = {
-    "TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "4",
+    **PLAIN, "TRAINQ_TRAIN_THREADS": "1", "TRAINQ_TRAIN_BATCH_ROWS": "4", "TRAINQ_TRAIN_MICRO_BATCH_ROWS": "4",
     "TRAINQ_TRAIN_CHECKPOINT_STEPS": "10", "TRAINQ_WATCHER_SETTLE_SECONDS": "0.2",
     "TRAINQ_WATCHER_SWEEP_SECONDS": "0.5", "TRAINQ_SCHEDULE_ENABLED": "false",
     "TRAINQ_DISK_HOLD_GIB": "0", "TRAINQ_DISK_RESERVE_MIB": "0"}
