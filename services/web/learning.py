@@ -176,7 +176,7 @@ async def rows(call: Call) -> EvaluationRows:
 
 
 def _rows(call: Call, key: str, query: RowsQuery) -> EvaluationRows:
-    if not (evaluations.folder_of(call.site.home) / key).is_dir():
+    if not (call.site.home.evaluations / key).is_dir():
         raise NotFoundError(f"there is no result {key[:16]} in evaluations/",
                             mend="/api/v1/scores names that of each score; what is gone is made by scoring again")
     found = evaluations.read(call.site.home, key)

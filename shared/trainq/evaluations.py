@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 KIND = "evaluation"
 FORMAT = 1
-FOLDER = "evaluations"
 ROWS_NAME = "rows.jsonl"
 # What all answers of a result may take on disk. The rows that make them take as much, and are read for every score.
 MOST_ANSWER_BYTES = 8 * 1024 * 1024
@@ -160,11 +159,6 @@ class Evaluation:
         return np.array(found, dtype=np.float64)
 
 
-def folder_of(home: Home) -> Path:
-    """Where the results of a home lie."""
-    return home.root / FOLDER
-
-
 def weights_digest(path: Path) -> str:
     """A digest over what decides the answers of the checkpoint at ``path``, from the manifests alone.
 
@@ -203,7 +197,7 @@ def read(home: Home, key: str) -> Evaluation:
         NewerFormatError: a newer trainq wrote it.
         StorageError: it could not be read, which proves nothing.
     """
-    path = folder_of(home) / key
+    path = home.evaluations / key
     facts = manifests.facts_of(path, manifests.verify(path, KIND), EvaluationFacts, FORMAT)
     if facts.key != key:
         raise DamageError(str(path), f"it is {facts.key} under another name")
@@ -222,7 +216,7 @@ def find(home: Home, key: str) -> Evaluation | None:
     Raises:
         NewerFormatError, StorageError: as :func:`read`.
     """
-    path = folder_of(home) / key
+    path = home.evaluations / key
     if not path.exists():
         return None
     # Whoever published it may have ended before its name was durable.
@@ -242,8 +236,8 @@ def publish(home: Home, facts: EvaluationFacts, rows: Sequence[RowResult]) -> Ev
     """
     kept = bounded(rows)
     facts = msgspec.structs.replace(facts, answers_cut=sum(row.cut for row in kept))
-    files.make_directory(folder_of(home))
-    with files.publish_directory(folder_of(home) / facts.key) as folder:
+    files.make_directory(home.evaluations)
+    with files.publish_directory(home.evaluations / facts.key) as folder:
         files.write_file(folder / ROWS_NAME, msgspec.json.Encoder().encode_lines(kept))
         manifests.seal(folder, KIND, msgspec.to_builtins(facts))
     return Evaluation(facts=facts, rows=kept)
@@ -262,7 +256,7 @@ def bounded(rows: Sequence[RowResult], most_bytes: int = MOST_ANSWER_BYTES) -> l
 
 def facts_of(home: Home) -> list[EvaluationFacts]:
     """The facts of all results, the oldest first, from their manifests alone; what is damaged is passed over."""
-    folder = folder_of(home)
+    folder = home.evaluations
     found = []
     for path in folder.iterdir() if folder.is_dir() else ():
         if _KEY.fullmatch(path.name):
@@ -283,7 +277,7 @@ def remove_of_gone(home: Home) -> list[str]:
     if not there:
         return []  # a disk that is not mounted proves nothing
     known = {facts.key: facts.checkpoint for facts in facts_of(home)}
-    gone = [path for path in sorted(folder_of(home).iterdir())
+    gone = [path for path in sorted(home.evaluations.iterdir())
             if _KEY.fullmatch(path.name) and known.get(path.name) not in there]
     for path in gone:
         files.remove_tree(path)

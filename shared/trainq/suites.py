@@ -28,7 +28,7 @@ import orjson
 from blake3 import blake3
 
 from trainq import files, manifests, scoring
-from trainq.config import Home, mapping_faults
+from trainq.config import mapping_faults
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.jsonl import Line, read_lines
 from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
@@ -37,7 +37,6 @@ from trainq.scoring.command import Command
 from trainq.suffixes import is_data_name
 
 SETTINGS_NAME, ROWS_NAME = "suite.toml", "rows.jsonl"
-FOLDER = "suites"
 # A suite is read as a whole, and scored as a whole each time.
 MAX_ROWS = 100_000
 _MOST_SETTINGS_BYTES = 64 * 1024
@@ -122,11 +121,6 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     description: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     map: dict[str, str] = {}
     options: dict[str, Any] = {}
-
-
-def folder_of(home: Home) -> Path:
-    """Where the suites of a home lie."""
-    return home.root / FOLDER
 
 
 def names(folder: Path) -> list[str]:

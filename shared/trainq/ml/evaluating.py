@@ -140,8 +140,8 @@ class _Run:
         self.computed: set[str] = set()
         self.refused: dict[str, str] = {}
         for name in dict.fromkeys(request.suites):
-            with self._refusing(suites.folder_of(home) / name):
-                self._suites.append(suites.load(suites.folder_of(home) / name))
+            with self._refusing(home.suites / name):
+                self._suites.append(suites.load(home.suites / name))
         self._scorers = {suite.name: suite.make_scorer() for suite in self._suites if suite.kind == "generate"}
 
     @property

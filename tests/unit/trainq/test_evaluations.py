@@ -139,7 +139,7 @@ def test_the_results_of_a_checkpoint_that_is_gone_go_with_it(tmp_path: Path) -> 
     there = generations.publish(home.checkpoints, 2, {"w": b"w"})
     for key, checkpoint in (("b" * 64, there), (KEY, "g000001-s00000010")):
         evaluations.publish(home, facts(key, checkpoint=checkpoint), rows(1.0, 0.0))
-    (evaluations.folder_of(home) / ("c" * 64)).mkdir()
+    (home.evaluations / ("c" * 64)).mkdir()
     assert evaluations.remove_of_gone(home) == [KEY, "c" * 64]
     assert [each.key for each in evaluations.facts_of(home)] == ["b" * 64]
     files.remove_tree(home.checkpoints / there)

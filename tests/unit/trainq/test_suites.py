@@ -162,6 +162,6 @@ def test_one_that_is_written_is_read_again_and_never_changed(tmp_path: Path) -> 
                                                                   {"role": "user", "content": "b"}]}],
                      kind="generate", scorer="exact")
     assert [path.name for path in (tmp_path / "suites").iterdir()] == ["sums"]
-    loss = suites.write(suites.folder_of(Home(tmp_path)) / "texts", [{"text": "a"}], kind="loss")
+    loss = suites.write(Home(tmp_path).suites / "texts", [{"text": "a"}], kind="loss")
     assert isinstance(loss.rows[0].sample, TextSample)
     assert isinstance(made.rows[0].sample, ChatSample)

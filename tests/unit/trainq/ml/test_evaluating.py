@@ -39,7 +39,7 @@ def line(tiny_model: Path, home: Home, make_shard: MakeShard) -> list[str]:
 def a_suite(home: Home, name: str, rows: list[Any], **more: Any) -> Suite:
     settings = {"kind": "generate", "scorer": "exact", "max_new_tokens": 4, **more} if more.get("kind") != "loss" \
         else more
-    return suites.write(suites.folder_of(home) / name, rows, **settings)
+    return suites.write(home.suites / name, rows, **settings)
 
 
 def evaluate(home: Home, checkpoint: str, *names: str, **more: Any) -> EvaluationReport:
@@ -93,7 +93,7 @@ def test_answers_are_kept_and_scored_and_nothing_is_scored_twice(line: list[str]
     assert [score.facts.key for score in again.scores] == [score.facts.key for score in first.scores[::-1]]
     assert again.scores[0].facts.low > first.scores[1].facts.low
     # A damaged result is made again, and comes out the same.
-    rows = evaluations.folder_of(home) / facts.key / evaluations.ROWS_NAME
+    rows = home.evaluations / facts.key / evaluations.ROWS_NAME
     rows.write_bytes(rows.read_bytes()[:-1])
     assert [score.was_known for score in evaluate(home, line[1], "sums", "held-out").scores] == [False, True]
     assert evaluations.read(home, facts.key).rows == found.rows
@@ -153,7 +153,7 @@ def test_a_scorer_that_cannot_prove_itself_is_refused_and_hinders_no_other(line:
     for name, words in (("words", "the reference of row 0 0 in place of 1"), ("one", "say the same"),
                         ("broken", "not valid TOML")):
         assert words in report.refused[name]
-        assert report.refused[name].startswith(str(suites.folder_of(home) / name))
+        assert report.refused[name].startswith(str(home.suites / name))
     assert results(home) == 1
 
 
@@ -197,7 +197,7 @@ def ask(request: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 def test_the_child_answers_once_and_tells_how_far_it_is(line: list[str], home: Home, monkeypatch: pytest.MonkeyPatch,
                                                         capfd: pytest.CaptureFixture[str]) -> None:
     a_suite(home, "sums", SUMS)
-    files.make_directory(evaluations.folder_of(home))
+    files.make_directory(home.evaluations)
     request = msgspec.json.encode(Request(home=str(home.root), checkpoint=line[0], suites=("sums",), threads=1))
     code, answer, told = ask(request, monkeypatch, capfd)
     assert code == 0

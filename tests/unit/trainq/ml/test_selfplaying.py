@@ -104,7 +104,7 @@ def test_too_few_right_ones_are_no_file_and_no_error(champion: str, home: Home, 
 
 def test_what_is_in_a_suite_is_not_asked_and_a_checker_that_proves_nothing_is_not_believed(
         champion: str, home: Home, tmp_path: Path) -> None:
-    path, suite = tmp_path / "made.jsonl", suites.folder_of(home) / "fixed"
+    path, suite = tmp_path / "made.jsonl", home.suites / "fixed"
     suites.write(suite, Luck().rows(GenerateRequest(count=4, level=1, seed=9)), kind="loss")
     played = play(home, champion, path)
     assert (played.left_out, played.asked, played.rows) == (4, 20, 10)
