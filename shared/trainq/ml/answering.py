@@ -26,7 +26,10 @@ from trainq.textcodec import TextCodec
 
 
 class Said(NamedTuple):
-    """What a model has said, without the token that ended it; ``truncated`` if it was not done saying it."""
+    """What a model has said, with the token that ended it; ``truncated`` if it was not done saying it.
+
+    Decoding leaves that token out where it is a special one. Where it is text, it belongs to the answer.
+    """
 
     token_ids: list[int]
     truncated: bool
@@ -121,10 +124,10 @@ class _Batch:
     def _take(self, row: int, ids: Sequence[int]) -> bool:
         """Put ``ids`` behind what the row has said; whether it has ended with one of them."""
         for token in ids:
+            self._new[row].append(token)
             if token in self._stops:
                 self.ended[row] = True
                 return True
-            self._new[row].append(token)
         return False
 
     def _generate(self, cache: Any, left: int, watch: _Watch) -> tuple[torch.Tensor, Any]:

@@ -77,8 +77,8 @@ def test_rows_that_end_early_leave_the_batch_and_change_nothing(loaded: Any, cod
     stops = frozenset({END, max({token for each in whole for token in each.token_ids}, key=lambda one: len(ends(one)))})
     ended = ask(loaded, codec, batch_rows=9, stops=stops)
     for each, full in zip(ended, whole, strict=True):
-        end = next((at for at, token in enumerate(full.token_ids) if token in stops), len(full.token_ids))
-        assert each == Said(full.token_ids[:end], truncated=end == len(full.token_ids))
+        end = next((at + 1 for at, token in enumerate(full.token_ids) if token in stops), None)
+        assert each == Said(full.token_ids[:end], truncated=end is None)
     assert len({len(each.token_ids) for each in ended}) > 3
     assert ask(loaded, codec, batch_rows=2, stops=stops) == ended
 
