@@ -123,31 +123,37 @@ function draw(checkpoints, champion, scores) {
     made.title = about;
     return made;
   };
-  const head = document.createElement("tr");
-  head.append(cell("th", "suite"), ...checkpoints.map((name) =>
-    cell("th", name.split("-")[0] + (name === champion ? " champion" : ""), name)));
-  // The held-out rows of single files come last.
-  const suites = [...new Set(scores.map((score) => score.suite))].sort((one, other) =>
-    one.startsWith("job-") - other.startsWith("job-") || one.localeCompare(other, "en", { numeric: true }));
-  element("scores").replaceChildren(head, ...suites.map((suite) => {
+  const rows = (suites) => {
+    const head = document.createElement("tr");
+    head.append(cell("th", "suite"), ...checkpoints.map((name) =>
+      cell("th", name.split("-")[0] + (name === champion ? " champion" : ""), name)));
+    return [head, ...suites.map(line)];
+  };
+  const line = (suite) => {
     const of = new Map(scores.filter((score) => score.suite === suite).map((score) => [score.checkpoint, score]));
     const [first] = of.values();
     const worth = (score) => (first.kind === "loss" ? -score.mean : score.mean);
     const all = [...of.values()].map(worth);
     const [least, most] = [Math.min(...all), Math.max(...all)];
-    const line = document.createElement("tr");
-    line.append(cell("th", suite), ...checkpoints.map((name) => {
+    const made = document.createElement("tr");
+    made.append(cell("th", suite), ...checkpoints.map((name) => {
       const score = of.get(name);
       if (!score) return cell("td", "");
       const text = first.kind === "loss" ? (value) => value.toFixed(3) : (value) => `${(100 * value).toFixed(1)} %`;
       const best = most > least && worth(score) === most;
-      const made = cell("td", `${text(score.mean)}${best ? " *" : ""}`,
+      const shown = cell("td", `${text(score.mean)}${best ? " *" : ""}`,
         `${name} on ${suite}: between ${text(score.low)} and ${text(score.high)}, of ${score.n} rows`);
-      if (most > least) made.className = `shade${Math.round(SHADES * (worth(score) - least) / (most - least))}`;
-      return made;
+      if (most > least) shown.className = `shade${Math.round(SHADES * (worth(score) - least) / (most - least))}`;
+      return shown;
     }));
-    return line;
-  }));
+    return made;
+  };
+  const suites = [...new Set(scores.map((score) => score.suite))].sort(
+    (one, other) => one.localeCompare(other, "en", { numeric: true }));
+  const ofFiles = suites.filter((suite) => suite.startsWith("job-train-"));
+  element("scores").replaceChildren(...rows(suites.filter((suite) => !ofFiles.includes(suite))));
+  element("file_scores").replaceChildren(...rows(ofFiles));
+  element("files").hidden = !ofFiles.length;
 }
 
 function show(picture) {

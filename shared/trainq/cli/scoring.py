@@ -94,7 +94,9 @@ def _matrix(found: list[ScoreView], width: int | None) -> list[str]:
         for digest in of_suite:
             scores = {each.checkpoint: each for each in found if each.suite_digest == digest and each.suite == suite}
             kind = next(iter(scores.values())).kind
-            best = (min if kind == "loss" else max)(each.mean for each in scores.values())
+            means = {each.mean for each in scores.values()}
+            # Where all are alike, none is the best.
+            best = (min if kind == "loss" else max)(means) if len(means) > 1 else None
             name = suite if len(of_suite) == 1 else f"{suite} ({digest[:8]})"
             rows.append([name, *(
                 (_CELL.format(scores[checkpoint].mean) + ("*" if scores[checkpoint].mean == best else " "))

@@ -1,0 +1,26 @@
+"""The matrix of suites and checkpoints: the best is marked, and only what can be compared stands in it."""
+
+from __future__ import annotations
+
+from trainq.cli.scoring import _matrix
+from trainq.jobs import ScoreView
+
+
+def score(checkpoint: str, suite: str, mean: float, kind: str = "loss", digest: str = "d") -> ScoreView:
+    return ScoreView(checkpoint=checkpoint, weights="w", suite=suite, suite_digest=digest, kind=kind, scorer="", n=9,
+                     mean=mean, low=mean, high=mean, confidence=0.95, seed=0, evaluation="e", by="evaluate-1", at=1.0)
+
+
+def test_the_best_has_an_asterisk_and_those_that_are_alike_have_none() -> None:
+    new, old = "g000009-s00000020", "g000008-s00000010"
+    found = [score(new, "alike", 0.0, "generate"), score(new, "loss", 2.5), score(new, "right", 0.4, "generate"),
+             score(old, "alike", 0.0, "generate"), score(old, "loss", 2.0), score(old, "right", 0.3, "generate")]
+    assert [line.split() for line in _matrix(found, None)] == [
+        ["suite", "g000008", "g000009"], ["alike", "0.000", "0.000"], ["loss", "2.000*", "2.500"],
+        ["right", "0.300", "0.400*"]]
+
+
+def test_scores_on_other_rows_have_a_line_of_their_own() -> None:
+    found = [score("g000009-s00000020", "s", 2.5, digest="now"), score("g000008-s00000010", "s", 2.0, digest="before")]
+    assert [line.split() for line in _matrix(found, None)] == [
+        ["suite", "g000008", "g000009"], ["s", "(now)", "2.500"], ["s", "(before)", "2.000"]]
