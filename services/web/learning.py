@@ -11,7 +11,8 @@ from services.web.operations import Body, Call, Query
 from services.web.reading import PAGE, Limit
 from services.web.steering import Asked, ask_task
 from trainq import evaluations, orders, suites, words
-from trainq.errors import NotFoundError
+from trainq.config import Home
+from trainq.errors import NotFoundError, TrainqError
 from trainq.evaluations import EvaluationFacts, RowResult
 from trainq.ids import new_request_id
 from trainq.jobs import ChampionView, JudgementView, ScoreView
@@ -33,9 +34,10 @@ from trainq.messages import (
     Text,
 )
 from trainq.orders import Moved
-from trainq.suites import SuiteView
+from trainq.samples import ChatSample, Sample
+from trainq.suites import Suite, SuiteView
 
-# Of the answers of a page; one row more than that is given whole.
+# Of the texts of a page; its first row is given whole, however long.
 PAGE_BYTES = 1 << 20
 _CAUSE = "asked for by a person"
 _Checkpoint = Annotated[str, Meta(max_length=64)]
@@ -86,14 +88,24 @@ class RowsQuery(Query, frozen=True, kw_only=True):
     limit: Limit = PAGE
 
 
+class EvaluationRow(RowResult, frozen=True, kw_only=True, omit_defaults=True):
+    """A row with the last ``question`` that was asked in it, and the ``reference``, or the text that was foreseen.
+
+    Both are empty once the suite is another one.
+    """
+
+    question: str = ""
+    reference: str = ""
+
+
 class EvaluationRows(msgspec.Struct, frozen=True, kw_only=True):
     """A score, and row by row what it is made of: what the model has answered, or how well it foresaw the row.
 
-    A page ends early where its answers are long. Without ``next_after`` it is the last page.
+    A page ends early where its texts are long. Without ``next_after`` it is the last page.
     """
 
     facts: EvaluationFacts
-    rows: list[RowResult]
+    rows: list[EvaluationRow]
     next_after: int | None
 
 
@@ -172,23 +184,49 @@ async def champions(call: Call) -> Moves:
 
 async def rows(call: Call) -> EvaluationRows:
     key, query = words.digest(call.path("key")), call.query
-    return await call.site.asker.read(lambda: _rows(call, key, query))
+    with call.site.alone("a page of an evaluation"):
+        return await call.site.asker.wait(lambda: page_of(call.site.home, key, query))
 
 
-def _rows(call: Call, key: str, query: RowsQuery) -> EvaluationRows:
-    if not (call.site.home.evaluations / key).is_dir():
+def page_of(home: Home, key: str, query: RowsQuery) -> EvaluationRows:
+    """One page of a result whose every byte is proven.
+
+    Raises:
+        NotFoundError: there is none.
+        DamageError: it is not whole.
+    """
+    if not (home.evaluations / key).is_dir():
         raise NotFoundError(f"there is no result {key[:16]} in evaluations/",
                             mend="/api/v1/scores names that of each score; what is gone is made by scoring again")
-    found = evaluations.read(call.site.home, key)
-    page: list[RowResult] = []
+    found = evaluations.read(home, key)
+    asked = _suite_of(home, found.facts)
+    page: list[EvaluationRow] = []
     size_bytes = 0
     wanted = [row for row in found.rows if query.after is None or row.row > query.after]
-    for row in wanted[:query.limit]:
-        size_bytes += len(row.answer.encode()) if row.answer else 0
+    for result in wanted[:query.limit]:
+        question, reference = _texts(asked.rows[result.row].sample) if asked is not None else ("", "")
+        row = EvaluationRow(**msgspec.structs.asdict(result), question=question, reference=reference)
+        size_bytes += sum(len(text.encode()) for text in (question, reference, row.answer or ""))
         if page and size_bytes > PAGE_BYTES:
             break
         page.append(row)
     return EvaluationRows(facts=found.facts, rows=page, next_after=page[-1].row if len(page) < len(wanted) else None)
+
+
+def _suite_of(home: Home, facts: EvaluationFacts) -> Suite | None:
+    """The suite that was scored, if it is still what it was."""
+    try:
+        suite = suites.load(home.suites / facts.suite)
+    except TrainqError:
+        return None
+    return suite if suite.digest == facts.suite_digest else None
+
+
+def _texts(sample: Sample) -> tuple[str, str]:
+    if not isinstance(sample, ChatSample):
+        return "", sample.text
+    asked = [turn.content for turn in sample.messages[:-1] if turn.role == "user"]
+    return (asked[-1] if asked else ""), sample.messages[-1].content
 
 
 async def list_suites(call: Call) -> Suites:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pictures import learning
 from trainq.cli.rendering import columns_of
 from trainq.cli.screen import View, plain, screen
 from trainq.figures import Alarm, ServiceStatus, WaitingJob
@@ -32,7 +33,8 @@ PICTURE = StatusPicture(
     disk=DiskView(state="warn", free_bytes=1 << 30, total_bytes=1 << 40, warn_below_bytes=0, hold_below_bytes=0,
                   full_in_hours=3.0),
     gpu=Devices(devices=(Device(index=0, name="A\x1b", utilization_percent=50),)),
-    alarms=(Alarm(code="c", subject="s", level="bad", text="the head\x1b is marked", mend="look", since=1.0),))
+    alarms=(Alarm(code="c", subject="s", level="bad", text="the head\x1b is marked", mend="look", since=1.0),),
+    learning=learning())
 EVENTS = [EventView(seq=seq, at=1000.0, type="QueuePaused", job="", body={"reason": "a\nb"}) for seq in range(1, 30)]
 VIEW = View(home="/home/of/it", picture=PICTURE, source="status", age_seconds=0.5, now=1000.5,
             losses=[5.0, 4.0, 2.5], events=EVENTS, seconds_left=40.0)
@@ -46,7 +48,8 @@ def test_it_shows_everything() -> None:
     shown = text(VIEW)
     for part in ("status, 0.5 s old", "step 3 of 9", "3/9", "rate 0.0001", "ETA 40 s", "loss 5.000 to 2.500", "█",
                  "32 queued", "train-8", "broker", "trainer PAUSED", "status DEAD", r"trainer: too\x1b hot",
-                 "1.0 GiB of 1.0 TiB free, full in 3.0 h", "g000004-s00000300", r"! the head\x1b is marked: look",
+                 "1.0 GiB of 1.0 TiB free, full in 3.0 h", "g000004-s00000300",
+                 "champion g000002-s00000020, first 5 m 0 s ago", "levels arithmetic 2, syllo 1", r"! the head\x1b is marked: look",
                  "in 1 m 0 s to 2 m 0 s", r"gpu A\x1b, 50 %", "QueuePaused", r"reason=a\nb"):
         assert part in shown, part
 
