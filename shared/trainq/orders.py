@@ -11,7 +11,6 @@ import msgspec
 from trainq.client import DEFAULT_TIMEOUT_SECONDS, BrokerClient
 from trainq.config import DatagenSettings, GeneratorSettings, Home, ScheduleSettings
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
-from trainq.generating import selfplay
 from trainq.ids import new_request_id
 from trainq.jobs import JobState
 from trainq.messages import (
@@ -172,6 +171,8 @@ def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *,
     Raises:
         UsageError: such a file cannot be made.
     """
+    from trainq.generating import selfplay  # with all generators: whoever orders something else needs none
+
     known = settings.generators.get(name, GeneratorSettings())
     generator = known.use or name
     if level is None:

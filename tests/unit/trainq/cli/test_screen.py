@@ -49,8 +49,9 @@ def test_it_shows_everything() -> None:
     for part in ("status, 0.5 s old", "step 3 of 9", "3/9", "rate 0.0001", "ETA 40 s", "loss 5.000 to 2.500", "█",
                  "32 queued", "train-8", "broker", "trainer PAUSED", "status DEAD", r"trainer: too\x1b hot",
                  "1.0 GiB of 1.0 TiB free, full in 3.0 h", "g000004-s00000300",
-                 "champion g000002-s00000020, first 5 m 0 s ago", "levels arithmetic 2, syllo 1", r"! the head\x1b is marked: look",
-                 "in 1 m 0 s to 2 m 0 s", r"gpu A\x1b, 50 %", "QueuePaused", r"reason=a\nb"):
+                 "champion g000002-s00000020, first 5 m 0 s ago", "levels arithmetic 2, syllo 1",
+                 r"! the head\x1b is marked: look", "in 1 m 0 s to 2 m 0 s",
+                 r"gpu A\x1b, 50 %", "QueuePaused", r"reason=a\nb"):
         assert part in shown, part
 
 
