@@ -59,8 +59,17 @@ class ScorePage(msgspec.Struct, frozen=True, kw_only=True):
     next_after: str | None
 
 
+class ChampionQuery(Query, frozen=True, kw_only=True):
+    """``at``: who was it then, like ``2026-07-30``, ``2026-07-30 14:05``, or ``3d`` (ago)."""
+
+    at: Annotated[str, Meta(max_length=32)] = ""
+
+
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is champion (null: nobody yet), who was it before, and what was judged last, with its numbers."""
+    """Who is champion (null: nobody yet), who was it before, and what was judged last, with its numbers.
+
+    Of another time it is only who was champion then, and who before.
+    """
 
     champion: ChampionView | None
     previous: str
@@ -143,6 +152,12 @@ class RollBackBody(Body, frozen=True, kw_only=True):
     reason: Text = "rolled back by a person"
 
 
+class Delivered(msgspec.Struct, frozen=True, kw_only=True):
+    """The tasks that put the champion to the places of [promotion] publish_to."""
+
+    jobs: list[str]
+
+
 class GenerateBody(Body, frozen=True, kw_only=True):
     """``name`` is one of [datagen.generators], or a generator; the rest is as the configuration and the evaluations
     have it, and the seed any.
@@ -171,6 +186,12 @@ async def scores(call: Call) -> ScorePage:
 
 
 async def champion(call: Call) -> Champion:
+    query: ChampionQuery = call.query
+    if query.at:
+        until = words.moment(query.at, call.site.clock.wall())
+        with call.site.alone("a look at the champions of before"):
+            then = await call.site.asker.long(lambda broker: orders.champion_at(broker, until))
+        return Champion(champion=then, previous=then.before, judgement=None)
     known = await call.site.asker.ask(orders.learning_of)
     return Champion(champion=known.champion, previous=known.previous, judgement=known.judgement)
 
@@ -258,6 +279,11 @@ async def roll_back(call: Call) -> Moved:
     body: RollBackBody = call.body
     wanted = words.generation(body.to) if body.to else None
     return await call.site.asker.order(lambda broker: orders.roll_back(broker, wanted, body.reason))
+
+
+async def deliver(call: Call) -> Delivered:
+    places = call.site.settings.promotion.publish_to
+    return Delivered(jobs=await call.site.asker.order(lambda broker: orders.deliver_champion(broker, places)))
 
 
 async def generate(call: Call) -> Asked:

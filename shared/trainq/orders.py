@@ -12,11 +12,14 @@ from trainq.client import DEFAULT_TIMEOUT_SECONDS, BrokerClient
 from trainq.config import DatagenSettings, GeneratorSettings, Home, ScheduleSettings
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import JobState
+from trainq.jobs import ChampionView, JobState
 from trainq.messages import (
+    Accepted,
     Cancel,
+    Champions,
     Done,
     GenerateTask,
+    GetChampions,
     GetLearning,
     GetOverview,
     JobDetail,
@@ -28,10 +31,12 @@ from trainq.messages import (
     Overrides,
     Overview,
     Promote,
+    PublishTask,
     Receipt,
     Retry,
     RollBack,
     ShowJob,
+    SubmitTask,
     Task,
     scheduled_task,
 )
@@ -160,6 +165,43 @@ def roll_back(broker: BrokerClient, to: str | None, reason: str) -> Moved:
     if not wanted:
         raise UsageError("there was no champion before this one", mend="trainq champion --history shows them")
     return move_champion(broker, RollBack(request_id=new_request_id(), to=wanted, reason=reason))
+
+
+def champion_moves(broker: BrokerClient) -> Iterator[ChampionView]:
+    """All moves of the champion, newest first, asked for page by page."""
+    before: int | None = None
+    while page := broker.call(GetChampions(request_id=new_request_id(), before_seq=before), Champions).champions:
+        yield from page
+        before = page[-1].seq
+
+
+def champion_at(broker: BrokerClient, at: float) -> ChampionView:
+    """Who was champion then (wall seconds since 1970).
+
+    Raises:
+        NotFoundError: nobody was.
+    """
+    found = next((move for move in champion_moves(broker) if move.at <= at), None)
+    if found is None:
+        raise NotFoundError("there was no champion then", mend="trainq champion --history shows since when")
+    return found
+
+
+def deliver_champion(broker: BrokerClient, places: Sequence[str]) -> list[str]:
+    """Have the champion put to each of these places once more; the tasks that do it.
+
+    Raises:
+        UsageError: there is no place.
+        NotFoundError: there is no champion.
+    """
+    if not places:
+        raise UsageError("there is no place to put it to", mend="name one in [promotion] publish_to")
+    champion = learning_of(broker).champion
+    if champion is None:
+        raise NotFoundError("there is no champion yet", mend="trainq evaluate scores the head of the line")
+    return [broker.call(SubmitTask(
+        request_id=new_request_id(), cause="asked for by a person",
+        task=PublishTask(checkpoint=champion.checkpoint, destination=place)), Accepted).job for place in places]
 
 
 def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *, count: int | None = None,

@@ -277,6 +277,9 @@ def test_what_makes_the_model_better(web: Web) -> None:
     assert web.get("/api/v1/scores?limit=2").document == {"scores": [], "next_after": None}
     assert web.get("/api/v1/scores?after=nonsense").status == 400
     assert web.get("/api/v1/champion").document == {"champion": None, "previous": "", "judgement": None}
+    assert web.get("/api/v1/champion?at=1d").status == 404
+    assert web.get("/api/v1/champion?at=yesterday").status == 400
+    assert web.post("/api/v1/champion/deliver").status == 400, "there is no place"
     assert web.get("/api/v1/champions").document == {"champions": [], "next_before": None}
     nobody = [web.post("/api/v1/promote"), web.post("/api/v1/promote", {"checkpoint": "../x"}),
               web.post("/api/v1/rollback"), web.post("/api/v1/rollback", {"to": "g000001-s00000000"})]
@@ -375,7 +378,8 @@ WRITES = ("/api/v1/jobs?name=x", "/api/v1/validate?name=x", "/api/v1/jobs/train-
           "/api/v1/services/trainer/start", "/api/v1/services/trainer/restart", "/api/v1/services/preparer/pause",
           "/api/v1/services/preparer/resume", "/api/v1/retention/apply", "/api/v1/retention/undelete",
           "/api/v1/retention/snapshots/g000001-s00000001/pin", "/api/v1/consolidate",
-          "/api/v1/promote", "/api/v1/rollback", "/api/v1/generate", "/api/v1/evaluate", "/api/v1/suites/mine/lock")
+          "/api/v1/promote", "/api/v1/rollback", "/api/v1/champion/deliver", "/api/v1/generate", "/api/v1/evaluate",
+          "/api/v1/suites/mine/lock")
 
 
 @pytest.mark.parametrize("path", WRITES)

@@ -15,21 +15,13 @@ from trainq.cli.context import Context
 from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, facts, moment, table
 from trainq.client import BrokerClient
-from trainq.errors import NotFoundError, UsageError
 from trainq.ids import new_request_id
 from trainq.jobs import ChampionView, JobKind, JudgementView
 from trainq.messages import (
-    Accepted,
-    Champions,
-    GetChampions,
-    GetLearning,
     JobList,
     JobView,
-    Learning,
     ListJobs,
     Promote,
-    PublishTask,
-    SubmitTask,
 )
 
 _DELIVERIES = 100
@@ -90,17 +82,9 @@ def _judgement(judged: JudgementView) -> list[tuple[str, str]]:
 
 
 def _history(context: Context, at: str | None) -> int:
-    moves: list[ChampionView] = []
-    until = None if at is None else words.moment(at, time.time())
     with BrokerClient(context.home) as broker:
-        before: int | None = None
-        while page := broker.call(GetChampions(request_id=new_request_id(), before_seq=before), Champions).champions:
-            moves += page
-            before = page[-1].seq
-    if until is not None:
-        moves = [move for move in moves if move.at <= until][:1]
-        if not moves:
-            raise NotFoundError("there was no champion then", mend="trainq champion --history shows since when")
+        moves = (list(orders.champion_moves(broker)) if at is None
+                 else [orders.champion_at(broker, words.moment(at, time.time()))])
     if context.console.json:
         context.console.emit({"champions": msgspec.to_builtins(moves)})
         return 0
@@ -136,16 +120,8 @@ def _delivery(job: JobView) -> dict[str, Any]:
 
 
 def _deliver(context: Context) -> int:
-    places = context.configuration.settings.promotion.publish_to
-    if not places:
-        raise UsageError("there is no place to put it to", mend="name one in [promotion] publish_to")
     with BrokerClient(context.home) as broker:
-        champion = broker.call(GetLearning(request_id=new_request_id()), Learning).champion
-        if champion is None:
-            raise NotFoundError("there is no champion yet", mend="trainq evaluate scores the head of the line")
-        accepted = [broker.call(SubmitTask(
-            request_id=new_request_id(), cause="asked for by a person",
-            task=PublishTask(checkpoint=champion.checkpoint, destination=place)), Accepted).job for place in places]
+        accepted = orders.deliver_champion(broker, context.configuration.settings.promotion.publish_to)
     if context.console.json:
         context.console.emit({"jobs": accepted})
         return 0

@@ -12,8 +12,8 @@ from trainq import orders
 from trainq.client import BrokerClient
 from trainq.config import DatagenSettings, GeneratorSettings, Home, ScheduleRule, ScheduleSettings
 from trainq.errors import NotFoundError, UsageError
-from trainq.jobs import JobKind, JobState, LevelView
-from trainq.messages import JobList, JobView, Learning, ListJobs, Receipt, RetentionTask
+from trainq.jobs import ChampionMove, ChampionView, JobKind, JobState, LevelView
+from trainq.messages import Champions, JobList, JobView, Learning, ListJobs, Receipt, RetentionTask
 
 
 def view(kind: JobKind, number: int) -> JobView:
@@ -80,6 +80,25 @@ def test_the_files_that_hold_it(tmp_path: Path) -> None:
     assert orders.holding_files(home) == []
     (home.control / ".stop").touch()
     assert orders.holding_files(home) == [".stop"]
+
+
+class Moves(BrokerClient):
+    """Answers ``GetChampions`` with two moves a page."""
+
+    def __init__(self) -> None:
+        self._moves = [ChampionView(seq=seq, checkpoint=f"g{seq}", before="", how=ChampionMove.PROMOTED, reason="",
+                                    by="", at=float(seq)) for seq in range(5, 0, -1)]
+
+    def call(self, request: Any, *_: Any, **__: Any) -> Any:
+        before = request.before_seq
+        return Champions(champions=[move for move in self._moves if before is None or move.seq < before][:2])
+
+
+def test_who_was_champion_then() -> None:
+    assert [move.seq for move in orders.champion_moves(Moves())] == [5, 4, 3, 2, 1]
+    assert orders.champion_at(Moves(), 2.5).checkpoint == "g2"
+    with pytest.raises(NotFoundError):
+        orders.champion_at(Moves(), 0.5)
 
 
 class Knowing(BrokerClient):
