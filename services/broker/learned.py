@@ -60,7 +60,7 @@ class Learned:
                 checkpoint=judged.checkpoint, champion=judged.champion, outcome=judged.outcome,
                 regressed=judged.regressed, reasons=tuple(map(_brief, judged.reasons[:MOST_REASONS])),
                 at=judged.at) if judged else None,
-            levels=self._levels(known), newest=newest,
+            proposal=known.proposal, levels=self._levels(known), newest=newest,
             of_champion=self._scores(champion.checkpoint, known.locks) if champion else None,
             evaluated_at=max(moments, default=None))
 

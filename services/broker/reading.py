@@ -8,7 +8,6 @@ import msgspec
 
 from services.broker import championing, greeting, keeping, tasks, timetable, views
 from services.broker.choosing import Chooser
-from services.broker.following import REPORT_FACT
 from services.broker.guarding import DiskGuard
 from services.broker.headmarks import HeadMarks
 from services.broker.learned import Learned
@@ -143,16 +142,7 @@ class Reader:
         return messages.BackgroundTasks(
             queue_size=tasks.waiting(self._queries.counts()),
             running=[self._view(row) for row in self._queries.running_tasks()],
-            recent=[_without_findings(self._view(row)) for row in self._queries.recent_tasks(TASKS_SHOWN)])
-
-
-def _without_findings(job: messages.JobView) -> messages.JobView:
-    """What an evaluation has found has up to 100 KiB, and the overview says in brief what it means."""
-    facts = (job.result or {}).get("facts")
-    if not isinstance(facts, dict) or REPORT_FACT not in facts:
-        return job
-    kept = {name: value for name, value in facts.items() if name != REPORT_FACT}
-    return msgspec.structs.replace(job, result={**(job.result or {}), "facts": kept})
+            recent=[self._view(row) for row in self._queries.recent_tasks(TASKS_SHOWN)])
 
 
 def spec_of(submission: JobSubmitted) -> TrainSpec:

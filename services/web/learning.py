@@ -66,7 +66,8 @@ class ChampionQuery(Query, frozen=True, kw_only=True):
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is champion (null: nobody yet), who was it before, and what was judged last, with its numbers.
+    """Who is champion (null: nobody yet), who was it before, what was judged last, with its numbers, and who is
+    proposed in its place (empty: nobody).
 
     Of another time it is only who was champion then, and who before.
     """
@@ -74,6 +75,7 @@ class Champion(msgspec.Struct, frozen=True, kw_only=True):
     champion: ChampionView | None
     previous: str
     judgement: JudgementView | None
+    proposal: str = ""
 
 
 class MovesQuery(Query, frozen=True, kw_only=True):
@@ -193,7 +195,8 @@ async def champion(call: Call) -> Champion:
             then = await call.site.asker.long(lambda broker: orders.champion_at(broker, until))
         return Champion(champion=then, previous=then.before, judgement=None)
     known = await call.site.asker.ask(orders.learning_of)
-    return Champion(champion=known.champion, previous=known.previous, judgement=known.judgement)
+    return Champion(champion=known.champion, previous=known.previous, judgement=known.judgement,
+                    proposal=known.proposal)
 
 
 async def champions(call: Call) -> Moves:

@@ -167,19 +167,17 @@ def _broker_says(overview: Overview) -> Iterator[Alarm]:
 
 
 def _learning_says(learning: LearningFigures) -> Iterator[Alarm]:
-    """What the newest judgement says, as long as the champion that it was made beside is champion."""
     judged = learning.judgement
     champion = learning.champion.checkpoint if learning.champion is not None else ""
-    if judged is None or judged.champion != champion:
-        return
-    reason = judged.reasons[0] if judged.reasons else "trainq champion says why"
-    # Names are in the order of their making: an older one that somebody has scored is no fall.
-    if judged.regressed and judged.checkpoint > champion:
+    reason = judged.reasons[0] if judged is not None and judged.reasons else "trainq champion says why"
+    # As long as that champion is it. Names are in the order of their making: an older checkpoint that somebody has
+    # scored is no fall.
+    if judged is not None and judged.regressed and judged.champion == champion and judged.checkpoint > champion:
         yield _alarm("regressed", judged.checkpoint, "bad",
                      f"{judged.checkpoint} is significantly worse than the champion {champion}: {reason}",
                      f"trainq scores --matrix; trainq restore {champion} --from checkpoints goes back to it")
-    elif judged.outcome == "propose":
+    if proposed := learning.proposal:
         beside = f"in place of {champion}" if champion else "as the first one"
-        yield _alarm("champion_proposed", judged.checkpoint, "warn",
-                     f"{judged.checkpoint} is proposed as champion {beside}: {reason}",
-                     f"trainq promote {judged.checkpoint}, or leave it")
+        because = f": {reason}" if judged is not None and judged.checkpoint == proposed else ""
+        yield _alarm("champion_proposed", proposed, "warn", f"{proposed} is proposed as champion {beside}{because}",
+                     f"trainq promote {proposed}, or leave it")

@@ -276,7 +276,8 @@ def test_retention_and_consolidation(web: Web) -> None:
 def test_what_makes_the_model_better(web: Web) -> None:
     assert web.get("/api/v1/scores?limit=2").document == {"scores": [], "next_after": None}
     assert web.get("/api/v1/scores?after=nonsense").status == 400
-    assert web.get("/api/v1/champion").document == {"champion": None, "previous": "", "judgement": None}
+    assert web.get("/api/v1/champion").document == {
+        "champion": None, "previous": "", "judgement": None, "proposal": ""}
     assert web.get("/api/v1/champion?at=1d").status == 404
     assert web.get("/api/v1/champion?at=yesterday").status == 400
     assert web.post("/api/v1/champion/deliver").status == 400, "there is no place"

@@ -80,6 +80,7 @@ function learned(learning, now) {
     ["judged last", judgement && `${judgement.checkpoint}, ${ago(judgement.at)}: ${judgement.outcome}` +
       (judgement.regressed ? ", significantly worse than the champion" : "")],
     ...(judgement ? judgement.reasons : []).map((reason, at) => [at ? "" : "because", reason]),
+    ["proposed", learning.proposal && `${learning.proposal}: trainq promote makes it champion`],
     ["levels", levels.map((each) => `${each.generator} ${each.level}`).join(", ")],
   ]);
   const newest = JSON.stringify([learning.evaluated_at, champion && champion.checkpoint]);

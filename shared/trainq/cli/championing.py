@@ -61,9 +61,11 @@ def _run(arguments: Namespace, context: Context) -> int:
     console = context.console
     if console.json:
         console.emit({"champion": msgspec.to_builtins(known.champion), "previous": known.previous,
-                      "judgement": msgspec.to_builtins(known.judgement)})
+                      "judgement": msgspec.to_builtins(known.judgement), "proposal": known.proposal})
         return 0
     pairs = _champion(known.champion) + (_judgement(known.judgement) if known.judgement else [])
+    if known.proposal:
+        pairs.append(("proposed", f"{known.proposal}: trainq promote makes it champion"))
     for line in facts(pairs, console.width):
         console.line(line)
     return 0

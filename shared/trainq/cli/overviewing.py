@@ -120,6 +120,7 @@ def learning_figures(picture: StatusPicture) -> list[tuple[str, str]]:
         ("judged", f"{judged.checkpoint} {_ago(now, judged.at)}: {judged.outcome}"
          f"{', significantly worse' if judged.regressed else ''}; "
          f"{printable(judged.reasons[0]) if judged.reasons else ''}".rstrip("; ") if judged else ""),
+        ("proposed", f"{learning.proposal}: trainq promote makes it champion" if learning.proposal else ""),
         ("levels", ", ".join(f"{each.generator} {each.level}" for each in learning.levels)),
     ]
 

@@ -207,13 +207,15 @@ class LevelFigure(msgspec.Struct, frozen=True, kw_only=True):
 class LearningFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the model can do, in brief: part of each :class:`~trainq.messages.Overview`, so bounded and small.
 
-    ``champion`` and ``judgement`` (the newest one) are null where there is none; ``newest`` is the newest checkpoint
+    ``champion`` and ``judgement`` (the newest one) are null where there is none; ``proposal`` is the newest checkpoint
+    that was found better than this champion and waits for a person (empty: none). ``newest`` is the newest checkpoint
     that was scored, ``of_champion`` the champion's scores. ``evaluated_at`` is when scores last came of an evaluation
     of the newest checkpoint, or one was judged.
     """
 
     champion: ChampionView | None = None
     judgement: JudgementFigure | None = None
+    proposal: str = ""
     levels: tuple[LevelFigure, ...] = ()
     newest: CheckpointScores | None = None
     of_champion: CheckpointScores | None = None

@@ -63,10 +63,11 @@ DONE = job(id="snapshot-4", kind=JobKind.SNAPSHOT, state=JobState.SUCCEEDED, nam
     (overview(background_tasks=BackgroundTasks(recent=[FAILED])), [], "task_failed", "warn", "snapshot-3"),
     (overview(learning=learning(judgement=judgement(regressed=True))), [], "regressed", "bad",
      f"{CHALLENGER} is significantly worse than the champion {CHAMPION}: held-out"),
-    (overview(learning=learning(judgement=judgement(outcome="propose"))), [], "champion_proposed", "warn",
-     f"{CHALLENGER} is proposed as champion in place of {CHAMPION}"),
-    (overview(learning=learning(judgement=judgement(outcome="propose", champion=""), champion=None)), [],
-     "champion_proposed", "warn", "as the first one"),
+    (overview(learning=learning(judgement=judgement(outcome="propose"), proposal=CHALLENGER)), [],
+     "champion_proposed", "warn", f"{CHALLENGER} is proposed as champion in place of {CHAMPION}: held-out"),
+    # It waits, whatever is judged after it.
+    (overview(learning=learning(proposal="g000004-s00000040", champion=None)), [], "champion_proposed", "warn",
+     "g000004-s00000040 is proposed as champion as the first one"),
 ])
 def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus], code: str, level: str,
                                     words: str) -> None:
@@ -90,7 +91,6 @@ def test_each_is_seen_with_its_mend(of: Overview, services: list[ServiceStatus],
     derive(overview(learning=learning())),
     # The champion has moved since.
     derive(overview(learning=learning(judgement=judgement(regressed=True, champion="g000001-s00000010")))),
-    derive(overview(learning=learning(judgement=judgement(outcome="propose", champion="")))),
     # Somebody has scored an old one.
     derive(overview(learning=learning(judgement=judgement(regressed=True, checkpoint="g000001-s00000010")))),
 ])

@@ -73,7 +73,18 @@ def test_champion_judgement_levels_and_scores_in_brief(story: Story) -> None:
         "a suite that is not locked to what was scored is left out"
     assert [(each.suite, each.mean) for each in found.of_champion.scores] == [("held-out", 2.0)]
     assert found.evaluated_at == 1060.0
+    assert found.proposal == ""
     assert len(msgspec.msgpack.encode(found)) < 8 * 1024
+
+
+def test_what_was_proposed_waits_until_the_champion_moves(story: Story) -> None:
+    record(story, LOCKED, scored(OLD), MOVED)
+    record(story, CheckpointJudged(checkpoint=NEW, champion=OLD, outcome="propose", regressed=False, reasons=(),
+                                   comparisons=(), by="evaluate-2"))
+    record(story, msgspec.structs.replace(JUDGED, checkpoint="g000004-s00000040"))
+    assert figures(story).proposal == NEW
+    record(story, msgspec.structs.replace(MOVED, checkpoint=NEW, before=OLD, how=ChampionMove.APPROVED))
+    assert figures(story).proposal == ""
 
 
 def test_scores_are_bounded_and_the_others_counted(story: Story) -> None:

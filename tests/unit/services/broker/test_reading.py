@@ -29,15 +29,3 @@ def test_planned_tokens_count_repetitions_and_only_what_is_prepared(tmp_path: Pa
     again = overview(story)
     assert [job.id for job in again.running if job.kind is JobKind.TRAIN] == ["train-1"]
     assert set(again.planned_tokens) == {"train-1", "train-2"}
-
-
-def test_of_an_evaluation_that_has_ended_the_findings_are_left_out(tmp_path: Path) -> None:
-    story = Story(tmp_path)
-    ask = messages.SubmitTask(request_id=story.id(), task=messages.VerifyTask())
-    assert isinstance(story.ask(ask), messages.Accepted)
-    lease, _ = story.task(JobKind.VERIFY)
-    assert lease is not None
-    story.end(lease, messages.TaskResult(summary="scored", facts={"report": {"scores": []}, "other": 1}))
-    (ended,) = overview(story).background_tasks.recent
-    assert ended.result is not None
-    assert (ended.result["summary"], ended.result["facts"]) == ("scored", {"other": 1})

@@ -42,7 +42,7 @@ def lines(width: int) -> list[str]:
     out = Terminal()
     of = overview(running=[RUNNING], waiting=[job(id="train-2", name="a long name " * 9)],
                   planned_tokens={"train-2": 10}, marks=("a batch was left out",),
-                  learning=learning(judgement=judgement(regressed=True)))
+                  learning=learning(judgement=judgement(regressed=True), proposal="g000004-s00000040"))
     return status_lines(fold(of, dead="watcher", observed=OBSERVED),
                         Console(out, out, json=False, environment={"COLUMNS": str(width), "NO_COLOR": "1"}))
 
@@ -54,6 +54,7 @@ def test_all_of_it_is_shown() -> None:
                   "50 % of 2 processors, load 1.0, 1.0 GiB of 4.0 GiB memory available",
                   "H100, 97 %, 3.0 GiB of 80.0 GiB used, 61 °C, 412 W", "5.0 MiB",
                   "g000002-s00000020, first 5 m 0 s ago", "arithmetic 2, syllo 1",
+                  "g000004-s00000040: trainq promote makes it champion",
                   "g000005-s00000050 30 s ago: keep, significantly worse; held-out: the gain is no larger"):
         assert words in text, words
 
