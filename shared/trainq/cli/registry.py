@@ -60,6 +60,7 @@ ENTRIES: Mapping[str, Entry] = {
     "evaluate": Entry("scoring", "have a checkpoint scored"),
     "scores": Entry("scoring", "what each checkpoint scores, and what was forgotten"),
     "suites": Entry("suiting", "what the model is scored on"),
+    "compare": Entry("comparing", "two checkpoints on the suites that both were scored on"),
     "champion": Entry("championing", "the checkpoint that was found best, and who was it when"),
     "promote": Entry("championing", "make a checkpoint champion"),
     "rollback": Entry("championing", "make the champion of before champion again"),

@@ -33,6 +33,7 @@ import torch
 
 from trainq import (
     __version__,
+    comparing,
     crashpoints,
     diskfaults,
     evaluations,
@@ -162,7 +163,7 @@ class _Run:
 
     def result(self, subject: Subject, batch_rows: int, suite: Suite) -> Evaluation:
         """One of those that were asked for, with the interval that is asked for."""
-        return _judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
+        return comparing.judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
 
     def score(self, wanted: Sequence[tuple[Subject, int, Suite]]) -> None:
         """Find or compute the result of each of these checkpoints, in batches of so many rows, on that suite."""
@@ -241,7 +242,7 @@ class _Run:
             max_new_tokens=suite.max_new_tokens, truncated=sum(row.truncated for row in results),
             credit=math.fsum(credits_) / len(credits_) if credits_ else None, proof=self._proofs.get(suite.name),
             versions=determinism.versions(adapted=opened.adapted), fingerprint=determinism.fingerprint(self._device))
-        return _judged(Evaluation(facts=facts, rows=list(results)), self._request.confidence)
+        return comparing.judged(Evaluation(facts=facts, rows=list(results)), self._request.confidence)
 
     def _key(self, subject: Subject, batch_rows: int, suite: Suite) -> str:
         return evaluations.key_of(subject.weights_digest, suite, self._version(suite), self._method(batch_rows))
@@ -281,28 +282,13 @@ def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) ->
     return sorted(found, key=lambda result: result.row)
 
 
-def _judged(found: Evaluation, confidence: float) -> Evaluation:
-    """The result with its mean and its interval."""
-    values = found.values()
-    mean = float(values.mean())
-    interval = (significance.mean_interval(values, confidence) if found.facts.kind == "loss"
-                else significance.score_interval(mean, len(values), confidence))
-    facts = msgspec.structs.replace(found.facts, n=len(values), mean=mean, low=interval.low, high=interval.high,
-                                    confidence=confidence)
-    return Evaluation(facts=facts, rows=found.rows)
-
-
 def _compare(suite: Suite, own: Evaluation, other: Evaluation, again: Evaluation, request: Request) -> Comparison:
     """The checkpoint as the challenger of the other one; ``again`` is that one in other batches."""
-    challenger, champion = evaluations.score_of(own), evaluations.score_of(other)
-    difference = None
-    if challenger.rows_digest == champion.rows_digest:
-        compare = significance.compare_losses if suite.kind == "loss" else significance.compare_scores
-        noise = significance.measured_noise([other.facts.mean, again.facts.mean])
-        difference = compare(other.values(), own.values(), noise=noise, margin=request.margin, alpha=request.alpha,
-                             confidence=request.confidence)
-    return Comparison(suite=suite.name, kind=suite.kind, champion=champion, challenger=challenger,
-                      difference=difference)
+    noise = significance.measured_noise([other.facts.mean, again.facts.mean])
+    return Comparison(
+        suite=suite.name, kind=suite.kind, champion=evaluations.score_of(other), challenger=evaluations.score_of(own),
+        difference=comparing.difference(other, own, noise=noise, margin=request.margin, alpha=request.alpha,
+                                        confidence=request.confidence))
 
 
 def _teller(suite: str, rows: int) -> Callable[[int], None]:

@@ -31,7 +31,7 @@ _WORDS = {"snapshot": ["snapshot", "list"], "retention": ["retention", "plan"],
           "metrics": ["metrics", "1"], "lineage": ["lineage", "--row", "x:1"],
           "services": ["services", "list"], "config": ["config", "show"], "sample": ["sample", "x"],
           "completion": ["completion", "bash"], "generate": ["generate", "syllo"],
-          "suites": ["suites", "list"]}
+          "suites": ["suites", "list"], "compare": ["compare", "champion", "head"]}
 
 
 def modules_of(*commands: list[str]) -> set[str]:
