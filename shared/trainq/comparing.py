@@ -112,11 +112,14 @@ def answer(question: Question) -> Report:
     known = evaluations.facts_of(home)
     weights = [_weights(home, name, known) for name in (question.first, question.second)]
     own = [[facts for facts in known if facts.weights_digest == digest] for digest in weights]
+    for name, each in zip((question.first, question.second), own, strict=True):
+        if not each:
+            raise NotFoundError(f"{name} was never scored", mend=f"trainq evaluate {name} --wait")
     names = [{facts.suite for facts in each} for each in own]
     pairs = [pair for suite in sorted(names[0] & names[1]) if (pair := _pair(suite, own[0], own[1])) is not None]
     if not pairs:
         raise NotFoundError(f"{question.first} and {question.second} were not scored on the same suite",
-                            mend=f"trainq evaluate {question.first}; trainq evaluate {question.second}")
+                            mend=f"trainq evaluate {question.first}, and trainq evaluate {question.second}")
     return Report(
         first=question.first, second=question.second, have_same_weights=weights[0] == weights[1],
         suites=[_compared(home, first, second, own[0], question) for first, second in pairs],

@@ -87,7 +87,9 @@ def _between(numbers: dict[str, Any], form: str = ".3f") -> str:
 
 def _chance(gain: dict[str, Any]) -> str:
     """The one-sided p of what it looks like: that B is better, or worse."""
-    word, key = ("better", "p_better") if gain["mean"] >= 0 else ("worse", "p_worse")
+    if not gain["mean"]:
+        return ""
+    word, key = ("better", "p_better") if gain["mean"] > 0 else ("worse", "p_worse")
     return f"{gain[key]:.2g} {word}"
 
 

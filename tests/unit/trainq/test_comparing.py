@@ -106,11 +106,15 @@ def test_what_cannot_be_paired_is_said(home: Home) -> None:
     first, second, suite = a_checkpoint(home, 1), a_checkpoint(home, 2), a_suite(home)
     score(home, first, suite, [0.0] * ROWS)
     score(home, first, a_suite(home, "first", rows=9), [0.0] * 9)
-    with pytest.raises(NotFoundError, match=f"trainq evaluate {second}"):
+    with pytest.raises(NotFoundError, match=f"{second} was never scored .trainq evaluate {second} --wait"):
+        compare(home, first, second)
+    score(home, second, a_suite(home, "second", rows=8), [0.0] * 8)
+    with pytest.raises(NotFoundError, match="were not scored on the same suite"):
         compare(home, first, second)
     score(home, second, suite, [None, *[1.0] * (ROWS - 1)], batch_rows=2)
     report = compare(home, first, second)
-    assert (report.only_first, report.only_second, report.have_same_weights) == (["first"], [], False)
+    assert (report.only_first, report.only_second, report.have_same_weights) == (
+        ["first"], ["second"], False)
     assert report.suites[0].difference is None
     assert report.suites[0].note == ("not of the same rows: what fits into one model does not fit into the other; "
                                      "not in the same batches, or not on the same device")
