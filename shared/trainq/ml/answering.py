@@ -1,4 +1,4 @@
-"""Greedy answers to many prompts in batches, with plain ``transformers`` generation.
+"""Answers to many prompts in batches, greedy or drawn, with plain ``transformers`` generation.
 
 Prompts are padded on the left, and the padding is masked, so that each row has the positions that it would have alone:
 its answer is that of unbatched generation, but where two tokens are as good as equal (the order of floating-point sums
@@ -59,7 +59,8 @@ def stop_ids(model: Any, codec: TextCodec) -> frozenset[int]:
 
 
 def answer(model: Any, prompts: Sequence[Sequence[int]], *, stops: Collection[int], max_new_tokens: int,
-           batch_rows: int, deadline: float, told: Callable[[int], None] = lambda _: None) -> list[Said]:
+           batch_rows: int, deadline: float, temperature: float = 0.0,
+           told: Callable[[int], None] = lambda _: None) -> list[Said]:
     """What the model says to each prompt, in their order.
 
     Args:
@@ -69,6 +70,7 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], *, stops: Collection[in
         max_new_tokens: how long an answer may be.
         batch_rows: how many rows are asked at once.
         deadline: on the monotonic clock.
+        temperature: 0 for greedy answers; else they are drawn from torch's own generator, from all tokens.
         told: is given the number of rows that are done, after each batch.
 
     Raises:
@@ -79,7 +81,8 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], *, stops: Collection[in
     answers: dict[int, Said] = {}
     for start in range(0, len(order), batch_rows):
         rows = order[start:start + batch_rows]
-        batch = _Batch(model, [prompts[row] for row in rows], frozenset(stops), deadline)
+        batch = _Batch(model, [prompts[row] for row in rows], frozenset(stops), deadline,
+                       temperature)
         if not batch.run(max_new_tokens):
             raise TimeIsOverError(len(answers) + sum(batch.ended))
         answers.update(zip(rows, batch.said(), strict=True))
@@ -90,8 +93,12 @@ def answer(model: Any, prompts: Sequence[Sequence[int]], *, stops: Collection[in
 class _Batch:
     """Some rows, asked together."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], stops: frozenset[int], deadline: float) -> None:
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], stops: frozenset[int], deadline: float,
+                 temperature: float) -> None:
         self._model, self._stops, self._deadline = model, stops, deadline
+        # A model's own configuration may cut the least likely tokens off, which is no draw from what it believes.
+        self._draw: dict[str, Any] = {"do_sample": False} if not temperature else {
+            "do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
         self._pad = models.pad_token_id(model)
         self._new: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
@@ -133,7 +140,7 @@ class _Batch:
     def _generate(self, cache: Any, left: int, watch: _Watch) -> tuple[torch.Tensor, Any]:
         settings = copy.deepcopy(self._model.generation_config)
         settings.update(
-            do_sample=False, num_beams=1, max_length=None, max_new_tokens=left, min_new_tokens=None, use_cache=True,
+            **self._draw, num_beams=1, max_length=None, max_new_tokens=left, min_new_tokens=None, use_cache=True,
             cache_implementation=None, return_dict_in_generate=True, output_scores=False, output_logits=False,
             pad_token_id=self._pad, eos_token_id=sorted(self._stops) or None)
         with torch.inference_mode():

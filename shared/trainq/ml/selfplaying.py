@@ -4,8 +4,9 @@
 ``trainq.generating.child`` does. Rules:
 
 - The checker proves itself on the puzzles' own answers first (:func:`trainq.scoring.prove`).
-- Answers are greedy. Only those count that have the right result, that were worked out (a result alone may be luck, and
-  a model that learns from its luck learns nonsense), and that the model ended by itself.
+- Answers are greedy, or drawn by the request's seed (``temperature``). Only those count that have the right result,
+  that were worked out (a result alone may be luck, and a model that learns from its luck learns nonsense), and that the
+  model ended by itself.
 - Puzzles are asked in their order, in batches of one size. When the time is over those that were answered are what was
   asked: with that as the count, the same request gives the same file again.
 - Fewer right answers than ``least_rows`` make no file, which is no error.
@@ -20,6 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import orjson
@@ -28,10 +30,11 @@ import torch
 from trainq import files, leaks, scoring
 from trainq.config import Home
 from trainq.errors import InputError, UsageError
-from trainq.generating import asked, producing, registry, selfplay
+from trainq.generating import asked, producing, puzzles, registry, selfplay
 from trainq.generating.asked import Written
 from trainq.generating.base import GenerateRequest
-from trainq.generating.selfplay import AnsweredBy, Options, Puzzle
+from trainq.generating.puzzles import AnsweredBy, Puzzle
+from trainq.generating.selfplay import Options
 from trainq.jsonl import Line
 from trainq.ml import determinism, model, subjects
 from trainq.ml.answering import TimeIsOverError
@@ -82,26 +85,23 @@ def play(request: Request) -> Played:
     wanted = GenerateRequest(count=request.count, level=request.level, seed=request.seed)
     producing.refuse(source, wanted)
     guarded = leaks.read_suites(Path(request.suites)) if request.suites else None
-    puzzles, left_out = selfplay.puzzles(source, wanted, guarded)
-    if not puzzles:
+    drawn, left_out = puzzles.draw(source, wanted, guarded)
+    if not drawn:
         raise InputError(f"all of the {left_out} puzzles stand in an evaluation suite",
                          mend="another level has more to give")
     cases = [Case(row=at, prompt=puzzle.prompt, reference=puzzle.reference, metadata=puzzle.metadata)
-             for at, puzzle in enumerate(puzzles)]
+             for at, puzzle in enumerate(drawn)]
     scoring.prove(scorer, cases, request.seed)
     subject = Subject(Home(Path(request.home)), request.champion)
-    answers = _answers(subject, puzzles, options, deadline)
-    said = [(at, answer) for at, answer in enumerate(answers) if isinstance(answer, Answer)]
-    scores = scorer.scores([cases[at] for at, _ in said], [answer.text for _, answer in said]) if said else []
-    hits = [(puzzles[at], answer) for (at, answer), score in zip(said, scores, strict=True) if score.value == 1.0]
-    right = [(puzzle, answer.text) for puzzle, answer in hits
-             if not answer.truncated and selfplay.is_worked_out_by(source.name, puzzle, answer.text)]
-    lines = list(_lines(right, AnsweredBy(subject.name, subject.weights_digest)))
-    played = Played(rows=0, left_out=left_out, size_bytes=0, generator_version=selfplay.VERSION, asked=len(said),
-                    right=len(lines), lucky=len(hits) - len(lines), unfit=len(answers) - len(said),
+    seen = _seen(subject, cases, scorer, options, _Limits(request.seed, deadline), source.name)
+    by = AnsweredBy(subject.name, subject.weights_digest, options.temperature)
+    lines = list(_lines([(drawn[at], each) for at, each in enumerate(seen) if each.answer], by))
+    fitting = sum(not each.is_unfit for each in seen)
+    played = Played(rows=0, left_out=left_out, size_bytes=0, generator_version=selfplay.VERSION, asked=fitting,
+                    right=len(lines), lucky=sum(each.is_lucky for each in seen), unfit=len(seen) - fitting,
                     weights_digest=subject.weights_digest, source=source.name, source_version=source.version)
     if len(lines) < options.least_rows:
-        return msgspec.structs.replace(played, reason=_reason(played, len(puzzles), options))
+        return msgspec.structs.replace(played, reason=_reason(played, len(drawn), options))
     content = b"".join(lines)
     files.write_file(Path(request.path), content)
     return msgspec.structs.replace(played, rows=len(lines), size_bytes=len(content))
@@ -115,36 +115,72 @@ def _scorer(source: str) -> Scorer:
     return scoring.make(name, {}, Path())
 
 
-def _answers(subject: Subject, puzzles: Sequence[Puzzle], options: Options, deadline: float) -> list[Answer | str]:
-    """What the model says to the first of the puzzles, as many as there is time for."""
+class _Seen(NamedTuple):
+    """What came of a puzzle: the right answer, and to which attempt; or luck; or it was too long for the model."""
+
+    answer: str = ""
+    attempt: int = 0
+    is_lucky: bool = False
+    is_unfit: bool = False
+
+
+class _Limits(NamedTuple):
+    """What all answers are drawn by, and when the time is over (on the monotonic clock)."""
+
+    seed: int
+    deadline: float
+
+
+def _seen(subject: Subject, cases: Sequence[Case], scorer: Scorer, options: Options, limits: _Limits,
+          source: str) -> list[_Seen]:
+    """What comes of the first of the puzzles, as many as there is time for."""
     model.silence_libraries()
     determinism.enforce()
     determinism.set_threads(options.threads or max(1, (os.cpu_count() or 1) // 2))
+    # numpy takes 32 bits of a seed.
+    determinism.seed(limits.seed % 2**32)
     opened = Opened(subject, torch.device("cpu"))
-    answers: list[Answer | str] = []
-    for start in range(0, len(puzzles), options.batch_rows):
-        piece = [puzzle.prompt for puzzle in puzzles[start:start + options.batch_rows]]
+    seen: list[_Seen] = []
+    for start in range(0, len(cases), options.batch_rows):
+        piece = cases[start:start + options.batch_rows]
+        found = dict.fromkeys(range(len(piece)), _Seen())
         try:
-            answers += subjects.ask(opened, piece, max_new_tokens=options.max_new_tokens,
-                                    batch_rows=options.batch_rows, deadline=deadline)
+            for attempt in range(1, options.samples + 1):
+                asked_now = [at for at, each in found.items() if not each.answer and not each.is_unfit]
+                said = subjects.ask(
+                    opened, [piece[at].prompt for at in asked_now], max_new_tokens=options.max_new_tokens,
+                    batch_rows=options.batch_rows, deadline=limits.deadline, temperature=options.temperature)
+                for at, answer in zip(asked_now, said, strict=True):
+                    found[at] = _judged(piece[at], answer, scorer, source, attempt, found[at])
         except TimeIsOverError:
             break
-    return answers
+        seen += found.values()
+    return seen
 
 
-def _lines(right: Sequence[tuple[Puzzle, str]], by: AnsweredBy) -> Iterator[bytes]:
+def _judged(case: Case, answer: Answer | str, scorer: Scorer, source: str, attempt: int, before: _Seen) -> _Seen:
+    if isinstance(answer, str):
+        return _Seen(is_unfit=True)
+    if scorer.scores([case], [answer.text])[0].value != 1.0:
+        return before
+    if answer.truncated or not puzzles.is_worked_out(source, case.prompt, answer.text):
+        return _Seen(is_lucky=True)
+    return _Seen(answer=answer.text, attempt=attempt)
+
+
+def _lines(right: Sequence[tuple[Puzzle, _Seen]], by: AnsweredBy) -> Iterator[bytes]:
     """Their rows, but for what the preparer would not take (an answer with a character that is none)."""
     judge = RowJudge({})
-    for number, (puzzle, answer) in enumerate(right, 1):
-        content = orjson.dumps(selfplay.row(puzzle, answer, by))
+    for number, (puzzle, seen) in enumerate(right, 1):
+        content = orjson.dumps(puzzles.row(puzzle, seen.answer, by, seen.attempt))
         if not isinstance(judge.judge(Line(number, content, len(content))), BadRow):
             yield content + b"\n"
 
 
-def _reason(played: Played, puzzles: int, options: Options) -> str:
+def _reason(played: Played, drawn: int, options: Options) -> str:
     if played.unfit and not played.asked:
-        return f"none of {puzzles} puzzles fits into the model with {options.max_new_tokens} tokens of answer"
-    late = "" if played.asked + played.unfit == puzzles else f", and of {puzzles} no more were answered in time"
+        return f"none of {drawn} puzzles fits into the model with {options.max_new_tokens} tokens of answer"
+    late = "" if played.asked + played.unfit == drawn else f", and of {drawn} no more were answered in time"
     luck = f" ({played.lucky} more in their result alone)" if played.lucky else ""
     return (f"only {played.right} of {played.asked} answers were right{luck}, and fewer than {options.least_rows} make "
             f"no file{late}")

@@ -56,8 +56,9 @@ class Answer(NamedTuple):
 
 
 def ask(opened: Opened, prompts: Sequence[Sequence[Message]], *, max_new_tokens: int, batch_rows: int,
-        deadline: float, told: Callable[[int], None] = lambda _: None) -> list[Answer | str]:
-    """The greedy answer to each prompt, or why it does not fit into the model and was not asked.
+        deadline: float, temperature: float = 0.0,
+        told: Callable[[int], None] = lambda _: None) -> list[Answer | str]:
+    """The answer to each prompt, or why it does not fit into the model and was not asked.
 
     Args:
         opened: who is asked.
@@ -65,6 +66,7 @@ def ask(opened: Opened, prompts: Sequence[Sequence[Message]], *, max_new_tokens:
         max_new_tokens: how long an answer may be.
         batch_rows: how many are asked at once.
         deadline: on the monotonic clock.
+        temperature: 0 for greedy answers; else they are drawn from torch's own generator.
         told: is given the number of answers that there are, after each batch.
 
     Raises:
@@ -74,7 +76,8 @@ def ask(opened: Opened, prompts: Sequence[Sequence[Message]], *, max_new_tokens:
     fitting = [at for at, ids in enumerate(encoded) if len(ids) + max_new_tokens <= opened.context]
     said = answering.answer(
         opened.model, [encoded[at] for at in fitting], stops=answering.stop_ids(opened.model, opened.codec),
-        max_new_tokens=max_new_tokens, batch_rows=batch_rows, deadline=deadline, told=told)
+        max_new_tokens=max_new_tokens, batch_rows=batch_rows, deadline=deadline, temperature=temperature,
+        told=told)
     found: list[Answer | str] = [f"{len(ids)} tokens of prompt and {max_new_tokens} of answer, the model takes "
                                  f"{opened.context}" for ids in encoded]
     for at, each in zip(fitting, said, strict=True):

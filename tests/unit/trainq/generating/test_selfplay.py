@@ -1,22 +1,12 @@
-"""Self-play, but for the model: which puzzles are asked, and what a row says of who has answered."""
+"""Self-play as people ask for it: its options."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
-
-import orjson
 import pytest
 
-from trainq import leaks, scoring
-from trainq.errors import InputError, UsageError
-from trainq.generating import base, child, selfplay
-from trainq.generating.arithmetic import Arithmetic
-from trainq.generating.base import GenerateRequest
-from trainq.generating.selfplay import AnsweredBy, Options
-
-WANTED = GenerateRequest(count=20, level=2, seed=7)
+from trainq.errors import UsageError
+from trainq.generating import selfplay
+from trainq.generating.selfplay import Options
 
 
 def test_options_are_read_and_wrong_ones_named() -> None:
@@ -26,50 +16,6 @@ def test_options_are_read_and_wrong_ones_named() -> None:
     for given in ({"source": "syllo"}, {"batch_rows": 0}, {"from": 1}):
         with pytest.raises(UsageError, match=r"an option of the generator selfplay is wrong.*known are: from, max_new"):
             selfplay.read_options(given)
-
-
-def test_puzzles_of_a_suite_are_not_asked(tmp_path: Path) -> None:
-    suite = tmp_path / "fixed"
-    suite.mkdir()
-    child.write(child.Request(generator="arithmetic", count=5, level=2, seed=7, path=str(suite / "rows.jsonl")))
-    everything, left_out = selfplay.puzzles(Arithmetic(), WANTED, None)
-    assert (len(everything), left_out) == (20, 0)
-    asked, left_out = selfplay.puzzles(Arithmetic(), WANTED, leaks.read_suites(tmp_path))
-    assert (asked, left_out) == (everything[5:], 5)
-
-
-class Twice:
-    """Makes rows that ask the same, and answer it otherwise."""
-
-    name, version, levels = "twice", "1", 1
-
-    def __init__(self, asks: bool = True) -> None:
-        self._asks = asks
-
-    def rows(self, request: GenerateRequest) -> Iterator[dict[str, Any]]:
-        for index in range(request.count):
-            said = base.chat("Which?", str(index)) if self._asks else [{"role": "assistant", "content": str(index)}]
-            yield {"messages": said, "metadata": base.provenance(self, request, index, "twice")}
-
-
-def test_no_question_comes_twice_and_what_asks_nothing_is_refused() -> None:
-    wanted = GenerateRequest(count=3, level=1, seed=0)
-    (puzzle,), _ = selfplay.puzzles(Twice(), wanted, None)
-    assert puzzle.reference == "0"
-    with pytest.raises(InputError, match="no questions with their answers"):
-        selfplay.puzzles(Twice(asks=False), wanted, None)
-
-
-def test_a_row_says_who_has_answered_and_can_still_be_checked() -> None:
-    puzzle = selfplay.puzzles(Arithmetic(), WANTED, None).asked[0]
-    right, wrong = (selfplay.row(puzzle, answer, AnsweredBy("g000002-s00000010", "ab" * 32))
-                    for answer in (puzzle.reference, "#### 123456"))
-    assert right["messages"][-1] == {"role": "assistant", "content": puzzle.reference}
-    metadata = right["metadata"]
-    assert {name: metadata[name] for name in ("generator", "generator_version", "source", "source_version", "champion",
-                                              "weights", "level", "seed", "sample_index", "dataset")} == {
-        "generator": "selfplay", "generator_version": "1", "source": "arithmetic", "source_version": Arithmetic.version,
-        "champion": "g000002-s00000010", "weights": "ab" * 32, "level": 2, "seed": 7, "sample_index": 0,
-        "dataset": "arithmetic"}
-    assert (scoring.check_row(right), scoring.check_row(wrong)[:10]) == ("", "it answers")
-    assert orjson.dumps(right)
+    with pytest.raises(UsageError, match="is to ask 3 times, and would be answered the same"):
+        selfplay.read_options({"samples": 3})
+    assert selfplay.read_options({"samples": 3, "temperature": 1}).temperature == 1.0

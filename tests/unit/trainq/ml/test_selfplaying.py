@@ -14,7 +14,7 @@ from tests.unit.trainq.ml.tiny import SETTINGS, job_over, start, train
 from trainq import checkpoints, evaluations, preparing, suites
 from trainq.config import DataSettings, Home
 from trainq.errors import InputError, NotFoundError, UsageError
-from trainq.generating import base, registry, selfplay
+from trainq.generating import base, puzzles, registry
 from trainq.generating.base import GenerateRequest
 from trainq.ml import selfplaying
 from trainq.ml.selfplaying import Played, Request
@@ -40,7 +40,7 @@ class Luck:
 def champion(tiny_model: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A model that was taught to say 7, whatever it is asked."""
     monkeypatch.setattr(registry, "BUILT_IN", {**registry.BUILT_IN, "arithmetic": Luck})
-    monkeypatch.setattr(selfplay, "_WORKED_OUT", {})
+    monkeypatch.setattr(puzzles, "_WORKED_OUT", {})
     source = tmp_path / "rows.jsonl"
     source.write_bytes(b"".join(orjson.dumps({"prompt": f"{number}?", "completion": "7"}) + b"\n"
                                 for number in range(10, 34)))
@@ -95,7 +95,7 @@ def test_too_few_right_ones_are_no_file_and_no_error(champion: str, home: Home, 
     # "7" and not the end of it is no answer.
     cut = play(home, champion, path, options={"max_new_tokens": 1})
     assert (cut.asked, cut.right, cut.lucky) == (24, 0, 12)
-    monkeypatch.setattr(selfplay, "_WORKED_OUT", {"arithmetic": lambda question, answer: question == "11?"})  # noqa: ARG005
+    monkeypatch.setattr(puzzles, "_WORKED_OUT", {"arithmetic": lambda question, answer: question == "11?"})  # noqa: ARG005
     luck = play(home, champion, path)
     assert (luck.right, luck.lucky) == (1, 11)
     assert "only 1 of 24 answers were right (11 more in their result alone)" in luck.reason
@@ -117,3 +117,23 @@ def test_what_is_in_a_suite_is_not_asked_and_a_checker_that_proves_nothing_is_no
             play(home, champion, path, options=options)
     with pytest.raises(NotFoundError):
         play(home, "g000009-s00000000", path)
+
+
+def test_drawn_answers_are_asked_for_until_one_is_right_and_are_the_same_again(champion: str, home: Home,
+                                                                              tmp_path: Path) -> None:
+    """Hot, the model says 7 now and then."""
+    path = tmp_path / "made.jsonl"
+
+    def drawn(**more: Any) -> tuple[int, bytes]:
+        played = play(home, champion, path, **more)
+        return played.right, path.read_bytes()
+
+    hot: dict[str, Any] = {"temperature": 1.5, "least_rows": 1}
+    once = play(home, champion, path, options=hot)
+    often, content = drawn(options={**hot, "samples": 8})
+    assert once.right < often <= 12
+    assert drawn(options={**hot, "samples": 8}) == (often, content)
+    assert drawn(options={**hot, "samples": 8}, seed=4)[1] != content
+    told = [orjson.loads(line)["metadata"] for line in content.splitlines()]
+    assert {each["temperature"] for each in told} == {1.5}
+    assert max(each["attempt"] for each in told) > 1
