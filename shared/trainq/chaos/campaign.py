@@ -11,22 +11,25 @@ from typing import Any
 
 import orjson
 
-from trainq import crashpoints, files
+from trainq import crashpoints, files, suites
 from trainq.chaos import plan, processes, proof
 from trainq.chaos.faults import Breaker, Tally
 from trainq.chaos.installation import POLL_SECONDS, Installation, NotInTimeError, wait_until
 from trainq.chaos.load import Person, User, ask_patiently
 from trainq.chaos.operating import Operator
-from trainq.chaos.upkeep import LAST_COPIES, Caretaker, failed_wrongly
+from trainq.chaos.upkeep import LAST_COPIES, Caretaker, failed_wrongly, fed_wrongly
 from trainq.client import BrokerClient
 from trainq.errors import BrokerUnavailableError
 from trainq.ids import new_request_id
 from trainq.jobs import ENDED, TASKS, JobKind, JobState
-from trainq.messages import GetOverview, JobList, JobView, ListJobs, Overview
+from trainq.messages import GetLearning, GetOverview, JobList, JobView, Learning, ListJobs, Overview
 
 # Short leases and intervals, so that in a minute much begins and ends; accumulation and two epochs, so that a position
 # inside a file has as many parts as it can have; few copies that stay, so that old ones really go.
-SETTINGS = """[broker]
+SETTINGS = """[services]
+profile = "full"
+
+[broker]
 lease_seconds = 5
 heartbeat_seconds = 1
 prepare_wait_seconds = 5
@@ -48,6 +51,16 @@ schedule = "cosine"
 rewarm_steps = 3
 checkpoint_seconds = 1
 checkpoint_steps = 20
+
+[datagen.generators.arithmetic]
+weight = 0
+
+[evaluation]
+after_jobs = 0
+threads = 1
+
+[promotion]
+min_rows = 8
 
 [maintenance]
 max_workers = 2
@@ -72,7 +85,8 @@ _SLACK_SECONDS = 120.0
 # The most that is not the trainer's work: a lease's end, and the longest pause before a restart.
 _PATIENCE_SECONDS = 120.0
 # Who reaches the crash points of a family. The others make folders at their first start and nothing else that lasts.
-_OWNERS = {"files": ("watcher", "preparer", "snapshot", "retention", processes.TRAINING), "journal": ("broker",),
+_OWNERS = {"files": ("watcher", "preparer", "snapshot", "retention", "datagen", processes.GENERATION,
+                     processes.EVALUATION, processes.TRAINING), "journal": ("broker",),
            "checkpoint": (processes.TRAINING,), "training": (processes.TRAINING,)}
 
 
@@ -165,6 +179,7 @@ class Campaign:
             made.mkdir()
         self._installation = Installation(folder, SETTINGS)
         self._installation.settings[crashpoints.PLANS_KEY] = str(self._plans)
+        suites.write(self._installation.home.suites / "held-out", plan.suite(order.seed), kind="loss")
         self._breaker = Breaker(self._installation, self._plans, order.seed)
         self._user = User(self._installation.home, order.seed, folder)
         self._caretaker = Caretaker(self._installation.home, order.seed, folder / proof.BACKUPS)
@@ -288,6 +303,12 @@ class Campaign:
             states[task.state.value] = states.get(task.state.value, 0) + 1
         ended = self._user.cancelled | self._operator.skipped
         self.outcome.wrong += set_aside_wrongly(jobs, self._user.bad, ended) + failed_wrongly(tasks)
+        self.outcome.wrong += fed_wrongly(tasks, jobs)
+        champion = ask_patiently(broker, GetLearning(request_id=new_request_id()), Learning, _ANSWER_SECONDS).champion
+        if champion is not None:
+            link = self._installation.home.champion
+            wait_until(lambda: link.is_symlink() and link.readlink().name == champion.checkpoint,
+                       "the link that leads to the champion", _PATIENCE_SECONDS)
         lost = self._user.dropped - {job.digest for job in jobs}
         self.outcome.wrong += [f"the dropped file with digest {digest[:12]} is no job" for digest in sorted(lost)]
         if not self.outcome.jobs.get("succeeded"):

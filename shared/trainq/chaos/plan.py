@@ -14,13 +14,13 @@ from typing import NamedTuple, TypeVar
 
 import orjson
 
-from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
+from trainq.chaos.processes import EVALUATION, FORK_SERVER, GENERATION, SERVICES, SUPERVISORD, TRAINING
 
 # The heavier, the oftener. Each end of the fork server costs the seconds of importing torch, and the trainer's and
 # supervisord's end is the fork server's too: were they as often as the rest, nothing would ever be trained.
 WEIGHTS = {"broker": 5.0, "watcher": 3.0, "preparer": 3.0, "status": 1.5, "snapshot": 2.0, "retention": 1.0,
            "consolidator": 1.0, "evaluator": 1.0, "datagen": 1.0, "web": 1.0, "trainer": 1.5, TRAINING: 5.0,
-           FORK_SERVER: 1.0, SUPERVISORD: 0.7}
+           EVALUATION: 1.5, GENERATION: 1.0, FORK_SERVER: 1.0, SUPERVISORD: 0.7}
 # Most faults come in quick succession; the long pauses let work begin that the next fault can spoil.
 _QUICK_SECONDS = 0.4
 _CALM_SECONDS = (3.0, 8.0)
@@ -28,6 +28,7 @@ _CALM_SHARE = 0.13
 # Above the lease's seconds, so that a frozen process loses its lease, its successor works, and it thaws.
 _LONG_FREEZE_SECONDS = (5.5, 8.0)
 MIN_ROWS, MAX_ROWS = 8, 60
+_SUITE_ROWS = 16
 MAX_HITS = 24
 
 
@@ -121,7 +122,7 @@ class Order(NamedTuple):
 
 
 class UpkeepKind(StrEnum):
-    """What can be asked for that keeps copies of the model, or changes which state it goes on from."""
+    """What can be asked for that keeps copies of the model, changes which state it goes on from, scores or feeds it."""
 
     SNAPSHOT = "snapshot"
     VERIFY = "verify"
@@ -129,10 +130,12 @@ class UpkeepKind(StrEnum):
     BACKUP = "backup"
     RESTORE = "restore"
     CONSOLIDATION = "consolidation"
+    GENERATE = "generate"
+    EVALUATE = "evaluate"
 
 
 _UPKEEP = {UpkeepKind.SNAPSHOT: 3.0, UpkeepKind.VERIFY: 1.0, UpkeepKind.RETENTION: 2.0, UpkeepKind.BACKUP: 2.0,
-           UpkeepKind.RESTORE: 1.0, UpkeepKind.CONSOLIDATION: 1.0}
+           UpkeepKind.RESTORE: 1.0, UpkeepKind.CONSOLIDATION: 1.0, UpkeepKind.GENERATE: 2.0, UpkeepKind.EVALUATE: 1.0}
 # Of so many seeds the model line trains an adapter, which a consolidation merges.
 _LORA_SHARE = 0.4
 
@@ -140,8 +143,8 @@ _LORA_SHARE = 0.4
 class Upkeep(NamedTuple):
     """One thing to ask for, ``pause_seconds`` after the one before.
 
-    ``which``, from 0 to below 1, chooses among the snapshots for a restore, how many backups stay, and whether a
-    consolidation waits for the files.
+    ``which``, from 0 to below 1, chooses among the snapshots for a restore, how many backups stay, whether a
+    consolidation waits for the files, and the seed of what is generated.
     """
 
     kind: UpkeepKind
@@ -261,6 +264,13 @@ def content(seed: int, load: Load) -> bytes:
         if load.kind is LoadKind.BAD_ROWS and number % 3 == 0:
             lines[-1] = b"no row " + lines[-1]
     return b"\n".join(lines) + b"\n"
+
+
+def suite(seed: int) -> list[dict[str, str]]:
+    """The rows that checkpoints are scored on, which no load has."""
+    draw = random.Random(f"suite {seed}")
+    return [{"prompt": f"suite {number}: {draw.randint(0, 999)}?", "completion": f"{number}."}
+            for number in range(_SUITE_ROWS)]
 
 
 def _picks(draw: random.Random, weights: dict[Name, float]) -> Iterator[Name]:

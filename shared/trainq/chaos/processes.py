@@ -17,6 +17,8 @@ from trainq.config import HOME_KEY
 SUPERVISORD = "supervisord"
 FORK_SERVER = "forkserver"
 TRAINING = "training"
+# Children of evaluator and datagen, named as their crash points are.
+EVALUATION, GENERATION = "evaluation", "generation"
 SERVICES = ("broker", "watcher", "preparer", "trainer", "snapshot", "retention", "consolidator",
             "evaluator", "datagen", "status", "web")
 # A process that none of these rules knows: a command line of the campaign itself, say.
@@ -105,4 +107,7 @@ def _role(words: list[bytes], parents_words: list[bytes]) -> str:
         return TRAINING if b"services.trainer.forkserver" in parents_words else FORK_SERVER
     if b"supervisor.supervisord" in words:
         return SUPERVISORD
+    for module, role in ((b"trainq.ml.evaluating", EVALUATION), (b"trainq.generating.child", GENERATION)):
+        if module in words:
+            return role
     return next((name for name in SERVICES if f"services.{name}".encode() in words), OTHER)

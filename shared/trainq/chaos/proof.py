@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from trainq import backups, snapshots
+from trainq import backups, evaluations, snapshots
 from trainq.chaos.installation import Installation, NotInTimeError
 from trainq.config import HOME_KEY, Home
 from trainq.errors import TrainqError
@@ -27,8 +27,8 @@ _CHECKER = "trainq_checker"
 def prove(installation: Installation, folder: Path, say: Callable[[str], None]) -> list[str]:
     """Everything that is wrong with the stopped installation, in order; reports of the programs go to ``folder``."""
     return [*_processes(installation), *_temporaries(installation.home.root), *_temporaries(folder / BACKUPS),
-            *_programs(installation, folder, say), *copies(installation.home, folder / BACKUPS, say),
-            *_restored(installation, folder, say)]
+            *_programs(installation, folder, say), *_results(installation.home),
+            *copies(installation.home, folder / BACKUPS, say), *_restored(installation, folder, say)]
 
 
 def _processes(installation: Installation) -> list[str]:
@@ -39,6 +39,16 @@ def _temporaries(root: Path) -> list[str]:
     return [f"{Path(folder, name).relative_to(root)} was left behind"
             for folder, folders, names in os.walk(root) for name in [*folders, *names]
             if name.startswith(TEMPORARY_PREFIX)]
+
+
+def _results(home: Home) -> Iterator[str]:
+    """What is wrong with the results of evaluations: each that is there is whole."""
+    folder = evaluations.folder_of(home)
+    for path in folder.iterdir() if folder.is_dir() else ():
+        try:
+            evaluations.read(home, path.name)
+        except TrainqError as error:
+            yield f"{path.parent.name}/{path.name}: {error}"
 
 
 def copies(home: Home, backups_folder: Path, say: Callable[[str], None]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""A caretaker in a thread of its own: asks for snapshots, proofs, retention, backups, restores and consolidations.
+"""A caretaker in a thread of its own: asks for snapshots, proofs, retention, backups, restores and consolidations, and
+for files to be made and checkpoints to be scored.
 
 Also at the worst moments: what it asks for is done by processes that are killed meanwhile. Restores train again what
 they take out, so that each file is in the weights once at the end.
@@ -18,11 +19,13 @@ from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import NotFoundError, TrainqError, UsageError
 from trainq.ids import new_request_id
-from trainq.jobs import TASKS, JobKind, JobState
+from trainq.jobs import TASKS, JobKind, JobState, Origin
 from trainq.messages import (
     Accepted,
     BackupTask,
     ConsolidateTask,
+    EvaluateTask,
+    GenerateTask,
     JobView,
     RestoreTask,
     RetentionTask,
@@ -35,6 +38,7 @@ from trainq.messages import (
 # Before there is a model there is nothing to take care of.
 _LOOK_SECONDS = 0.5
 _PATIENCE_LOOKS = 120
+_GENERATED_ROWS, _SEEDS = 24, 1 << 31
 # Up to so many backups stay, or all.
 _MOST_BACKUPS = 3
 LAST_COPIES = (JobKind.SNAPSHOT.value, JobKind.BACKUP.value)
@@ -103,9 +107,22 @@ class Caretaker(Person):
                                   keep_last=int(step.which * (_MOST_BACKUPS + 1)))
             case UpkeepKind.CONSOLIDATION:
                 return ConsolidateTask(now=step.which < 0.5)
+            case UpkeepKind.GENERATE:
+                return GenerateTask(generator="arithmetic", name="arithmetic", count=_GENERATED_ROWS, level=1,
+                                    seed=int(step.which * _SEEDS))
+            case UpkeepKind.EVALUATE:
+                # The broker may not have heard of it; it is kept until it is scored.
+                return EvaluateTask(checkpoint=checkpoints.list_generations(self.home.checkpoints)[0].name)
             case UpkeepKind.RESTORE:
                 there = snapshots.list_snapshots(self.home.snapshots)
                 return RestoreTask(name=there[int(step.which * len(there))].name, retrain=True) if there else None
+
+
+def fed_wrongly(tasks: Sequence[JobView], files: Sequence[JobView]) -> list[str]:
+    """What is wrong with what was generated: each task that succeeded is one file, and no other is a file."""
+    done = sum(task.kind is JobKind.GENERATE and task.state is JobState.SUCCEEDED for task in tasks)
+    made = sum(job.origin == Origin.GENERATED for job in files)
+    return [] if done == made else [f"{done} files were generated, and {made} are jobs"]
 
 
 def failed_wrongly(tasks: Sequence[JobView]) -> list[str]:

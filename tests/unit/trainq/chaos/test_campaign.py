@@ -48,7 +48,8 @@ def test_the_document_counts_kills_by_process_kind_and_point() -> None:
 def test_each_point_is_its_owners() -> None:
     pairs = campaign.crash_pairs()
     assert {process for process, point in pairs if point == "files.fsync"} == {
-        "watcher", "preparer", "snapshot", "retention", processes.TRAINING}
+        "watcher", "preparer", "snapshot", "retention", "datagen", processes.GENERATION, processes.EVALUATION,
+        processes.TRAINING}
     for family, owner in (("journal", "broker"), ("training", processes.TRAINING), ("checkpoint", processes.TRAINING)):
         assert {process for process, point in pairs if point.startswith(f"{family}.")} == {owner}
     assert len(set(pairs)) == len(pairs)

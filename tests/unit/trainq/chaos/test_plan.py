@@ -9,10 +9,10 @@ import pytest
 
 from trainq.chaos import plan
 from trainq.chaos.plan import FaultKind, LoadKind, OrderKind, UpkeepKind
-from trainq.chaos.processes import FORK_SERVER, SERVICES, SUPERVISORD, TRAINING
+from trainq.chaos.processes import EVALUATION, FORK_SERVER, GENERATION, SERVICES, SUPERVISORD, TRAINING
 
 POINTS = [("broker", "files.fsync"), (TRAINING, "training.stepped"), ("watcher", "files.rename")]
-EVERYONE = {*SERVICES, TRAINING, FORK_SERVER, SUPERVISORD}
+EVERYONE = {*SERVICES, TRAINING, EVALUATION, GENERATION, FORK_SERVER, SUPERVISORD}
 
 
 def test_a_seed_always_plans_the_same_and_another_one_something_else() -> None:
@@ -99,9 +99,9 @@ def test_upkeep_begins_with_a_snapshot_asks_for_everything_and_is_paced(seed: in
     first, more = plan.upkeep(seed)
     steps = [*first, *islice(more, 1000)]
     kinds = set(UpkeepKind) - (set() if plan.trains_an_adapter(seed) else {UpkeepKind.CONSOLIDATION})
-    last = [UpkeepKind.RESTORE, UpkeepKind.CONSOLIDATION][:len(first) - 4]
+    last = [UpkeepKind.RESTORE, UpkeepKind.CONSOLIDATION][:len(first) - 6]
     assert first[0].kind is UpkeepKind.SNAPSHOT
-    assert [step.kind for step in first[4:]] == last
+    assert [step.kind for step in first[6:]] == last
     assert sorted(step.kind for step in first) == sorted(kinds)
     assert {step.kind for step in steps} == kinds
     assert 1.5 < sum(step.pause_seconds for step in steps) / len(steps) < 2.0

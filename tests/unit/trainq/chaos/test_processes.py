@@ -42,6 +42,8 @@ def test_the_processes_of_the_home_are_found_with_their_roles(start: Start, tmp_
     expected = {start(tmp_path, "-m", f"services.{name}").pid: name for name in processes.SERVICES}
     expected[start(tmp_path, "-m", "services.trainer.forkserver", "3").pid] = processes.FORK_SERVER
     expected[start(tmp_path, "-m", "supervisor.supervisord").pid] = processes.SUPERVISORD
+    expected[start(tmp_path, "-m", "trainq.ml.evaluating").pid] = processes.EVALUATION
+    expected[start(tmp_path, "-m", "trainq.generating.child").pid] = processes.GENERATION
     expected[start(tmp_path, "sleep").pid] = processes.OTHER
     start(tmp_path / "other", "-m", "services.broker")
     assert {seen.pid: seen.role for seen in processes.of_home(tmp_path)} == expected

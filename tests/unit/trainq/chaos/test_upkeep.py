@@ -14,7 +14,7 @@ from tests.generations import publish
 from trainq import snapshots
 from trainq.chaos import plan
 from trainq.chaos.plan import Upkeep, UpkeepKind
-from trainq.chaos.upkeep import Caretaker, failed_wrongly
+from trainq.chaos.upkeep import Caretaker, failed_wrongly, fed_wrongly
 from trainq.client import BrokerClient
 from trainq.config import Home
 from trainq.errors import DamageError, TrainqError, UsageError
@@ -22,6 +22,11 @@ from trainq.jobs import JobKind, JobState
 from trainq.messages import Accepted, BackupTask, JobView, RestoreTask, SnapshotTask, SubmitTask, Task
 
 LEFT_BEHIND = "usage: the line stands at g000008-s00000013, and g000007-s00000070 was merged (...)"
+VIEW = {
+    "id": "x-1", "number": 1, "kind": "train", "state": "queued", "name": "n", "priority": "normal", "origin": "people",
+    "digest": "", "size_bytes": 0, "prepared": False, "rows": 0, "tokens": 0, "attempts": 1, "failures": 0,
+    "submitted_at": 0.0, "started_at": 0.0, "ended_at": 0.0, "retry_at": 0.0, "reason": "", "cancel_reason": None,
+    "result": None, "progress": None}
 
 
 class Broker:
@@ -104,13 +109,21 @@ def test_its_first_round_is_asked_for_also_when_it_is_told_to_stop(
     assert broker.asked == [SnapshotTask()]
 
 
+def test_each_task_that_has_made_a_file_is_one_job() -> None:
+    def view(kind: JobKind, state: JobState, origin: str = "people") -> JobView:
+        return msgspec.convert({**VIEW, "kind": kind.value, "state": state.value, "origin": origin}, JobView)
+
+    tasks = [view(JobKind.GENERATE, JobState.SUCCEEDED), view(JobKind.GENERATE, JobState.FAILED)]
+    theirs, made = view(JobKind.TRAIN, JobState.SUCCEEDED), view(JobKind.TRAIN, JobState.REJECTED, "generated")
+    assert fed_wrongly(tasks, [theirs, made]) == []
+    assert fed_wrongly(tasks, [theirs]) == ["1 files were generated, and 0 are jobs"]
+    assert fed_wrongly(tasks, [made, made]) == ["1 files were generated, and 2 are jobs"]
+
+
 def test_only_what_found_nothing_or_was_killed_again_and_again_may_fail() -> None:
     def task(state: JobState, reason: str, kind: JobKind = JobKind.SNAPSHOT) -> JobView:
-        return msgspec.convert({
-            "id": f"{kind.value}-1", "number": 1, "kind": kind.value, "state": state.value, "name": "n",
-            "priority": "normal", "origin": "people", "digest": "", "size_bytes": 0, "prepared": False, "rows": 0,
-            "tokens": 0, "attempts": 1, "failures": 0, "submitted_at": 0.0, "started_at": 0.0, "ended_at": 0.0,
-            "retry_at": 0.0, "reason": reason, "cancel_reason": None, "result": None, "progress": None}, JobView)
+        return msgspec.convert({**VIEW, "id": f"{kind.value}-1", "kind": kind.value, "state": state.value,
+                                "reason": reason}, JobView)
 
     right = [task(JobState.SUCCEEDED, ""), task(JobState.FAILED, "NotFoundError: there is no generation yet"),
              task(JobState.FAILED, LEFT_BEHIND, JobKind.REBASE),
