@@ -181,7 +181,8 @@ def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
         seen.add(name)
         if job.state in _CAME_TO_NOTHING and _is_soon_after(job.ended_at or job.submitted_at, _MAX_PAUSE_SECONDS,
                                                             known.now):
-            reasons[name] = f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason}"
+            reasons[name] = (f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason} (trainq generate "
+                             f"{name} tries another one)")
     return reasons
 
 

@@ -100,13 +100,12 @@ class Evaluator(Worker[TaskLease]):
                 # Under this id the same checkpoint is asked for once, by whatever life of this process.
                 request = SubmitTask(request_id=f"evaluate-{known.checkpoint}", cause="a file was trained",
                                      task=EvaluateTask(checkpoint=known.checkpoint))
+                with contextlib.suppress(RequestReusedError):  # an earlier trainq, which words it otherwise, has asked
+                    job = client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS).job
+                    self._process.log.info("evaluation_asked_for", job=job, checkpoint=known.checkpoint)
                 self._asked, self._asked_at = known.checkpoint, known.trained
-                job = client.call(request, Accepted, timeout_seconds=_ANSWER_SECONDS).job
-                self._process.log.info("evaluation_asked_for", job=job, checkpoint=known.checkpoint)
         except BrokerUnavailableError:
-            self._asked = ""
-        except RequestReusedError:
-            pass  # an older trainq has asked for it, in other words
+            pass  # what was not heard is asked for again
 
     def _follow_champion(self) -> None:
         """Have the link follow while a checkpoint is scored, which takes long."""
