@@ -43,7 +43,7 @@ def _temporaries(root: Path) -> list[str]:
 
 def _results(home: Home) -> Iterator[str]:
     """What is wrong with the results of evaluations: each that is there is whole."""
-    folder = evaluations.folder_of(home)
+    folder = home.evaluations
     for path in folder.iterdir() if folder.is_dir() else ():
         try:
             evaluations.read(home, path.name)
