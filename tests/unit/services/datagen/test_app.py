@@ -1,0 +1,61 @@
+"""The datagen: what it reports of a file, and of none; and that nobody is asked while there is no champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.datagen.app import Datagen, Made, _result
+from tests.faults.workshops import Workshop, in_a_fork
+from trainq.ingest import Stored
+from trainq.messages import GenerateTask
+
+CHAMPION, WEIGHTS = "g000002-s00000020", "ab" * 32
+
+
+def task(generator: str = "selfplay") -> GenerateTask:
+    return GenerateTask(generator=generator, name=f"my-{generator}", count=24, level=3, seed=255)
+
+
+def made(**changes: Any) -> Made:
+    return Made(**{"rows": 12, "left_out": 0, "size_bytes": 99, "generator_version": "1", **changes})
+
+
+def test_a_file_is_reported_with_all_that_says_where_it_comes_from() -> None:
+    stored = Stored(digest="d" * 64, size_bytes=99)
+    plain = _result(task("arithmetic"), "", made(left_out=2), stored)
+    file = {"name": "my-arithmetic-l03-ff.jsonl", "digest": "d" * 64, "size_bytes": 99}
+    assert plain.facts == {"file": file, "generator": "my-arithmetic", "rows": 12, "level": 3, "seed": 255,
+                           "generator_version": "1"}
+    assert plain.summary == ("my-arithmetic-l03-ff.jsonl: 12 rows of arithmetic, level 3, seed 255; 2 that stand in a "
+                             "suite are left out")
+    played = _result(task(), CHAMPION, made(asked=24, right=12, lucky=3, unfit=1, weights_digest=WEIGHTS,
+                                            source="arithmetic", source_version="2"), stored)
+    assert played.facts == {**plain.facts, "file": {**file, "name": "my-selfplay-l03-ff.jsonl"},
+                            "generator": "my-selfplay", "champion": CHAMPION, "weights": WEIGHTS,
+                            "source": "arithmetic", "source_version": "2", "asked": 24, "right": 12, "lucky": 3,
+                            "unfit": 1}
+
+
+def test_no_file_is_no_failure_and_says_why() -> None:
+    vain = _result(task(), CHAMPION, made(rows=0, asked=24, right=3, source="arithmetic", reason="only 3 of 24 ..."),
+                   None)
+    assert vain.summary == (f"no file of selfplay, level 3, seed 255: {CHAMPION} was asked 24 puzzles of arithmetic; "
+                            "only 3 of 24 ...")
+    assert ("file" in vain.facts, vain.facts["rows"]) == (False, 0)
+
+
+@pytest.mark.slow
+def test_without_a_champion_nobody_is_asked(tmp_path: Path) -> None:
+    def life() -> list[str]:
+        shop = Workshop(tmp_path)
+        job = shop.submit_task(task())
+        state = shop.work_until_ended(shop.worker(Datagen, "datagen"), job)
+        return [state.value, shop.look_at(job).reason]
+
+    # A process's sockets go with it.
+    status, (state, reason) = in_a_fork(life)
+    assert (status, state) == (0, "failed")
+    assert "there is no champion yet that could answer" in reason
