@@ -9,7 +9,15 @@ from __future__ import annotations
 import msgspec
 
 from trainq.config import DatagenSettings
-from trainq.jobs import AnyEvent, ChampionMoved, CheckpointJudged, LevelJudged, SuiteLocked, SuiteScored
+from trainq.jobs import (
+    AnyEvent,
+    ChampionMoved,
+    CheckpointJudged,
+    LevelJudged,
+    SuiteLocked,
+    SuiteScored,
+    is_of_files,
+)
 from trainq.journal import Journal, Recorded, learning
 from trainq.journal.learning import Known
 from trainq.messages import CheckpointScores, JudgementFigure, LearningFigures, LevelFigure, ScoreFigure
@@ -72,8 +80,11 @@ class Learned:
         return tuple(found[name] for name in sorted(found))
 
     def _scores(self, checkpoint: str, locks: dict[str, str]) -> CheckpointScores | None:
-        scores = [score for score in learning.scores(self._journal.connection, checkpoint=checkpoint, limit=_LOOKED_AT)
-                  if locks.get(score.suite) == score.suite_digest]
+        # Suites of files' rows have no lock. They come last, so that what decides is there.
+        scores = sorted((score for score in learning.scores(
+            self._journal.connection, checkpoint=checkpoint, limit=_LOOKED_AT)
+            if locks.get(score.suite, score.suite_digest) == score.suite_digest),
+            key=lambda score: (is_of_files(score.suite), score.suite))
         if not scores:
             return None
         return CheckpointScores(

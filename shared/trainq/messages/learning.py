@@ -173,9 +173,9 @@ class ScoreFigure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckpointScores(msgspec.Struct, frozen=True, kw_only=True):
-    """What a checkpoint scores on the suites as they are locked now, by name; scored last ``at``.
+    """What a checkpoint scores on the suites as they are locked now, by name, those of files' rows last.
 
-    ``more``: so many others are not said here.
+    ``at`` is when it was scored last; ``more``: so many others are not said here.
     """
 
     checkpoint: str
