@@ -144,7 +144,7 @@ function draw(checkpoints, champion, scores) {
       const best = most > least && worth(score) === most;
       const shown = cell("td", `${text(score.mean)}${best ? " *" : ""}`,
         `${name} on ${suite}: between ${text(score.low)} and ${text(score.high)}, of ${score.n} rows`);
-      if (most > least) shown.className = `shade${Math.round(SHADES * (worth(score) - least) / (most - least))}`;
+      if (most > least) shown.className = `shade${Math.floor(SHADES * (worth(score) - least) / (most - least))}`;
       return shown;
     }));
     return made;
