@@ -182,7 +182,7 @@ def _changes(before: Sequence[RowResult], after: Sequence[RowResult]) -> Iterato
 def _suite(home: Home, facts: EvaluationFacts) -> Suite | None:
     """The suite as it was scored, if it is still that."""
     try:
-        suite = suites.load(suites.folder_of(home) / facts.suite)
+        suite = suites.load(home.suites / facts.suite)
     except (InputError, NotFoundError):
         return None
     return suite if suite.digest == facts.suite_digest else None
