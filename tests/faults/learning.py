@@ -160,7 +160,7 @@ class Evaluate(Act):
                                                    for row in range(_ROWS)], kind="loss")
         assert isinstance(shop.answer(Promote(request_id=shop.id(), checkpoint=BASE)), Done)
         # Of a checkpoint that is there no more.
-        (evaluations.folder_of(self.home) / _GONE).mkdir(parents=True)
+        (self.home.evaluations / _GONE).mkdir(parents=True)
 
     def task(self) -> Task:
         return EvaluateTask(checkpoint=HEAD)
@@ -174,7 +174,7 @@ class Evaluate(Act):
 
     def wrong_now(self) -> list[str]:
         wrong = super().wrong_now()
-        for path in evaluations.folder_of(self.home).iterdir():
+        for path in self.home.evaluations.iterdir():
             if len(path.name) == len(_GONE) and path.name != _GONE:
                 evaluations.read(self.home, path.name)
         if self.home.champion.is_symlink() and self.home.champion.resolve().name not in (BASE, HEAD):
@@ -188,6 +188,6 @@ class Evaluate(Act):
             if types.count(kind) != times]
         if not self.home.champion.is_symlink() or self.home.champion.resolve().name != HEAD:
             wrong.append("the link does not lead to the champion")
-        there = {path.name for path in evaluations.folder_of(self.home).iterdir()}
+        there = {path.name for path in self.home.evaluations.iterdir()}
         wrong += [] if len(there) == 3 and _GONE not in there else [f"the results are {there}"]
         return super().wrong_at_the_end(shop) + wrong
