@@ -8,6 +8,8 @@ Rules:
 
 - A suite's scorer proves itself (:func:`trainq.scoring.prove`) before any row of any suite is scored. A suite whose
   scorer cannot, or that is not as it must be, is refused, which hinders no other.
+- So does each checkpoint's template and tokenizer, with that scorer (:mod:`trainq.ml.references`): the references, as
+  they are trained and decoded, must score 1 and be no longer than an answer may be.
 - The model meets what it was trained on: template, mask and tokens are those of the preparer, prompts end with what the
   template puts before an answer, and answers are decoded whole, from the new tokens alone.
 - A row that does not fit into the model is left out, and said to be. A row that was not finished in time is an error,
@@ -54,7 +56,7 @@ from trainq.evaluations import (
     RowResult,
     SuiteScore,
 )
-from trainq.ml import answering, determinism, foreseeing, model, subjects
+from trainq.ml import answering, determinism, foreseeing, model, references, subjects
 from trainq.ml.subjects import Opened, Subject
 from trainq.promoting import Comparison
 from trainq.scoring import Proof
@@ -62,7 +64,7 @@ from trainq.suites import Suite
 from trainq.textcodec import EncodedRow
 
 # Goes up with every change that makes other scores out of the same weights and suite.
-RULES = 1
+RULES = 2
 _ENCODED_AT_ONCE = 128
 _TELL_SECONDS = 5.0
 
@@ -217,6 +219,8 @@ class _Run:
     def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
         """The results of a suite of answers: rows that fit are asked, and what was said is scored."""
         cases = suite.cases()
+        references.check(references.Asked(opened.codec, answering.stop_ids(opened.model, opened.codec), opened.context,
+                                          suite.max_new_tokens), self._scorers[suite.name], cases)
         said = subjects.ask(opened, [case.prompt for case in cases], max_new_tokens=suite.max_new_tokens,
                             batch_rows=batch_rows, deadline=deadline, told=_teller(suite.name, len(cases)))
         answered = [(case, answer) for case, answer in zip(cases, said, strict=True) if not isinstance(answer, str)]

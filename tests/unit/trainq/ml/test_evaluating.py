@@ -178,6 +178,14 @@ def test_what_cannot_be_scored_says_so(line: list[str], home: Home) -> None:
             evaluate(home, checkpoint, *names)
 
 
+def test_a_suite_whose_answers_would_be_cut_is_refused_and_scores_nothing(line: list[str], home: Home) -> None:
+    a_suite(home, "sums", SUMS, max_new_tokens=1)
+    report = evaluate(home, line[0], "sums")
+    assert not report.scores
+    assert "the references of 6 of 6 rows need more than the 1 tokens" in report.refused["sums"]
+    assert results(home) == 0
+
+
 def ask(request: bytes, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> tuple[int, bytes, str]:
     """The child's exit code, its answer, and what it told on the way."""
     read, write = os.pipe()
