@@ -86,7 +86,7 @@ def summary(checkpoint: str, found: EvaluationFindings, refused: Mapping[str, st
 def _score(facts: EvaluationFacts) -> Score:
     return Score(suite=facts.suite, suite_digest=facts.suite_digest, kind=facts.kind, scorer=facts.scorer, n=facts.n,
                  mean=facts.mean, low=facts.low, high=facts.high, confidence=facts.confidence, seed=facts.seed,
-                 evaluation=facts.key)
+                 evaluation=facts.key, truncated=facts.truncated, left_out=facts.left_out, credit=facts.credit)
 
 
 def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules) -> Judgement | None:

@@ -48,7 +48,7 @@ def _scores(arguments: Namespace, context: Context) -> int:
     if context.console.json:
         context.console.emit({"scores": msgspec.to_builtins(found)})
         return 0
-    for line in _matrix(found, context.console.width) if arguments.matrix else _list(found, context.console.width):
+    for line in _matrix(found, context.console.width) if arguments.matrix else lines_of(found, context.console.width):
         context.console.line(line)
     return 0
 
@@ -69,12 +69,16 @@ def read_scores(context: Context, checkpoint: str, suite: str, limit: int) -> li
     return found
 
 
-def _list(found: list[ScoreView], width: int | None) -> list[str]:
+def lines_of(found: list[ScoreView], width: int | None) -> list[str]:
+    """A line for each score: how many answers were ended because they were too long, how many rows did not fit, too."""
     columns = [Column("checkpoint"), Column("suite", flexible=True), Column("score", right=True),
-               Column("between", spare=True), Column("of", right=True), Column("kind", spare=True),
+               Column("between", spare=True), Column("of", right=True), Column("truncated", right=True),
+               Column("left out", right=True), Column("credit", right=True, spare=True), Column("kind", spare=True),
                Column("scored", spare=True), Column("by", spare=True)]
     rows = [[each.checkpoint, each.suite, _CELL.format(each.mean), f"{each.low:.3f} and {each.high:.3f}", str(each.n),
-             each.scorer or each.kind, moment(each.at), each.by] for each in found]
+             str(each.truncated or ""), str(each.left_out or ""),
+             _CELL.format(each.credit) if each.credit is not None else "", each.scorer or each.kind, moment(each.at),
+             each.by] for each in found]
     return table(columns, rows, width)
 
 

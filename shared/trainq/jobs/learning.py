@@ -59,7 +59,9 @@ class SuiteScored(Event, frozen=True, kw_only=True, tag=True):
     ``mean`` of ``n`` rows lies between ``low`` and ``high`` with ``confidence``; ``kind`` says of what it is the mean
     (``loss``: nats per token, less is better; ``generate``: 0 to 1). ``seed`` is that of the interval, where one was
     drawn. ``evaluation`` is the folder in ``evaluations/`` that has it row by row, ``weights`` the digest of what was
-    scored. ``by`` is the task that did it.
+    scored. ``by`` is the task that did it. ``truncated`` of the answers were ended because they were as long as an
+    answer may be, ``left_out`` rows did not fit into the model and count for nothing; ``credit`` is the mean credit
+    for what is half right, where the scorer knows of that.
     """
 
     checkpoint: str
@@ -76,6 +78,9 @@ class SuiteScored(Event, frozen=True, kw_only=True, tag=True):
     seed: int
     evaluation: str
     by: str
+    truncated: int = 0
+    left_out: int = 0
+    credit: float | None = None
 
 
 class CheckpointJudged(Event, frozen=True, kw_only=True, tag=True):
@@ -146,6 +151,9 @@ class ScoreView(msgspec.Struct, frozen=True, kw_only=True):
     evaluation: str
     by: str
     at: float
+    truncated: int = 0
+    left_out: int = 0
+    credit: float | None = None
 
 
 class JudgementView(msgspec.Struct, frozen=True, kw_only=True):

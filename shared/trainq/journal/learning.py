@@ -30,9 +30,10 @@ def fold(connection: apsw.Connection, seq: int, at: float, event: Event) -> bool
             connection.execute("INSERT OR REPLACE INTO suites VALUES (?, ?, ?)", (event.suite, event.digest, at))
         case SuiteScored():
             connection.execute(
-                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (event.checkpoint, event.weights, event.suite, event.suite_digest, event.kind, event.scorer, event.n,
-                 event.mean, event.low, event.high, event.confidence, event.seed, event.evaluation, event.by, at))
+                 event.mean, event.low, event.high, event.confidence, event.seed, event.evaluation, event.by, at,
+                 event.truncated, event.left_out, event.credit))
         case CheckpointJudged():
             connection.execute(
                 "INSERT OR REPLACE INTO judgements VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",

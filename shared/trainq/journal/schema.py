@@ -106,7 +106,8 @@ CREATE TABLE suites (name TEXT PRIMARY KEY, digest TEXT NOT NULL, at REAL NOT NU
 CREATE TABLE scores (checkpoint TEXT NOT NULL, weights TEXT NOT NULL, suite TEXT NOT NULL, suite_digest TEXT NOT NULL,
     kind TEXT NOT NULL, scorer TEXT NOT NULL, n INTEGER NOT NULL, mean REAL NOT NULL, low REAL NOT NULL,
     high REAL NOT NULL, confidence REAL NOT NULL, seed INTEGER NOT NULL, evaluation TEXT NOT NULL, by TEXT NOT NULL,
-    at REAL NOT NULL, PRIMARY KEY (checkpoint, suite)) STRICT, WITHOUT ROWID;
+    at REAL NOT NULL, truncated INTEGER NOT NULL, left_out INTEGER NOT NULL, credit REAL,
+    PRIMARY KEY (checkpoint, suite)) STRICT, WITHOUT ROWID;
 CREATE TABLE judgements (checkpoint TEXT PRIMARY KEY, seq INTEGER NOT NULL, champion TEXT NOT NULL,
     outcome TEXT NOT NULL, regressed INTEGER NOT NULL, reasons TEXT NOT NULL, comparisons TEXT NOT NULL,
     by TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;

@@ -33,6 +33,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
     confidence: Annotated[float, Meta(gt=0, lt=1)]
     seed: Natural = 0
     evaluation: Name
+    truncated: Natural = 0
+    left_out: Natural = 0
+    credit: Annotated[float, Meta(ge=0, le=1)] | None = None
 
 
 class Judgement(msgspec.Struct, frozen=True, kw_only=True):

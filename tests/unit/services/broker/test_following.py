@@ -39,7 +39,7 @@ from trainq.messages import (
 FIRST, SECOND = "g000002-s00000020", "g000003-s00000030"
 GENERATE = GenerateTask(generator="syllo", name="syllo", count=5, level=2, seed=7)
 SCORE = Score(suite="held-out", suite_digest="a" * 64, kind="loss", scorer="", n=100, mean=2.0, low=1.9, high=2.1,
-              confidence=0.95, evaluation="e1")
+              confidence=0.95, evaluation="e1", truncated=3, left_out=2, credit=0.5)
 LEVEL = LevelVerdict(generator="syllo", level=1, before=1, after=2, suite="syllo-l01", suite_digest="b" * 64, n=100,
                      score=0.9, low=0.82, high=0.95, confidence=0.95, evaluation="e2", reason="mastered")
 
@@ -164,7 +164,8 @@ def test_score_judgement_and_champion_are_there_together(trained: Loop) -> None:
     assert known.level_suites == {"syllo": {1: "b" * 64}}
     scores = trained.ask(GetScores(request_id=trained.id()))
     assert isinstance(scores, Scores)
-    assert [(score.suite, score.mean, score.checkpoint) for score in scores.scores] == [("held-out", 2.0, FIRST)]
+    assert [(score.suite, score.mean, score.checkpoint, score.truncated, score.left_out, score.credit)
+            for score in scores.scores] == [("held-out", 2.0, FIRST, 3, 2, 0.5)]
     assert trained.types()[-6:] == ["JobSucceeded", "SuiteLocked", "SuiteScored", "LevelJudged", "CheckpointJudged",
                                     "ChampionMoved"]
 

@@ -36,8 +36,8 @@ def scored(suite: str = "held-out", mean: float = 2.0, *, kind: Any = "loss", ga
     facts = EvaluationFacts(
         key="e" * 64, suite=suite, suite_digest="a" * 64, kind=kind, checkpoint=SECOND, weights_digest=WEIGHTS,
         method=Method(rules=1, batch_rows=8, device="cpu"), n=400, mean=mean, low=mean - 0.01 if low is None else low,
-        high=mean + 0.01 if high is None else high, confidence=0.95, seed=0, left_out=0, tokens=9, seconds=1.0,
-        created_at=1.0, created_by="test")
+        high=mean + 0.01 if high is None else high, confidence=0.95, seed=0, left_out=3, tokens=9, seconds=1.0,
+        created_at=1.0, created_by="test", truncated=5, credit=0.25)
     comparison = None
     if gain is not None:
         p_better, p_worse = (1e-9, 1.0) if gain > 0 else (1.0, 1e-9)
@@ -76,6 +76,7 @@ def test_where_there_is_no_champion_the_first_that_is_scored_becomes_it() -> Non
     found = findings(scored())
     assert outcome(found) == ("", "first", False)
     assert [(each.suite, each.mean, each.n) for each in found.scores] == [("held-out", 2.0, 400)]
+    assert [(each.truncated, each.left_out, each.credit) for each in found.scores] == [(5, 3, 0.25)]
     assert outcome(findings(scored(), marks=("loss_band",))) == ("", "keep", False)
     assert outcome(findings(scored(), promotion=PromotionSettings(mode="ask"))) == ("", "propose", False)
 

@@ -1,8 +1,8 @@
-"""The matrix of suites and checkpoints: the best is marked, and only what can be compared stands in it."""
+"""``trainq scores``: what hangs on a score is beside it; in the matrix stands only what can be compared."""
 
 from __future__ import annotations
 
-from trainq.cli.scoring import _matrix
+from trainq.cli.scoring import _matrix, lines_of
 from trainq.jobs import ScoreView
 
 
@@ -24,3 +24,19 @@ def test_scores_on_other_rows_have_a_line_of_their_own() -> None:
     found = [score("g000009-s00000020", "s", 2.5, digest="now"), score("g000008-s00000010", "s", 2.0, digest="before")]
     assert [line.split() for line in _matrix(found, None)] == [
         ["suite", "g000008", "g000009"], ["s", "(now)", "2.500"], ["s", "(before)", "2.000"]]
+
+
+def with_figures(suite: str, truncated: int = 0, left_out: int = 0, credit: float | None = None) -> ScoreView:
+    return ScoreView(checkpoint="g000002-s00000020", weights="w", suite=suite, suite_digest="d", kind="generate",
+                     scorer="exact", n=90, mean=0.5, low=0.4, high=0.6, confidence=0.95, seed=0, evaluation="e",
+                     by="evaluate-1", at=0.0, truncated=truncated, left_out=left_out, credit=credit)
+
+
+def test_truncated_answers_and_rows_that_do_not_fit_are_told_where_there_are_some() -> None:
+    titles, first, second = lines_of([with_figures("a", 7, 3, 0.25), with_figures("b")], None)
+    assert titles.split()[3:9] == ["between", "of", "truncated", "left", "out", "credit"]
+    assert first.split()[6:10] == ["90", "7", "3", "0.250"]
+    assert second.split()[6:8] == ["90", "exact"]
+    assert "truncated" not in lines_of([with_figures("b")], None)[0]
+    # Where room is short, other columns go first.
+    assert "truncated" in lines_of([with_figures("a", 7)], 70)[0]
