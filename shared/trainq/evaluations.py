@@ -106,7 +106,7 @@ class EvaluationFacts(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     created_by: str
     scorer: str = ""
-    scorer_version: int = 0
+    scorer_version: str = ""
     max_new_tokens: int = 0
     credit: float | None = None
     truncated: int = 0
@@ -182,7 +182,7 @@ def _deciding(path: Path) -> dict[str, str]:
             if name not in _DECIDE_NOTHING}
 
 
-def key_of(weights: str, suite: Suite, scorer_version: int, method: Method) -> str:
+def key_of(weights: str, suite: Suite, scorer_version: str, method: Method) -> str:
     """The name of the result of a suite on weights with that digest."""
     parts = {"evaluation": FORMAT, "weights": weights, "suite": suite.digest, "scorer_version": scorer_version,
              "method": msgspec.to_builtins(method)}

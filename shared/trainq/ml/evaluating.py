@@ -251,8 +251,8 @@ class _Run:
     def _key(self, subject: Subject, batch_rows: int, suite: Suite) -> str:
         return evaluations.key_of(subject.weights_digest, suite, self._version(suite), self._method(batch_rows))
 
-    def _version(self, suite: Suite) -> int:
-        return self._scorers[suite.name].version if suite.kind == "generate" else 0
+    def _version(self, suite: Suite) -> str:
+        return self._scorers[suite.name].version if suite.kind == "generate" else ""
 
     def _method(self, batch_rows: int) -> Method:
         return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device)

@@ -37,16 +37,19 @@ class Scorer(Protocol):
 
     Attributes:
         name: how suites call it.
-        version: goes up with every change that gives some answer another score.
+        version: another one with every change that gives some answer another score, also one of what it knows.
         chance: how often, at most, an answer that is wrong counts as right by luck.
     """
 
     name: str
-    version: int
+    version: str
     chance: float
 
     def said(self, reference: str) -> str:
         """What a reference comes to: where this is equal, one is as right an answer as the other."""
+
+    def lure(self, case: Case) -> str:
+        """A wrong answer that looks as right as can be; empty where the scorer knows of none."""
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> list[Score]:
         """One score for each case and its answer.

@@ -56,7 +56,7 @@ class _Said(msgspec.Struct, frozen=True):
 class Command:
     """Scores are what a program says. ``chance`` is what it may give wrong answers on the mean, as its author says."""
 
-    name, version = "command", 1
+    name, version = "command", "1"
 
     def __init__(self, options: Mapping[str, Any], folder: Path) -> None:
         if "command" not in options:
@@ -68,6 +68,9 @@ class Command:
 
     def said(self, reference: str) -> str:
         return " ".join(reference.split())
+
+    def lure(self, case: Case) -> str:  # noqa: ARG002  # a scorer's: what looks right to a program is not known
+        return ""
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> list[Score]:
         asked = b"".join(msgspec.json.encode(_Asked(

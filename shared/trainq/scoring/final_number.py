@@ -34,13 +34,16 @@ class _Options(msgspec.Struct, frozen=True):
 class FinalNumber:
     """1 if an answer's last number is that of the reference, else 0."""
 
-    name, version, chance = "final-number", 1, 0.0
+    name, version, chance = "final-number", "1", 0.0
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         read_options(options, _Options)
 
     def said(self, reference: str) -> str:
         return str(final_number(reference))
+
+    def lure(self, case: Case) -> str:  # noqa: ARG002  # a scorer's: nothing looks right here but what is
+        return ""
 
     def scores(self, cases: Sequence[Case], answers: Sequence[str]) -> list[Score]:
         return [Score(float(is_right(answer, case.reference))) for case, answer in zip(cases, answers, strict=True)]

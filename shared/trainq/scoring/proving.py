@@ -3,7 +3,8 @@
 What it must do:
 
 - give every reference the whole score;
-- give references of *other* rows, and no answer at all, no more than luck. The references are dealt anew so that no row
+- give references of *other* rows, no answer at all, and what only looks right (:meth:`trainq.scoring.Scorer.lure`), no
+  more than luck. The references are dealt anew so that no row
   gets its own back, nor, while that is possible, one that says the same (:meth:`trainq.scoring.Scorer.said`). Of two
   answers, yes and no, the more frequent one comes back to some rows nevertheless: those are right, and are left out of
   what is judged. The rest must stay, on the mean, below the scorer's own ``chance``: for the scorers of trainq that is
@@ -82,6 +83,7 @@ def prove(scorer: Scorer, cases: Sequence[Case], seed: int) -> Proof:
     if blank > bound:
         raise InputError(f"the scorer {scorer.name} gives {blank:.3g} on the mean where nothing is answered at all; "
                          f"luck gives at most {bound:.3g}", field="scorer", mend="correct the scorer")
+    _tempt(scorer, cases)
     return Proof(n=len(cases), judged=len(judged), shuffled=shuffled, bound=bound, seed=seed)
 
 
@@ -102,6 +104,19 @@ def deal(said: Sequence[str], seed: int) -> list[int]:
     for at, row in enumerate(order):
         dealt[row] = order[(at + step) % len(order)]
     return dealt
+
+
+def _tempt(scorer: Scorer, cases: Sequence[Case]) -> None:
+    lures = [scorer.lure(case) for case in cases]
+    tempted = [at for at, lure in enumerate(lures) if lure]
+    if not tempted:
+        return
+    bound = _most_by_luck(scorer.chance, len(tempted))
+    taken = _mean(scorer, [cases[at] for at in tempted], [lures[at] for at in tempted])
+    if taken > bound:
+        raise InputError(f"the scorer {scorer.name} gives {len(tempted)} answers that are wrong and only look right "
+                         f"{taken:.3g} on the mean; luck gives at most {bound:.3g}", field="scorer",
+                         mend="correct the scorer")
 
 
 def _mean(scorer: Scorer, cases: Sequence[Case], answers: Sequence[str]) -> float:

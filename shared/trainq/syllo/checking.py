@@ -1,7 +1,8 @@
 """Judging an answer to a puzzle by the question alone: no reference is asked for.
 
 A clue of the list means its word. Another clue (of a puzzle that came before this project) is judged by structure: as
-many tiles as blanks, all of them from the bank, and together the answer. *Exact* is an answer that does all that the
+many tiles as blanks, all of them from the bank, and together the answer. So it is said which slots are *unknown*: any
+tiles of the bank would do there, and who knows their words says them. *Exact* is an answer that does all that the
 output contract says. Any other has *credit* for each slot with the right word, as far as words can be found in it:
 :data:`MOST_WITHOUT_CONTRACT` times their share. Two entries for one slot have none, so guessing more than once is worth
 nothing.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,24 +31,55 @@ _MOST_FAULTS = 12
 _SHOWN_CHARACTERS = 40
 # An answer with words around its object: at so many of its braces the object is looked for.
 _BRACES = 16
+_NO_WORDS: Mapping[int, str] = MappingProxyType({})
 _KEYS = frozenset({"solutions", "inventory_check"})
 _ENTRY_KEYS = frozenset({"ans_num", "syllables", "answer"})
 _INVENTORY_KEYS = frozenset({"total_tiles", "usage", "used", "unused_tiles", "status"})
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer is worth: ``credit`` from 0 to 1, and 1 only where it is ``exact``; ``faults`` for people."""
+    """What an answer is worth: ``credit`` from 0 to 1, and 1 only where it is ``exact``; ``faults`` for people.
+
+    ``unknown`` are the numbers of the slots whose word nobody knew.
+    """
 
     exact: bool
     credit: float
     faults: tuple[str, ...]
+    unknown: tuple[int, ...] = ()
 
 
-def check(puzzle_text: str, answer_text: str) -> Verdict:
-    """Judge an answer; see the module."""
+def check(puzzle_text: str, answer_text: str, words_of_slots: Mapping[int, str] = _NO_WORDS) -> Verdict:
+    """Judge an answer; see the module.
+
+    Args:
+        puzzle_text: what the user says.
+        answer_text: what is to be judged.
+        words_of_slots: the words that whoever asks knows, by the numbers of their slots. They are demanded where the
+            list does not know the clue.
+    """
     asked = texts.read(puzzle_text)
     if isinstance(asked, str):
         return _nothing(f"the question is no SYLLO puzzle: {asked}")
+    known = {number: word.word for number, slot in enumerate(asked.slots, 1) if (word := _known(asked, slot))}
+    unknown = tuple(number for number in range(1, len(asked.slots) + 1)
+                    if number not in known and number not in words_of_slots)
+    verdict = _judge(asked, answer_text, words_of_slots)
+    return msgspec.structs.replace(verdict, unknown=unknown)
+
+
+def words_of(answer_text: str) -> dict[int, str]:
+    """The word that an answer has for each slot that it has one entry for, as it stands there."""
+    found, _ = _object(answer_text) if len(answer_text) <= MAX_CHARACTERS else (None, [])
+    entries = found.get("solutions") if found is not None else None
+    said = [(entry.get("ans_num"), entry.get("answer")) for entry in entries if isinstance(entry, dict)] \
+        if isinstance(entries, list) else []
+    numbers = Counter(number for number, _ in said if type(number) is int)
+    return {number: word for number, word in said
+            if type(number) is int and numbers[number] == 1 and isinstance(word, str)}
+
+
+def _judge(asked: Asked, answer_text: str, words_of_slots: Mapping[int, str]) -> Verdict:
     if len(answer_text) > MAX_CHARACTERS:
         return _nothing(f"the answer is longer than {MAX_CHARACTERS} characters")
     found, faults = _object(answer_text)
@@ -56,7 +89,7 @@ def check(puzzle_text: str, answer_text: str) -> Verdict:
     entries = found.get("solutions")
     if not isinstance(entries, list):
         return _nothing(*faults, "solutions is no list")
-    right = _judge_solutions(asked, entries, faults)
+    right = _judge_solutions(asked, entries, words_of_slots, faults)
     used = Counter(tile for entry in entries for tile in _tiles(entry))
     faults += _tile_faults(asked, used)
     faults += _inventory_faults(asked, used, found.get("inventory_check"))
@@ -105,7 +138,7 @@ def _keys(found: dict[str, Any], wanted: frozenset[str], who: str) -> list[str]:
                       for key in sorted(found.keys() - wanted)]
 
 
-def _judge_solutions(asked: Asked, entries: list[Any], faults: list[str]) -> int:
+def _judge_solutions(asked: Asked, entries: list[Any], words_of_slots: Mapping[int, str], faults: list[str]) -> int:
     """How many slots have the right word; what is wrong is added to ``faults``."""
     answered: dict[int, list[dict[str, Any]]] = {number: [] for number in range(1, len(asked.slots) + 1)}
     order: list[int] = []
@@ -123,14 +156,14 @@ def _judge_solutions(asked: Asked, entries: list[Any], faults: list[str]) -> int
         if len(answered[number]) != 1:
             faults.append(f"slot {number} has {len(answered[number]) or 'no'} entries")
             continue
-        is_right, wrong = _judge_entry(asked, slot, answered[number][0])
+        is_right, wrong = _judge_entry(asked, slot, answered[number][0], words_of_slots.get(number))
         right += is_right
         faults += [f"slot {number}: {fault}" for fault in wrong]
     return right
 
 
-def _judge_entry(asked: Asked, slot: Slot, entry: dict[str, Any]) -> tuple[bool, list[str]]:
-    """Whether it has the right word, and what the contract has against it."""
+def _judge_entry(asked: Asked, slot: Slot, entry: dict[str, Any], given: str | None) -> tuple[bool, list[str]]:
+    """Whether it has the right word, and what the contract has against it. ``given`` counts if the list has none."""
     faults = _keys(entry, _ENTRY_KEYS, "it")
     said, tiles = entry.get("answer"), list(_tiles(entry))
     if not isinstance(said, str):
@@ -147,6 +180,8 @@ def _judge_entry(asked: Asked, slot: Slot, entry: dict[str, Any]) -> tuple[bool,
         fits = len(tiles) == slot.blanks and set(tiles) <= set(asked.bank)
         if not fits:
             faults.append(f"it takes {slot.blanks} tiles of the bank, not {_shown(tiles)}")
+        if given is not None and said.lower() != given.lower():
+            return False, [*faults, f"{_shown(said)} is not the word that is known of the slot"]
         return fits and laid == said.lower(), faults
     if said.lower() != word.word:
         return False, [*faults, f"{_shown(said)} is not the word of the clue"]

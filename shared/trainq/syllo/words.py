@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
+from blake3 import blake3
 
 
 class Word(msgspec.Struct, frozen=True):
@@ -27,8 +28,17 @@ class Word(msgspec.Struct, frozen=True):
 @functools.cache
 def all_words() -> tuple[Word, ...]:
     """The whole list, by the alphabet."""
-    lines = Path(__file__).with_name("words.tsv").read_text(encoding="utf-8").splitlines()
-    return tuple(_word(*line.split("\t")) for line in lines)
+    return tuple(_word(*line.split("\t")) for line in _content().decode().splitlines())
+
+
+@functools.cache
+def digest() -> str:
+    """BLAKE3 of the list: what is right by it is so under this digest alone."""
+    return blake3(_content()).hexdigest()
+
+
+def _content() -> bytes:
+    return Path(__file__).with_name("words.tsv").read_bytes()
 
 
 def _word(syllables: str, zipf: str, clue: str) -> Word:

@@ -23,7 +23,7 @@ def facts(key: str = KEY, **changes: Any) -> EvaluationFacts:
     made = EvaluationFacts(
         key=key, suite="sums", suite_digest="s", kind="generate", checkpoint="g000001-s00000010", weights_digest="w",
         method=METHOD, n=2, mean=0.5, low=0.1, high=0.9, confidence=0.95, seed=1, left_out=0, tokens=6, seconds=1.5,
-        created_at=7.0, created_by="test", scorer="exact", scorer_version=1)
+        created_at=7.0, created_by="test", scorer="exact", scorer_version="1")
     return msgspec.structs.replace(made, **changes)
 
 
@@ -40,11 +40,11 @@ def a_suite(folder: Path, **more: Any) -> Suite:
 
 def test_the_key_is_over_all_that_decides(tmp_path: Path) -> None:
     suite = a_suite(tmp_path)
-    key = evaluations.key_of("w", suite, 1, METHOD)
-    assert key == evaluations.key_of("w", a_suite(tmp_path, limit=0.5), 1, METHOD)
-    others = [evaluations.key_of("v", suite, 1, METHOD), evaluations.key_of("w", suite, 2, METHOD),
-              evaluations.key_of("w", a_suite(tmp_path, max_new_tokens=3), 1, METHOD),
-              *(evaluations.key_of("w", suite, 1, msgspec.structs.replace(METHOD, **change))
+    key = evaluations.key_of("w", suite, "1", METHOD)
+    assert key == evaluations.key_of("w", a_suite(tmp_path, limit=0.5), "1", METHOD)
+    others = [evaluations.key_of("v", suite, "1", METHOD), evaluations.key_of("w", suite, "2", METHOD),
+              evaluations.key_of("w", a_suite(tmp_path, max_new_tokens=3), "1", METHOD),
+              *(evaluations.key_of("w", suite, "1", msgspec.structs.replace(METHOD, **change))
                 for change in ({"rules": 2}, {"batch_rows": 2}, {"device": "cuda"}))]
     assert len({key, *others}) == 1 + len(others)
 

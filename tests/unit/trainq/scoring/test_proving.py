@@ -78,6 +78,18 @@ def test_of_yes_and_no_those_count_that_got_the_other() -> None:
     assert (proof.judged, proof.shuffled) == (4, 0.0)
 
 
+def test_one_that_takes_what_only_looks_right_is_refused() -> None:
+    class Tempted(Exact):
+        def lure(self, case: Case) -> str:
+            return f"{case.reference}!" if case.row else ""
+
+        def said(self, reference: str) -> str:
+            return reference.rstrip("!")
+
+    with pytest.raises(InputError, match="gives 3 answers that are wrong and only look right 1 on the mean"):
+        prove(Tempted({}), cases("a", "b", "c", "d"), seed=0)
+
+
 @given(st.lists(st.sampled_from("abcdefgh"), min_size=2, max_size=30), st.integers(0, 5))
 def test_nobody_is_dealt_their_own_and_the_same_only_where_it_cannot_be_helped(said: list[str], seed: int) -> None:
     dealt = deal(said, seed)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
+from trainq import scoring
 from trainq.samples import Message
 from trainq.scoring import Case
 from trainq.scoring.puzzles import Syllo, puzzle_of
-from trainq.syllo import puzzles, texts
+from trainq.syllo import checking, puzzles, texts
 
 
 def test_only_a_solved_puzzle_counts_and_half_a_one_has_credit_beside_it() -> None:
@@ -24,6 +27,23 @@ def test_only_a_solved_puzzle_counts_and_half_a_one_has_credit_beside_it() -> No
     assert partly.value == 0.0
     assert partly.credit is not None
     assert 0 < partly.credit < 1
+
+
+def an_older_case(row: int = 0) -> Case:
+    """Of a puzzle of before this project: no clue of it is in the list."""
+    made = puzzles.make(1, 7, row)
+    words = [msgspec.structs.replace(word, clue=f"a clue of its own, {word.clue}") for word in made.words]
+    made = msgspec.structs.replace(made, words=tuple(words))
+    return Case(row=row, prompt=(Message("user", texts.question(made)),), reference=texts.answer(made))
+
+
+def test_legal_tiles_and_wrong_words_are_no_answer_where_the_list_does_not_know_the_clues() -> None:
+    scorer, case = Syllo({}), an_older_case()
+    lure = scorer.lure(case)
+    # All that the question alone tells of it is right.
+    assert checking.check(puzzle_of(case.prompt), lure).exact
+    assert [score.value for score in scorer.scores([case, case], [case.reference, lure])] == [1.0, 0.0]
+    assert scoring.prove(scorer, [case, an_older_case(1)], seed=0).n == 2
 
 
 def test_the_puzzle_is_what_the_user_said_last() -> None:

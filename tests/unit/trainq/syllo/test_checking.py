@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainq.syllo import puzzles, texts
-from trainq.syllo.checking import MAX_CHARACTERS, MOST_WITHOUT_CONTRACT, check
+from trainq.syllo.checking import MAX_CHARACTERS, MOST_WITHOUT_CONTRACT, check, words_of
 
 PUZZLE = puzzles.make(4, 11, 0)  # six words, two red herrings
 QUESTION, ANSWER = texts.question(PUZZLE), texts.answer(PUZZLE)
@@ -147,13 +147,31 @@ def test_what_is_no_answer_is_worth_nothing_and_told_in_no_time(answer: str) -> 
 
 
 def test_clues_that_the_list_does_not_know_are_judged_by_structure() -> None:
-    assert check(OLDER, orjson.dumps(OLDER_ANSWER).decode()).exact
+    right = check(OLDER, orjson.dumps(OLDER_ANSWER).decode())
+    assert (right.exact, right.unknown, check(QUESTION, ANSWER).unknown) == (True, (1, 2, 3), ())
+    assert check(OLDER, "").unknown == (1, 2, 3)
     answer = copy.deepcopy(OLDER_ANSWER)
     solutions: Any = answer["solutions"]
     solutions[0].update(syllables=["mo", "ter"], answer="MOTER")  # as good as any, for who does not know the clue
     solutions[1].update(syllables=["his", "to"], answer="HISTO")
     solutions[2].update(syllables=["can", "dor"], answer="CANDOR")
-    assert check(OLDER, orjson.dumps(answer).decode()).credit == pytest.approx(MOST_WITHOUT_CONTRACT / 3)
+    given = orjson.dumps(answer).decode()
+    assert check(OLDER, given).credit == pytest.approx(MOST_WITHOUT_CONTRACT / 3)
+    # Who knows a word has it demanded.
+    known = check(OLDER, given, {1: "winter"})
+    assert (known.credit, known.unknown) == (0.0, (2, 3))
+    assert "slot 1: 'MOTER' is not the word that is known of the slot" in known.faults
+    assert check(OLDER, orjson.dumps(OLDER_ANSWER).decode(), words_of(given)).credit == 0.0
+
+
+@pytest.mark.parametrize(("answer", "found"), [
+    (orjson.dumps(OLDER_ANSWER).decode(), {1: "WINTER", 2: "HISTORY", 3: "CANDLE"}),
+    ('{"solutions": [{"ans_num": 1, "answer": "A"}, {"ans_num": 1, "answer": "B"}]}', {}),
+    ('{"solutions": [{"ans_num": 2, "answer": 3}, 7]}', {}),
+    ('{"solutions": [{"ans_num": true, "answer": "A"}]}', {}), ('{"solutions": {}}', {}), ("", {}),
+    ("x" * (MAX_CHARACTERS + 1), {})])
+def test_the_words_of_an_answer_are_those_that_it_says_once(answer: str, found: dict[int, str]) -> None:
+    assert words_of(answer) == found
 
 
 def test_a_tile_is_used_once_for_each_time_that_it_is_in_the_bank() -> None:
