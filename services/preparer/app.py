@@ -35,7 +35,7 @@ class Preparer(Worker[Lease]):
     def __init__(self, process: Process) -> None:
         super().__init__(process, b"event.JobSubmitted", lambda peer: take_lease(peer, (JobKind.PREPARE,)))
         self._codec: TextCodec | None = None
-        self._gatherer = Gatherer(process.home)
+        self._gatherer = Gatherer(process.home, process.log)
         # What shards are made with goes through the spool.
         files.sweep_temporaries(process.home.cache, process.home.rejected, process.home.spool)
 

@@ -11,11 +11,12 @@ import io
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from trainq import ingest, leaks, preparing, rehearsal
+from trainq import ingest, preparing, rehearsal
 from trainq.config import Home
 from trainq.enclosures import inputs_of
 from trainq.jobs import MAX_SOURCES, Enclosed, EnclosedRole
-from trainq.leaks import LeakIndex
+from trainq.leaks import Guarded, LeakIndex, SuitesReader
+from trainq.logs import EventLog
 from trainq.messages import Lease, TrainedShard
 from trainq.preparing import Inputs, PrepareProgress
 from trainq.rehearsal import Source
@@ -25,9 +26,11 @@ from trainq.textcodec import TextCodec
 class Gatherer:
     """Keeps the index of the suites until they change. Owned by the main thread."""
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, log: EventLog) -> None:
         self._home = home
-        self._signature: object = None
+        self._log = log
+        self._reader = SuitesReader(home.suites)
+        self._guarded = Guarded(None, ())
         self._index: LeakIndex | None = None
         self._content = b""
         # The digest under which it was last stored.
@@ -56,11 +59,13 @@ class Gatherer:
                                    {self._digest: self._index} if self._index is not None else {})
 
     def _suites(self) -> Enclosed | None:
-        signature = leaks.signature_of(self._home.suites)
-        if signature != self._signature:
-            self._index = leaks.read_suites(self._home.suites)
+        guarded = self._reader.read()
+        if guarded is not self._guarded:
+            for suite in sorted(set(guarded.unread) - set(self._guarded.unread)):
+                self._log.warning("suite_not_guarded", suite=suite, reason="no row of it could be read",
+                                  mend="trainq suites list says what is wrong with it")
+            self._guarded, self._index = guarded, guarded.index
             self._content = self._index.content() if self._index is not None else b""
-            self._signature = signature
         if self._index is None:
             return None
         # Each time: what no job names any more may have been let go of since.

@@ -19,10 +19,12 @@ The index is a file of its own, stored under its digest: a shard made again is j
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +32,8 @@ import msgspec
 import orjson
 from blake3 import blake3
 
-from trainq.errors import DamageError, InputError
+from trainq import files, suitefiles
+from trainq.errors import DamageError, InputError, StorageError
 from trainq.jobs import is_of_files
 from trainq.manifests import digest_file
 from trainq.samples import BadRow, ChatSample, Sample, read_rows
@@ -144,46 +147,152 @@ class LeakIndex:
             raise DamageError(name, f"it is no index of suites: {error}") from error
 
 
-def signature_of(folder: Path) -> tuple[tuple[str, int, int, int], ...]:
-    """What tells, without reading them, whether the suites below ``folder`` have changed."""
-    found = []
-    for path in _files(folder):
-        there = path.stat()
-        found.append((str(path), there.st_ino, there.st_size, there.st_mtime_ns))
-    return tuple(found)
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """What was read of a folder of suites: the index, None if no suite has a row; ``unread`` are those that have none.
+    """
+
+    index: LeakIndex | None
+    unread: tuple[str, ...]
+
+
+class _Stamp(NamedTuple):
+    """What tells, without reading it, whether a file has changed."""
+
+    path: Path
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+
+class _Found(NamedTuple):
+    """A suite's folder as it lies there."""
+
+    folder: Path
+    settings: _Stamp | None
+    files: tuple[_Stamp, ...]
+
+
+class _Read(NamedTuple):
+    """What was read of a file."""
+
+    digest: str
+    keys: tuple[tuple[bytes, Place], ...]
+
+
+class SuitesReader:
+    """Reads the suites below a folder, each file again only when it has changed.
+
+    A suite's rows lie in every file that is one of rows by its name, and come under the columns that its
+    ``suite.toml`` maps, as whoever scores it reads them; a folder without settings is guarded, too. A line that is no
+    row is passed over, as is what follows damage: the evaluator refuses such a suite. So is what goes away meanwhile.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._found: list[_Found] | None = None
+        self._files: dict[tuple[_Stamp, tuple[tuple[str, str], ...]], _Read] = {}
+        self._guarded = Guarded(None, ())
+
+    def read(self) -> Guarded:
+        """The suites as they are now; the same object as before if nothing has changed.
+
+        Raises:
+            StorageError: something cannot be read.
+        """
+        found = _survey(self._folder)
+        if found != self._found:
+            self._guarded = self._read_anew(found)
+            self._found = found
+        return self._guarded
+
+    def _read_anew(self, found: list[_Found]) -> Guarded:
+        before, self._files = self._files, {}
+        suites: dict[str, str] = {}
+        places: dict[bytes, Place] = {}
+        unread = []
+        for each in found:
+            name, rows = _shown(each.folder.name), 0
+            with _unless_gone():
+                columns = tuple(sorted(suitefiles.mapping_of(each.folder).items()))
+                told: list[object] = [columns]
+                for stamp in each.files:
+                    with _unless_gone():
+                        read = before.get((stamp, columns)) or _read(stamp.path, dict(columns))
+                        self._files[stamp, columns] = read
+                        told.append((_shown(stamp.path.name), read.digest))
+                        rows += len(read.keys)
+                        for key, place in read.keys:
+                            places.setdefault(key, place)
+                suites[name] = blake3(orjson.dumps(told)).hexdigest()
+            if not rows:
+                unread.append(name)
+        return Guarded(LeakIndex(suites, places) if places else None, tuple(unread))
 
 
 def read_suites(folder: Path) -> LeakIndex | None:
-    """The index of the suites in ``folder/<name>/*.jsonl``; None if there is none with a row.
-
-    A line that is no row of its suite is passed over, as is what follows damage: the evaluator refuses such a suite.
+    """The index of the suites in ``folder``, see :class:`SuitesReader`; None if there is none with a row.
 
     Raises:
         StorageError: something cannot be read.
     """
-    digests: dict[str, list[str]] = {}
-    places: dict[bytes, Place] = {}
-    for path in _files(folder):
-        suite = path.parent.name
-        digests.setdefault(suite, []).append(f"{path.name} {digest_file(path)}")
-        for place, sample in _rows(path):
-            for key in _guarded_keys(sample, suite):
-                places.setdefault(key, place)
-    suites = {name: blake3("\n".join(files).encode()).hexdigest() for name, files in digests.items()}
-    return LeakIndex(suites, places) if places else None
+    return SuitesReader(folder).read().index
 
 
-def _rows(path: Path) -> Iterator[tuple[Place, Sample]]:
+def _read(path: Path, mapping: dict[str, str]) -> _Read:
+    with files.reported(f"reading {path}"):
+        digest = digest_file(path)
+    suite, file = _shown(path.parent.name), _shown(path.name)
+    keys: list[tuple[bytes, Place]] = []
     try:
-        for row in read_rows(path, {}, lambda _: None):
+        for row in read_rows(path, mapping, lambda _: None):
             if not isinstance(row.verdict, BadRow):
-                yield Place(path.parent.name, path.name, row.line.number), row.verdict
+                place = Place(suite, file, row.line.number)
+                keys += [(key, place) for key in _guarded_keys(row.verdict, suite)]
     except InputError:
-        return
+        pass
+    return _Read(digest, tuple(keys))
 
 
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+def _survey(folder: Path) -> list[_Found]:
+    try:
+        entries = sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(path for path in folder.glob("*/*.jsonl")
-                  if path.is_file() and not path.name.startswith(".") and not path.parent.name.startswith("."))
+    except OSError as error:
+        raise files.storage_error(error, f"looking into {folder}") from error
+    found = []
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        settings = _stamp(entry / suitefiles.SETTINGS_NAME)
+        rows = tuple(stamp for path in suitefiles.files_of_rows(entry) if (stamp := _stamp(path)) is not None)
+        if settings is not None or rows:
+            found.append(_Found(entry, settings, rows))
+    return found
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """None if it is not there, or not there any more: the evaluator takes suites away at any time."""
+    try:
+        there = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise files.storage_error(error, f"looking at {path}") from error
+    return _Stamp(path, there.st_ino, there.st_size, there.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Leave the block where what is read in it has gone away meanwhile."""
+    try:
+        yield
+    except StorageError as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+
+
+def _shown(name: str) -> str:
+    """A name as text: a file's may have bytes that are not UTF-8."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

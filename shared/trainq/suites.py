@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -35,11 +34,11 @@ from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
 from trainq.scoring import Case, Scorer
 from trainq.scoring.command import Command
 from trainq.suffixes import is_data_name
+from trainq.suitefiles import SETTINGS_NAME, files_of_rows, read_table
 
-SETTINGS_NAME, ROWS_NAME = "suite.toml", "rows.jsonl"
+ROWS_NAME = "rows.jsonl"
 # A suite is read as a whole, and scored as a whole each time.
 MAX_ROWS = 100_000
-_MOST_SETTINGS_BYTES = 64 * 1024
 # Goes up when the same rows and settings are to have another digest.
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -209,20 +208,7 @@ def write(path: Path, rows: Iterable[Mapping[str, Any]], *, kind: Kind, scorer: 
 
 
 def _read_settings(path: Path) -> _Settings:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise files.storage_error(error, f"reading {path}") from error
-    if len(content) > _MOST_SETTINGS_BYTES:
-        raise InputError("it is larger than 64 KiB", file=str(path), mend="put rows into files of their own")
-    try:
-        table = tomllib.loads(content.decode())
-    # ValueError: not UTF-8, or a number of over 4,300 digits, which Python refuses; both beside TOMLDecodeError.
-    except (ValueError, RecursionError) as error:
-        place = re.search(r"at line (\d+), column (\d+)", str(error))
-        line, column = (int(place[1]), int(place[2])) if place else (0, 0)
-        raise InputError(f"not valid TOML: {error}", file=str(path), line=line, column=column,
-                         mend="correct it") from error
+    table = read_table(path)
     for key in sorted(table.keys() - set(_Settings.__struct_fields__)):
         near = difflib.get_close_matches(key, _Settings.__struct_fields__, n=1)
         raise InputError("no such setting", file=str(path), field=key, mend=f"did you mean {near[0]}?" if near
@@ -259,8 +245,7 @@ def _new_tokens(settings: _Settings) -> int:
 
 def _lines(path: Path) -> Iterator[tuple[Path, Line]]:
     """The lines of all files of rows, in the order of their names."""
-    named = sorted(entry for entry in path.iterdir() if entry.is_file() and is_data_name(entry.name)
-                   and not entry.name.startswith("."))
+    named = files_of_rows(path)
     if not named:
         raise InputError("there is no file of rows in it", file=str(path), mend=f"put a {ROWS_NAME} beside "
                          f"{SETTINGS_NAME}")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
-from trainq import leaks
+from trainq import files, leaks, suites
 from trainq.errors import DamageError
-from trainq.leaks import LeakIndex, Place
+from trainq.leaks import Guarded, LeakIndex, Place, SuitesReader
 from trainq.samples import ChatSample, Message, Sample, TextSample
 
 RULES = "Solve the puzzle. Each blank is one syllable, and every tile is used once at most.\n"
@@ -88,16 +91,77 @@ def test_the_index_is_the_same_after_it_was_stored(index: LeakIndex) -> None:
 
 def test_a_suite_that_changes_is_another_index(tmp_path: Path) -> None:
     assert leaks.read_suites(tmp_path / "none") is None
+    reader = SuitesReader(tmp_path)
     suite(tmp_path, "a", [])
-    assert leaks.read_suites(tmp_path) is None
-    before = leaks.signature_of(tmp_path)
+    assert reader.read() == Guarded(None, ("a",))
     suite(tmp_path, "a", [{"text": "one"}])
+    suite(tmp_path, "b", [{"text": "in b"}])
+    first = reader.read()
+    assert reader.read() is first
     (tmp_path / "a" / "suite.toml").write_text('kind = "loss"')
-    first = leaks.read_suites(tmp_path)
-    assert leaks.signature_of(tmp_path) != before
+    same = reader.read()
     suite(tmp_path, "a", [{"text": "two"}])
-    second = leaks.read_suites(tmp_path)
-    assert first is not None
-    assert second is not None
-    assert first.suites != second.suites
-    assert first.content() != second.content()
+    second = reader.read()
+    assert first.index is not None
+    assert same.index is not None
+    assert second.index is not None
+    assert same.index.content() == first.index.content()
+    assert first.index.suites["a"] != second.index.suites["a"]
+    assert first.index.suites["b"] == second.index.suites["b"]
+    assert first.index.content() != second.index.content()
+    anew = leaks.read_suites(tmp_path)
+    assert anew is not None
+    assert anew.content() == second.index.content(), "what was remembered is what is read"
+
+
+def test_suites_are_read_as_who_scores_them_reads_them(tmp_path: Path) -> None:
+    """Other columns, other names, compressed: what the evaluator asks is guarded."""
+    content = b'{"q": "A question of some length, with a number in it: 17?", "a": "#### 4", "text": "aside"}\n'
+    for name, packed in (("rows.jsonl.gz", gzip.compress(content)), ("ROWS.NDJSON", content),
+                         ("rows.jsonl.zst", zstandard.compress(content))):
+        path = tmp_path / name / "exam"
+        path.mkdir(parents=True)
+        (path / name).write_bytes(packed)
+        (path / "notes.txt").write_bytes(content)
+        settings = 'kind = "generate"\nscorer = "final-number"\nmap = {prompt = "q", completion = "a"}\n'
+        (path / "suite.toml").write_text(settings)
+        sample = suites.load(path).rows[0].sample
+        reader = SuitesReader(path.parent)
+        guarded = reader.read()
+        assert guarded.index is not None
+        assert guarded.unread == ()
+        assert guarded.index.find(sample) == Place("exam", name, 1)
+        assert guarded.index.find(TextSample("aside")) is None
+        (path / "suite.toml").write_text(settings.replace("q", "question"))
+        assert reader.read() == Guarded(None, ("exam",)), "of a suite of other columns no row is read, which is said"
+    (path / "suite.toml").write_text("map = 7")
+    assert reader.read().index is not None, "its rows are guarded as far as they can be read"
+
+
+def test_what_goes_away_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluator takes the suites of old files away while they are read."""
+    for name in ("a", "b", "c"):
+        suite(tmp_path, name, [{"text": f"text of {name}"}])
+        (tmp_path / name / "suite.toml").write_text('kind = "loss"')
+    for victim, function in (("a", "_stamp"), ("b", "digest_file")):
+        plain = getattr(leaks, function)
+
+        def taking_away(path: Path, plain: Any = plain, victim: str = victim) -> Any:
+            if path.parent.name == victim:
+                files.remove_tree(path.parent)
+            return plain(path)
+
+        monkeypatch.setattr(leaks, function, taking_away)
+    index = leaks.read_suites(tmp_path)
+    assert index is not None
+    assert index.rows() == {"c": 1}
+
+
+def test_names_need_not_be_text(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"ex\xffam")
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xfe.jsonl")).write_text('{"text": "a text"}\n')
+    index = leaks.read_suites(tmp_path)
+    assert index is not None
+    assert LeakIndex.of_content(index.content(), "stored").find(TextSample("a text")) == Place(
+        "ex\\xffam", "\\xfe.jsonl", 1)

@@ -14,6 +14,7 @@ from trainq import builtin, files, ingest, preparing
 from trainq.config import DataSettings, GateSettings, Home, TrainSettings
 from trainq.errors import DamageError
 from trainq.jobs import EnclosedRole, JobKind
+from trainq.logs import null_log, open_log
 from trainq.messages import Lease, TrainedShard, TrainSpec
 from trainq.preparing import Prepared
 from trainq.textcodec import TextCodec
@@ -28,7 +29,7 @@ class Workshop:
         self.home = Home(root)
         for folder in self.home.folders():
             files.make_directory(folder)
-        self.gatherer = Gatherer(self.home)
+        self.gatherer = Gatherer(self.home, null_log())
         self.trained: list[TrainedShard] = []
 
     def lease(self, word: str, rows: int, gate: GateSettings | None = None, replay: float = 0.5) -> Lease:
@@ -84,7 +85,7 @@ def test_a_shard_that_is_made_again_is_the_same_whatever_has_changed(workshop: W
     workshop.train("green", 40)
     workshop.write_suite("blue 7")
     files.remove_tree(workshop.home.cache / outcome.shard)
-    workshop.gatherer = Gatherer(workshop.home)
+    workshop.gatherer = Gatherer(workshop.home, null_log())
     again, same = workshop.prepare(lease)
     assert (same.shard, same.digest, again.enclosed) == (outcome.shard, outcome.digest, lease.enclosed)
     # And for the first time it would be another one.
@@ -123,3 +124,18 @@ def test_a_job_of_before_has_neither(workshop: Workshop) -> None:
     lease, outcome = workshop.prepare(workshop.lease("blue", 10, gate=GateSettings.none(), replay=0.0))
     assert lease.enclosed == ()
     assert (outcome.report.trained, outcome.verdict) == (10, None)
+
+
+def test_a_suite_that_guards_nothing_is_named_once(workshop: Workshop) -> None:
+    workshop.write_suite("blue 3")
+    broken = workshop.home.suites / "broken" / "rows.jsonl"
+    files.make_directory(broken.parent)
+    broken.write_text('{"question": "?"}\n')
+    log = open_log("preparer", workshop.home.logs)
+    workshop.gatherer = Gatherer(workshop.home, log)
+    for number in (1, 2):
+        workshop.prepare(workshop.lease(f"red {number}", 3))
+        workshop.write_suite(f"blue {number}")
+    log.close()
+    lines = [json.loads(line) for line in (workshop.home.logs / "preparer.log").read_text().splitlines()]
+    assert [(line["event"], line["suite"]) for line in lines] == [("suite_not_guarded", "broken")]
