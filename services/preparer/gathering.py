@@ -66,6 +66,7 @@ class Gatherer:
                                   mend="trainq suites list says what is wrong with it")
             self._guarded, self._index = guarded, guarded.index
             self._content = self._index.content() if self._index is not None else b""
+            self._digest = ""  # the one before is that of another index
         if self._index is None:
             return None
         # Each time: what no job names any more may have been let go of since.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Never
 
 import msgspec
 import pytest
@@ -12,7 +13,7 @@ from blake3 import blake3
 from services.preparer.gathering import Gatherer
 from trainq import builtin, files, ingest, preparing
 from trainq.config import DataSettings, GateSettings, Home, TrainSettings
-from trainq.errors import DamageError
+from trainq.errors import DamageError, StorageFullError
 from trainq.jobs import EnclosedRole, JobKind
 from trainq.logs import null_log, open_log
 from trainq.messages import Lease, TrainedShard, TrainSpec
@@ -58,6 +59,10 @@ class Workshop:
         path = self.home.suites / "exam" / "test.jsonl"
         files.make_directory(path.parent)
         path.write_text(json.dumps({"text": text}) + "\n")
+
+
+def refuse(*_: object) -> Never:
+    raise StorageFullError("no room left")
 
 
 @pytest.fixture
@@ -139,3 +144,17 @@ def test_a_suite_that_guards_nothing_is_named_once(workshop: Workshop) -> None:
     log.close()
     lines = [json.loads(line) for line in (workshop.home.logs / "preparer.log").read_text().splitlines()]
     assert [(line["event"], line["suite"]) for line in lines] == [("suite_not_guarded", "broken")]
+
+
+def test_an_index_that_could_not_be_stored_is_not_taken_for_another(workshop: Workshop,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suites changed, and the disk was full: a shard that is made again is judged by those of the first time."""
+    workshop.write_suite("blue 3")
+    lease, outcome = workshop.prepare(workshop.lease("blue", 10))
+    workshop.write_suite("blue 7")
+    other = workshop.lease("red", 10)
+    with monkeypatch.context() as full, pytest.raises(StorageFullError):
+        full.setattr(ingest, "store_stream", refuse)
+        workshop.prepare(other)
+    files.remove_tree(workshop.home.cache / outcome.shard)
+    assert workshop.prepare(lease)[1].digest == outcome.digest
