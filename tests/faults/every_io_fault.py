@@ -105,7 +105,8 @@ class Gather(Act):
                       size_bytes=stored.size_bytes, seq=1, lease_seconds=9.0, heartbeat_seconds=1.0,
                       spec=TrainSpec(model="", data=DataSettings(replay_fraction=1.0), train=TrainSettings(),
                                      gate=GateSettings()))
-        self.enclosed, inputs = Gatherer(self.home, null_log()).gather(lease, self.codec, lambda _: None, lambda: self.trained)
+        self.enclosed, inputs = Gatherer(self.home, null_log()).gather(lease, self.codec, lambda _: None,
+                                                                       lambda: self.trained)
         outcome = prepare(ingest.data_path(self.home, stored.digest), self.codec, lease.spec.data, 256,
                           self.home.cache, self.home.rejected, "j", lambda _: None, inputs)
         assert isinstance(outcome, Prepared)
