@@ -28,6 +28,7 @@ from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import Done, EvaluateTask, GenerateTask, Promote, Task, TaskLease
 from trainq.promoting import Comparison
 from trainq.service import Worker
+from trainq.service.child import ChildKilledError
 
 BASE, HEAD = "g000001-s00000010", "g000002-s00000020"
 _ROWS = 24
@@ -56,6 +57,13 @@ class _Child:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  traceback: TracebackType | None) -> None:
         pass
+
+
+class Killed(_Child):
+    """One that somebody ends each time."""
+
+    def result(self, answer: type[Any]) -> Any:  # noqa: ARG002
+        raise ChildKilledError("somebody was ended by signal 9")
 
 
 def score(home: Home, request: dict[str, Any]) -> EvaluationReport:

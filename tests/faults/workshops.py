@@ -58,6 +58,7 @@ class Workshop(Story):
     def __init__(self, folder: Path, **environment: str) -> None:
         super().__init__(folder, **_SETTINGS, **environment)
         self.home = self.configuration.home
+        self._processes: list[Process] = []
         self.desk.copier.sweep()
         # Without room for the record it lives all the same, as the app does.
         with contextlib.suppress(StorageFullError), self.journal.transaction():
@@ -105,7 +106,8 @@ class Workshop(Story):
     def process(self, name: str) -> Process:
         """The signals stay those of whoever runs this."""
         with mock.patch.object(Process, "_catch_signals"):
-            return Process(name, self.configuration, null_log(), self.clock)
+            self._processes.append(Process(name, self.configuration, null_log(), self.clock))
+        return self._processes[-1]
 
     def peer(self, process: Process) -> Peer:
         return _Peer(process, self)
@@ -136,6 +138,9 @@ class Workshop(Story):
 
     def close(self) -> None:
         self.journal.close()
+        for each in self._processes:
+            for end in (each._signal_reader, each._signal_writer):
+                end.close()
 
 
 class _Client(BrokerClient):

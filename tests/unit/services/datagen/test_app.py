@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from services.datagen.app import Datagen, Made, _result
+from tests.faults.learning import Killed
 from tests.faults.workshops import Workshop, in_a_fork
 from trainq.ingest import Stored
+from trainq.jobs import JobState
 from trainq.messages import GenerateTask
+from trainq.service.child import ChildKilledError
 
 CHAMPION, WEIGHTS = "g000002-s00000020", "ab" * 32
 
@@ -59,3 +63,35 @@ def test_without_a_champion_nobody_is_asked(tmp_path: Path) -> None:
     status, (state, reason) = in_a_fork(life)
     assert (status, state) == (0, "failed")
     assert "there is no champion yet that could answer" in reason
+
+
+TASK = GenerateTask(generator="arithmetic", name="arithmetic", count=8, level=1, seed=7)
+
+
+def shop_of(folder: Path, **settings: str) -> tuple[Workshop, Any]:
+    shop = Workshop(folder, **settings)
+    return shop, shop.worker(Datagen, "datagen")
+
+
+def test_a_child_that_somebody_kills_each_time_ends_the_task_and_not_the_queue(tmp_path: Path) -> None:
+    shop, datagen = shop_of(tmp_path)
+    job = shop.submit_task(TASK)
+    with mock.patch("services.datagen.app.Child", Killed):
+        for _ in range(2):
+            with pytest.raises(ChildKilledError):
+                datagen.turn()
+            assert shop.look_at(job).state is JobState.QUEUED
+        datagen.turn()
+    assert shop.look_at(job).state is JobState.FAILED
+    assert "after 3 attempts: somebody was ended by signal 9" in shop.look_at(job).reason
+    shop.close()
+
+
+def test_what_it_waits_for_is_shown_and_stays_so(tmp_path: Path) -> None:
+    shop, datagen = shop_of(tmp_path, TRAINQ_DATAGEN_QUEUE_FILES="1")
+    shop.submit("waiting")
+    for _ in range(3):
+        datagen.turn()
+        assert datagen._process.detail == "1 file waits"
+        shop.clock.now += 10
+    shop.close()

@@ -1,0 +1,74 @@
+"""The evaluator's loop at a real desk: suites that are refused, a champion that is gone, a child that is killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from tests.faults.learning import BASE, HEAD, Evaluate, Killed
+from trainq import files
+from trainq.jobs import JobState
+from trainq.messages import EvaluateTask
+from trainq.service.child import ChildKilledError
+
+
+@pytest.fixture
+def act(tmp_path: Path) -> Evaluate:
+    made = Evaluate(tmp_path)
+    made.build()
+    return made
+
+
+def test_a_bad_suite_is_refused_shown_and_guards_and_the_others_are_scored(act: Evaluate) -> None:
+    shop = act.open()
+    (act.home.suites / "other" / "suite.toml").write_text("kind = [")
+    assert act.live(shop) is JobState.SUCCEEDED
+    seen = shop.look_at(act.job)
+    assert seen.result is not None
+    assert "not valid TOML" in seen.result["facts"]["refused"]["other"]
+    assert shop.types().count("SuiteScored") == 1
+    assert shop.types().count("ChampionMoved") == 1, "only the one of before"
+    # Whoever asks for it is told.
+    act.job = shop.submit_task(EvaluateTask(checkpoint=HEAD, suites=("other",)))
+    assert act.live(shop) is JobState.FAILED
+    assert "the suite other is refused: " in (shop.look_at(act.job).reason or "")
+    shop.close()
+
+
+def test_a_suite_that_was_changed_is_refused_until_it_is_put_back(act: Evaluate) -> None:
+    shop = act.open()
+    assert act.live(shop) is JobState.SUCCEEDED
+    rows = act.home.suites / "other" / "rows.jsonl"
+    before = rows.read_bytes()
+    rows.write_bytes(before.replace(b"other 1?", b"another?"))
+    for content, refused in ((rows.read_bytes(), {"other"}), (before, set())):
+        rows.write_bytes(content)
+        act.job = shop.submit_task(EvaluateTask(checkpoint=BASE))
+        assert act.live(shop) is JobState.SUCCEEDED
+        result = shop.look_at(act.job).result
+        assert result is not None
+        assert result["facts"]["refused"].keys() == refused
+    shop.close()
+
+
+def test_a_champion_that_is_gone_hinders_no_score(act: Evaluate) -> None:
+    shop = act.open()
+    files.remove_tree(act.home.checkpoints / BASE)
+    assert act.live(shop) is JobState.SUCCEEDED
+    assert shop.types().count("SuiteScored") == 2
+    assert shop.types().count("ChampionMoved") == 1
+    shop.close()
+
+
+def test_a_child_that_somebody_kills_each_time_ends_the_task_and_not_the_queue(act: Evaluate) -> None:
+    shop = act.open()
+    evaluator = act.worker(shop)
+    with mock.patch("services.evaluator.app.Child", Killed):
+        for _ in range(2):
+            with pytest.raises(ChildKilledError):
+                evaluator.turn()
+        evaluator.turn()
+    assert shop.look_at(act.job).state is JobState.FAILED
+    shop.close()
