@@ -73,7 +73,7 @@ def _run(arguments: Namespace, context: Context) -> int:
 
 def _champion(champion: ChampionView | None) -> list[tuple[str, str]]:
     if champion is None:
-        return [("champion", "none yet: the first checkpoint that is scored becomes it")]
+        return [("champion", "none yet ([promotion] mode says who becomes it)")]
     return [("champion", champion.checkpoint), ("since", moment(champion.at)), ("how", champion.how.value),
             ("why", champion.reason), ("by", champion.by), ("before it", champion.before or "nobody")]
 

@@ -108,6 +108,7 @@ CREATE TABLE scores (checkpoint TEXT NOT NULL, weights TEXT NOT NULL, suite TEXT
     high REAL NOT NULL, confidence REAL NOT NULL, seed INTEGER NOT NULL, evaluation TEXT NOT NULL, by TEXT NOT NULL,
     at REAL NOT NULL, truncated INTEGER NOT NULL, left_out INTEGER NOT NULL, credit REAL,
     PRIMARY KEY (checkpoint, suite)) STRICT, WITHOUT ROWID;
+CREATE INDEX scores_by_suite ON scores(suite, checkpoint);
 CREATE TABLE judgements (checkpoint TEXT PRIMARY KEY, seq INTEGER NOT NULL, champion TEXT NOT NULL,
     outcome TEXT NOT NULL, regressed INTEGER NOT NULL, reasons TEXT NOT NULL, comparisons TEXT NOT NULL,
     by TEXT NOT NULL, at REAL NOT NULL) STRICT, WITHOUT ROWID;

@@ -17,7 +17,7 @@ MAX_ROWS_MADE = 100_000
 # From here on seeds are those of the problems that a model is scored on (trainq.generating.base).
 MAX_TRAINED_SEED = 2**60
 CopyName = Annotated[str, Meta(pattern=r"^g\d{6,20}-s\d{8,20}$")]
-# The name of a suite is that of its folder; the held-out rows of a job are the suite ``job:train-7``.
+# The name of a suite is that of its folder; the held-out rows of a job are the suite ``job-train-7``.
 SuiteName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}\Z")]
 GeneratorName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}\Z")]
 
