@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from trainq import config, textfaults
@@ -33,6 +35,20 @@ def test_damage_is_found(text: str, kind: str) -> None:
 @pytest.mark.parametrize(("text", "kinds"), [
     ("the sky-scraper hf_ and sk- and AKIA", ()), ("ghp_" + "a1" * 18, ("access token",)),
     ("key: AKIA" + "A1B2" * 4, ("access token",)), ("-----BEGIN RSA PRIVATE KEY-----\nMII", ("private key",)),
-    ("eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefgh12", ("web token",)), ("eyJhbGciOiJIUzI1", ())])
+    ("eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefgh12", ("web token",)), ("eyJhbGciOiJIUzI1", ()),
+    ("token=eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefgh12", ("web token",)),
+    ("eyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abc", ()), ("XeyJhbGciOiJIUzI1.eyJzdWIiOiIxMjM0.abcdefgh12", ())])
 def test_secrets_are_named(text: str, kinds: tuple[str, ...]) -> None:
     assert textfaults.secrets_in(text) == kinds
+
+
+@pytest.mark.parametrize("unit", [
+    "-eyJaaaaaaaa", "eyJaaaaaaaa.", "eyJaaaaaaaa.eyJaaaaaaaa.", "eyJ", "sk-", "-sk-", "sk--", "glpat--", "AIza",
+    "pypi-a-", "xoxb-", "github_pat_", "-----BEGIN ", "-----BEGIN PRIVATE KEY", "\u00c3", "\u00e2\u20ac",
+    "a\x7f", "ab" * 30])
+def test_no_text_takes_more_time_than_its_length(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit.encode()))
+    began = time.process_time()
+    textfaults.damage_of(text)
+    textfaults.secrets_in(f"{text}\u00e9")
+    assert time.process_time() - began < 1.0
