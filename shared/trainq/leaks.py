@@ -42,6 +42,9 @@ FORMAT = 1
 KEY_BYTES = 16
 # A shorter user turn behind others ("Go on.", "And 12?") says nothing of where it comes from.
 _SHORTEST_TURN = 40
+# Combining marks are sorted one by one, and a text of nothing else takes the square of its length: a megabyte of them
+# takes hours. Pieces that are cut behind white space are normalised as the whole is; longer words no person writes.
+_PIECES = re.compile(r"(?s:.{0,255}\s|.{1,256})")
 _PARTS = re.compile(r"[\s.,;:!?\"'()\[\]{}\u2018\u2019\u201c\u201d\u00ab\u00bb\u2026`]+")
 # The ASCII among them, as spaces.
 _ASCII_PARTS = bytes(ord(" ") if _PARTS.fullmatch(chr(byte)) else byte for byte in range(256))
@@ -64,7 +67,8 @@ def normalised(text: str) -> bytes:
     """The text as it is compared, in UTF-8."""
     if text.isascii():  # the same, ten times as fast
         return b" ".join(text.lower().encode().translate(_ASCII_PARTS).split())
-    return _PARTS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).strip().encode("utf-8", "surrogatepass")
+    plain = "".join([unicodedata.normalize("NFKC", piece) for piece in _PIECES.findall(text)]).casefold()
+    return _PARTS.sub(" ", plain).strip().encode("utf-8", "surrogatepass")
 
 
 def whole_key(sample: Sample) -> bytes:
@@ -98,14 +102,16 @@ def _looked_up(sample: Sample) -> Iterator[bytes]:
     yield _key(b"whole", texts)
     if not isinstance(sample, ChatSample):
         return
-    asked: list[bytes] = []
+    # What was asked so far, as _key has it: joined anew for each answer, it would grow with the square of the turns.
+    asked, turns, last = blake3(b"question|"), 0, b""
     for message, text in zip(sample.messages, texts, strict=True):
-        if message.role == "user":
-            asked.append(text)
-        elif message.role == "assistant" and any(asked):
-            yield _key(b"question", asked)
-            if len(asked) > 1 and len(asked[-1]) >= _SHORTEST_TURN:
-                yield _key(b"question", asked[-1:])
+        if message.role == "user" and text:
+            asked.update(b" " + text if turns else text)
+            turns, last = turns + 1, text
+        elif message.role == "assistant" and turns:
+            yield asked.copy().digest()[:KEY_BYTES]
+            if turns > 1 and len(last) >= _SHORTEST_TURN:
+                yield _key(b"question", [last])
 
 
 class LeakIndex:

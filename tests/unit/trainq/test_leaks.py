@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,30 @@ def test_what_only_looks_like_it_is_not(index: LeakIndex, sample: Sample) -> Non
 def test_ascii_is_normalised_like_the_rest(text: str) -> None:
     assert leaks.normalised(text + " \u00a0\u2026").decode() == leaks.normalised(text).decode()
     assert leaks.normalised("\uff21 \u00df").decode() == "a ss"
+
+
+@pytest.mark.parametrize("unit", [
+    "\u0301\u0323", "\u0f73", "\ufdfa", "\u3099\u0323", "a\u0301 ", "(", "8 - (", "3.5", ",.", ".1", "\u2212(", "x "])
+def test_no_text_takes_more_time_than_its_length(unit: str) -> None:
+    text = unit * (1_000_000 // len(unit.encode()))
+    began = time.process_time()
+    leaks.normalised(text)
+    assert time.process_time() - began < 1.0
+
+
+def test_words_of_any_script_are_normalised_as_a_whole() -> None:
+    text = "Cafe\u0301 \ufb01ne \u1112\u1161\u11ab \u2460 x\u0323\u0307 " * 50
+    assert leaks.normalised(text) == leaks.normalised(unicodedata.normalize("NFC", text))
+    assert leaks.normalised(text).split()[:2] == ["caf\u00e9".encode(), b"fine"]
+
+
+def test_many_turns_take_no_more_time_than_few(index: LeakIndex) -> None:
+    turns = ["How many apples has Ann got left over?", "Five."] * 20_000
+    began = time.process_time()
+    assert index.find(chat(*turns)) is None
+    assert time.process_time() - began < 1.0
+    turns += ["How many apples has Ann left over by then?", "5"]
+    assert index.find(chat(*turns)) == Place("maths", "test.jsonl", 3)
 
 
 def test_held_out_rows_of_a_file_are_found_by_the_whole_of_them(tmp_path: Path) -> None:
