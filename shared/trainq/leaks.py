@@ -7,12 +7,14 @@ quotes, brackets and ``. , ; : ! ?`` made one space. Digits and the signs of ari
 * the whole of it: the contents of all its turns, one behind the other, whoever says them;
 * its question: the contents of all its user turns before the last answer. System turns are left out, because they are
   the same in many rows. A question is compared as a whole, so that puzzles with the same instructions and other words
-  in them are different questions. Held-out rows of files (:func:`trainq.jobs.is_of_files`) are found by the whole of
-  them only: what many rows of a file ask alike must not take all of them out.
+  in them are different questions.
 
 A training row is looked up by the whole of it, by what the user has said before each of its answers, and by each user
 turn of some length alone, so that a question is found behind others. Texts are looked up by the whole of them only.
 Keys are the first 16 bytes of BLAKE3.
+
+Suites of files' held-out rows (:func:`trainq.jobs.is_of_files`) are left out: their rows are held out by their digests
+in every file, and with them each file would be prepared with an index of its own.
 
 The index is a file of its own, stored under its digest: a shard made again is judged by the suites of the first time.
 """
@@ -88,9 +90,9 @@ def _key(sort: bytes, texts: list[bytes]) -> bytes:
     return blake3(sort + b"|" + b" ".join(filter(None, texts))).digest()[:KEY_BYTES]
 
 
-def _guarded_keys(sample: Sample, suite: str) -> Iterator[bytes]:
+def _guarded_keys(sample: Sample) -> Iterator[bytes]:
     yield whole_key(sample)
-    if isinstance(sample, ChatSample) and not is_of_files(suite):
+    if isinstance(sample, ChatSample):
         last = max(at for at, message in enumerate(sample.messages) if message.role == "assistant")
         asked = [normalised(message.content) for message in sample.messages[:last] if message.role == "user"]
         if any(asked):
@@ -254,7 +256,7 @@ def _read(path: Path, mapping: dict[str, str]) -> _Read:
         for row in read_rows(path, mapping, lambda _: None):
             if not isinstance(row.verdict, BadRow):
                 place = Place(suite, file, row.line.number)
-                keys += [(key, place) for key in _guarded_keys(row.verdict, suite)]
+                keys += [(key, place) for key in _guarded_keys(row.verdict)]
     except InputError:
         pass
     return _Read(digest, tuple(keys))
@@ -269,7 +271,7 @@ def _survey(folder: Path) -> list[_Found]:
         raise files.storage_error(error, f"looking into {folder}") from error
     found = []
     for entry in entries:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or is_of_files(entry.name):
             continue
         settings = _stamp(entry / suitefiles.SETTINGS_NAME)
         rows = tuple(stamp for path in suitefiles.files_of_rows(entry) if (stamp := _stamp(path)) is not None)

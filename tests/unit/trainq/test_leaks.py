@@ -97,12 +97,31 @@ def test_many_turns_take_no_more_time_than_few(index: LeakIndex) -> None:
     assert index.find(chat(*turns)) == Place("maths", "test.jsonl", 3)
 
 
-def test_held_out_rows_of_a_file_are_found_by_the_whole_of_them(tmp_path: Path) -> None:
-    suite(tmp_path, "job-train-1", [{"prompt": "Write a joke.", "completion": "Knock, knock."}])
-    index = leaks.read_suites(tmp_path)
-    assert index is not None
-    assert index.find(chat("write a joke", "knock knock")) == Place("job-train-1", "test.jsonl", 1)
-    assert index.find(chat("Write a joke.", "A duck walks into a bar.")) is None
+def test_suites_that_come_and_go_with_each_file_change_no_index(tmp_path: Path) -> None:
+    reader = SuitesReader(tmp_path)
+    suite(tmp_path, "job-interviews", [{"text": "A person's suite."}])
+    first = reader.read()
+    assert first.index is not None
+    for name in ("job-train-1", f"job-all-{'0' * 16}"):
+        suite(tmp_path, name, [{"prompt": "Write a joke.", "completion": "Knock, knock."}])
+    assert reader.read() is first
+    assert first.index.rows() == {"job-interviews": 1}
+
+
+def test_only_what_has_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    plain = leaks.digest_file
+    monkeypatch.setattr(leaks, "digest_file", lambda path: (read.append(path.parent.name), plain(path))[1])
+    for name in ("a", "b"):
+        suite(tmp_path, name, [{"text": f"text of {name}"}])
+    reader = SuitesReader(tmp_path)
+    reader.read()
+    suite(tmp_path, "b", [{"text": "another text"}])
+    suite(tmp_path, "c", [{"text": "text of c"}])
+    found = reader.read().index
+    assert read == ["a", "b", "b", "c"]
+    assert found is not None
+    assert found.find(TextSample("text of a")) == Place("a", "test.jsonl", 1)
 
 
 def test_the_index_is_the_same_after_it_was_stored(index: LeakIndex) -> None:
