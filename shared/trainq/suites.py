@@ -7,9 +7,9 @@ A suite is a folder with a ``suite.toml`` and files of rows (any format of :mod:
   ``scorer`` (:mod:`trainq.scoring`) says what that is worth.
 
 The digest covers everything that decides a score: the rows with their metadata and order, the kind, the scorer and its
-options, how long an answer may be, and, for a scorer that is a program, every other file in the folder. Scores are
-compared under one digest alone. It does not cover what is only judged with, or read by people: ``limit`` and
-``description``.
+options, how long an answer may be, and, for a scorer that is a program, every other file in the folder and each file
+that its command names by a path, wherever it lies. Scores are compared under one digest alone. It does not cover what
+is only judged with, or read by people: ``limit`` and ``description``.
 
 Nothing here imports torch. Whoever changes a suite makes another one of it: its scores begin anew.
 """
@@ -31,7 +31,7 @@ from trainq.config import mapping_faults
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.jsonl import Line, read_lines
 from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
-from trainq.scoring import Case, Scorer
+from trainq.scoring import Case, Scorer, command
 from trainq.scoring.command import Command
 from trainq.suffixes import is_data_name
 from trainq.suitefiles import SETTINGS_NAME, files_of_rows, read_table
@@ -39,6 +39,7 @@ from trainq.suitefiles import SETTINGS_NAME, files_of_rows, read_table
 ROWS_NAME = "rows.jsonl"
 # A suite is read as a whole, and scored as a whole each time.
 MAX_ROWS = 100_000
+_MOST_NAMED_BYTES = 256 * 1024 * 1024
 # Goes up when the same rows and settings are to have another digest.
 _FORMAT = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -162,7 +163,7 @@ def load(path: Path) -> Suite:
     settings = _read_settings(path / SETTINGS_NAME)
     _check_settings(settings, path)
     rows = _judged(_lines(path), settings)
-    others = _digests_of_others(path) if settings.scorer == Command.name else {}
+    others = _digests_of_program(path, settings) if settings.scorer == Command.name else {}
     return Suite(
         name=path.name, path=path, digest=_digest(settings, rows, others), kind=settings.kind, rows=tuple(rows),
         scorer=settings.scorer, options=settings.options, max_new_tokens=_new_tokens(settings), limit=settings.limit,
@@ -326,6 +327,22 @@ def _digests_of_others(path: Path) -> dict[str, str]:
             found["/".join(parts)] = manifests.digest_file(entry)
         except OSError as error:
             raise files.storage_error(error, f"reading {entry}") from error
+    return found
+
+
+def _digests_of_program(path: Path, settings: _Settings) -> dict[str, str]:
+    """What decides the scores of a program, besides its rows: what lies in the folder, and what its command names."""
+    found = _digests_of_others(path)
+    known = {path / name for name in found}
+    for name, file in command.named_files(settings.options, path):
+        if file in known:
+            continue
+        if file.stat().st_size > _MOST_NAMED_BYTES:
+            raise InputError(f"the file {name!r} is larger than {_MOST_NAMED_BYTES >> 20} MiB, which is too "
+                             "much to be read each time", file=str(path / SETTINGS_NAME), field="options.command",
+                             mend="name a smaller one, or have the program read it without being told")
+        with files.reported(f"reading {file}"):
+            found[f"named {name}"] = manifests.digest_file(file)
     return found
 
 

@@ -39,6 +39,34 @@ class _Options(msgspec.Struct, frozen=True):
     chance: Annotated[float, msgspec.Meta(ge=0, le=MOST_CHANCE)] = 0.0
 
 
+def named_files(options: Mapping[str, Any], folder: Path) -> Iterator[tuple[str, Path]]:
+    """The files that the command of these options names by a path, with that: ``/opt/judge/run``, ``rules.txt``,
+    ``--rules=../rules.txt``. They decide scores wherever they lie, so a suite's digest is to be over them.
+
+    Not what is looked for in ``PATH``: interpreters are the machine's, as their libraries are, and one that is updated
+    makes no other suite.
+
+    Args:
+        options: this scorer's, checked.
+        folder: the suite's, where it runs.
+
+    Raises:
+        InputError: a word names a folder that lies elsewhere: nobody knows what of it is read.
+    """
+    for word in read_options(options, _Options).command:
+        for name in dict.fromkeys((word, word.partition("=")[2])):
+            path = folder / name
+            try:
+                if name and path.is_file():
+                    yield name, path
+                elif name and path.is_dir() and not path.resolve().is_relative_to(folder.resolve()):
+                    raise InputError(f"{name!r} names a folder outside of the suite's: what is read there decides "
+                                     "scores, and is in no digest", field="options.command",
+                                     mend="put what is needed into the suite's folder, or name the files")
+            except (OSError, ValueError):  # too long to be a name, or with a NUL in it
+                continue
+
+
 class _Asked(msgspec.Struct, frozen=True):
     row: int
     prompt: list[dict[str, str]]

@@ -144,6 +144,30 @@ def test_for_a_program_everything_in_the_folder_decides(tmp_path: Path) -> None:
     assert digest() == second
 
 
+def test_files_that_a_program_s_command_names_decide_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "judge").write_text("1")
+    (tmp_path / "rules").write_text("1")
+
+    def digest(words: list[str]) -> str:
+        return suites.load(lay(tmp_path, 'kind = "generate"\nscorer = "command"\n[options]\n'
+                                         f"command = {words!r}\n")).digest
+
+    words = ["python3", str(tmp_path / "judge"), "--rules=../rules", "--more", "x" * 5000]
+    before = digest(words)
+    assert digest(words) == before
+    (tmp_path / "rules").write_text("2")
+    after = digest(words)
+    (tmp_path / "judge").write_text("2")
+    assert len({before, after, digest(words)}) == 3
+    (tmp_path / "sums" / ".hidden").write_text("1")
+    before = digest(["./.hidden"])
+    (tmp_path / "sums" / ".hidden").write_text("2")
+    assert digest(["./.hidden"]) != before
+    assert digest(["python3", "."]), "all of that is in the digest"
+    with pytest.raises(InputError, match=r"'\.\.' names a folder outside of the suite's"):
+        digest(["python3", ".."])
+
+
 def test_one_that_is_written_is_read_again_and_never_changed(tmp_path: Path) -> None:
     def write(rows: list[Any], **more: Any) -> Suite:
         return suites.write(tmp_path / "suites" / "sums", rows, kind="generate", scorer="exact",
