@@ -83,8 +83,8 @@ class EvaluationFacts(msgspec.Struct, frozen=True, kw_only=True):
     ``high`` the ends of its interval at ``confidence``; ``left_out`` rows were too long for the model. ``credit`` is
     the mean credit. ``tokens`` are trained tokens (kind ``loss``) or new ones; ``truncated`` counts answers that were
     ended because they were as long as an answer may be, ``answers_cut`` those that were not kept whole. ``proof`` is
-    what the scorer had shown before. ``checkpoint`` is the generation that was asked about; any other with the same
-    weights has the same score.
+    what the scorer had shown before. ``shapes`` is a digest of the shapes of what went through the model.
+    ``checkpoint`` is the generation that was asked about; any other with the same weights has the same score.
     """
 
     key: str
@@ -112,6 +112,7 @@ class EvaluationFacts(msgspec.Struct, frozen=True, kw_only=True):
     truncated: int = 0
     answers_cut: int = 0
     proof: Proof | None = None
+    shapes: str = ""
     versions: dict[str, str] = {}
     fingerprint: dict[str, str] = {}
     format: int = FORMAT

@@ -28,7 +28,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import torch
@@ -41,6 +41,7 @@ from trainq import (
     evaluations,
     files,
     liveness,
+    manifests,
     scoring,
     significance,
     suites,
@@ -67,6 +68,7 @@ from trainq.textcodec import EncodedRow
 RULES = 2
 _ENCODED_AT_ONCE = 128
 _TELL_SECONDS = 5.0
+_NO_NOISE = "noise not measured: other batches have the same shapes"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,13 +196,13 @@ class _Run:
                 continue
             began = time.monotonic()
             with self._refusing(suite.path):
-                results = self._rows(opened, suite, batch_rows)
-                made = self._made(subject, opened, suite, batch_rows, results, time.monotonic() - began)
+                measured = self._rows(opened, suite, batch_rows)
+                made = self._made(subject, opened, suite, batch_rows, measured, time.monotonic() - began)
                 self._results[key] = evaluations.publish(self._home, made.facts, made.rows)
                 self.computed.add(key)
             _free(self._device)
 
-    def _rows(self, opened: Opened, suite: Suite, batch_rows: int) -> list[RowResult]:
+    def _rows(self, opened: Opened, suite: Suite, batch_rows: int) -> _Measured:
         deadline = time.monotonic() + self._request.limit_seconds
         try:
             if suite.kind == "loss":
@@ -211,12 +213,12 @@ class _Run:
             raise UsageError(f"the suite {suite.name} was not done after {self._request.limit_seconds:g} seconds: of "
                              f"{len(suite.rows)} rows {over.answered} were; nothing of it counts",
                              mend="allow it more time, more rows at once, or give the suite fewer rows") from over
-        if sum(not row.left_out for row in found) < 2:
+        if sum(not row.left_out for row in found.rows) < 2:
             raise InputError("it takes two rows at least that fit into the model",
                              mend="shorten them, or use another model")
         return found
 
-    def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
+    def _answered(self, opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> _Measured:
         """The results of a suite of answers: rows that fit are asked, and what was said is scored."""
         cases = suite.cases()
         references.check(references.Asked(opened.codec, answering.stop_ids(opened.model, opened.codec), opened.context,
@@ -231,10 +233,13 @@ class _Run:
                  for (case, answer), score in zip(answered, scores, strict=True)}
         found |= {case.row: RowResult(row=case.row, left_out=why)
                   for case, why in zip(cases, said, strict=True) if isinstance(why, str)}
-        return [found[row] for row in sorted(found)]
+        # Prompts are as long as ever; only by how many go together can one scoring differ from another.
+        sizes = [min(batch_rows, len(answered) - start) for start in range(0, len(answered), batch_rows)]
+        return _Measured([found[row] for row in sorted(found)], sizes)
 
-    def _made(self, subject: Subject, opened: Opened, suite: Suite, batch_rows: int, results: Sequence[RowResult],
+    def _made(self, subject: Subject, opened: Opened, suite: Suite, batch_rows: int, measured: _Measured,
               seconds: float) -> Evaluation:
+        results = measured.rows
         credits_ = [row.credit for row in results if row.credit is not None]
         facts = EvaluationFacts(
             key=self._key(subject, batch_rows, suite), suite=suite.name, suite_digest=suite.digest, kind=suite.kind,
@@ -245,6 +250,7 @@ class _Run:
             created_by=f"trainq {__version__}", scorer=suite.scorer, scorer_version=self._version(suite),
             max_new_tokens=suite.max_new_tokens, truncated=sum(row.truncated for row in results),
             credit=math.fsum(credits_) / len(credits_) if credits_ else None, proof=self._proofs.get(suite.name),
+            shapes=manifests.digest_bytes(msgspec.json.encode(measured.shapes)),
             versions=determinism.versions(adapted=opened.adapted), fingerprint=determinism.fingerprint(self._device))
         return comparing.judged(Evaluation(facts=facts, rows=list(results)), self._request.confidence)
 
@@ -258,7 +264,14 @@ class _Run:
         return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device)
 
 
-def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> list[RowResult]:
+class _Measured(NamedTuple):
+    """What became of each row, and the shapes of what went through the model."""
+
+    rows: list[RowResult]
+    shapes: list[Any]
+
+
+def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) -> _Measured:
     """The results of a suite of losses: rows that fit, as the preparer makes them."""
     encoded: dict[int, EncodedRow] = {}
     found: list[RowResult] = []
@@ -276,23 +289,32 @@ def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) ->
                                  mend="look at the row and the chat template")
             else:
                 encoded[number] = row
-    losses = foreseeing.losses(opened.model, list(encoded.values()), batch_rows=batch_rows, deadline=deadline,
-                               told=_teller(suite.name, len(encoded)))
+    fit = list(encoded.values())
+    losses = foreseeing.losses(opened.model, fit, batch_rows=batch_rows, deadline=deadline,
+                               told=_teller(suite.name, len(fit)))
     for number, foreseen in zip(encoded, losses, strict=True):
         if not math.isfinite(foreseen.loss):
             raise InputError(f"{suite.rows[number].place}: its loss is no finite number: the model is broken",
                              mend="evaluate an earlier checkpoint")
         found.append(RowResult(row=number, loss=foreseen.loss, tokens=foreseen.tokens))
-    return sorted(found, key=lambda result: result.row)
+    shapes = [(len(each.rows), each.tokens, each.at_once) for each in foreseeing.passes(opened.model, fit, batch_rows)]
+    return _Measured(sorted(found, key=lambda result: result.row), shapes)
 
 
 def _compare(suite: Suite, own: Evaluation, other: Evaluation, again: Evaluation, request: Request) -> Comparison:
-    """The checkpoint as the challenger of the other one; ``again`` is that one in other batches."""
-    noise = significance.measured_noise([other.facts.mean, again.facts.mean])
-    return Comparison(
-        suite=suite.name, kind=suite.kind, champion=evaluations.score_of(other), challenger=evaluations.score_of(own),
-        difference=comparing.difference(other, own, noise=noise, margin=request.margin, alpha=request.alpha,
-                                        confidence=request.confidence))
+    """The checkpoint as the challenger of the other one; ``again`` is that one in other batches.
+
+    Where those were no others (few rows, or so large a vocabulary that each goes by itself), nothing was measured of
+    what is noise, and the difference says so.
+    """
+    is_measured = other.facts.shapes != again.facts.shapes
+    noise = significance.measured_noise([other.facts.mean, again.facts.mean]) if is_measured else 0.0
+    difference = comparing.difference(other, own, noise=noise, margin=request.margin, alpha=request.alpha,
+                                      confidence=request.confidence)
+    if difference is not None and not is_measured:
+        difference = msgspec.structs.replace(difference, method=f"{difference.method}; {_NO_NOISE}")
+    return Comparison(suite=suite.name, kind=suite.kind, champion=evaluations.score_of(other),
+                      challenger=evaluations.score_of(own), difference=difference)
 
 
 def _teller(suite: str, rows: int) -> Callable[[int], None]:

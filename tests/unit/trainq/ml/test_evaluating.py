@@ -116,6 +116,7 @@ def test_a_challenger_is_compared_row_by_row_and_beside_noise(line: list[str], h
     assert loss.difference.mean == pytest.approx(loss.champion.mean - loss.challenger.mean)
     assert loss.difference.low < loss.difference.mean < loss.difference.high
     assert 0 <= loss.difference.noise < 1e-5
+    assert "noise" not in loss.difference.method + sums.difference.method
     assert loss.difference.rows_needed > 0
     assert results(home) == 6
     turned = evaluate(home, line[0], "held-out", against=line[1]).scores[0]
@@ -127,6 +128,12 @@ def test_a_challenger_is_compared_row_by_row_and_beside_noise(line: list[str], h
     assert same is not None
     assert same.difference is not None
     assert (same.difference.mean, results(home)) == (0.0, 7)
+    # Six rows are one batch of 16, and one of 8.
+    few = evaluate(home, line[1], "held-out", against=line[0], batch_rows=16).scores[0].comparison
+    assert few is not None
+    assert few.difference is not None
+    assert (few.difference.noise, few.difference.method) == (
+        0.0, f"{loss.difference.method}; noise not measured: other batches have the same shapes")
 
 
 def test_an_adapter_is_scored_with_the_weights_under_it(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:

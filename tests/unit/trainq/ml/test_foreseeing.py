@@ -37,9 +37,13 @@ def test_each_row_has_its_own_mean_whatever_the_batch(tiny_model: Path, monkeypa
         assert foreseen.tokens == int(trained_t.sum())
         assert foreseen.loss == pytest.approx(float(surprise_t[trained_t].mean()), rel=1e-5)
     assert [foreseen.tokens for foreseen in found] == [6, 7, 29, 2]
-    # One that has less room for logits takes fewer rows at once, and comes to the same.
-    monkeypatch.setattr(foreseeing, "_LOGITS_BYTES", 1)
-    again = foreseeing.losses(made, rows, batch_rows=3, deadline=math.inf)
-    assert [each.loss for each in again] == pytest.approx([each.loss for each in found], rel=1e-5)
+    assert foreseeing.passes(made, rows, 3) == [([2, 0, 1], 30, 30), ([3], 7, 7)]
+    # One that has less room for logits takes fewer rows at once, and of a long one a piece, and comes to the same.
+    for room, shapes in ((4 * 262 * 12, [(1, 30, 12), (1, 18, 12)]), (1, [(1, 30, 1)])):
+        monkeypatch.setattr(foreseeing, "_LOGITS_BYTES", room)
+        cut = foreseeing.passes(made, rows, 3)
+        assert [(len(each.rows), each.tokens, each.at_once) for each in cut][:len(shapes)] == shapes
+        again = foreseeing.losses(made, rows, batch_rows=3, deadline=math.inf)
+        assert [each.loss for each in again] == pytest.approx([each.loss for each in found], rel=1e-5)
     with pytest.raises(TimeIsOverError):
         foreseeing.losses(made, rows, batch_rows=3, deadline=0.0)
