@@ -5,6 +5,9 @@ its answer is that of unbatched generation, but where two tokens are as good as 
 depends on the shape of the batch). Like lengths are put side by side. Rows that have ended leave the batch whenever
 half of it has: plain ``generate`` carries each of them along until the last one ends.
 
+What a model says is what it finds most likely, token by token: what its own files want of its generation is not done
+(a penalty for repetitions makes another model of it, of which no training and no loss knows).
+
 Nothing of a batch outlives it: the cache of keys and values goes with it.
 
 Shape suffixes: b rows, t tokens.
@@ -12,13 +15,13 @@ Shape suffixes: b rows, t tokens.
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from transformers import DynamicCache, StoppingCriteria
+from transformers import DynamicCache, GenerationConfig, StoppingCriteria
 
 from trainq.ml import model as models
 from trainq.samples import ChatSample, Message
@@ -138,16 +141,30 @@ class _Batch:
         return False
 
     def _generate(self, cache: Any, left: int, watch: _Watch) -> tuple[torch.Tensor, Any]:
-        settings = copy.deepcopy(self._model.generation_config)
-        settings.update(
-            **self._draw, num_beams=1, max_length=None, max_new_tokens=left, min_new_tokens=None, use_cache=True,
-            cache_implementation=None, return_dict_in_generate=True, output_scores=False, output_logits=False,
-            pad_token_id=self._pad, eos_token_id=sorted(self._stops) or None)
-        with torch.inference_mode():
+        settings = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types
+            **self._draw, num_beams=1, repetition_penalty=1.0, no_repeat_ngram_size=0, max_new_tokens=left,
+            use_cache=True, return_dict_in_generate=True, pad_token_id=self._pad,
+            eos_token_id=sorted(self._stops) or None)
+        with torch.inference_mode(), _without_habits(self._model):
             found = self._model.generate(
                 input_ids=self._tokens_bt, attention_mask=self._mask_bt, past_key_values=cache,
                 generation_config=settings, stopping_criteria=[watch])
         return found.sequences, found.past_key_values
+
+
+@contextlib.contextmanager
+def _without_habits(model: Any) -> Iterator[None]:
+    """What a model's files want of its generation (penalties, suppressed or forced tokens, lengths, beams) is not done.
+
+    It is put out of the way, because ``generate`` fills from there what its own settings do not say, and there is no
+    saying "no suppressed tokens": None is taken for nothing said.
+    """
+    before = model.generation_config
+    model.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]  # transformers has no types
+    try:
+        yield
+    finally:
+        model.generation_config = before
 
 
 def _of_rows(cache: Any, rows: list[int]) -> Any:

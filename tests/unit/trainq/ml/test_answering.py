@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import time
@@ -81,6 +82,21 @@ def test_rows_that_end_early_leave_the_batch_and_change_nothing(loaded: Any, cod
         assert each == Said(full.token_ids[:end], truncated=end is None)
     assert len({len(each.token_ids) for each in ended}) > 3
     assert ask(loaded, codec, batch_rows=2, stops=stops) == ended
+
+
+def test_what_the_model_s_own_files_want_of_generation_changes_nothing(loaded: Any, codec: TextCodec) -> None:
+    plain = ask(loaded, codec, batch_rows=4)
+    before = loaded.generation_config
+    habits = copy.deepcopy(before)
+    habits.update(repetition_penalty=9.0, no_repeat_ngram_size=1, min_new_tokens=3, max_length=12, num_beams=2,
+                  do_sample=True, temperature=5.0, top_p=0.3, suppress_tokens=plain[0].token_ids[:1],
+                  forced_eos_token_id=7, num_return_sequences=2, renormalize_logits=True)
+    loaded.generation_config = habits
+    try:
+        assert ask(loaded, codec, batch_rows=4) == plain
+        assert loaded.generation_config is habits
+    finally:
+        loaded.generation_config = before
 
 
 def test_nothing_of_a_batch_outlives_it(loaded: Any, codec: TextCodec) -> None:
