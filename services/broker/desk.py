@@ -52,6 +52,7 @@ from trainq.jobs import (
     LeaseGranted,
     QueueHeld,
     QueueHoldLifted,
+    Store,
 )
 from trainq.journal import JobRow, Journal, JournalFailure, PartialWriteError, Queries, Recorded
 from trainq.logs import EventLog
@@ -256,6 +257,10 @@ class Desk:
             return messages.Accepted(job=outcome, state=self._queries.job(outcome).state.value)
         if isinstance(request.task, messages.RestoreTask):
             self._greeter.refuse_unfit(request.task)
+        named = str(outcome.task.get("checkpoint", ""))
+        if self._queries.removal_in_trash(Store.CHECKPOINTS, named) is not None:
+            # It may lie in its place still, where retention was killed: it goes, and is nobody's champion.
+            raise NotFoundError(f"{named} is in the trash", mend="trainq retention trash, and trainq retention undelete")
         self._recorder.append(outcome)
         if isinstance(request.task, messages.RestoreTask):
             # What it does now is to be undone anyway.

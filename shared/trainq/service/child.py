@@ -55,13 +55,17 @@ class Child:
         files.set_aside_large(self._log, logs.MAX_FILE_BYTES)
         # No pipe: it would be full before a long answer is, and nobody reads it until the child has ended.
         self._answer = os.memfd_create("answer", os.MFD_CLOEXEC)
-        log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=self._answer, stderr=log,
-                env={**os.environ, **self._environment}, start_new_session=True)
-        finally:
-            os.close(log)
+            log = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, files.PRIVATE_FILE_MODE)
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", self._module], stdin=subprocess.PIPE, stdout=self._answer, stderr=log,
+                    env={**os.environ, **self._environment}, start_new_session=True)
+            finally:
+                os.close(log)
+        except BaseException:
+            os.close(self._answer)
+            raise
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it has ended, which is seen next
             self._process.stdin.write(self._request)

@@ -336,4 +336,8 @@ def test_what_is_evaluated_and_who_is_champion_is_not_removed(trained: Loop) -> 
         assert isinstance(refused, Refused)
         assert why in refused.message
     assert isinstance(remove("g000004-s00000040"), Done)
+    # Retention may have been killed before it has moved it.
+    refused = trained.ask(SubmitTask(request_id=trained.id(), task=EvaluateTask(checkpoint="g000004-s00000040")))
+    assert isinstance(refused, Refused)
+    assert "is in the trash" in refused.message
     assert f"{FIRST}" in trained.kept().champions

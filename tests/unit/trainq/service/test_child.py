@@ -35,3 +35,10 @@ def test_one_that_fails_names_its_log_and_leaves_no_descriptor(tmp_path: Path) -
         ended(child).result(dict)
     assert "No module named" in (tmp_path / "log").read_text()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_that_cannot_be_started_leaves_no_descriptor_either(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError), Child(tmp_path / "nowhere" / "log", "json.tool", {}):
+        pass
+    assert len(os.listdir("/proc/self/fd")) == before
