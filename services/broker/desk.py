@@ -260,7 +260,7 @@ class Desk:
         named = str(outcome.task.get("checkpoint", ""))
         if self._queries.removal_in_trash(Store.CHECKPOINTS, named) is not None:
             # It may lie in its place still, where retention was killed: it goes, and is nobody's champion.
-            raise NotFoundError(f"{named} is in the trash", mend="trainq retention trash, and trainq retention undelete")
+            raise NotFoundError(f"{named} is in the trash", mend="trainq retention trash and undelete")
         self._recorder.append(outcome)
         if isinstance(request.task, messages.RestoreTask):
             # What it does now is to be undone anyway.
