@@ -21,8 +21,8 @@ import msgspec
 from trainq import checkpoints, files, ingest, manifests, objects, room
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError
-from trainq.jobs import JobState, JobSucceeded
-from trainq.journal import Journal, Queries, enclosing
+from trainq.jobs import JobState, JobSucceeded, is_of_files
+from trainq.journal import Journal, Queries, enclosing, learning
 from trainq.manifests import FileRecord, Manifest, OnChunk
 from trainq.messages import TaskResult
 
@@ -205,6 +205,7 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
                     TaskResult(summary="this home was made of it"))), created_at)
         line = queries.line()
         carried = [*queries.carried_files(), *enclosing.enclosed_files(journal.connection)]
+        known = learning.known(journal.connection)
         journal_id, seq = journal.journal_id, journal.head_seq
     finally:
         journal.close()
@@ -213,9 +214,12 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
         path = ingest.data_path(home, digest)
         wanted[path.relative_to(home.root).as_posix()] = _Wanted(
             path, FileRecord(blake3=digest, size_bytes=size_bytes), is_needed)
-    for folder in _generations(home, line.checkpoint):
+    # People go back to a champion, and compare with it.
+    for folder in _generations(home, line.checkpoint, known.champion_name, known.previous, known.proposal):
         wanted |= {f"{home.checkpoints.name}/{folder.name}/{name}": _Wanted(folder / name, record)
                    for name, record in _sealed(folder)}
+    wanted |= {path.relative_to(home.root).as_posix(): _Wanted(path, record, is_needed=False)
+               for path, record in _suites(home, on_chunk)}
     wanted[home.journal.name] = _Wanted(journal_copy, FileRecord(
         blake3=manifests.digest_file(journal_copy, on_chunk), size_bytes=journal_copy.stat().st_size))
     marks = checkpoints.read_facts(home.checkpoints / line.checkpoint).marks if line.checkpoint else ()
@@ -223,8 +227,19 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
                                lacking=[], marks=marks, created_at=created_at, created_by=created_by)
 
 
-def _generations(home: Home, head: str) -> Iterator[Path]:
-    """The head, what it was published after or its job may be taken back to, and what those need; as far as there."""
+def _suites(home: Home, on_chunk: OnChunk) -> Iterator[tuple[Path, FileRecord]]:
+    """The files of what the model is scored on; what is made of files' held-out rows is made again."""
+    for folder in sorted(home.suites.iterdir()) if home.suites.is_dir() else ():
+        if not folder.is_dir() or folder.name.startswith(".") or is_of_files(folder.name):
+            continue
+        for path in files.list_tree(folder):
+            yield path, FileRecord(blake3=manifests.digest_file(path, on_chunk), size_bytes=path.stat().st_size)
+
+
+def _generations(home: Home, head: str, *others: str) -> Iterator[Path]:
+    """The head, what it was published after or its job may be taken back to, what others are wanted, and what all those
+    need; as far as there.
+    """
     if not head:
         return
     path = home.checkpoints / head
@@ -233,7 +248,7 @@ def _generations(home: Home, head: str) -> Iterator[Path]:
                           mend="ask for the backup again; if that does not help, trainq fsck")
     yield path
     facts = checkpoints.read_facts(path)
-    wanted, seen = [facts.base, facts.parent, *facts.needs], {"", head}
+    wanted, seen = [facts.base, facts.parent, *facts.needs, *others], {"", head}
     while wanted:
         name = wanted.pop()
         if name not in seen and (home.checkpoints / name).is_dir():

@@ -11,14 +11,14 @@ import pytest
 
 from tests.generations import publish
 from tests.stories import PREPARED, TRAINED, Story
-from trainq import backups, files, ingest, objects, restoring
+from trainq import backups, files, ingest, objects, restoring, suites
 from trainq.backups import Created
 from trainq.config import Home
 from trainq.errors import DamageError, InputError, NotFoundError, StorageFullError
 from trainq.jobs import Enclosed, EnclosedRole, JobKind, JobState, Store
 from trainq.journal import Journal, Queries, proving
 from trainq.journal.copying import JournalCopy
-from trainq.messages import BackupTask, Cancel, Hello, Leased, SubmitTask, TakeLease
+from trainq.messages import BackupTask, Cancel, Hello, Leased, Promote, SubmitTask, TakeLease
 
 
 @pytest.fixture
@@ -95,6 +95,19 @@ def test_what_shards_are_made_with_is_in_it(story: Story, tmp_path: Path) -> Non
     ingest.data_path(story.configuration.home, pack.digest).write_text("others, as many")
     with pytest.raises(DamageError):
         back_up(story, tmp_path / "another")
+
+
+def test_the_champion_and_people_s_suites_are_in_it(story: Story, tmp_path: Path) -> None:
+    here = story.configuration.home
+    champion = publish(here.checkpoints, 7, {"w": b"best"})
+    story.ask(Promote(request_id=story.id(), checkpoint=champion))
+    for name in ("mine", "job-train-1"):
+        suites.write(here.suites / name, [{"prompt": "2 + 2?", "completion": "4"}], kind="loss")
+    store, root = tmp_path / "store", tmp_path / "restored"
+    backups.restore(store, back_up(story, store).backup, root, lambda _: None)
+    assert (Home(root).checkpoints / champion).is_dir()
+    assert suites.names(Home(root).suites) == ["mine"], "what is made of files is made again"
+    assert suites.load(Home(root).suites / "mine").digest == suites.load(here.suites / "mine").digest
 
 
 def test_it_says_what_is_wrong_with_the_head_in_it(story: Story, tmp_path: Path) -> None:
