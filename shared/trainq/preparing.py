@@ -43,7 +43,7 @@ __all__ = ["Examined", "Inputs", "PrepareOutcome", "PrepareProgress", "Prepared"
 RULES = 2
 REJECTED_NAME = "rejected.jsonl"
 # The same for which rows are refused for a suite, and what is kept of a file beside its rows.
-_KEPT_RULES = 1
+_KEPT_RULES = 2
 _MOST_NAME_BYTES = 200
 _NOTHING = Inputs()
 

@@ -1,6 +1,6 @@
 """Replay: rows of earlier jobs that are trained again with a new file, against forgetting.
 
-Each shard keeps a *reservoir* beside its arrays: the trained rows with the smallest digests, as canonical text. When a
+Each shard keeps a *reservoir* beside its arrays: some trained rows, drawn by their digests, as canonical text. When a
 file is prepared for the first time, a *pack* is drawn from the reservoirs of jobs that have succeeded: a file of
 canonical rows, stored under its digest. Rows of the pack stand behind the file's own in the shard. The draw depends on
 what has succeeded by then, so the pack is journalled, and a shard that is made again takes the journalled one.
@@ -47,21 +47,31 @@ class Drawn(NamedTuple):
     sources: dict[str, int]
 
 
+def rank_of(digest: bytes) -> bytes:
+    """Where a row stands among those of its file; the first ones are kept. It says nothing of the digest."""
+    return blake3(b"reservoir" + digest).digest()
+
+
 class Reservoir:
-    """The rows with the smallest digests of all that were offered; memory is bounded."""
+    """Rows drawn from all that were offered, the same ones in whatever order; memory is bounded.
+
+    The draw is by :func:`rank_of`. The digest itself decides which rows are held out: those with small ones. Of rows
+    with the smallest digests nothing would be left to replay once a larger share is held out.
+    """
 
     def __init__(self) -> None:
         self._rows: list[tuple[bytes, bytes]] = []
 
     def offer(self, digest: bytes, content: bytes) -> None:
         """A trained row, with its canonical text."""
-        if len(content) > MAX_ROW_BYTES or (len(self._rows) == RESERVOIR_ROWS and digest > self._rows[-1][0]):
+        rank = rank_of(digest)
+        if len(content) > MAX_ROW_BYTES or (len(self._rows) == RESERVOIR_ROWS and rank > self._rows[-1][0]):
             return
-        bisect.insort(self._rows, (digest, content))
+        bisect.insort(self._rows, (rank, content))
         del self._rows[RESERVOIR_ROWS:]
 
     def content(self) -> bytes:
-        """One row a line, in the order of their digests."""
+        """One row a line, in the order of their ranks."""
         return b"".join(content + b"\n" for _, content in self._rows)
 
 
