@@ -8,7 +8,7 @@ from trainq import ingest, messages
 from trainq.config import Home
 from trainq.errors import SendAgainError
 from trainq.jobs import Enclosed, JobKind, JobState
-from trainq.journal import JobRow, Journal, Queries, enclosing
+from trainq.journal import JobRow, Journal, Queries, enclosing, sampling
 from trainq.messages import Done, PrepareResult, TrainedShard, TrainedShards
 
 REQUESTS = (messages.LiftHold, messages.GetTrainedShards)
@@ -27,6 +27,9 @@ class Gatekeeper:
         """The reply to one of :data:`REQUESTS`."""
         if isinstance(request, messages.LiftHold):
             return self._recorder.record(*endings.lift_hold(self._queries.job(request.job)))
+        if request.spread:
+            return TrainedShards(shards=[TrainedShard(job=each.job, digest=each.digest, shard=each.shard) for each
+                                         in sampling.sample_trained(self._journal.connection, request.limit)])
         rows = self._queries.listing(kinds=(JobKind.TRAIN,), states=(JobState.SUCCEEDED,), failed_only=False,
                                      before_number=None, limit=request.limit)
         return TrainedShards(shards=[TrainedShard(job=row.id, digest=row.digest, shard=row.shard) for row in rows])

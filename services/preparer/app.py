@@ -48,7 +48,7 @@ class Preparer(Worker[Lease]):
             held.keep_or_raise(Progress(step=progress.bytes_read, steps=progress.bytes_total, unit="bytes"))
 
         enclosed, inputs = self._gatherer.gather(lease, self._codec, beat, lambda: self._peer.call(
-            GetTrainedShards(request_id=new_request_id()), TrainedShards, held.states).shards)
+            GetTrainedShards(request_id=new_request_id(), spread=True), TrainedShards, held.states).shards)
         # People know the train job; its number is the preparation's.
         report_name = lease.job.replace(JobKind.PREPARE.value, JobKind.TRAIN.value)
         outcome = preparing.prepare(

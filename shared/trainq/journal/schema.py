@@ -64,6 +64,7 @@ CREATE INDEX jobs_running ON jobs(worker) WHERE state='running';
 CREATE INDEX jobs_by_shard ON jobs(shard) WHERE shard<>'';
 CREATE INDEX jobs_by_content ON jobs(content) WHERE kind='train';
 CREATE INDEX jobs_by_generation ON jobs(generation) WHERE kind='train' AND state='succeeded';
+CREATE INDEX jobs_trained ON jobs(generated) WHERE kind='train' AND state='succeeded';
 CREATE INDEX tasks_by_end ON jobs(ended_at)
     WHERE kind NOT IN ('train', 'prepare') AND ended_at IS NOT NULL;
 CREATE TABLE requests (id TEXT PRIMARY KEY, digest TEXT NOT NULL, job TEXT NOT NULL, seq INTEGER NOT NULL)

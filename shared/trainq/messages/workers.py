@@ -248,6 +248,11 @@ class GetUsedShards(Request, frozen=True, kw_only=True, tag=True):
 
 
 class GetTrainedShards(Request, frozen=True, kw_only=True, tag=True):
-    """The shards of the train jobs that have succeeded, the newest submissions first."""
+    """The shards of the train jobs that have succeeded, the newest submissions first.
 
+    ``spread``: not the newest alone, but a sample of all of them, people's before generated ones
+    (:mod:`trainq.journal.sampling`).
+    """
+
+    spread: bool = False
     limit: Annotated[int, Meta(ge=1, le=MAX_SOURCES)] = 64

@@ -174,3 +174,11 @@ def test_who_has_succeeded_is_told_newest_first(gate: Gate) -> None:
     assert [(each.job, each.digest, each.shard) for each in reply.shards] == [
         ("train-3", digests[2], PREPARED.shard), ("train-2", digests[1], PREPARED.shard)]
     assert ingest.is_stored(gate.configuration.home, digests[0], 1)
+
+
+def test_who_is_replayed_is_a_sample_of_all_who_have_succeeded(gate: Gate) -> None:
+    for number, word in enumerate("abcdef", start=1):
+        gate.train(word, number)
+    reply = gate.ask(GetTrainedShards(request_id=gate.id(), limit=4, spread=True))
+    assert isinstance(reply, TrainedShards)
+    assert [each.job for each in reply.shards] == ["train-6", "train-5", "train-4", "train-1"]
