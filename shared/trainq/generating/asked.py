@@ -58,6 +58,7 @@ def serve(asked: type[Asked], write: Callable[[Asked], Written]) -> int:
         return _failed(InputError(f"not a request: {error}"))
     if request.parent:
         liveness.die_with_parent(signal.SIGKILL, request.parent)
+        liveness.adopt_orphans()  # what a generator's program leaves, should its keeper be killed
     if request.idle:
         # Libraries may have begun threads while they were imported; those that come inherit it.
         for thread in Path("/proc/self/task").iterdir():

@@ -32,6 +32,8 @@ MAX_LIMIT_SECONDS = 86_400.0
 
 _PIECE_BYTES = 1 << 16
 _DIGEST_BYTES = 16
+# By which what a killed keeper has left is known.
+_MARK = "TRAINQ_GENERATOR"
 
 
 class Command:
@@ -136,8 +138,9 @@ class _Reader:
 @contextlib.contextmanager
 def _running(argv: list[str], request: GenerateRequest) -> Iterator[tuple[subprocess.Popen[bytes], int, _Reader]]:
     """The kept program, the descriptor to read its output from, and that of its end; nothing is left of it after."""
+    mark = f"{os.getpid()}-{time.monotonic_ns()}"
     environment = {**os.environ, "TRAINQ_COUNT": str(request.count), "TRAINQ_LEVEL": str(request.level),
-                   "TRAINQ_SEED": str(request.seed)}
+                   "TRAINQ_SEED": str(request.seed), _MARK: mark}
     output, writer = os.pipe()
     try:
         with files.reported(f"starting {argv[0]}"):
@@ -154,6 +157,7 @@ def _running(argv: list[str], request: GenerateRequest) -> Iterator[tuple[subpro
         if kept.poll() is None:
             kept.send_signal(signal.SIGUSR1)  # kills: what it would still say counts no more
             kept.wait()
+        keeper.kill_left(kept, f"{_MARK}={mark}")  # nothing, unless the keeper was killed, or could not end it
         os.close(output)
         reader.close()
 

@@ -125,3 +125,16 @@ def test_the_idle_child_and_its_program_are_idle_and_end_when_it_is_killed(tmp_p
     started.stdout.close()
     wait_for(lambda: not any(map(is_alive, pids)), "the end of the program", 20)
     assert not (folder / "made.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_what_a_killed_keeper_leaves_of_a_program_ends_with_the_child(tmp_path: Path) -> None:
+    left, folder = tmp_path / "left", tmp_path / "files"
+    folder.mkdir()
+    program = f"setsid sleep 600 >&- & echo $! > {left}; kill -9 $PPID; sleep 600 >&-"
+    code, said = ask(orjson.dumps({
+        "generator": "command", "count": 2, "level": 1, "seed": 1, "path": str(folder / "made.jsonl"),
+        "parent": os.getpid(), "options": {"argv": ["sh", "-c", program]}}))
+    assert code == InputError.exit_code
+    assert "its keeper was killed" in said["error"]
+    assert not is_alive(int(left.read_text()))
