@@ -43,14 +43,16 @@ _DECIDE_NOTHING = frozenset({"optimizer.safetensors", "rng.safetensors", "state.
 
 
 class Method(msgspec.Struct, frozen=True, kw_only=True):
-    """How scores were computed: other batches and another device change the last bits, and now and then an answer.
+    """How scores were computed: other batches, another device and other libraries change the last bits, and now and
+    then an answer. So what one way has found is not compared with what another has.
 
-    ``rules`` is the version of the code that evaluates.
+    ``rules`` is the version of the code that evaluates, ``libraries`` are those that compute and encode.
     """
 
     rules: int
     batch_rows: int
     device: Literal["cpu", "cuda"]
+    libraries: dict[str, str] = {}
 
 
 class RowResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

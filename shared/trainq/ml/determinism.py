@@ -78,6 +78,11 @@ def versions(*, adapted: bool) -> dict[str, str]:
             **{library: _version_of(library) for library in libraries}}
 
 
+def computing() -> dict[str, str]:
+    """The libraries that decide what a model says, and what it is given, as installed."""
+    return {library: _version_of(library) for library in ("torch", "transformers", "tokenizers", "peft")}
+
+
 @functools.cache
 def _version_of(library: str) -> str:
     """Read from its metadata on disk, so once, and not between two jobs."""

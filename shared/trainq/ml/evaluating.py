@@ -261,7 +261,8 @@ class _Run:
         return self._scorers[suite.name].version if suite.kind == "generate" else ""
 
     def _method(self, batch_rows: int) -> Method:
-        return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device)
+        return Method(rules=RULES, batch_rows=batch_rows, device=self._request.device,
+                      libraries=determinism.computing())
 
 
 class _Measured(NamedTuple):

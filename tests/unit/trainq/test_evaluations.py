@@ -45,7 +45,7 @@ def test_the_key_is_over_all_that_decides(tmp_path: Path) -> None:
     others = [evaluations.key_of("v", suite, "1", METHOD), evaluations.key_of("w", suite, "2", METHOD),
               evaluations.key_of("w", a_suite(tmp_path, max_new_tokens=3), "1", METHOD),
               *(evaluations.key_of("w", suite, "1", msgspec.structs.replace(METHOD, **change))
-                for change in ({"rules": 2}, {"batch_rows": 2}, {"device": "cuda"}))]
+                for change in ({"rules": 2}, {"batch_rows": 2}, {"device": "cuda"}, {"libraries": {"torch": "3"}}))]
     assert len({key, *others}) == 1 + len(others)
 
 

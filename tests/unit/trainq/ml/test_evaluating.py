@@ -82,6 +82,8 @@ def test_answers_are_kept_and_scored_and_nothing_is_scored_twice(line: list[str]
     first = evaluate(home, line[1], "sums", "held-out", seed=9)
     facts = first.scores[0].facts
     assert (facts.suite, facts.n, facts.left_out, facts.seed, facts.confidence) == ("sums", 6, 1, 9, 0.95)
+    assert facts.method.libraries == determinism.computing()
+    assert facts.method.libraries.keys() == {"torch", "transformers", "tokenizers", "peft"}
     assert facts.proof is not None
     assert (facts.proof.n, facts.proof.shuffled, first.scores[0].limit) == (7, 0.0, 0.1)
     found = evaluations.read(home, facts.key)
