@@ -44,7 +44,7 @@ def score(home: Home, checkpoint: str, suite: Suite, values: list[float | None],
           at: float = 1.0) -> str:
     """Publish a result of it, with the given scores or losses; None was left out."""
     weights = evaluations.weights_digest(home.checkpoints / checkpoint)
-    method, version = Method(rules=1, batch_rows=batch_rows, device="cpu"), int(suite.kind == "generate")
+    method, version = Method(rules=1, batch_rows=batch_rows, device="cpu"), "1" if suite.kind == "generate" else ""
     key = evaluations.key_of(weights, suite, version, method)
     field = "loss" if suite.kind == "loss" else "score"
     rows = [RowResult(row=row, left_out="too long") if value is None else
