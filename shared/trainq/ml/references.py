@@ -57,8 +57,7 @@ def check(asked: Asked, scorer: Scorer, cases: Sequence[Case]) -> None:
             said.append(answer_ids(row, prompt, asked.stops))
     _check_lengths(fit, said, asked.max_new_tokens)
     if fit:
-        texts = [asked.codec.decode([token for token in ids if token not in asked.stops]) for ids in said]
-        _check_scores(scorer, fit, texts)
+        _check_scores(scorer, fit, [asked.codec.decode(ids) for ids in said])
 
 
 def answer_ids(row: EncodedRow, prompt: Sequence[int], stops: Collection[int]) -> list[int]:

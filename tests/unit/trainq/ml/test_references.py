@@ -54,6 +54,12 @@ def test_a_reference_that_is_longer_than_an_answer_may_be_is_named_with_its_toke
     check(codec, most=10, context=20)
 
 
+def test_what_ends_an_answer_and_is_text_belongs_to_it_as_to_those_that_are_scored(tmp_path: Path) -> None:
+    codec = codec_with(tmp_path / "codec", "message['content'] + '<|end|>'", "message['content'] + '!'")
+    with pytest.raises(InputError, match=r"row 0 comes out .* as '1!', which"):
+        references.check(Asked(codec, {ord("!")}, 200, 32), Exact({}), CASES)
+
+
 def test_a_template_that_adds_to_answers_is_refused_and_what_came_out_is_shown(tmp_path: Path) -> None:
     inside = codec_with(tmp_path / "inside", "{{ message['content'] + '<|end|>' }}",
                         "{{ '<think></think>' + message['content'] + '<|end|>' }}")
