@@ -191,7 +191,8 @@ class Evaluator(Worker[TaskLease]):
         limit = max(1, self._process.settings.evaluation.held_out_jobs)
         trained = self._peer.call(GetTrainedShards(request_id=new_request_id(), limit=limit), TrainedShards,
                                   held.states).shards
-        there = self._fixed.make({level.generator: level.level for level in known.levels}, trained)
+        there = self._fixed.make({level.generator: level.level for level in known.levels}, trained,
+                                 lambda: held.keep_or_raise(held.progress))
         if not there.levels:
             raise NotFoundError("there is no suite in suites/, and no generator is configured that makes problems",
                                 mend="put one there: docs/guide.md, Evaluation suites")

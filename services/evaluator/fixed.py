@@ -6,17 +6,19 @@ being comparable. Who wants new problems takes the folder away, and locks the su
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from blake3 import blake3
 
 from services.evaluator.verdicts import HELD_OUT, Level
-from trainq import files, manifests, rehearsal, scoring, suites
+from trainq import files, manifests, rehearsal, scoring, shards, suites
 from trainq.config import GeneratorSettings, Home, Settings
-from trainq.errors import InputError
+from trainq.errors import DamageError, InputError, NewerFormatError, StorageError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
 from trainq.jobs import OF_ALL, is_of_files, suite_of_a_file, suite_of_a_level
@@ -32,6 +34,8 @@ _ROWS = 400
 _MOST_NAME_CHARACTERS = 80
 # Of fewer there is no interval, and no score.
 _LEAST_ROWS = 2
+# If none of so many problems of a level fits into the model, the others are not made: that takes time.
+_FIRST_PROBLEMS = 8
 # The seeds of files that are trained have 56 bits: none of them is this, and none makes what this makes.
 SEED = FIRST_FIXED_SEED
 # So much longer than the longest reference an answer may be.
@@ -39,6 +43,10 @@ _ROOM = 1.25
 _JUDGE = RowJudge({})
 
 Row = dict[str, Any]
+
+
+def _go_on() -> None:
+    """Where nobody waits for the work."""
 
 
 class _Named(NamedTuple):
@@ -68,14 +76,20 @@ class FixedProblems:
         self._settings = settings
         self._log = log
         self._codec: TextCodec | None = None
+        self._context = 0
+        self._beat: Callable[[], None] = _go_on
 
-    def make(self, levels: Mapping[str, int], trained: Sequence[TrainedShard]) -> Suites:
+    def make(self, levels: Mapping[str, int], trained: Sequence[TrainedShard],
+             beat: Callable[[], None] = _go_on) -> Suites:
         """See to it that all suites are there; which can be scored.
 
         Args:
             levels: of each generator, where it is not at its first.
             trained: the newest files that were trained.
+            beat: called for each row that is made or looked at: a hundred problems of a high level take ten seconds.
+                What it raises ends the work; no half of a suite stays.
         """
+        self._beat, self._context = beat, context_tokens(model_folder(self._settings.model.path))
         self._codec = TextCodec.load(model_folder(self._settings.model.path), known=self._codec)
         of_levels: dict[str, Level] = {}
         named = self._named(levels)
@@ -109,9 +123,9 @@ class FixedProblems:
         if path.exists():
             return True
         # Making problems takes time: of a level that does not fit, only one is made each time.
-        if not self._fits(next(_problems(each, level, 1))):
+        if not self._fits(next(self._problems(each, level, 1))):
             return False
-        rows = list(_problems(each, level, self._settings.evaluation.problems))
+        rows = list(self._problems(each, level, self._settings.evaluation.problems))
         sizes = [self._sizes(row) for row in rows]
         room = int(max(answer for _, answer in sizes) * _ROOM)
         if max(prompt for prompt, _ in sizes) + room > self._context:
@@ -129,7 +143,7 @@ class FixedProblems:
         With a higher level it is another suite: what the model is to learn has become more, and what it has learned
         before counts on.
         """
-        fitting = [each for each in named if self._fits(next(_problems(each, each.level, 1)))]
+        fitting = [each for each in named if self._fits(next(self._problems(each, each.level, 1)))]
         if not fitting:
             return ""
         name = "-".join([HELD_OUT, *(suite_of_a_level(each.name, each.level) for each in fitting)])
@@ -140,10 +154,17 @@ class FixedProblems:
             for each in fitting:
                 count = math.ceil(_ROWS / len(fitting) / each.level)
                 for level in range(1, each.level + 1):
-                    rows += takewhile(self._fits, _problems(each, level, count))
-            suites.write(self._home.suites / name, rows, kind="loss",
-                         description="the loss on fixed problems of all levels until now; they are never trained")
-            self._log.info("suite_made", suite=name, rows=len(rows))
+                    rows += self._fitting(self._problems(each, level, count))
+            if len(rows) < _LEAST_ROWS:
+                return ""
+            made = suites.write(
+                self._home.suites / name, rows, kind="loss",
+                description="the loss on fixed problems of all levels until now; they are never trained")
+            self._log.info("suite_made", suite=name, rows=len(made.rows))
+            if len(made.rows) < (least := self._settings.promotion.min_rows):
+                self._log.warning("suite_decides_nothing", suite=name, rows=len(made.rows), min_rows=least,
+                                  mend="other problems do not fit into the model: take one with a longer context, or "
+                                       "lower [promotion] min_rows")
         return name
 
     def _make_of_all(self, recent: set[str]) -> str:
@@ -172,19 +193,65 @@ class FixedProblems:
         for name, each in recent.items():
             path, source = self._home.suites / name, self._home.cache / each.shard / rehearsal.HELD_OUT_NAME
             if not path.exists() and source.is_file():
-                lines = dict.fromkeys(source.read_bytes().splitlines()[:settings.held_out_rows])
+                lines = self._held_out(source, settings.held_out_rows)
                 if len(lines) >= _LEAST_ROWS:
                     suites.write(path, map(orjson.loads, lines), kind="loss",
                                  description=f"held-out rows of {each.job}")
             there |= {name} if path.exists() else set()
         return there
 
+    def _held_out(self, source: Path, most: int) -> list[bytes]:
+        """Of the held-out rows of a shard that fit into the model those with the smallest digests, each once.
+
+        None of a file that is not what the shard's manifest says. So many rows are held, and no more, however large the
+        file is; which they are does not depend on their order there.
+        """
+        try:
+            record = manifests.read(source.parent, shards.KIND).files.get(source.name)
+            if record is None:
+                raise DamageError(str(source), "the manifest does not name it")
+            return self._smallest(_lines(manifests.proven_chunks(source, record, source.name, lambda _: self._beat())),
+                                  most)
+        except (DamageError, NewerFormatError, StorageError) as error:
+            self._log.warning("held_out_rows_not_used", file=str(source), reason=str(error))
+            return []
+
+    def _smallest(self, lines: Iterable[bytes], most: int) -> list[bytes]:
+        # The largest first, which is the first to go.
+        chosen: list[tuple[int, bytes]] = []
+        for line in lines:
+            self._beat()
+            entry = (-int.from_bytes(blake3(line).digest(), "big"), line)
+            if (len(chosen) == most and entry <= chosen[0]) or entry in chosen or not self._row_fits(line):
+                continue
+            (heapq.heappush if len(chosen) < most else heapq.heapreplace)(chosen, entry)
+        return [line for _, line in sorted(chosen, reverse=True)]
+
+    def _row_fits(self, line: bytes) -> bool:
+        sample = _JUDGE.judge(Line(1, line, len(line)))
+        if isinstance(sample, BadRow) or self._codec is None:
+            return False
+        (row,) = self._codec.encode_batch([sample], self._context)
+        return not isinstance(row, InputError) and row.whole and len(row.token_ids) <= self._context
+
+    def _fitting(self, problems: Iterable[Row]) -> Iterator[Row]:
+        """Those that fit into the model; it ends where none of the first ones does."""
+        fitted = False
+        for number, row in enumerate(problems, 1):
+            if self._fits(row):
+                fitted = True
+                yield row
+            elif not fitted and number == _FIRST_PROBLEMS:
+                return
+
     def _fits(self, row: Row) -> bool:
         return sum(self._sizes(row)) <= self._context
 
-    @property
-    def _context(self) -> int:
-        return context_tokens(model_folder(self._settings.model.path))
+    def _problems(self, each: _Named, level: int, count: int) -> Iterator[Row]:
+        wanted = GenerateRequest(count=count, level=level, seed=SEED, options=each.settings.options)
+        for row in each.generator.rows(wanted):
+            self._beat()
+            yield row
 
     def _sizes(self, row: Row) -> tuple[int, int]:
         """The tokens of a problem's prompt, and those of its answer."""
@@ -199,5 +266,10 @@ class FixedProblems:
         return prompt, max(1, len(whole.token_ids) - prompt)
 
 
-def _problems(each: _Named, level: int, count: int) -> Iterator[Row]:
-    return each.generator.rows(GenerateRequest(count=count, level=level, seed=SEED, options=each.settings.options))
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        yield from filter(None, whole)
+    if rest:
+        yield rest

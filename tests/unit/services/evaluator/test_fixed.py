@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from blake3 import blake3
 
 from services.evaluator.fixed import FixedProblems, Suites
 from services.evaluator.verdicts import Level
-from trainq import config, suites
+from trainq import config, manifests, shards, suites
 from trainq.config import Home
-from trainq.logs import null_log
+from trainq.generating import registry
+from trainq.generating.base import GenerateRequest
+from trainq.logs import EventLog, null_log
+from trainq.manifests import MANIFEST_NAME
 from trainq.messages import TrainedShard
 from trainq.rehearsal import HELD_OUT_NAME
 
@@ -33,14 +41,19 @@ def problems(configured: config.Configuration) -> FixedProblems:
     return FixedProblems(configured.home, configured.settings, null_log())
 
 
-def trained(home: Home, *jobs: str, rows: int = 5) -> list[TrainedShard]:
+def held_out(job: str, rows: int = 5) -> list[bytes]:
+    return [orjson.dumps({"type": "chat", "messages": [
+        {"role": "user", "content": f"{job}, {number}?"}, {"role": "assistant", "content": "yes"}]})
+        for number in range(rows)]
+
+
+def trained(home: Home, *jobs: str, rows: int = 5, more: Sequence[bytes] = ()) -> list[TrainedShard]:
     for job in jobs:
         folder = home.cache / f"shard-of-{job}"
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [orjson.dumps({"type": "chat", "messages": [
-            {"role": "user", "content": f"{job}, {number}?"}, {"role": "assistant", "content": "yes"}]})
-            for number in range(rows)]
-        (folder / HELD_OUT_NAME).write_bytes(b"".join(line + b"\n" for line in lines))
+        (folder / HELD_OUT_NAME).write_bytes(b"".join(line + b"\n" for line in (*held_out(job, rows), *more)))
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        manifests.seal(folder, shards.KIND, {})
     return [TrainedShard(job=job, digest="0" * 64, shard=f"shard-of-{job}") for job in jobs]
 
 
@@ -76,6 +89,66 @@ def test_held_out_rows_of_the_newest_files_are_suites_and_those_of_older_ones_go
     assert not (home.suites / "job-train-1").exists()
     assert problems.make({}, [TrainedShard(job="train-4", digest="0" * 64, shard="gone")]).levels.keys() == {
         "arithmetic-l01", DECIDING}
+
+
+def test_of_many_held_out_rows_those_with_the_smallest_digests_that_fit_are_taken(
+        problems: FixedProblems, configured: config.Configuration) -> None:
+    home, beats = configured.home, list[int]()
+    long = orjson.dumps({"type": "text", "text": "x" * 100_000})
+    files = trained(home, "train-7", rows=40, more=[long, *held_out("train-7"), b"no row"])
+    problems.make({}, files, lambda: beats.append(1))
+    taken = set((home.suites / "job-train-7" / suites.ROWS_NAME).read_bytes().splitlines())
+    assert taken == set(sorted(held_out("train-7", 40), key=lambda line: blake3(line).digest())[:3])
+    assert len(beats) >= 47
+    with pytest.raises(InterruptedError):
+        problems.make({}, trained(home, "train-8"), interrupted)
+    assert not (home.suites / "job-train-8").exists()
+
+
+def interrupted() -> None:
+    raise InterruptedError
+
+
+def test_held_out_rows_that_nothing_vouches_for_are_no_suite(
+        problems: FixedProblems, configured: config.Configuration) -> None:
+    made = trained(configured.home, "train-9", "train-10")
+    (configured.home.cache / "shard-of-train-9" / MANIFEST_NAME).unlink()
+    path = configured.home.cache / "shard-of-train-10" / HELD_OUT_NAME
+    path.write_bytes(path.read_bytes().replace(b"yes", b"yet", 1))
+    assert problems.make({}, made).levels.keys() == {"arithmetic-l01", DECIDING}
+
+
+class Uneven:
+    """A generator some of whose problems are longer than any model takes: those that ``fits`` says no of."""
+
+    name, version, levels = "arithmetic", "1", 1
+
+    def __init__(self, fits: Callable[[int], bool]) -> None:
+        self.made, self._fits = 0, fits
+
+    def rows(self, request: GenerateRequest) -> Iterator[dict[str, Any]]:
+        for number in range(request.count):
+            self.made += 1
+            asked = f"{number}?" if self._fits(number) else f"{number} " * 800
+            yield {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "#### 1"}]}
+
+
+@pytest.mark.parametrize(("fits", "rows", "made"), [
+    (lambda number: number % 4 == 0, 100, 502), (lambda number: number < 1, 0, 502), (lambda _: False, 0, 2)])
+def test_a_problem_that_does_not_fit_ends_nothing_and_few_that_do_are_told(
+        fits: Callable[[int], bool], rows: int, made: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uneven = Uneven(fits)
+    monkeypatch.setitem(registry.BUILT_IN, "arithmetic", lambda: uneven)
+    (tmp_path / "trainq.toml").write_text("[datagen.generators.arithmetic]\n[evaluation]\nproblems = 100\n")
+    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home")}, tmp_path)
+    logger, told = logging.Logger("test"), queue.SimpleQueue[Any]()
+    logger.addHandler(QueueHandler(told))
+    fixed = FixedProblems(configured.home, configured.settings, EventLog(logger))
+    path = configured.home.suites / fixed.make({}, []).held_out
+    assert (len(suites.load(path).rows) if (path / suites.SETTINGS_NAME).exists() else 0) == rows
+    assert uneven.made == made
+    events = {told.get().getMessage() for _ in range(told.qsize())}
+    assert ("suite_decides_nothing" in events) == bool(rows)
 
 
 def test_one_held_out_row_is_no_suite_and_keeps_no_other_from_being_scored(
