@@ -12,7 +12,7 @@ everywhere (:mod:`trainq.promoting`).
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +25,8 @@ from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.evaluations import Evaluation, EvaluationFacts, RowResult
 from trainq.promoting import Difference
 from trainq.suites import Suite
+
+NO_NOISE = "noise not measured: there are no batches of other shapes"
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,13 +94,29 @@ def judged(found: Evaluation, confidence: float) -> Evaluation:
     return Evaluation(facts=facts, rows=found.rows)
 
 
-def difference(before: Evaluation, after: Evaluation, *, noise: float, confidence: float, margin: float = 0.0,
+def difference(before: Evaluation, after: Evaluation, *, noise: float | None, confidence: float, margin: float = 0.0,
                alpha: float = 0.01) -> Difference | None:
-    """The gain from one to the other on a suite; None if they are not of the same rows."""
+    """The gain from one to the other on a suite; None if they are not of the same rows.
+
+    ``noise`` is as measured, or None: it was not, which the difference's method says, and 0 stands in its place.
+    """
     if evaluations.rows_digest(before) != evaluations.rows_digest(after):
         return None
     compare = significance.compare_losses if before.facts.kind == "loss" else significance.compare_scores
-    return compare(before.values(), after.values(), noise=noise, margin=margin, alpha=alpha, confidence=confidence)
+    found = compare(before.values(), after.values(), noise=noise or 0.0, margin=margin, alpha=alpha,
+                    confidence=confidence)
+    return found if noise is not None else msgspec.structs.replace(found, method=f"{found.method}; {NO_NOISE}")
+
+
+def noise_of(scorings: Iterable[EvaluationFacts]) -> float | None:
+    """What of a score is noise: how far scorings of one checkpoint in batches of different shapes, or on different
+    devices, lie apart.
+
+    None if they are all of one shape: few rows, or a vocabulary so large that each goes by itself. A pass beside
+    itself differs in nothing, and would measure nothing.
+    """
+    means = {(facts.method.device, facts.shapes): facts.mean for facts in scorings}
+    return significance.measured_noise(list(means.values())) if len(means) > 1 else None
 
 
 def answer(question: Question) -> Report:
@@ -154,12 +172,13 @@ def _compared(home: Home, first: EvaluationFacts, second: EvaluationFacts, of_fi
               question: Question) -> OnSuite:
     before, after = (judged(evaluations.read(home, facts.key), question.confidence) for facts in (first, second))
     # What the same weights score in other batches is no difference.
-    again = [facts.mean for facts in of_first if facts.suite_digest == first.suite_digest
-             and facts.scorer_version == first.scorer_version and facts.method.rules == first.method.rules]
-    noise = significance.measured_noise(again) if len(again) > 1 else 0.0
-    gain = difference(before, after, noise=noise, confidence=question.confidence)
+    again = [facts for facts in of_first if facts.suite_digest == first.suite_digest
+             and facts.scorer_version == first.scorer_version and facts.method.rules == first.method.rules
+             and facts.method.libraries == first.method.libraries]
+    gain = difference(before, after, noise=noise_of(again), confidence=question.confidence)
     notes = [] if gain is not None else ["not of the same rows: what fits into one model does not fit into the other"]
-    notes += [] if first.method == second.method else ["not in the same batches, or not on the same device"]
+    notes += [] if first.method == second.method else [
+        "not in the same batches, on the same device, or with the same libraries"]
     changed = list(_changes(before.rows, after.rows))
     suite = _suite(home, first) if changed and question.rows else None
     shown = [each for right in (True, False)

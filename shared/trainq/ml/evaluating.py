@@ -43,7 +43,6 @@ from trainq import (
     liveness,
     manifests,
     scoring,
-    significance,
     suites,
 )
 from trainq.clock import SystemClock
@@ -68,7 +67,6 @@ from trainq.textcodec import EncodedRow
 RULES = 2
 _ENCODED_AT_ONCE = 128
 _TELL_SECONDS = 5.0
-_NO_NOISE = "noise not measured: other batches have the same shapes"
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,17 +301,9 @@ def _foreseen(opened: Opened, suite: Suite, batch_rows: int, deadline: float) ->
 
 
 def _compare(suite: Suite, own: Evaluation, other: Evaluation, again: Evaluation, request: Request) -> Comparison:
-    """The checkpoint as the challenger of the other one; ``again`` is that one in other batches.
-
-    Where those were no others (few rows, or so large a vocabulary that each goes by itself), nothing was measured of
-    what is noise, and the difference says so.
-    """
-    is_measured = other.facts.shapes != again.facts.shapes
-    noise = significance.measured_noise([other.facts.mean, again.facts.mean]) if is_measured else 0.0
-    difference = comparing.difference(other, own, noise=noise, margin=request.margin, alpha=request.alpha,
-                                      confidence=request.confidence)
-    if difference is not None and not is_measured:
-        difference = msgspec.structs.replace(difference, method=f"{difference.method}; {_NO_NOISE}")
+    """The checkpoint as the challenger of the other one; ``again`` is that one in other batches."""
+    difference = comparing.difference(other, own, noise=comparing.noise_of([other.facts, again.facts]),
+                                      margin=request.margin, alpha=request.alpha, confidence=request.confidence)
     return Comparison(suite=suite.name, kind=suite.kind, champion=evaluations.score_of(other),
                       challenger=evaluations.score_of(own), difference=difference)
 

@@ -54,7 +54,7 @@ def score(home: Home, checkpoint: str, suite: Suite, values: list[float | None],
         key=key, suite=suite.name, suite_digest=suite.digest, kind=suite.kind, checkpoint=checkpoint,
         weights_digest=weights, method=method, n=len(seen), mean=sum(seen) / len(seen), low=0.0, high=1.0,
         confidence=0.95, seed=0, left_out=len(values) - len(seen), tokens=1, seconds=1.0, created_at=at,
-        created_by="test", scorer=suite.scorer, scorer_version=version), rows)
+        created_by="test", shapes=str(batch_rows), scorer=suite.scorer, scorer_version=version), rows)
     return key
 
 
@@ -99,6 +99,11 @@ def test_of_losses_less_is_a_gain_and_other_batches_are_noise(home: Home) -> Non
     assert found.difference is not None
     assert found.difference.mean == pytest.approx(0.5 - 39 / 2 * (1 / 90 - 1 / 100))
     assert found.difference.noise == pytest.approx(0.01)
+    assert "noise" not in found.difference.method
+    turned = compare(home, second, first).suites[0].difference
+    assert turned is not None
+    assert (turned.noise, turned.method) == (
+        0.0, f"{found.difference.method}; noise not measured: there are no batches of other shapes")
     assert (found.first.method.batch_rows, found.first.confidence, found.note, found.changed) == (8, 0.9, "", [])
 
 
@@ -117,7 +122,7 @@ def test_what_cannot_be_paired_is_said(home: Home) -> None:
         ["first"], ["second"], False)
     assert report.suites[0].difference is None
     assert report.suites[0].note == ("not of the same rows: what fits into one model does not fit into the other; "
-                                     "not in the same batches, or not on the same device")
+                                     "not in the same batches, on the same device, or with the same libraries")
     with pytest.raises(NotFoundError, match="there is no g000009-s00000090 in checkpoints"):
         compare(home, first, "g000009-s00000090")
     # One that is gone was scored all the same.

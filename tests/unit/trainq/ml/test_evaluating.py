@@ -135,7 +135,7 @@ def test_a_challenger_is_compared_row_by_row_and_beside_noise(line: list[str], h
     assert few is not None
     assert few.difference is not None
     assert (few.difference.noise, few.difference.method) == (
-        0.0, f"{loss.difference.method}; noise not measured: other batches have the same shapes")
+        0.0, f"{loss.difference.method}; noise not measured: there are no batches of other shapes")
 
 
 def test_an_adapter_is_scored_with_the_weights_under_it(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
