@@ -90,7 +90,8 @@ class Learned:
         return CheckpointScores(
             checkpoint=checkpoint, at=max(score.at for score in scores), more=max(0, len(scores) - MOST_SCORES),
             scores=tuple(ScoreFigure(suite=score.suite, kind=score.kind, n=score.n, mean=score.mean, low=score.low,
-                                     high=score.high) for score in scores[:MOST_SCORES]))
+                                     high=score.high, truncated=score.truncated, left_out=score.left_out)
+                         for score in scores[:MOST_SCORES]))
 
 
 def _brief(text: str) -> str:

@@ -143,7 +143,9 @@ function draw(checkpoints, champion, scores) {
       const text = first.kind === "loss" ? (value) => value.toFixed(3) : (value) => `${(100 * value).toFixed(1)} %`;
       const best = most > least && worth(score) === most;
       const shown = cell("td", `${text(score.mean)}${best ? " *" : ""}`,
-        `${name} on ${suite}: between ${text(score.low)} and ${text(score.high)}, of ${score.n} rows`);
+        `${name} on ${suite}: between ${text(score.low)} and ${text(score.high)}, of ${score.n} rows`
+        + (score.truncated ? `; ${score.truncated} answers were truncated` : "")
+        + (score.left_out ? `; ${score.left_out} rows did not fit` : ""));
       if (most > least) shown.className = `shade${Math.floor(SHADES * (worth(score) - least) / (most - least))}`;
       return shown;
     }));

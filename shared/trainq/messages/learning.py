@@ -165,7 +165,10 @@ class Champions(Message, frozen=True, kw_only=True, tag=True):
 
 
 class ScoreFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """A score in brief: what is not said here is in the :class:`~trainq.jobs.ScoreView` of checkpoint and suite."""
+    """A score in brief: what is not said here is in the :class:`~trainq.jobs.ScoreView` of checkpoint and suite.
+
+    ``truncated`` answers were ended because they were as long as an answer may be, ``left_out`` rows did not fit.
+    """
 
     suite: str
     kind: str
@@ -173,6 +176,8 @@ class ScoreFigure(msgspec.Struct, frozen=True, kw_only=True):
     mean: float
     low: float
     high: float
+    truncated: int = 0
+    left_out: int = 0
 
 
 class CheckpointScores(msgspec.Struct, frozen=True, kw_only=True):

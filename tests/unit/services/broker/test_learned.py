@@ -58,7 +58,7 @@ def test_before_any_evaluation_there_are_only_the_levels_to_begin_with(story: St
 def test_champion_judgement_levels_and_scores_in_brief(story: Story) -> None:
     record(story, LOCKED, scored(OLD), MOVED)
     story.clock.now += 60
-    record(story, scored(mean=2.5), scored(suite="changed"), scored(suite="job-train-7"),
+    record(story, scored(mean=2.5, truncated=4, left_out=3), scored(suite="changed"), scored(suite="job-train-7"),
            msgspec.structs.replace(LOCKED, suite="changed", digest="e"), JUDGED, LEVEL)
     found = figures(story)
     assert found.champion is not None
@@ -72,6 +72,7 @@ def test_champion_judgement_levels_and_scores_in_brief(story: Story) -> None:
     assert found.of_champion is not None
     assert [(each.suite, each.mean) for each in found.newest.scores] == [("held-out", 2.5), ("job-train-7", 2.0)], \
         "a suite that is locked to something else is left out"
+    assert [(each.truncated, each.left_out) for each in found.newest.scores] == [(4, 3), (0, 0)]
     assert [(each.suite, each.mean) for each in found.of_champion.scores] == [("held-out", 2.0)]
     assert found.evaluated_at == 1060.0
     assert found.proposal == ""
