@@ -7,7 +7,8 @@ quotes, brackets and ``. , ; : ! ?`` made one space. Digits and the signs of ari
 * the whole of it: the contents of all its turns, one behind the other, whoever says them;
 * its question: the contents of all its user turns before the last answer. System turns are left out, because they are
   the same in many rows. A question is compared as a whole, so that puzzles with the same instructions and other words
-  in them are different questions.
+  in them are different questions. A short one ("Hi!", :data:`_SHORTEST_TURN`) many rows ask that have nothing to do
+  with the suite: such a row is found by the whole of it only.
 
 A training row is looked up by the whole of it, by what the user has said before each of its answers, and by each user
 turn of some length alone, so that a question is found behind others. Texts are looked up by the whole of them only.
@@ -40,9 +41,9 @@ from trainq.jobs import is_of_files
 from trainq.manifests import digest_file
 from trainq.samples import BadRow, ChatSample, Sample, read_rows
 
-FORMAT = 1
+FORMAT = 2
 KEY_BYTES = 16
-# A shorter user turn behind others ("Go on.", "And 12?") says nothing of where it comes from.
+# What is asked in fewer bytes ("Hi!", "Go on.", "And 12?") says nothing of where it comes from.
 _SHORTEST_TURN = 40
 # Combining marks are sorted one by one, and a text of nothing else takes the square of its length: a megabyte of them
 # takes hours. Pieces that are cut behind white space are normalised as the whole is; longer words no person writes.
@@ -95,7 +96,7 @@ def _guarded_keys(sample: Sample) -> Iterator[bytes]:
     if isinstance(sample, ChatSample):
         last = max(at for at, message in enumerate(sample.messages) if message.role == "assistant")
         asked = [normalised(message.content) for message in sample.messages[:last] if message.role == "user"]
-        if any(asked):
+        if len(b" ".join(filter(None, asked))) >= _SHORTEST_TURN:
             yield _key(b"question", asked)
 
 

@@ -18,6 +18,7 @@ from trainq.errors import DamageError
 from trainq.leaks import Guarded, LeakIndex, Place, SuitesReader
 from trainq.samples import ChatSample, Message, Sample, TextSample
 
+SUM = "What is 3 + 4, when all that is asked for is the sum?"
 RULES = "Solve the puzzle. Each blank is one syllable, and every tile is used once at most.\n"
 
 
@@ -34,7 +35,7 @@ def suite(home: Path, name: str, rows: list[Any]) -> None:
 
 @pytest.fixture
 def index(tmp_path: Path) -> LeakIndex:
-    suite(tmp_path, "maths", [{"prompt": "What is 3 + 4?", "completion": "#### 7"}, "{broken",
+    suite(tmp_path, "maths", [{"prompt": SUM, "completion": "#### 7"}, "{broken",
                               {"messages": [{"role": "system", "content": "You are helpful."},
                                             {"role": "user", "content": "How many apples has Ann left over by then?"},
                                             {"role": "assistant", "content": "five"}]}])
@@ -47,9 +48,9 @@ def index(tmp_path: Path) -> LeakIndex:
 
 
 @pytest.mark.parametrize(("sample", "place"), [
-    (chat("what is  3 + 4", "seven"), Place("maths", "test.jsonl", 1)),
-    (chat("“What is 3 + 4?”", "#### 7"), Place("maths", "test.jsonl", 1)),
-    (TextSample("What is 3 + 4? #### 7"), Place("maths", "test.jsonl", 1)),
+    (chat("what is  3 + 4 when all that is asked for is the sum", "seven"), Place("maths", "test.jsonl", 1)),
+    (chat(f"“{SUM}”", "#### 7"), Place("maths", "test.jsonl", 1)),
+    (TextSample(f"{SUM} #### 7"), Place("maths", "test.jsonl", 1)),
     (chat("How many apples has Ann left over by then", "no idea"), Place("maths", "test.jsonl", 3)),
     (chat("Hello", "Hi!", "How many apples has Ann left over by then?", "5"), Place("maths", "test.jsonl", 3)),
     (chat(f"SYLLO  puzzle 1 {RULES}1. ___ — clue 1", "?"), Place("puzzles", "test.jsonl", 2)),
@@ -59,9 +60,9 @@ def test_the_same_in_other_clothes_is_found(index: LeakIndex, sample: Sample, pl
 
 
 @pytest.mark.parametrize("sample", [
-    chat("What is 3 - 4?", "-1"), chat("What is 3 + 41?", "44"), chat("You are helpful.", "Yes."),
+    chat(SUM.replace("+", "-"), "-1"), chat(SUM.replace("4", "41"), "44"), chat("You are helpful.", "Yes."),
     chat(f"SYLLO Puzzle 7\n{RULES}1. ___ — clue 7", "{7}"), chat(f"{RULES}", "?"), chat("#### 7", "?"),
-    chat("Hello", "Hi!", "What is 3 + 4?", "7"), chat("", "nothing was asked"),
+    chat("Hello", "Hi!", "Thanks a lot.", "7"), chat("", "nothing was asked"),
     TextSample("A text that stands by itself. And more.")])
 def test_what_only_looks_like_it_is_not(index: LeakIndex, sample: Sample) -> None:
     assert index.find(sample) is None
@@ -97,6 +98,15 @@ def test_many_turns_take_no_more_time_than_few(index: LeakIndex) -> None:
     assert index.find(chat(*turns)) == Place("maths", "test.jsonl", 3)
 
 
+def test_a_row_that_asks_little_is_found_by_the_whole_of_it(tmp_path: Path) -> None:
+    suite(tmp_path, "greetings", [{"prompt": "Hi!", "completion": "Hello, how can I help?"}])
+    index = leaks.read_suites(tmp_path)
+    assert index is not None
+    assert index.find(chat("hi", "Hello, how can I help?")) == Place("greetings", "test.jsonl", 1)
+    assert index.find(chat("Hi!", "Good morning.", "What is the capital of France?", "Paris.")) is None
+    assert index.find(chat("Hi!", "Good morning.")) is None
+
+
 def test_suites_that_come_and_go_with_each_file_change_no_index(tmp_path: Path) -> None:
     reader = SuitesReader(tmp_path)
     suite(tmp_path, "job-interviews", [{"text": "A person's suite."}])
@@ -129,7 +139,7 @@ def test_the_index_is_the_same_after_it_was_stored(index: LeakIndex) -> None:
     assert again.content() == index.content()
     assert again.suites == index.suites
     assert again.rows() == {"maths": 2, "puzzles": 3, "texts": 1}
-    for broken in (b"", b"{}\n", index.content().replace(b'"format":1', b'"format":2'), index.content()[:-9]):
+    for broken in (b"", b"{}\n", index.content().replace(b'"format":2', b'"format":3'), index.content()[:-9]):
         with pytest.raises(DamageError):
             LeakIndex.of_content(broken, "stored")
 
