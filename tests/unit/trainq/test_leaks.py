@@ -77,7 +77,8 @@ def test_ascii_is_normalised_like_the_rest(text: str) -> None:
 @pytest.mark.parametrize("unit", [
     "\u0301\u0323", "\u0f73", "\ufdfa", "\u3099\u0323", "a\u0301 ", "(", "8 - (", "3.5", ",.", ".1", "\u2212(", "x "])
 def test_no_text_takes_more_time_than_its_length(unit: str) -> None:
-    text = unit * (1_000_000 // len(unit.encode()))
+    # One letter becomes eighteen where it is a whole sentence.
+    text = unit * (1_000_000 // len(unicodedata.normalize("NFKC", unit).encode()))
     began = time.process_time()
     leaks.normalised(text)
     assert time.process_time() - began < 1.0
@@ -87,6 +88,23 @@ def test_words_of_any_script_are_normalised_as_a_whole() -> None:
     text = "Cafe\u0301 \ufb01ne \u1112\u1161\u11ab \u2460 x\u0323\u0307 " * 50
     assert leaks.normalised(text) == leaks.normalised(unicodedata.normalize("NFC", text))
     assert leaks.normalised(text).split()[:2] == ["caf\u00e9".encode(), b"fine"]
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("3.5", "3 5"), ("3.5", "35"), ("1,000", "1 000"), ("8 - (3 - 2)", "8 - 3 - 2"), ("(8 - 3) * 2", "8 - 3 * 2"),
+    ("2(3 + 4)", "2 3 + 4"), ("((1 + 2) * 3 + 4) * 5", "(1 + 2) * (3 + 4) * 5"), ("8 \u2212 (x)", "8 \u2212 x"),
+    ("-(a + b)", "-a + b")])
+def test_what_is_calculated_otherwise_is_another_text(one: str, other: str) -> None:
+    assert leaks.normalised(one) != leaks.normalised(other)
+    assert leaks.normalised(f"{one}, \u00e9?") != leaks.normalised(f"{other}, \u00e9?")
+
+
+@pytest.mark.parametrize(("one", "other"), [
+    ("8 - (3 - 2).", "8 - ( 3 - 2 )"), ("It is 3.5.", "It is 3.5"), ("Yes, 3, 5.", "yes 3 5"),
+    ("f(x), (see)", "f x see"), ("\uff13.\uff15", "3.5"), ("A.B,C", "a b c"), ("8 -\n(3)", "8 - (3)")])
+def test_what_is_only_written_otherwise_is_the_same_text(one: str, other: str) -> None:
+    assert leaks.normalised(one) == leaks.normalised(other)
+    assert leaks.normalised(f"{one} \u00e9") == leaks.normalised(f"\u201c{other} \u00e9\u201d")
 
 
 def test_many_turns_take_no_more_time_than_few(index: LeakIndex) -> None:
