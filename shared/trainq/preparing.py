@@ -314,8 +314,8 @@ def _verdict(report: DataReport, inputs: Inputs) -> Verdict | None:
 
 def _refusal(report: DataReport, settings: DataSettings) -> str:
     """Why a file with this report is not trained; empty if it is."""
-    # Rows that stand in a suite are no bad rows: how many of them there may be is for the gate to say.
-    bad = report.rejected - (report.quality.overlap if report.quality is not None else 0)
+    # Rows that stand in a suite, or nearly in a held-out row, are no bad rows.
+    bad = report.rejected - (report.quality.refused if report.quality is not None else 0)
     if bad > settings.max_bad_rows * report.read:
         return (f"{bad} of {report.read} rows are bad ({bad / report.read:.1%}), which is more "
                 f"than data.max_bad_rows allows ({settings.max_bad_rows:.1%}); mend these rows, or allow more")

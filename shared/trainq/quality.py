@@ -7,6 +7,7 @@ Rules:
   measures and the limits of ``[gate]`` each time it is asked for.
 - The band of a file is that of its worst measure. Secrets are warned of, and make no band.
 - A row that stands in an evaluation suite, or nearly so in the file's own held-out rows, is refused whatever the band.
+  The latter is no fault of the file: which of its rows are held out is drawn.
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ _BANDS = tuple(Band)
 class Measures(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of rows, but for ``p95_tokens``: 95 % of the rows that were encoded have at most so many tokens.
 
-    ``overlap`` are refused because they stand in a suite or nearly so in a held-out row, and are among the report's
-    rejected ones. ``damaged`` have damaged text, by kind in ``damage``. ``checkable`` rows say in their metadata what
-    is right; ``wrong`` are those with another answer.
-    ``secrets`` are rows with something that looks like one, by kind. The lines of the first rows of each sort follow.
+    ``overlap`` are refused because they stand in a suite, ``near_held_out`` because they are nearly a held-out row of
+    the file; both are among the report's rejected ones. ``damaged`` have damaged text, by kind in ``damage``.
+    ``checkable`` rows say in their metadata what is right; ``wrong`` are those with another answer. ``secrets`` are
+    rows with something that looks like one, by kind. The lines of the first rows of each sort follow.
     """
 
     overlap: int
@@ -57,6 +58,12 @@ class Measures(msgspec.Struct, frozen=True, kw_only=True):
     damaged_lines: tuple[int, ...] = ()
     wrong_lines: tuple[int, ...] = ()
     secret_lines: tuple[int, ...] = ()
+    near_held_out: int = 0
+
+    @property
+    def refused(self) -> int:
+        """Of the report's rejected rows those that are no bad ones."""
+        return self.overlap + self.near_held_out
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,15 +95,19 @@ class Measuring:
 
     def __init__(self, most_tokens: int) -> None:
         self._most_tokens = most_tokens
-        self._overlap = self._damaged = self._checkable = self._wrong = 0
+        self._overlap = self._near_held_out = self._damaged = self._checkable = self._wrong = 0
         self._damage: dict[str, int] = {}
         self._secrets: dict[str, int] = {}
         self._lengths: dict[int, int] = {}
         self._damaged_lines, self._wrong_lines, self._secret_lines = list[int](), list[int](), list[int]()
 
     def overlapping(self) -> None:
-        """A row was refused because it is somewhere where it must not be learned from."""
+        """A row was refused because it stands in a suite."""
         self._overlap += 1
+
+    def nearly_held_out(self) -> None:
+        """A row was refused because it is nearly one of the file's held-out ones."""
+        self._near_held_out += 1
 
     def encoded(self, tokens: int) -> None:
         """A row has so many tokens; what is above the window counts as one more than that."""
@@ -124,7 +135,8 @@ class Measuring:
         return Measures(overlap=self._overlap, damaged=self._damaged, damage=dict(sorted(self._damage.items())),
                         checkable=self._checkable, wrong=self._wrong, secrets=dict(sorted(self._secrets.items())),
                         p95_tokens=self._p95(), damaged_lines=tuple(self._damaged_lines),
-                        wrong_lines=tuple(self._wrong_lines), secret_lines=tuple(self._secret_lines))
+                        wrong_lines=tuple(self._wrong_lines), secret_lines=tuple(self._secret_lines),
+                        near_held_out=self._near_held_out)
 
     def _p95(self) -> int:
         left = -(-95 * sum(self._lengths.values()) // 100)
@@ -151,11 +163,10 @@ def judge(counts: Counts, measures: Measures, gate: GateSettings) -> Verdict:
 
 def _judged(counts: Counts, measures: Measures, gate: GateSettings) -> Iterator[tuple[int, str]]:
     """(band, reason) of each measure that is not excellent."""
-    rejected = counts.rejected - measures.overlap
+    rejected = counts.rejected - measures.refused
     told = (
         ("rejected", rejected, counts.read, "rows are bad"),
-        ("overlap", measures.overlap, counts.read,
-         "rows stand in an evaluation suite, or nearly so in held-out rows, and are left out"),
+        ("overlap", measures.overlap, counts.read, "rows stand in an evaluation suite, and are left out"),
         ("wrong", measures.wrong, measures.checkable,
          f"answers that can be checked are wrong{_lines(measures.wrong_lines)}"),
         ("damaged", measures.damaged, counts.read,

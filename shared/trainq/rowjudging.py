@@ -30,6 +30,7 @@ from trainq.textcodec import EncodedRow, TextCodec
 # Small enough that a batch takes well under a second and some 50 MB; the tokenizer gains nothing by more.
 _BATCH_ROWS = 128
 _BATCH_BYTES = 256 * 1024
+_NEARLY_HELD_OUT = "it is nearly the same as a row of this file that is held out"
 _ELSEWHERE = "leave it out: what is learned by heart measures nothing"
 
 Fate: TypeAlias = Literal["trained", "held_out", "dropped_long", "duplicate", "rejected"]
@@ -171,7 +172,10 @@ class Reading:
         leak = self._leak(sample, digest)
         if leak:
             assert self._measuring is not None
-            self._measuring.overlapping()
+            if leak == _NEARLY_HELD_OUT:
+                self._measuring.nearly_held_out()
+            else:
+                self._measuring.overlapping()
             self._reject(row, _bad_row(row, InputError(leak, mend=_ELSEWHERE)))
             return False
         if isinstance(encoded, InputError):
@@ -209,7 +213,7 @@ class Reading:
         if place is not None:
             return f"it stands in the evaluation suite {place.suite}, line {place.line} of {place.file}"
         if fraction and whole_key(sample) in self._near_held_out:
-            return "it is nearly the same as a row of this file that is held out"
+            return _NEARLY_HELD_OUT
         return ""
 
     def _measure(self, row: Row, sample: Sample, encoded: EncodedRow) -> None:

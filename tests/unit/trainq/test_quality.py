@@ -31,6 +31,7 @@ def test_a_file_without_fault_is_excellent() -> None:
     ({"trained_tokens": 0}, {}, Band.POOR, "1000 of 1000 tokens are in no answer"),
     ({"rejected": 11}, {"overlap": 11}, Band.POOR, "evaluation suite"),
     ({"rejected": 11}, {}, Band.DEGRADED, "are bad"),
+    ({"rejected": 500}, {"near_held_out": 489}, Band.DEGRADED, "11 of"),
     ({}, {"damaged": 101, "damage": {"mojibake": 101}, "damaged_lines": (3, 4, 5, 6)}, Band.POOR,
      "damaged text (mojibake), lines 3, 4, 5 ..."),
     ({}, {"checkable": 10, "wrong": 1, "wrong_lines": (8,)}, Band.POOR, "wrong, line 8 (10.0%")])
@@ -55,6 +56,7 @@ def test_what_is_counted() -> None:
         measuring.encoded(tokens)
     measuring.encoded(5000)
     measuring.overlapping()
+    measuring.nearly_held_out()
     for line in range(1, 30):
         measuring.text(line, ("mojibake",), ())
     measuring.text(40, (), ("private key",))
@@ -62,7 +64,7 @@ def test_what_is_counted() -> None:
     measuring.answer(8, is_right=True)
     assert measuring.measures() == Measures(
         overlap=1, damaged=29, damage={"mojibake": 29}, checkable=2, wrong=1, secrets={"private key": 1}, p95_tokens=20,
-        damaged_lines=tuple(range(1, 21)), wrong_lines=(7,), secret_lines=(40,))
+        damaged_lines=tuple(range(1, 21)), wrong_lines=(7,), secret_lines=(40,), near_held_out=1)
 
 
 def test_limits_must_rise() -> None:

@@ -118,6 +118,10 @@ def test_what_is_nearly_held_out_is_refused_wherever_it_stands(place: Place) -> 
                 if not preparing.is_held_out(digest_of(canonical(text(number))), 0.5))
     outcome = place.prepare([{"text": near.text}, *texts(held, kept)], Inputs(gate=GATE), fraction)
     assert (outcome.report.rejected, outcome.report.held_out, outcome.report.trained) == (1, 1, 1)
+    assert outcome.report.quality is not None
+    assert (outcome.report.quality.near_held_out, outcome.report.quality.overlap) == (1, 0)
+    assert outcome.verdict is not None
+    assert outcome.verdict.band is Band.EXCELLENT, "it is no fault of the file's"
     assert place.kept(outcome, rehearsal.HELD_OUT_NAME) == [canonical(text(held))]
     assert place.kept(outcome, rehearsal.RESERVOIR_NAME) == [canonical(text(kept))]
 
