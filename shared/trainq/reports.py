@@ -97,11 +97,14 @@ class Tally:
         self.replayed += 1
         self.replayed_tokens += tokens
 
-    def reject(self, bad_row: BadRow, *, listed: bool) -> None:
-        """Count a rejected row; ``listed`` says whether it went into the file of rejected rows."""
+    def reject(self, bad_row: BadRow, *, listed: bool, sort: str = "") -> None:
+        """Count a rejected row; ``listed`` says whether it went into the file of rejected rows.
+
+        ``sort``: what it is counted with, where its reason names a place and so is like no other.
+        """
         self.rejected += 1
         self.rejected_listed += listed
-        reason = bad_row.reason
+        reason = sort or bad_row.reason
         if reason not in self._reasons and len(self._reasons) >= MAX_REASONS:
             reason = OTHER_REASONS
         self._reasons[reason] = self._reasons.get(reason, 0) + 1

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 import orjson
@@ -30,7 +30,6 @@ from trainq.textcodec import EncodedRow, TextCodec
 # Small enough that a batch takes well under a second and some 50 MB; the tokenizer gains nothing by more.
 _BATCH_ROWS = 128
 _BATCH_BYTES = 256 * 1024
-_NEARLY_HELD_OUT = "it is nearly the same as a row of this file that is held out"
 _ELSEWHERE = "leave it out: what is learned by heart measures nothing"
 
 Fate: TypeAlias = Literal["trained", "held_out", "dropped_long", "duplicate", "rejected"]
@@ -49,6 +48,17 @@ class RowFate(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes = b""
     reason: str = ""
     mend: str = ""
+
+
+class _Leak(NamedTuple):
+    """Why a row may not be trained, the sort of reasons that this is counted with, and the suite if it is in one."""
+
+    reason: str
+    sort: str
+    suite: str = ""
+
+
+_NEARLY_HELD_OUT = _Leak(*["it is nearly the same as a row of this file that is held out"] * 2)
 
 
 class Rows(Protocol):
@@ -172,11 +182,11 @@ class Reading:
         leak = self._leak(sample, digest)
         if leak:
             assert self._measuring is not None
-            if leak == _NEARLY_HELD_OUT:
-                self._measuring.nearly_held_out()
-            else:
+            if leak.suite:
                 self._measuring.overlapping()
-            self._reject(row, _bad_row(row, InputError(leak, mend=_ELSEWHERE)))
+            else:
+                self._measuring.nearly_held_out()
+            self._reject(row, _bad_row(row, InputError(leak.reason, mend=_ELSEWHERE)), leak.sort)
             return False
         if isinstance(encoded, InputError):
             self._reject(row, _bad_row(row, encoded))
@@ -204,17 +214,16 @@ class Reading:
             self._note(row, "trained", digest)
         return True
 
-    def _leak(self, sample: Sample, digest: bytes) -> str:
-        """Why the row may not be trained, because the model is measured by it; empty if it may, or will not be."""
+    def _leak(self, sample: Sample, digest: bytes) -> _Leak | None:
+        """Why the row may not be trained, because the model is measured by it; None if it may, or will not be."""
         fraction = self._settings.held_out_fraction
         if self._measuring is None or is_held_out(digest, fraction):
-            return ""
+            return None
         place = self._inputs.leaks.find(sample) if self._inputs.leaks is not None else None
         if place is not None:
-            return f"it stands in the evaluation suite {place.suite}, line {place.line} of {place.file}"
-        if fraction and whole_key(sample) in self._near_held_out:
-            return _NEARLY_HELD_OUT
-        return ""
+            sort = f"it stands in the evaluation suite {place.suite}"
+            return _Leak(f"{sort}, line {place.line} of {place.file}", sort, place.suite)
+        return _NEARLY_HELD_OUT if fraction and whole_key(sample) in self._near_held_out else None
 
     def _measure(self, row: Row, sample: Sample, encoded: EncodedRow) -> None:
         if self._measuring is None:
@@ -260,9 +269,9 @@ class Reading:
         if self._tell is not None:
             self._tell(RowFate(line=row.line.number, fate=fate, digest=digest))
 
-    def _reject(self, row: Row, bad_row: BadRow) -> None:
+    def _reject(self, row: Row, bad_row: BadRow, sort: str = "") -> None:
         listed = self._rejected_rows is not None and self._rejected_rows.append(bad_row, row.line)
-        self.tally.reject(bad_row, listed=listed)
+        self.tally.reject(bad_row, listed=listed, sort=sort)
         if self._tell is not None:
             self._tell(RowFate(line=row.line.number, fate="rejected", reason=bad_row.reason, mend=bad_row.mend))
 

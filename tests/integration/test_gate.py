@@ -67,8 +67,8 @@ def _is_shown(installation: Installation, poisoned: str) -> None:
     assert "its quality is poor: 9 of 15 rows stand in an evaluation suite" in held["reason"]
     detail = installation.json("show", poisoned)
     assert (detail["report"]["quality"]["band"], detail["report"]["quality"]["overlap"]) == ("poor", 9)
-    assert detail["report"]["reasons"].keys() == {f"it stands in the evaluation suite exam, line {n} of test.jsonl"
-                                                  for n in range(1, 10)}
+    assert detail["report"]["reasons"] == {"it stands in the evaluation suite exam": 9}
+    assert detail["report"]["bad_rows"][8]["reason"] == "it stands in the evaluation suite exam, line 9 of test.jsonl"
     report = orjson.loads((installation.home.rejected / f"{poisoned}.report.json").read_bytes())
     assert report["quality"]["band"] == "poor"
     wait_for(lambda: "1 held job" in installation.trainq("why").stdout, "why says it")

@@ -102,11 +102,22 @@ def test_rows_of_a_suite_are_refused_and_do_not_reject_the_file(place: Place) ->
     outcome = place.prepare(texts(*range(5)), inputs)
     assert [line for line, _ in place.rows(outcome)] == [1, 2, 3, 5]
     assert outcome.report.rejected == 1
-    assert "it stands in the evaluation suite exam, line 1 of test.jsonl" in outcome.report.reasons
+    assert outcome.report.reasons == {"it stands in the evaluation suite exam": 1}
+    assert outcome.report.bad_rows[0].reason == "it stands in the evaluation suite exam, line 1 of test.jsonl"
+    assert json.loads(place.kept(outcome, preparing.REJECTED_NAME)[0])["reason"] == outcome.report.bad_rows[0].reason
     assert outcome.verdict is not None
     assert outcome.verdict.band is Band.POOR
     told = json.loads((place.root / "rejected" / "f.report.json").read_text())
     assert (told["quality"]["band"], told["quality"]["overlap"]) == ("poor", 1)
+
+
+def test_many_rows_of_a_suite_crowd_out_no_other_reason(place: Place) -> None:
+    suite = place.root / "suites" / "exam"
+    suite.mkdir(parents=True)
+    (suite / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in texts(*range(120))))
+    inputs = Inputs(gate=GATE, leaks=leaks.read_suites(suite.parent), leaks_digest="d")
+    outcome = place.prepare([*texts(*range(121)), {"text": 5}], inputs, DataSettings(max_bad_rows=0.5))
+    assert outcome.report.reasons == {"it stands in the evaluation suite exam": 120, "it is a number, not a string": 1}
 
 
 def test_what_is_nearly_held_out_is_refused_wherever_it_stands(place: Place) -> None:
