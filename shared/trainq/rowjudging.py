@@ -237,8 +237,9 @@ class Reading:
         # Only rows with metadata say what would be right; most have none, and need not be parsed a second time.
         if isinstance(sample, ChatSample) and b'"metadata"' in row.line.content:
             metadata = orjson.loads(row.line.content).get("metadata")
-            if isinstance(metadata, dict) and scoring.is_checkable(metadata):
-                self._measuring.answer(row.line.number, is_right=not scoring.check_sample(sample, metadata))
+            fault = scoring.check_sample(sample, metadata) if isinstance(metadata, dict) else None
+            if fault is not None:
+                self._measuring.answer(row.line.number, is_right=not fault)
 
     def _replay(self) -> None:
         """Rows of the pack follow: at most the share that is wanted, none that is the file's, held out, or too long."""

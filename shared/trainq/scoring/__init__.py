@@ -12,7 +12,7 @@ from __future__ import annotations
 from trainq.scoring.base import Case, Score, Scorer
 from trainq.scoring.proving import Proof, prove
 from trainq.scoring.registry import OF_GENERATORS, make, names
-from trainq.scoring.training_rows import check_row, check_sample, is_checkable
+from trainq.scoring.training_rows import check_row, check_sample
 
-__all__ = ["OF_GENERATORS", "Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "is_checkable", "make",
+__all__ = ["OF_GENERATORS", "Case", "Proof", "Score", "Scorer", "check_row", "check_sample", "make",
            "names", "prove"]

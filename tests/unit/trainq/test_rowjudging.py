@@ -163,12 +163,13 @@ def test_what_is_measured_of_the_rows(place: Place) -> None:
     said = {"role": "user", "content": "?"}
     rows = [{"messages": [said, {"role": "assistant", "content": answer}], "metadata": {"answer": 4}}
             for answer in ("it is #### 4", "it is #### 5")]
+    rows += [{"messages": [said, {"role": "assistant", "content": "{}"}], "metadata": {"dataset": "syllo"}}]
     rows += [{"text": "token ghp_" + "a1" * 18}, {"text": "bro\ufffdken"}, {"text": "again"}, {"text": "again"}]
     found = place.prepare(rows, Inputs(gate=GATE)).report
     assert found.quality is not None
     assert (found.quality.checkable, found.quality.wrong, found.quality.wrong_lines) == (2, 1, (2,))
-    assert (found.quality.secrets, found.quality.secret_lines) == ({"access token": 1}, (3,))
-    assert (found.quality.damage, found.quality.damaged_lines) == ({"replacement characters": 1}, (4,))
+    assert (found.quality.secrets, found.quality.secret_lines) == ({"access token": 1}, (4,))
+    assert (found.quality.damage, found.quality.damaged_lines) == ({"replacement characters": 1}, (5,))
     assert found.quality.p95_tokens == found.longest_row_tokens
     assert "ghp_" not in (place.root / "rejected" / "f.report.json").read_text()
     stored = next((place.root / "cache").glob("*/report.json"))

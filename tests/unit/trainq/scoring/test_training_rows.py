@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from trainq.scoring import check_row
+from trainq.samples import ChatSample, Message
+from trainq.scoring import Case, check_row, check_sample
+from trainq.scoring.puzzles import Syllo
 from trainq.syllo import puzzles, texts
+from trainq.syllo.words import Word
 
 
 def chat(asked: str, said: str, **metadata: Any) -> dict[str, Any]:
@@ -41,3 +44,40 @@ def test_a_puzzle_is_checked_whatever_its_answer() -> None:
     wrong = chat(texts.question(puzzle), "{}", dataset="SYLLO")
     assert check_row(wrong).startswith("the puzzle is not solved: ")
     assert check_row(chat(texts.question(puzzle), "{}", dataset="arithmetic")) == ""
+
+
+def clue(word: Word) -> str:
+    return f"read backwards: {word.word[::-1]}"
+
+
+def other_clues(puzzle: puzzles.Puzzle) -> str:
+    """A puzzle as others have made them: with clues of their own."""
+    asked = texts.question(puzzle)
+    for word in puzzle.words:
+        asked = asked.replace(word.clue, clue(word))
+    return asked
+
+
+def test_a_puzzle_that_cannot_be_judged_is_neither_right_nor_wrong() -> None:
+    """One of other rules, and one with clues that nobody knows: there any tiles would do."""
+    puzzle = puzzles.make(2, 1, 0)
+    said = Syllo({}).lure(Case(row=0, prompt=(), reference=texts.answer(puzzle), metadata={}))
+    words = [{"label": word.word.upper(), "definition": clue(word)} for word in puzzle.words]
+    for asked, metadata in (("Lay the tiles: a | b", {}), (other_clues(puzzle), {}),
+                            (other_clues(puzzle), {"words": [*words[:1], {"label": 7}, "word"]}),
+                            (other_clues(puzzle), {"words": "none"}),
+                            (other_clues(puzzle), {"words": [*words, words[0] | {"label": "OTHER"}]})):
+        for answer in (said, texts.answer(puzzle)):
+            row = chat(asked, answer, dataset="syllo", **metadata)
+            sample = ChatSample(tuple(Message(**message) for message in row["messages"]))
+            assert check_row(row) == ""
+            assert check_sample(sample, row["metadata"]) is None
+
+
+def test_where_a_row_names_its_words_it_is_held_to_them() -> None:
+    puzzle = puzzles.make(2, 1, 0)
+    words = [{"label": word.word.upper(), "definition": clue(word)} for word in puzzle.words]
+    row = chat(other_clues(puzzle), texts.answer(puzzle), dataset="syllo", words=words)
+    assert check_row(row) == ""
+    said = Syllo({}).lure(Case(row=0, prompt=(), reference=texts.answer(puzzle), metadata={}))
+    assert "is not the word" in check_row(chat(other_clues(puzzle), said, dataset="syllo", words=words))
