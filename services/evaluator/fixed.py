@@ -6,8 +6,10 @@ being comparable. Who wants new problems takes the folder away, and locks the su
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from blake3 import blake3
 from services.evaluator.verdicts import HELD_OUT, Level
 from trainq import files, manifests, rehearsal, scoring, shards, suites
 from trainq.config import GeneratorSettings, Home, Settings
-from trainq.errors import DamageError, InputError, NewerFormatError, StorageError
+from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError, StorageError, UsageError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
 from trainq.jobs import OF_ALL, is_of_files, suite_of_a_file, suite_of_a_level
@@ -31,6 +33,8 @@ from trainq.textcodec import TextCodec
 
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
+# How the names of these look: whatever else begins alike is a person's.
+_MADE_HELD_OUT = re.compile(rf"{HELD_OUT}((-[a-z0-9][a-z0-9_-]*-l[0-9]{{2,}})+|-[0-9a-f]{{16}})")
 _MOST_NAME_CHARACTERS = 80
 # Of fewer there is no interval, and no score.
 _LEAST_ROWS = 2
@@ -95,9 +99,10 @@ class FixedProblems:
         named = self._named(levels)
         for each in named:
             for wanted in sorted({max(1, each.level - 1), each.level}):
-                if self._make_level(each, wanted):
-                    of_levels[suite_of_a_level(each.name, wanted)] = Level(each.name, wanted, each.generator.levels,
-                                                                      each.settings.level)
+                with self._without(each.name):
+                    if self._make_level(each, wanted):
+                        of_levels[suite_of_a_level(each.name, wanted)] = Level(
+                            each.name, wanted, each.generator.levels, each.settings.level)
         recent = self._make_of_files(trained)
         held_out = self._make_held_out(named) or self._make_of_all(recent)
         # What was made here before and is not of now; the others are people's.
@@ -105,15 +110,24 @@ class FixedProblems:
         wanted_now = {*of_levels, *recent, held_out}
         return Suites(held_out=held_out, levels={
             name: of_levels.get(name) for name in suites.names(self._home.suites)
-            if name in wanted_now or not (name in passed or is_of_files(name) or name.startswith(f"{HELD_OUT}-"))})
+            if name in wanted_now or not (name in passed or is_of_files(name) or _MADE_HELD_OUT.fullmatch(name))})
+
+    @contextlib.contextmanager
+    def _without(self, generator: str) -> Iterator[None]:
+        """One that cannot make its problems keeps no other suite from being scored."""
+        try:
+            yield
+        except (InputError, NotFoundError, UsageError) as error:
+            self._log.warning("problems_not_made", generator=generator, error=str(error))
 
     def _named(self, levels: Mapping[str, int]) -> list[_Named]:
         found = []
         for name, settings in sorted(self._settings.datagen.generators.items()):
             if settings.weight > 0 and (settings.use or name) in scoring.OF_GENERATORS:
-                generator = registry.find(settings.use or name)
-                level = min(levels.get(name, settings.level), generator.levels)
-                found.append(_Named(name, settings, generator, level))
+                with self._without(name):
+                    generator = registry.find(settings.use or name)
+                    level = min(levels.get(name, settings.level), generator.levels)
+                    found.append(_Named(name, settings, generator, level))
         return found
 
     def _make_level(self, each: _Named, level: int) -> bool:
@@ -143,7 +157,10 @@ class FixedProblems:
         With a higher level it is another suite: what the model is to learn has become more, and what it has learned
         before counts on.
         """
-        fitting = [each for each in named if self._fits(next(self._problems(each, each.level, 1)))]
+        fitting: list[_Named] = []
+        for each in named:
+            with self._without(each.name):
+                fitting += [each] if self._fits(next(self._problems(each, each.level, 1))) else []
         if not fitting:
             return ""
         name = "-".join([HELD_OUT, *(suite_of_a_level(each.name, each.level) for each in fitting)])
@@ -154,7 +171,8 @@ class FixedProblems:
             for each in fitting:
                 count = math.ceil(_ROWS / len(fitting) / each.level)
                 for level in range(1, each.level + 1):
-                    rows += self._fitting(self._problems(each, level, count))
+                    with self._without(each.name):
+                        rows += self._fitting(self._problems(each, level, count))
             if len(rows) < _LEAST_ROWS:
                 return ""
             made = suites.write(

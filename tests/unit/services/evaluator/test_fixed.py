@@ -174,3 +174,27 @@ def test_with_no_generator_that_can_be_scored_there_is_only_what_people_put_ther
     second = made.make({}, trained(configured.home, "train-2", "train-1"))
     assert second.held_out != first.held_out
     assert second.levels.keys() == {"mine", "job-train-1", "job-train-2", second.held_out}
+
+
+def test_a_generator_that_cannot_make_its_problems_keeps_no_other_suite_from_being_scored(
+        tmp_path: Path) -> None:
+    (tmp_path / "trainq.toml").write_text("""
+        [evaluation]
+        problems = 12
+        [curriculum]
+        min_problems = 12
+        [datagen.generators.arithmetic]
+        [datagen.generators.other]
+        use = "arithmetic"
+        options = { no = "such" }
+    """)
+    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home")}, tmp_path)
+    made = FixedProblems(configured.home, configured.settings, null_log())
+    assert made.make({}, []).levels.keys() == {"arithmetic-l01", DECIDING}
+
+
+def test_a_person_s_suite_may_begin_as_those_that_are_made(problems: FixedProblems,
+                                                           configured: config.Configuration) -> None:
+    for name in ("held-out-mine", "job-titles"):
+        suites.write(configured.home.suites / name, [CHAT], kind="loss")
+    assert {"held-out-mine", "job-titles"} <= problems.make({}, []).levels.keys()
