@@ -78,7 +78,10 @@ def normalised(text: str) -> bytes:
     is_ascii = text.isascii()
     if not is_ascii:
         text = "".join([unicodedata.normalize("NFKC", piece) for piece in _PIECES.findall(text)])
-    plain = _STAYING.sub(lambda found: _SET_ASIDE[found[0]], " ".join(text.casefold().split()))
+    plain = text.casefold()
+    if "(" in plain or ")" in plain:  # whether a sign is beside it must not hang on how much space there is
+        plain = " ".join(plain.split())
+    plain = _STAYING.sub(lambda found: _SET_ASIDE[found[0]], plain)
     if is_ascii:  # the same, ten times as fast
         return b" ".join(plain.encode().translate(_ASCII_PARTS).split())
     return _PARTS.sub(" ", plain).strip().encode("utf-8", "surrogatepass").translate(_PUT_BACK)

@@ -101,7 +101,7 @@ def test_what_is_calculated_otherwise_is_another_text(one: str, other: str) -> N
 
 @pytest.mark.parametrize(("one", "other"), [
     ("8 - (3 - 2).", "8 - ( 3 - 2 )"), ("It is 3.5.", "It is 3.5"), ("Yes, 3, 5.", "yes 3 5"),
-    ("f(x), (see)", "f x see"), ("\uff13.\uff15", "3.5"), ("A.B,C", "a b c"), ("8 -\n(3)", "8 - (3)")])
+    ("f(x), (see)", "f x see"), ("\uff13.\uff15", "3.5"), ("A.B,C", "a b c"), ("8 -\n  (3)", "8 - (3)")])
 def test_what_is_only_written_otherwise_is_the_same_text(one: str, other: str) -> None:
     assert leaks.normalised(one) == leaks.normalised(other)
     assert leaks.normalised(f"{one} \u00e9") == leaks.normalised(f"\u201c{other} \u00e9\u201d")
