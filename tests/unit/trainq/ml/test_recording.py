@@ -17,6 +17,8 @@ from trainq.jobs import Store
 from trainq.ml import checkpointing
 from trainq.ml.training import Job, Wish
 
+pytestmark = pytest.mark.slow  # real jobs are trained
+
 
 def head(home: Home) -> Verified:
     found, _ = checkpoints.newest_verified(home.checkpoints)

@@ -22,6 +22,8 @@ from trainq.errors import DamageError, UsageError
 from trainq.journal import Journal
 from trainq.ml import determinism, rederiving
 
+pytestmark = pytest.mark.slow  # real jobs are trained again
+
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,7 +43,6 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[bytes]:
                           capture_output=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
 
 
-@pytest.mark.slow
 def test_an_undisturbed_run_gives_the_same_bytes(told: Path, tmp_path: Path) -> None:
     home, into = Home(told / "home"), Home(tmp_path / "driver")
     before = sorted((path, path.stat().st_mtime_ns) for path in home.root.rglob("*"))

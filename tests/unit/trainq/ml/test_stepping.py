@@ -18,6 +18,8 @@ from trainq.errors import InputError
 from trainq.ml import checkpointing, line
 from trainq.ml.line import ModelLine
 
+pytestmark = pytest.mark.slow  # each trains for real, several times
+
 STEPS = 6  # of a job over LENGTHS under SETTINGS
 LORA = LoraSettings(rank=2, dropout=0.2)
 # Everything at once that there is to go wrong in the middle of a job.
@@ -64,7 +66,6 @@ def test_each_job_has_the_rates_of_its_own_schedule(tiny_model: Path, home: Home
     assert rates(third) == [0.5] * STEPS
 
 
-@pytest.mark.slow  # each trains two jobs, and goes on from after each of their steps
 @pytest.mark.parametrize(("changes", "lora"), [
     (ALL_AT_ONCE, line.NO_ADAPTER),
     ({**ALL_AT_ONCE, "micro_batch_rows": 3}, LORA),
