@@ -96,6 +96,7 @@ def test_no_pickle_is_written(tiny_model: Path, home: Home) -> None:
     assert {Path(name).suffix for name in names} == {".json", ".jinja", ".safetensors", ".md"}
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
     train(line, job_over(make_shard(LENGTHS, "first"), "job-1"), home)
@@ -118,6 +119,7 @@ def test_a_cancelled_job_is_taken_back_bit_for_bit(tiny_model: Path, home: Home,
     assert [metrics.job_step for metrics in script.steps] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_job_restored_in_its_middle_can_be_taken_back_to_the_state_before_it(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
@@ -148,6 +150,7 @@ def test_a_job_restored_in_its_middle_can_be_taken_back_to_the_state_before_it(
     assert head(home).facts == publication.facts
 
 
+@pytest.mark.slow
 def test_a_line_that_makes_way_for_another_lets_go_of_its_memory(tiny_model: Path, home: Home) -> None:
     line = start(tiny_model, home)
     model, optimizer = weakref.ref(line.model), weakref.ref(line.optimizer)
@@ -156,6 +159,7 @@ def test_a_line_that_makes_way_for_another_lets_go_of_its_memory(tiny_model: Pat
     assert (model(), optimizer(), line.is_released, restored.is_released) == (None, None, True, False)
 
 
+@pytest.mark.slow
 def test_a_job_without_published_steps_is_taken_back_by_loading_the_head(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     line = start(tiny_model, home)

@@ -207,6 +207,7 @@ def test_a_shard_of_another_tokenizer_is_refused(tiny_model: Path, home: Home) -
         train(line, job_over(home.cache / "other", "job-2"), home)
 
 
+@pytest.mark.slow
 def test_weights_that_were_spoiled_before_the_job_are_read_again(tiny_model: Path, home: Home,
                                                                  make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
@@ -323,6 +324,7 @@ def test_a_disk_that_fails_is_not_hidden_by_a_job_that_does(
     assert isinstance(caught.value.__context__, InputError)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", [Wish.STOP, Wish.CANCEL])
 def test_a_job_that_is_left_while_a_checkpoint_is_written_lets_it_end_first(
         tiny_model: Path, home: Home, shard: Path, monkeypatch: pytest.MonkeyPatch, what: Wish,
@@ -374,6 +376,7 @@ def test_what_a_checkpoint_has_cost_puts_the_next_one_off(
     assert len(script.publications) == 6
 
 
+@pytest.mark.slow
 def test_a_generation_that_the_journal_knows_is_not_published_again(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     line = start(tiny_model, home)
@@ -461,6 +464,7 @@ def test_an_observer_that_holds_leaves_the_line_as_it_was(
     assert (line.facts, len(checkpoints.list_generations(home.checkpoints))) == (before, 1)
 
 
+@pytest.mark.slow
 def test_taken_back_weights_keep_the_fingerprint_that_computed_them(
         tiny_model: Path, home: Home, make_shard: MakeShard) -> None:
     shard = make_shard(LENGTHS)
