@@ -8,7 +8,7 @@ Rules:
   has made before, rests, twice as long each time, an hour at most; the others go on meanwhile.
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
   any of them in the last ``window_hours``: it is what they gave that is to be kept from drowning. Where they gave
-  nothing there is nothing to keep.
+  nothing there is nothing to keep: what is set aside, cancelled, or held for a person is not trained.
 * A generator whose newest file was rejected, set aside, or is held for a person is passed over for an hour: more of the
   same would end the same.
 * The next generator is the one that lacks most of its part, which is its weight and what its score leaves to be learned
@@ -36,6 +36,8 @@ from trainq.messages import GenerateTask, JobView
 # In a generate job's result: what it made, how many rows, and the file.
 GENERATOR_FACT, ROWS_FACT, FILE_FACT = "generator", "rows", "file"
 _MAX_PAUSE_SECONDS = 3600.0
+# What is trained, or is going to be.
+_TRAINED = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED})
 _CAME_TO_NOTHING = frozenset({JobState.REJECTED, JobState.QUARANTINED, JobState.HELD})
 _SEED_BYTES = 7
 # However well one is known, it keeps so much of what is made.
@@ -153,7 +155,7 @@ def _digest_of(made: JobView) -> str:
 def _why_enough(known: Known, settings: DatagenSettings) -> str:
     rows = {Origin.GENERATED.value: 0, Origin.PEOPLE.value: 0}
     for job in known.files:
-        if job.submitted_at > known.now - settings.window_hours * 3600:
+        if job.state in _TRAINED and job.submitted_at > known.now - settings.window_hours * 3600:
             # Of one that is not prepared yet nobody knows how many it has.
             unknown = settings.rows if job.origin == Origin.GENERATED and job.state is JobState.QUEUED else 0
             rows[job.origin] += job.rows or unknown

@@ -91,7 +91,7 @@ def score(home: Home, request: dict[str, Any]) -> EvaluationReport:
 def _scored(home: Home, checkpoint: str, suite: suites.Suite) -> evaluations.Evaluation:
     digest, method = evaluations.weights_digest(home.checkpoints / checkpoint), Method(rules=1, batch_rows=1,
                                                                                        device="cpu")
-    key = evaluations.key_of(digest, suite, 0, method)
+    key = evaluations.key_of(digest, suite, "", method)
     if (found := evaluations.find(home, key)) is not None:
         return found
     losses = 3.0 - int(checkpoint[1:7]) + np.arange(len(suite.rows)) / 100

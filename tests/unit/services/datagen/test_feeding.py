@@ -111,6 +111,16 @@ def test_where_people_submit_files_only_a_part_is_generated() -> None:
     assert isinstance(decide(files=ours * 9), GenerateTask), "nobody's file is kept from anything"
 
 
+@pytest.mark.parametrize("state", sorted({*JobState} - {JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED}))
+def test_what_people_gave_and_nobody_trains_holds_up_nothing(state: JobState) -> None:
+    ours = [job(n, origin="generated") for n in range(2)]
+    theirs = job(2, rows=60)
+    settings = msgspec.structs.replace(SETTINGS, rows=100)
+    assert "may be while people submit files" in str(decide(settings, files=[*ours, theirs]))
+    left = decide(settings, files=[*ours, msgspec.structs.replace(theirs, state=state)])
+    assert isinstance(left, GenerateTask), left
+
+
 def test_each_generator_gets_its_part_at_its_level() -> None:
     settings = DatagenSettings(rows=100, generators={
         "syllo": GeneratorSettings(weight=3, level=2), "sums": GeneratorSettings(use="arithmetic", options={"a": 1}),
