@@ -7,16 +7,13 @@ generators (``trainq.generating.child``) and that of self-play (``trainq.ml.self
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from trainq import crashpoints, diskfaults, files, liveness
-from trainq.errors import InputError, TrainqError
+from trainq import oneshot
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,33 +49,11 @@ Asked = TypeVar("Asked", bound=Request)
 
 def serve(asked: type[Asked], write: Callable[[Asked], Written]) -> int:
     """Read the request, do it, answer; gives the exit code."""
-    try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=asked)
-    except msgspec.MsgspecError as error:
-        return _failed(InputError(f"not a request: {error}"))
-    if request.parent:
-        liveness.die_with_parent(signal.SIGKILL, request.parent)
-        liveness.adopt_orphans()  # what a generator's program leaves, should its keeper be killed
-    if request.idle:
-        # Libraries may have begun threads while they were imported; those that come inherit it.
-        for thread in Path("/proc/self/task").iterdir():
-            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
-    crashpoints.arm_from_environment(os.environ, "generation")
-    diskfaults.arm_from_environment(os.environ)
-    try:
-        written = write(request)
-    except TrainqError as error:
-        return _failed(error)
-    except OSError as error:
-        return _failed(files.storage_error(error, "generating rows"))
-    _say(msgspec.json.encode(written))
-    return 0
+    def written(request: Asked) -> Written:
+        if request.idle:
+            # Libraries may have begun threads while they were imported; those that come inherit it.
+            for thread in Path("/proc/self/task").iterdir():
+                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+        return write(request)
 
-
-def _failed(error: TrainqError) -> int:
-    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
-    return error.exit_code
-
-
-def _say(content: bytes) -> None:
-    os.write(1, content + b"\n")
+    return oneshot.serve(asked, written, process="generation", doing="generating rows", adopts_orphans=True)

@@ -13,18 +13,16 @@ Shape suffixes: t tokens of a row, v vocabulary.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from pathlib import Path
 
 import msgspec
 import torch
 
-from trainq import __version__, checkpoints, crashpoints, diskfaults, files, liveness, manifests, merged, room
+from trainq import __version__, checkpoints, files, manifests, merged, oneshot, room
 from trainq.checkpoints import Verified
 from trainq.config import Home
-from trainq.errors import DamageError, InputError, TrainqError
+from trainq.errors import DamageError, InputError
 from trainq.merged import MergedFacts
 from trainq.ml import adapter, determinism, model
 from trainq.shards import Shard
@@ -123,35 +121,15 @@ def _last_logits(any_model: torch.nn.Module, tokens_t: torch.Tensor) -> torch.Te
 
 def main() -> int:
     """Entry point of the child; gives the exit code."""
-    try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    except msgspec.MsgspecError as error:
-        return _failed(InputError(f"not a request: {error}"))
-    if request.parent:
-        liveness.die_with_parent(signal.SIGKILL, request.parent)
-    crashpoints.arm_from_environment(os.environ, "consolidation")
-    diskfaults.arm_from_environment(os.environ)
+    return oneshot.serve(Request, _answer, process="consolidation", doing="merging the adapter")
+
+
+def _answer(request: Request) -> MergedFacts:
     model.silence_libraries()
     determinism.enforce()
     determinism.set_threads(request.threads)
-    try:
-        facts = consolidate(Home(Path(request.home)), request.source, rows=request.rows,
-                            max_logit_delta=request.max_logit_delta)
-    except TrainqError as error:
-        return _failed(error)
-    except OSError as error:
-        return _failed(files.storage_error(error, "merging the adapter"))
-    _say(msgspec.json.encode(facts))
-    return 0
-
-
-def _failed(error: TrainqError) -> int:
-    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
-    return error.exit_code
-
-
-def _say(content: bytes) -> None:
-    os.write(1, content + b"\n")
+    return consolidate(Home(Path(request.home)), request.source, rows=request.rows,
+                       max_logit_delta=request.max_logit_delta)
 
 
 if __name__ == "__main__":

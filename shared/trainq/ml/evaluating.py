@@ -22,8 +22,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -33,21 +31,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgspec
 import torch
 
-from trainq import (
-    __version__,
-    comparing,
-    crashpoints,
-    diskfaults,
-    evaluations,
-    files,
-    liveness,
-    manifests,
-    scoring,
-    suites,
-)
+from trainq import __version__, comparing, evaluations, manifests, oneshot, scoring, suites
 from trainq.clock import SystemClock
 from trainq.config import Home
-from trainq.errors import InputError, MemoryShortError, NoGpuError, TrainqError, UsageError
+from trainq.errors import InputError, MemoryShortError, NoGpuError, UsageError
 from trainq.evaluations import (
     Evaluation,
     EvaluationFacts,
@@ -332,38 +319,19 @@ def _free(device: torch.device) -> None:
 
 def main() -> int:
     """Entry point of the child; gives the exit code."""
-    try:
-        request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-    except msgspec.MsgspecError as error:
-        return _failed(UsageError(f"not a request: {error}"))
-    if request.parent:
-        liveness.die_with_parent(signal.SIGKILL, request.parent)
-        liveness.adopt_orphans()  # what a scorer's program leaves, should its keeper be killed
-    crashpoints.arm_from_environment(os.environ, "evaluation")
-    diskfaults.arm_from_environment(os.environ)
+    return oneshot.serve(Request, _answer, process="evaluation", doing="evaluating", adopts_orphans=True,
+                         mistake=UsageError)
+
+
+def _answer(request: Request) -> EvaluationReport:
     model.silence_libraries()
     determinism.enforce()
     determinism.set_threads(request.threads)
     try:
-        report = evaluate(Home(Path(request.home)), request)
-    except TrainqError as error:
-        return _failed(error)
+        return evaluate(Home(Path(request.home)), request)
     except torch.OutOfMemoryError as error:
-        return _failed(MemoryShortError(f"the rows do not fit into the GPU's memory: {error}",
-                                        mend="ask for fewer at once (batch_rows)"))
-    except OSError as error:
-        return _failed(files.storage_error(error, "evaluating"))
-    _say(msgspec.json.encode(report))
-    return 0
-
-
-def _failed(error: TrainqError) -> int:
-    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
-    return error.exit_code
-
-
-def _say(content: bytes) -> None:
-    os.write(1, content + b"\n")
+        raise MemoryShortError(f"the rows do not fit into the GPU's memory: {error}",
+                               mend="ask for fewer at once (batch_rows)") from error
 
 
 if __name__ == "__main__":

@@ -1,0 +1,68 @@
+"""The child's side of :class:`trainq.service.child.Child`: asked once on stdin, it answers once on stdout.
+
+It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from trainq import crashpoints, diskfaults, files, liveness
+from trainq.errors import InputError, TrainqError
+
+
+class Request(Protocol):
+    """What is asked. ``parent`` is the pid of whoever asks: the child ends with it (0: with nobody)."""
+
+    @property
+    def parent(self) -> int: ...
+
+
+Asked = TypeVar("Asked", bound=Request)
+
+
+def serve(asked: type[Asked], do: Callable[[Asked], object], *, process: str, doing: str,
+          adopts_orphans: bool = False, mistake: type[TrainqError] = InputError) -> int:
+    """Read the request, do it, answer; gives the exit code.
+
+    Args:
+        asked: what the request must be.
+        do: does it; gives the answer.
+        process: as crash points call it.
+        doing: what it does, for the words of an error of the disk.
+        adopts_orphans: it starts programs under a keeper, and ends what they leave should that be killed.
+        mistake: the error that a request is which cannot be read.
+    """
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.read(), type=asked)
+    except msgspec.MsgspecError as error:
+        return _failed(mistake(f"not a request: {error}"))
+    if request.parent:
+        liveness.die_with_parent(signal.SIGKILL, request.parent)
+        if adopts_orphans:
+            liveness.adopt_orphans()
+    crashpoints.arm_from_environment(os.environ, process)
+    diskfaults.arm_from_environment(os.environ)
+    try:
+        answer = do(request)
+    except TrainqError as error:
+        return _failed(error)
+    except OSError as error:
+        return _failed(files.storage_error(error, doing))
+    _say(msgspec.json.encode(answer))
+    return 0
+
+
+def _failed(error: TrainqError) -> int:
+    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
+    return error.exit_code
+
+
+def _say(content: bytes) -> None:
+    os.write(1, content + b"\n")
