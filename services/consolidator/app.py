@@ -24,7 +24,6 @@ from trainq.messages import (
     JobList,
     ListJobs,
     Overview,
-    Progress,
     RebaseTask,
     TaskLease,
     TaskResult,
@@ -114,18 +113,14 @@ class Consolidator(Worker[TaskLease]):
             files.sweep_temporaries(self._home.merged)  # of a child that was killed
 
     def _merged_by_child(self, held: HeldTask, head: str) -> MergedFacts:
-        settings, clock = self._process.settings, self._process.clock
-        limit, began = settings.consolidation.limit_seconds, clock.monotonic()
+        settings = self._process.settings
+        limit = settings.consolidation.limit_seconds
         with Child(self._home.logs / "consolidation.log", "trainq.ml.consolidating", {
                 "home": str(self._home.root), "source": head, "rows": settings.consolidation.check_rows,
                 "max_logit_delta": settings.consolidation.max_logit_delta, "threads": settings.train.threads}) as child:
-            while not child.has_ended:
-                elapsed = clock.monotonic() - began
-                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
-                if elapsed > limit:
-                    raise UsageError(f"it took longer than {limit:g} s ([consolidation] limit_seconds)",
-                                     mend="the adapter is kept, and training goes on with it")
-                self._peer.wait(_LOOK_SECONDS)
+            held.keep_until_ended(child, limit, UsageError(
+                f"it took longer than {limit:g} s ([consolidation] limit_seconds)",
+                mend="the adapter is kept, and training goes on with it"), look_seconds=_LOOK_SECONDS)
             return child.result(MergedFacts)
 
     def _tidy(self) -> None:

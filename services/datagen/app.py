@@ -27,7 +27,6 @@ from trainq.messages import (
     LearningFigures,
     ListJobs,
     Overview,
-    Progress,
     SubmitTask,
     TaskLease,
     TaskResult,
@@ -158,8 +157,7 @@ class Datagen(Worker[TaskLease]):
             raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
 
     def _make(self, held: HeldTask, task: GenerateTask, champion: str, path: Path) -> Made:
-        clock, limit = self._process.clock, self._process.settings.datagen.limit_seconds
-        began = clock.monotonic()
+        limit = self._process.settings.datagen.limit_seconds
         module, asked = "trainq.generating.child", dict[str, Any](generator=task.generator)
         if champion:
             module = "trainq.ml.selfplaying"
@@ -168,13 +166,9 @@ class Datagen(Worker[TaskLease]):
         with Child(self._home.logs / "generating.log", module, {
                 **asked, "count": task.count, "level": task.level, "seed": task.seed, "options": task.options,
                 "path": str(path), "suites": str(self._home.suites), "idle": True}) as child:
-            while not child.has_ended:
-                elapsed = clock.monotonic() - began
-                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
-                if elapsed > limit:
-                    raise UsageError(f"{task.generator} took longer than {limit:g} s ([datagen] limit_seconds)",
-                                     mend="ask for fewer rows, or give it more time")
-                self._peer.wait(_LOOK_SECONDS)
+            held.keep_until_ended(child, limit, UsageError(
+                f"{task.generator} took longer than {limit:g} s ([datagen] limit_seconds)",
+                mend="ask for fewer rows, or give it more time"), look_seconds=_LOOK_SECONDS)
             return child.result(Made)
 
 

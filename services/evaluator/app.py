@@ -40,7 +40,6 @@ from trainq.messages import (
     GetTrainedShards,
     Learning,
     Overview,
-    Progress,
     SubmitTask,
     TaskLease,
     TaskResult,
@@ -233,9 +232,9 @@ class Evaluator(Worker[TaskLease]):
 
     def _scored_by_child(self, held: HeldTask, checkpoint: str, levels: Mapping[str, Level | None], champion: str,
                          rules: Rules) -> EvaluationReport:
-        settings, clock = self._process.settings, self._process.clock
+        settings = self._process.settings
         asked = settings.evaluation
-        limit, began = _SCORINGS * asked.limit_seconds * len(levels) + _SLACK_SECONDS, clock.monotonic()
+        limit = _SCORINGS * asked.limit_seconds * len(levels) + _SLACK_SECONDS
         with Child(self._home.logs / "evaluation.log", "trainq.ml.evaluating", {
                 "home": str(self._home.root), "checkpoint": checkpoint, "suites": list(levels), "against": champion,
                 "compared": [rule.suite for rule in rules.suites],
@@ -245,14 +244,9 @@ class Evaluator(Worker[TaskLease]):
                 "confidence": asked.confidence, "margin": settings.promotion.margin,
                 "alpha": rules.alpha / max(1, sum(rule.deciding for rule in rules.suites))},
                    gpu=held.lease.gpu) as child:
-            while not child.has_ended:
-                elapsed = clock.monotonic() - began
-                held.keep_or_raise(Progress(step=int(elapsed), steps=int(limit), unit="seconds"))
-                self._follow_champion()
-                if elapsed > limit:
-                    raise UsageError(f"the evaluation hung: it was not done after {limit:g} s",
-                                     mend="logs/evaluation.log says how far it was")
-                self._peer.wait(_LOOK_SECONDS)
+            held.keep_until_ended(child, limit, UsageError(
+                f"the evaluation hung: it was not done after {limit:g} s",
+                mend="logs/evaluation.log says how far it was"), look_seconds=_LOOK_SECONDS, turn=self._follow_champion)
             return child.result(EvaluationReport)
 
 

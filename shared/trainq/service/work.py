@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -25,6 +26,7 @@ from trainq.messages import (
     TaskLease,
 )
 from trainq.service import attempts
+from trainq.service.child import Child
 from trainq.service.peer import Peer, StoppedError
 
 _ASK_SECONDS = 2.0
@@ -92,6 +94,22 @@ class Held(Generic[AnyLease]):
         why = self.interruption()
         if why is not None:
             raise InterruptedWorkError(why)
+
+    def keep_until_ended(self, child: Child, limit_seconds: float, late: TrainqError, *, look_seconds: float,
+                         turn: Callable[[], object] = lambda: None) -> None:
+        """For work that a child does: :meth:`keep_or_raise` until it has ended, and raise ``late`` after the limit.
+
+        What is told as progress are the seconds; ``turn`` is called each time that the child is looked at.
+        """
+        clock = self._peer.process.clock
+        began = clock.monotonic()
+        while not child.has_ended:
+            elapsed = clock.monotonic() - began
+            self.keep_or_raise(Progress(step=int(elapsed), steps=int(limit_seconds), unit="seconds"))
+            turn()
+            if elapsed > limit_seconds:
+                raise late
+            self._peer.wait(look_seconds)
 
     def complete(self, result: Result) -> bool:
         """Report the result; false when the lease was lost meanwhile (the broker has decided otherwise)."""
