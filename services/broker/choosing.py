@@ -6,6 +6,7 @@ from services.broker import consolidating, endings, leasing, lending, tasks
 from services.broker.guarding import DiskGuard
 from services.broker.roster import Roster
 from services.broker.standing import TRAINER, StandingOrders
+from trainq import destinations
 from trainq.clock import Clock
 from trainq.config import Settings
 from trainq.errors import TransitionError
@@ -14,7 +15,7 @@ from trainq.journal import BEFORE_ALL, JobRow, Queries
 from trainq.messages import ConsolidateTask
 
 # What writes much. Retention makes room; what changes the line looks for itself, and would hold up the training for as
-# long as it was held; a proof only reads.
+# long as it was held; a proof only reads. A delivery writes here where a place of publish_to is on this machine.
 _NEEDS_ROOM = frozenset({JobKind.TRAIN, JobKind.PREPARE, JobKind.SNAPSHOT, JobKind.BACKUP, JobKind.CONSOLIDATE,
                          JobKind.GENERATE, JobKind.EVALUATE})
 _CONSOLIDATOR, _EVALUATOR = "consolidator", "evaluator"
@@ -39,11 +40,13 @@ class Chooser:
         # Who borrows the GPU from the trainer: programs of people's, and evaluations where they are computed there.
         self._borrowing = (JobKind.LEND, *([JobKind.EVALUATE] if settings.evaluation.device == "gpu" else []))
         self.needs_gpu = NEEDS_GPU | frozenset(self._borrowing)
+        here = any(destinations.is_on_this_machine(place) for place in settings.promotion.publish_to)
+        self._needs_room = _NEEDS_ROOM | ({JobKind.PUBLISH} if here else frozenset())
         self._began_at = clock.monotonic()
 
     def choose(self, kind: JobKind) -> leasing.Choice:
         """Who of this kind would be granted now, or why nobody."""
-        if kind in _NEEDS_ROOM and (held := self._guard.why_held()):
+        if kind in self._needs_room and (held := self._guard.why_held()):
             return leasing.Choice(reason=held)
         if kind in TASKS:
             lent = self.why_lent() if kind in LINE_TASKS else ""

@@ -14,11 +14,16 @@ from typing import Any
 
 from blake3 import blake3
 
-from trainq import files
+from trainq import files, room
 from trainq.errors import DamageError, InputError
 from trainq.manifests import FileRecord, OnChunk
 
 _CHUNK_BYTES = 1 << 20
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether a place is a folder here, by how it is written alone: nothing is imported or asked for that."""
+    return url.startswith("/") or url.partition("://")[0] in ("file", "local")
 
 
 class Destination:
@@ -88,6 +93,16 @@ class Destination:
             with contextlib.suppress(Exception):
                 self._system.rm(part)
             raise
+
+    def refuse_without(self, needed_bytes: int, what: str) -> None:
+        """Raise if so many bytes more do not fit there; of a place that is no disk of this machine nobody knows.
+
+        Raises:
+            StorageFullError: says what is needed and what there is.
+        """
+        if self.is_local and needed_bytes:
+            there = next(path for path in (Path(self._root), *Path(self._root).parents) if path.is_dir())
+            room.refuse_without(there, needed_bytes, what)
 
     def sync(self) -> None:
         """Make the names at its top durable: whoever gave them may have ended before they were."""

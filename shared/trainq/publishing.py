@@ -196,6 +196,9 @@ def _publish_folder(place: Destination, path: Path, pieces: Mapping[str, _Piece]
     """Make it under another name, prove it, and give it its own."""
     files.make_directory(path.parent)
     files.sweep_temporaries(path.parent)
+    size_bytes = sum(piece.record.size_bytes for piece in pieces.values())
+    # Before a byte: a disk that is filled to its end is one on which others fail, the trainer among them.
+    place.refuse_without(size_bytes, "the champion")
     with files.publish_directory(path) as folder:
         for name, piece in pieces.items():
             files.make_directory((folder / name).parent)
@@ -204,7 +207,7 @@ def _publish_folder(place: Destination, path: Path, pieces: Mapping[str, _Piece]
                     stream.write(chunk)
             if place.digest(str(folder / name)) != piece.record.blake3:
                 raise DamageError(place.url, f"{name} was written, and comes back otherwise")
-    return sum(piece.record.size_bytes for piece in pieces.values())
+    return size_bytes
 
 
 def _chunks(piece: _Piece, name: str, place: Destination) -> Iterable[bytes]:

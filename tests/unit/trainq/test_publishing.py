@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.generations import publish
-from trainq import diskfaults, evaluations, files, manifests, publishing
+from trainq import diskfaults, evaluations, files, manifests, publishing, room
 from trainq.destinations import Destination
 from trainq.errors import DamageError, StorageError, TrainqError, UsageError
 from trainq.publishing import Delivered, Move
@@ -135,6 +135,18 @@ def test_what_is_damaged_here_or_comes_back_otherwise_is_not_there(champion: Pat
     with pytest.raises(DamageError):
         deliver(champion, "memory://changed")
     assert publishing.read_pointer(Destination("memory://changed", lambda _: None)) is None
+
+
+def test_nothing_is_begun_that_does_not_fit_on_a_disk_of_this_machine(champion: Path, tmp_path: Path,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    there = tmp_path / "there"
+    with monkeypatch.context() as small:
+        small.setattr(room, "usage", lambda _: room.Usage(10_000, 4_000))
+        with pytest.raises(TrainqError, match=r"does not take g000001.*no room left for the champion.*its room"):
+            deliver(champion, str(there))
+        assert not list(there.iterdir())
+        assert deliver(champion, "memory://small").is_pointed_at, "of other places nobody knows"
+    assert deliver(champion, str(there)).is_pointed_at
 
 
 @pytest.mark.parametrize("at", range(1, 33, 5))
