@@ -167,9 +167,14 @@ class Snapshotter(Worker[TaskLease]):
         began = clock.monotonic()
         done = publishing.deliver(
             source, move, Destination(task.destination, paced(self._peer, held, 0)), published_at=clock.wall(),
-            published_by=f"trainq {__version__}, {held.lease.job}")
+            published_by=f"trainq {__version__}, {held.lease.job}",
+            keep=self._process.settings.promotion.publish_keep)
         seconds = clock.monotonic() - began
         pointed = "" if done.is_pointed_at else f"; {publishing.POINTER_NAME} names {done.pointed_at}, which came later"
+        pointed += f"; {len(done.removed)} former champions went" if done.removed else ""
+        if done.stays:
+            self._process.log.warning("former_champion_stays", destination=task.destination, error=done.stays)
+            pointed += f"; {done.stays}"
         size_bytes = done.copied_bytes + done.there_bytes
         return TaskResult(
             summary=f"{task.checkpoint} is at {task.destination}: {done.copied_bytes} bytes copied, {size_bytes} "
@@ -177,7 +182,7 @@ class Snapshotter(Worker[TaskLease]):
             size_bytes=done.copied_bytes,
             facts={"destination": task.destination, "checkpoint": task.checkpoint, "weights": done.weights,
                    "copied_bytes": done.copied_bytes, "proven_bytes": size_bytes, "seconds": round(seconds, 3),
-                   "pointed_at": done.pointed_at, "move": move.seq})
+                   "pointed_at": done.pointed_at, "move": move.seq, "removed": list(done.removed)})
 
     def _move_to(self, held: HeldTask, checkpoint: str) -> publishing.Move:
         """The newest move with which it became champion.

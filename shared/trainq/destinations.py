@@ -94,6 +94,13 @@ class Destination:
                 self._system.rm(part)
             raise
 
+    def remove_folder(self, path: str) -> None:
+        """Remove a folder there and all in it; that it is gone already is no error."""
+        if self.is_local:
+            files.remove_tree(Path(path))
+        elif self._system.exists(path):
+            self._system.rm(path, recursive=True)
+
     def refuse_without(self, needed_bytes: int, what: str) -> None:
         """Raise if so many bytes more do not fit there; of a place that is no disk of this machine nobody knows.
 

@@ -10,13 +10,15 @@ says which of them is champion, and what each of its files must be. Invariants:
   each of its files gets its name when it was found right, and the folder counts once the pointer names it.
 - The pointer never goes back: one that was written for a later move of the champion stays. A move is known by its
   number in the journal, and a destination belongs to one journal.
-- Nothing is removed: folders of former champions stay until a person takes them away.
+- Folders of former champions stay until a person takes them away. Where only so many are to be kept, older ones go
+  when the pointer is written, and of what is there only those that it names as former ones.
 
 Doing it again, after a kill anywhere, uses what is whole and ends in the same.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -33,6 +35,7 @@ from trainq.manifests import FileRecord
 
 POINTER_NAME = "champion.json"
 FORMAT = 1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Move(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +56,8 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     """``champion.json``: the champion's ``folder`` at the destination, and what each file in it must be.
 
     ``weights`` is the digest of what decides the model's answers. ``moved`` is the move that made it champion.
-    ``published_at`` in wall seconds since 1970.
+    ``published_at`` in wall seconds since 1970. ``former`` are the folders of the champions before it that are still
+    there, the latest first.
     """
 
     format: int
@@ -65,13 +69,15 @@ class Pointer(msgspec.Struct, frozen=True, kw_only=True):
     moved: Move
     published_at: float
     published_by: str
+    former: tuple[str, ...] = ()
 
 
 class Delivered(NamedTuple):
     """What :func:`deliver` did.
 
     ``copied_bytes`` were written, ``there_bytes`` were there already; all of them were read back. ``is_pointed_at`` is
-    false where the pointer already named a later champion, ``pointed_at``.
+    false where the pointer already named a later champion, ``pointed_at``. ``removed`` are the folders of
+    former champions that went; ``stays`` says why one that was to go did not.
     """
 
     weights: str
@@ -79,6 +85,8 @@ class Delivered(NamedTuple):
     there_bytes: int
     is_pointed_at: bool
     pointed_at: str
+    removed: tuple[str, ...] = ()
+    stays: str = ""
 
 
 class _Piece(NamedTuple):
@@ -88,8 +96,17 @@ class _Piece(NamedTuple):
     source: Path | bytes
 
 
-def deliver(source: Path, move: Move, place: Destination, *, published_at: float, published_by: str) -> Delivered:
+def deliver(source: Path, move: Move, place: Destination, *, published_at: float, published_by: str,
+            keep: int = 0) -> Delivered:
     """Put the generation at ``source`` there, prove it, and point at it unless a later one is pointed at.
+
+    Args:
+        source: the generation's folder.
+        move: with which it became champion.
+        place: to where it is put.
+        published_at: wall seconds since 1970.
+        published_by: who does it.
+        keep: how many folders of former champions stay there; 0: all.
 
     Raises:
         UsageError: the destination belongs to another journal, or to a newer trainq.
@@ -108,12 +125,13 @@ def deliver(source: Path, move: Move, place: Destination, *, published_at: float
             is_adapter=not facts.has_weights, files={name: piece.record for name, piece in pieces.items()}, moved=move,
             published_at=published_at, published_by=published_by))
         place.sync()
+        removed, stays = _let_go(place, keep)
     except (OSError, StorageError, StorageFullError) as error:
         # Of no place elsewhere may this worker's other tasks wait.
         raise TrainqError(f"{place.url} does not take {move.checkpoint}: {error}",
                           mend="look at the place, its room and its rights; then trainq champion --deliver") from error
     size_bytes = sum(piece.record.size_bytes for piece in pieces.values())
-    return Delivered(weights, copied, size_bytes - copied, pointed_at == move.checkpoint, pointed_at)
+    return Delivered(weights, copied, size_bytes - copied, pointed_at == move.checkpoint, pointed_at, removed, stays)
 
 
 def read_pointer(place: Destination) -> Pointer | None:
@@ -149,9 +167,38 @@ def _point(place: Destination, pointer: Pointer) -> str:
     if there is not None and there.moved.seq > pointer.moved.seq:
         return there.checkpoint
     if there is None or (there.moved.seq, there.files) != (pointer.moved.seq, pointer.files):
+        pointer = msgspec.structs.replace(pointer, former=_former(place, there, pointer.folder))
         content = orjson.dumps(msgspec.to_builtins(pointer), option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
         place.put([content], place.path(POINTER_NAME), _record(content), POINTER_NAME)
     return pointer.checkpoint
+
+
+def _former(place: Destination, there: Pointer | None, folder: str) -> tuple[str, ...]:
+    if there is None:
+        return ()
+    return tuple(name for name in dict.fromkeys((there.folder, *there.former))
+                 if name != folder and _DIGEST.fullmatch(name) and place.exists(place.path(name)))
+
+
+def _let_go(place: Destination, keep: int) -> tuple[tuple[str, ...], str]:
+    """Remove the former champions beyond ``keep`` (0: none); which have gone, and why one has not.
+
+    The champion is there and pointed at: what keeps an old one does not undo that.
+    """
+    pointer = read_pointer(place) if keep else None
+    if pointer is None:
+        return (), ""
+    gone: list[str] = []
+    for name in pointer.former[keep:]:
+        # Others may write there: no word of theirs leads to another folder.
+        if name == pointer.folder or not _DIGEST.fullmatch(name) or not place.exists(place.path(name)):
+            continue
+        try:
+            place.remove_folder(place.path(name))
+        except (OSError, StorageError, StorageFullError) as error:
+            return tuple(gone), f"{name} stays there: {error}"
+        gone.append(name)
+    return tuple(gone), ""
 
 
 def _pieces(source: Path, facts: CheckpointFacts, place: Destination, weights: str) -> dict[str, _Piece]:

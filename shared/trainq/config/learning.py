@@ -87,7 +87,7 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     by ``margin`` at least, and by more than the noise, with ``alpha`` as the chance to be wrong, on ``min_rows`` rows.
     No guarded suite may fall by more than its ``limit``. On a significant fall there is an alarm, and with
     ``on_regression = "restore"`` the line goes back to the champion. ``publish_to`` are places to which each champion
-    is put.
+    is put, and ``publish_keep`` how many former ones stay at each (0: all).
     """
 
     mode: Literal["auto", "ask", "off"] = "auto"
@@ -97,6 +97,7 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     min_rows: Annotated[int, Meta(ge=2, le=1_000_000)] = 300
     on_regression: Literal["alarm", "restore"] = "alarm"
     publish_to: tuple[str, ...] = ()
+    publish_keep: Annotated[int, Meta(ge=0, le=1_000)] = 0
 
 
 class CurriculumSettings(Section, frozen=True, kw_only=True):

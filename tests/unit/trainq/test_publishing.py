@@ -27,9 +27,10 @@ def champion(tmp_path: Path) -> Path:
     return a_model(tmp_path / "checkpoints", 1, os.urandom(5000))
 
 
-def deliver(source: Path, url: str, seq: int = 7, journal: str = "j") -> Delivered:
+def deliver(source: Path, url: str, seq: int = 7, journal: str = "j", keep: int = 0) -> Delivered:
     move = Move(journal=journal, seq=seq, checkpoint=source.name, at=1.0, how="first", reason="there was none")
-    return publishing.deliver(source, move, Destination(url, lambda _: None), published_at=2.0, published_by="test")
+    return publishing.deliver(source, move, Destination(url, lambda _: None), published_at=2.0, published_by="test",
+                              keep=keep)
 
 
 def faults_at(url: str) -> list[str]:
@@ -135,6 +136,62 @@ def test_what_is_damaged_here_or_comes_back_otherwise_is_not_there(champion: Pat
     with pytest.raises(DamageError):
         deliver(champion, "memory://changed")
     assert publishing.read_pointer(Destination("memory://changed", lambda _: None)) is None
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_so_many_former_champions_stay_as_are_to_be_kept(champion: Path, tmp_path: Path, scheme: str) -> None:
+    url = f"{scheme}{tmp_path / 'kept'}"
+    place = Destination(url, lambda _: None)
+    models = [a_model(champion.parent, number, b"%d" % number) for number in range(2, 7)]
+    weights = [evaluations.weights_digest(each) for each in models]
+
+    def those_there() -> list[int]:
+        return [number for number, name in enumerate(weights) if place.exists(place.path(name))]
+
+    place.put([b"mine"], place.path("a" * 64, "file"), publishing._record(b"mine"), "file")
+    for seq in (0, 1, 2):
+        assert deliver(models[seq], url, seq=seq).removed == ()
+    assert deliver(models[3], url, seq=3, keep=2).removed == (weights[0],)
+    assert those_there() == [1, 2, 3]
+    assert deliver(models[3], url, seq=3, keep=2).removed == (), "it is done already"
+    assert deliver(models[1], url, seq=4, keep=2).removed == (), "back to one of them: it is none of the former"
+    assert deliver(models[4], url, seq=5, keep=1).removed == (weights[3], weights[2])
+    assert those_there() == [1, 4]
+    assert place.exists(place.path("a" * 64, "file")), "of what else is there nothing goes"
+    assert faults_at(url) == []
+
+
+def test_no_word_in_a_pointer_leads_out_of_the_place(champion: Path, tmp_path: Path) -> None:
+    there, mine = tmp_path / "there", tmp_path / "mine"
+    mine.mkdir()
+    deliver(champion, str(there))
+    pointer = orjson.loads((there / "champion.json").read_bytes())
+    pointer["former"] = ["../mine", str(mine), "", pointer["folder"]]
+    (there / "champion.json").write_bytes(orjson.dumps(pointer))
+    assert deliver(champion, str(there), keep=1).removed == ()
+    assert deliver(a_model(champion.parent, 2, b"later"), str(there), seq=9, keep=1).removed == ()
+    assert mine.is_dir()
+    assert len(list(there.iterdir())) == 3
+
+
+def test_a_former_champion_that_cannot_go_keeps_nobody_from_becoming_it(champion: Path, tmp_path: Path) -> None:
+    url = str(tmp_path / "there")
+    for number in (2, 3):
+        deliver(a_model(champion.parent, number, b"%d" % number), url, seq=number)
+    last = a_model(champion.parent, 4, b"4")
+    deliver(last, url, seq=9)
+    for at in range(1, 10):  # first what the pointing does, then the removing
+        diskfaults.arm("EIO", at, for_ever=True)
+        try:
+            done = deliver(last, url, seq=9, keep=1)
+            break
+        except TrainqError:
+            continue
+        finally:
+            diskfaults.disarm()
+    assert done.is_pointed_at
+    assert "stays there: " in done.stays
+    assert len(deliver(last, url, seq=9, keep=1).removed) == 1
 
 
 def test_nothing_is_begun_that_does_not_fit_on_a_disk_of_this_machine(champion: Path, tmp_path: Path,
