@@ -18,7 +18,8 @@ from trainq import config
 pytestmark = pytest.mark.slow
 
 ROOT = config.project_root()
-COPIED = ("services", "shared", "tests", "pyproject.toml", "supervisord.conf", "trainq.toml", "examples", "docs")
+COPIED = ("services", "shared", "tests", "scripts", "pyproject.toml", "supervisord.conf", "trainq.toml", "examples",
+          "docs")
 DESK = "tests/unit/services/broker/test_desk_faults.py"
 TRAINING = "tests/unit/trainq/ml/test_training.py"
 
@@ -108,6 +109,46 @@ BUGS = (
         edits=(("COUNTS_AS_DUPLICATE = frozenset({JobState.HELD,",
                 "COUNTS_AS_DUPLICATE = frozenset({JobState.QUARANTINED, JobState.HELD,"),),
         caught_by="tests/unit/services/broker/test_desk.py"),
+    Bug(name="promoted for a gain that was not tested", path="shared/trainq/promoting.py",
+        edits=(("    better = rule.deciding and p_better < rules.alpha and seen.mean >= margin\n",
+                "    better = rule.deciding and seen.mean >= margin\n"),),
+        caught_by="tests/unit/trainq/test_promoting.py"),
+    Bug(name="a guard that is passed by what was seen", path="shared/trainq/promoting.py",
+        edits=(("    fall = seen.noise - seen.low\n", "    fall = seen.noise - seen.mean\n"),),
+        caught_by="tests/unit/trainq/test_promoting.py"),
+    Bug(name="a marked checkpoint promoted", path="shared/trainq/promoting.py",
+        edits=(("    against = [_marked(challenger)] if challenger.marks else []\n    against += [finding.reason",
+                "    against: list[str] = []\n    against += [finding.reason"),),
+        caught_by="tests/unit/trainq/test_promoting.py"),
+    Bug(name="a redraw moves the level", path="shared/trainq/curriculum.py",
+        edits=(("    if any(entry.level == score.level and entry.weights_digest == score.weights_digest for entry in "
+                "standing.judged):\n", "    if False:\n"),
+               ("    elif any(entry.moved and entry.weights_digest == score.weights_digest for entry in "
+                "standing.judged):\n", "    elif False:\n")),
+        caught_by="tests/unit/trainq/test_curriculum.py"),
+    Bug(name="a level passed by its score, not by the bound", path="shared/trainq/curriculum.py",
+        edits=(("        if not score.low > ladder.up:\n", "        if not score.score > ladder.up:\n"),),
+        caught_by="tests/unit/trainq/test_curriculum.py"),
+    Bug(name="a test of the wrong tail", path="shared/trainq/significance.py",
+        edits=(("p_better=_above(tested, noise), p_worse=_above(fallen, noise),",
+                "p_better=_above(fallen, noise), p_worse=_above(tested, noise),"),),
+        caught_by="tests/unit/trainq/test_significance.py"),
+    Bug(name="a scorer believed that finds every answer right", path="shared/trainq/scoring/proving.py",
+        edits=(("    if shuffled > bound:\n", "    if False:\n"), ("    if blank > bound:\n", "    if False:\n")),
+        caught_by="tests/unit/trainq/scoring/test_proving.py"),
+    Bug(name="the champion removed by retention", path="shared/trainq/retention/stock.py",
+        edits=((" for name in kept.champions}\n", " for name in kept.champions[:0]}\n"),),
+        caught_by="tests/unit/trainq/retention/test_stock.py"),
+    Bug(name="the pointer goes back", path="shared/trainq/publishing.py",
+        edits=(("    if there is not None and there.moved.seq > pointer.moved.seq:\n", "    if False:\n"),),
+        caught_by="tests/unit/trainq/test_publishing.py"),
+    Bug(name="a pointer's word followed out of the place", path="shared/trainq/publishing.py",
+        edits=(("        if name == pointer.folder or not _DIGEST.fullmatch(name) or not",
+                "        if name == pointer.folder or not"),),
+        caught_by="tests/unit/trainq/test_publishing.py"),
+    Bug(name="held out by the draw of the reservoir", path="shared/trainq/rehearsal.py",
+        edits=(('    return blake3(b"reservoir" + digest).digest()\n', "    return digest\n"),),
+        caught_by="tests/unit/trainq/test_rehearsal.py"),
 )
 
 

@@ -30,11 +30,22 @@ def read(home: Home, kept: Kept, metric: str = "") -> list[Item]:
     """
     wanted = {(Store.CHECKPOINTS, name): "the champion, who was it before, or is proposed" for name in kept.champions}
     wanted |= {(pin.store, pin.name): f"pinned: {pin.reason}" for pin in kept.pins}
-    return [
-        msgspec.structs.replace(item, must_stay=wanted[item.store, item.name])
-        if (item.store, item.name) in wanted else item
-        for item in (*_checkpoints(home, kept.checkpoint, metric), *_snapshots(home, metric))
-    ]
+    needed = _needed(home.checkpoints, [name for store, name in wanted if store is Store.CHECKPOINTS])
+    items = (*_checkpoints(home, kept.checkpoint, metric), *_snapshots(home, metric))
+    return [msgspec.structs.replace(item, must_stay=wanted.get((item.store, item.name)) or item.must_stay or (
+        needed.get(item.name, "") if item.store is Store.CHECKPOINTS else "")) for item in items]
+
+
+def _needed(folder: Path, names: list[str]) -> dict[str, str]:
+    """{name: why} of the generations without which these are worth nothing, and of those without which those are."""
+    found: dict[str, str] = {}
+    for name in names:
+        facts = read_facts(folder / name)
+        for need in facts.needs if facts is not None else ():
+            if need not in found:
+                found[need] = f"{name} needs it"
+                names.append(need)
+    return found
 
 
 def protected_checkpoints(folder: Path, head: str) -> dict[str, str]:

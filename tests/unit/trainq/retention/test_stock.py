@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from tests.generations import publish
 from trainq import manifests, shards, snapshots
 from trainq.config import Home, RetentionSettings
@@ -54,6 +56,23 @@ def test_the_newest_that_is_not_marked_stays_with_what_it_needs(tmp_path: Path) 
                          "c5": "", "c6": "one of 2 that always stay (2)", "c7": "the head: training goes on from it"}
     proven = [path.name for path in stock.to_be_proven(home.checkpoints)]
     assert proven == [late[3], late[2], middle, ground]
+
+
+def test_who_is_champion_or_pinned_stays_with_what_it_needs(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    grounds = [publish(home.checkpoints, number, {"w": b"1"}) for number in (1, 2)]
+    champion = publish(home.checkpoints, 3, {"w": b"1"}, base=grounds[0], job="train-1", done=False)
+    mine = publish(home.checkpoints, 4, {"w": b"1"}, base=grounds[1], job="train-2", done=False)
+    for number in (5, 6, 7, 8):
+        publish(home.checkpoints, number, {"w": b"1"})
+    take_snapshot(home, champion)
+    pin = PinView(store=Store.CHECKPOINTS, name=mine, reason="mine", at=0.0)
+    nobody = why(home)
+    assert [nobody[f"c{number}"] for number in (1, 2, 3, 4)] == [""] * 4
+    kept = why(home, msgspec.structs.replace(NOTHING, pins=[pin], champions=(champion,)))
+    assert kept == nobody | {
+        "c1": f"{champion} needs it", "c2": f"{mine} needs it",
+        "c3": "the champion, who was it before, or is proposed", "c4": "pinned: mine"}
 
 
 def test_the_newest_that_is_not_marked_stays_in_both_stores(tmp_path: Path) -> None:
