@@ -92,7 +92,7 @@ class Follower:
             raise UsageError(f"{row.id} is no evaluation")
         judgement = report.judgement
         back: list[AnyEvent] = []
-        if judgement is not None and judging.goes_back(judgement, known, settings):
+        if judgement is not None and judging.goes_back(task.checkpoint, judgement, known, settings):
             back, why_not = self._go_back(row, task.checkpoint, known.champion_name)
             said = why_not or f"the line goes back to {known.champion_name}"
             report = msgspec.structs.replace(report, judgement=msgspec.structs.replace(

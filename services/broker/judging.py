@@ -19,6 +19,7 @@ from trainq.jobs import (
     LevelJudged,
     SuiteLocked,
     SuiteScored,
+    is_fall,
     is_of_files,
 )
 from trainq.journal import JobRow, LineRow
@@ -29,10 +30,10 @@ MOST_REASONS = 100
 _MOVES = {"first": ChampionMove.FIRST, "promote": ChampionMove.PROMOTED}
 
 
-def goes_back(judgement: Judgement, known: Known, settings: PromotionSettings) -> bool:
-    """Whether the line is to go back to the champion, because what was judged is significantly worse."""
-    return (judgement.regressed and settings.on_regression == "restore"
-            and judgement.champion == known.champion_name != "")
+def goes_back(checkpoint: str, judgement: Judgement, known: Known, settings: PromotionSettings) -> bool:
+    """Whether the line is to go back to the champion, because ``checkpoint``, that was judged, is a fall."""
+    return settings.on_regression == "restore" and is_fall(
+        checkpoint, judgement.champion, known.champion_name, regressed=judgement.regressed)
 
 
 def follow(row: JobRow, checkpoint: str, report: EvaluationFindings, known: Known, settings: PromotionSettings,

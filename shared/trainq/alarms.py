@@ -12,7 +12,7 @@ import msgspec
 
 from trainq.figures import ABSENT, DEAD, SILENT, Alarm, ServiceStatus
 from trainq.gpu import Devices
-from trainq.jobs import JobState
+from trainq.jobs import JobState, is_fall
 from trainq.messages import LearningFigures, Lifecycle, Overview, PauseCause, ServiceView
 
 # After so many seconds of the broker's life a service that was never heard of is missing.
@@ -170,9 +170,8 @@ def _learning_says(learning: LearningFigures) -> Iterator[Alarm]:
     judged = learning.judgement
     champion = learning.champion.checkpoint if learning.champion is not None else ""
     reason = judged.reasons[0] if judged is not None and judged.reasons else "trainq champion says why"
-    # As long as that champion is it. Names are in the order of their making: an older checkpoint that somebody has
-    # scored is no fall.
-    if judged is not None and judged.regressed and judged.champion == champion and judged.checkpoint > champion:
+    # As long as that champion is it.
+    if judged is not None and is_fall(judged.checkpoint, judged.champion, champion, regressed=judged.regressed):
         yield _alarm("regressed", judged.checkpoint, "bad",
                      f"{judged.checkpoint} is significantly worse than the champion {champion}: {reason}",
                      f"trainq scores --matrix; trainq restore {champion} --from checkpoints goes back to it")

@@ -30,6 +30,20 @@ def is_of_files(suite: str) -> bool:
     return _OF_FILES.fullmatch(suite) is not None
 
 
+def is_fall(checkpoint: str, compared: str, champion: str, *, regressed: bool) -> bool:
+    """Whether a judgement says that the line has fallen below the champion of now.
+
+    An older checkpoint than the champion's that somebody has scored is no fall, however bad: the line has left it.
+
+    Args:
+        checkpoint: what was judged. Names are in the order of their making.
+        compared: the champion with which it was compared (empty: nobody).
+        champion: who is champion now (empty: nobody).
+        regressed: it was significantly worse.
+    """
+    return regressed and compared == champion != "" and checkpoint > champion
+
+
 class ChampionMove(StrEnum):
     """How a checkpoint became champion."""
 

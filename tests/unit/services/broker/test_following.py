@@ -287,6 +287,28 @@ def test_where_it_is_told_so_the_line_goes_back_from_a_significant_fall(tmp_path
     assert len(story.queries.open_tasks(JobKind.RESTORE)) == 1
 
 
+def test_an_older_checkpoint_than_the_champion_that_is_worse_is_no_fall(tmp_path: Path) -> None:
+    story = Loop(tmp_path, TRAINQ_PROMOTION_ON_REGRESSION="restore")
+    folder = story.configuration.home.checkpoints
+    publish(folder, 2, {})
+    publish(folder, 3, {})
+    story.train("a", FIRST)
+    story.train("b", SECOND)
+    story.evaluate(outcome="first")
+    story.train("c", "g000004-s00000040")
+    story.submit("d")
+    story.prepare_next()
+    running = story.lease(JobKind.TRAIN)
+    assert running is not None
+    old = story.begin(EvaluateTask(checkpoint=FIRST))
+    assert not isinstance(story.end(old, result_of(champion=SECOND, regressed=True)), Refused)
+    assert not story.queries.open_tasks(JobKind.RESTORE)
+    assert story.state(running.job) is JobState.RUNNING
+    assert reasons(story) == ("so it is",)
+    story.evaluate(champion=SECOND, regressed=True)
+    assert len(story.queries.open_tasks(JobKind.RESTORE)) == 1, "the head is one"
+
+
 def test_after_a_rollback_the_numbers_only_propose(trained: Loop) -> None:
     folder = trained.configuration.home.checkpoints
     publish(folder, 2, {})
