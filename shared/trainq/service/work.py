@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
-from trainq.errors import BrokerUnavailableError, StorageError, StorageFullError, TrainqError
+from trainq.errors import (
+    BrokerUnavailableError,
+    BusyError,
+    SendAgainError,
+    StaleLeaseError,
+    StorageError,
+    StorageFullError,
+    TrainqError,
+)
 from trainq.ids import new_request_id
 from trainq.jobs import JobKind
 from trainq.messages import (
@@ -19,6 +27,7 @@ from trainq.messages import (
     LeaseState,
     Message,
     Progress,
+    RefusedError,
     Release,
     ReportLostShard,
     Result,
@@ -30,8 +39,11 @@ from trainq.service.child import Child
 from trainq.service.peer import Peer, StoppedError
 
 _ASK_SECONDS = 2.0
+# A result that was refused so is no failure: the lease is somebody else's, or the work is to be done again as it is.
+_MAY_STILL_BE_TAKEN = frozenset({StaleLeaseError.code, SendAgainError.code, BusyError.code})
 
 AnyLease = TypeVar("AnyLease", Lease, TaskLease)
+AnyEnd: TypeAlias = Complete | Fail | Release | AcknowledgeCancel | ReportLostShard
 
 
 class Interruption(StrEnum):
@@ -113,9 +125,17 @@ class Held(Generic[AnyLease]):
 
     def complete(self, result: Result) -> bool:
         """Report the result; false when the lease was lost meanwhile (the broker has decided otherwise)."""
-        process = self._peer.process
-        return self._end(Complete(request_id=new_request_id(), job=self.lease.job, token=self.lease.token,
-                                  result=result, worker=process.name, session=process.session))
+        return self._end(self._completion(result))
+
+    def complete_or_fail(self, result: Result) -> None:
+        """Report the result; where the broker will never take it, report that the attempt failed, in its words.
+
+        Else the same life would be given the same lease again, and do the same work again, for ever. Not for a
+        training: its steps are in the weights, and a failed one would be trained a second time.
+        """
+        refused = self._refusal(self._completion(result))
+        if refused is not None and _code_of(refused) not in _MAY_STILL_BE_TAKEN:
+            self.fail(f"the broker refused the result: {refused}")
 
     def fail(self, reason: str, *, counts: bool = True, final: bool = False) -> bool:
         """Report that the attempt failed by the job's fault.
@@ -139,7 +159,16 @@ class Held(Generic[AnyLease]):
         """Say that the cancel took effect."""
         return self._end(AcknowledgeCancel(request_id=new_request_id(), job=self.lease.job, token=self.lease.token))
 
-    def _end(self, request: Complete | Fail | Release | AcknowledgeCancel | ReportLostShard) -> bool:
+    def _completion(self, result: Result) -> Complete:
+        process = self._peer.process
+        return Complete(request_id=new_request_id(), job=self.lease.job, token=self.lease.token, result=result,
+                        worker=process.name, session=process.session)
+
+    def _end(self, request: AnyEnd) -> bool:
+        return self._refusal(request) is None
+
+    def _refusal(self, request: AnyEnd) -> TrainqError | None:
+        """End the lease; the broker's definite no, or None if it took it."""
         log = self._peer.process.log
         expect: type[Message] = Leased if isinstance(request, Complete) else Done
         try:
@@ -153,12 +182,16 @@ class Held(Generic[AnyLease]):
             # A definite no: the broker has decided otherwise, and asking again changes nothing.
             log.warning("lease_end_refused", job=self.lease.job, token=self.lease.token, error=str(error))
             log.end_attempt()
-            return False
+            return error
         if isinstance(request, Complete):
             self._peer.process.progressed()
         log.info("lease_ended", job=self.lease.job, how=type(request).__name__, reply=type(reply).__name__)
         log.end_attempt()
-        return True
+        return None
+
+
+def _code_of(refused: TrainqError) -> str:
+    return refused.refused_code if isinstance(refused, RefusedError) else refused.code
 
 
 HeldLease = Held[Lease]

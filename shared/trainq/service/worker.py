@@ -62,7 +62,7 @@ def carry_out(process: Process, held: Held[AnyLease], work: Callable[[Held[AnyLe
 
     Errors of the machine (``OSError``, :class:`~trainq.errors.StorageError`,
     :class:`~trainq.errors.StorageFullError`) give the job back and are raised again, so that the process says so and
-    comes again after a pause. Every other error is the job's.
+    comes again after a pause. Every other error is the job's, and so is a result that the broker refuses for good.
     """
     try:
         result = work(held)
@@ -79,4 +79,4 @@ def carry_out(process: Process, held: Held[AnyLease], work: Callable[[Held[AnyLe
         process.log.error("work_failed", job=held.lease.job)
         held.fail(f"{type(error).__name__}: {error}")
     else:
-        held.complete(result)
+        held.complete_or_fail(result)
