@@ -14,8 +14,6 @@ from trainq.messages import Done
 
 READS = (messages.GetLearning, messages.GetScores, messages.GetChampions)
 REQUESTS = (messages.Promote, messages.RollBack, messages.LockSuite)
-# More moves than anybody looks back.
-_HISTORY = 1000
 _BY_A_PERSON = "a person"
 
 
@@ -60,7 +58,7 @@ class Champions:
 
     def _roll_back(self, request: messages.RollBack) -> Done:
         known = learning.known(self._journal.connection)
-        moves = learning.champions(self._journal.connection, limit=_HISTORY)
+        moves = learning.champions(self._journal.connection, limit=learning.MOST_MOVES)
         wanted = request.to
         if all(wanted not in (move.checkpoint, move.before) for move in moves):
             raise UsageError(f"{wanted} was never champion", mend="trainq champion --history shows who was; "

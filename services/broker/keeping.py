@@ -146,8 +146,7 @@ class Keeper:
 
 def champions(journal: Journal) -> tuple[str, ...]:
     """The champion; who was it before, to whom a person can go back; and who is proposed."""
-    known = learning.known(journal.connection)
-    return tuple(filter(None, (known.champion_name, known.previous, known.proposal)))
+    return learning.known(journal.connection).wanted
 
 
 def kept(journal: Journal, queries: Queries) -> Kept:

@@ -66,8 +66,8 @@ class ChampionQuery(Query, frozen=True, kw_only=True):
 
 
 class Champion(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is champion (null: nobody yet), who was it before, what was judged last, with its numbers, and who is
-    proposed in its place (empty: nobody).
+    """Who is champion (null: nobody yet), to whom a rollback goes (``previous``; empty: nobody), what was judged last,
+    with its numbers, and who is proposed in its place (empty: nobody).
 
     Of another time it is only who was champion then, and who before.
     """
@@ -148,7 +148,7 @@ class PromoteBody(Body, frozen=True, kw_only=True):
 
 
 class RollBackBody(Body, frozen=True, kw_only=True):
-    """To which of those that were champion; unset: the one before."""
+    """To which of those that were champion; unset: the one before that was not rolled back from."""
 
     to: _Checkpoint = ""
     reason: Text = "rolled back by a person"

@@ -215,7 +215,7 @@ def _wanted(home: Home, journal_copy: Path, task: str, created_at: float, create
         wanted[path.relative_to(home.root).as_posix()] = _Wanted(
             path, FileRecord(blake3=digest, size_bytes=size_bytes), is_needed)
     # People go back to a champion, and compare with it.
-    for folder in _generations(home, line.checkpoint, known.champion_name, known.previous, known.proposal):
+    for folder in _generations(home, line.checkpoint, *known.wanted):
         wanted |= {f"{home.checkpoints.name}/{folder.name}/{name}": _Wanted(folder / name, record)
                    for name, record in _sealed(folder)}
     wanted |= {path.relative_to(home.root).as_posix(): _Wanted(path, record, is_needed=False)

@@ -158,12 +158,15 @@ def move_champion(broker: BrokerClient, request: Promote | RollBack) -> Moved:
 def roll_back(broker: BrokerClient, to: str | None, reason: str) -> Moved:
     """Have a checkpoint that was champion be it again: that of before, unless one is named.
 
+    Whoever was rolled back from is passed over, so that each further one goes further back.
+
     Raises:
         UsageError: there was none before.
     """
     wanted = to or learning_of(broker).previous
     if not wanted:
-        raise UsageError("there was no champion before this one", mend="trainq champion --history shows them")
+        raise UsageError("there was no champion before this one that nobody has rolled back from",
+                         mend="trainq champion --history shows them all; trainq rollback --to NAME goes to any of them")
     return move_champion(broker, RollBack(request_id=new_request_id(), to=wanted, reason=reason))
 
 

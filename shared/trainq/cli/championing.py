@@ -45,7 +45,7 @@ def _configure_promote(parser: ArgumentParser) -> None:
 
 def _configure_rollback(parser: ArgumentParser) -> None:
     parser.add_argument("--to", type=types.generation, metavar="NAME",
-                        help="one that was champion (default: the one before)")
+                        help="one that was champion (default: the one before that was not rolled back from)")
     parser.add_argument("--reason", type=types.text, default="rolled back by a person", help="for people, later")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -55,7 +56,7 @@ class ChampionMove(StrEnum):
     APPROVED = "approved"
     # A person wanted it, whatever the numbers say.
     BY_HAND = "by_hand"
-    # The one before is champion again.
+    # One that was it before is champion again.
     ROLLED_BACK = "rolled_back"
 
 
@@ -194,6 +195,27 @@ class ChampionView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     by: str
     at: float
+
+
+def champion_before(moves: Sequence[ChampionView]) -> str:
+    """To whom a rollback goes: who was champion before the one of now, passing over whoever was rolled back from.
+
+    Args:
+        moves: the newest moves of the champion, oldest first.
+
+    Returns:
+        The checkpoint; empty if there is none.
+    """
+    standing = [moves[0].before] if moves and moves[0].before else []
+    for move in moves:
+        if move.how is ChampionMove.ROLLED_BACK:
+            gone = {move.before, move.checkpoint}
+            # Whoever came between the two, too; nobody, if the one that is gone back to was rolled back from itself.
+            while move.checkpoint in standing and standing[-1] != move.checkpoint:
+                gone.add(standing.pop())
+            standing = [name for name in standing if name not in gone]
+        standing.append(move.checkpoint)
+    return standing[-2] if len(standing) > 1 else ""
 
 
 class LevelView(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from trainq.jobs import (
+    ChampionMove,
     ChampionMoved,
     ChampionView,
     CheckpointJudged,
@@ -20,7 +21,11 @@ from trainq.jobs import (
     ScoreView,
     SuiteLocked,
     SuiteScored,
+    champion_before,
 )
+
+# More moves of the champion than anybody looks back.
+MOST_MOVES = 1000
 
 
 def fold(connection: apsw.Connection, seq: int, at: float, event: Event) -> bool:
@@ -65,8 +70,8 @@ _JUDGEMENT = ", ".join(JudgementView.__struct_fields__)
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What is true now; ``previous`` is who was champion before, ``judgement`` the newest one, and
-    ``proposal`` the newest checkpoint that was proposed in place of this champion.
+    """What is true now; ``previous`` is to whom a rollback goes, ``judgement`` the newest one, and ``proposal`` the
+    newest checkpoint that was proposed in place of this champion.
 
     ``level_suites`` are {generator: {level: digest}} of the problems that each level was judged on last.
     """
@@ -84,6 +89,12 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
         """The checkpoint that is champion; empty if none is."""
         return self.champion.checkpoint if self.champion is not None else ""
 
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The checkpoints to which people may go: the champion, who was it before, a rollback's, and the proposal."""
+        before = self.champion.before if self.champion is not None else ""
+        return tuple(dict.fromkeys(filter(None, (self.champion_name, before, self.previous, self.proposal))))
+
 
 def known(connection: apsw.Connection) -> Known:
     """All of it, read anew."""
@@ -96,11 +107,18 @@ def known(connection: apsw.Connection) -> Known:
     proposal = connection.execute("SELECT checkpoint FROM judgements WHERE outcome='propose' AND champion=? "
                                   "AND checkpoint<>? ORDER BY seq DESC LIMIT 1", (champion, champion)).fetchone()
     return Known(
-        champion=moves[0] if moves else None, previous=moves[0].before if moves else "",
+        champion=moves[0] if moves else None, previous=_previous(connection, moves[0]) if moves else "",
         judgement=judged[0] if judged else None, proposal=str(proposal[0]) if proposal else "",
         levels=tuple(_views(connection, LevelView, f"SELECT {_LEVEL} FROM levels ORDER BY generator")),
         level_suites=level_suites,
         locks={str(name): str(digest) for name, digest in connection.execute("SELECT name, digest FROM suites")})
+
+
+def _previous(connection: apsw.Connection, newest: ChampionView) -> str:
+    """To whom a rollback goes."""
+    if newest.how is not ChampionMove.ROLLED_BACK:
+        return newest.before
+    return champion_before(champions(connection, limit=MOST_MOVES)[::-1])
 
 
 def judged_levels(connection: apsw.Connection, weights: str) -> list[JudgedLevel]:

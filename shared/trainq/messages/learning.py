@@ -133,11 +133,12 @@ class LockSuite(Request, frozen=True, kw_only=True, tag=True):
 class Learning(Message, frozen=True, kw_only=True, tag=True):
     """What the journal knows of what the model can do.
 
-    ``champion`` is null where there is none; ``previous`` is who was it before. ``judgement`` is the newest one,
-    ``proposal`` the newest checkpoint that was found better than this champion and waits for a person (empty: none).
-    ``locks`` are the suites' digests by name; ``level_suites`` {generator: {level: digest}} of the problems that each
-    level was judged on last; ``judged`` the levels that the weights asked for were judged on. ``checkpoint`` is the
-    head of the line, ``trained`` how many files were ever trained to their end.
+    ``champion`` is null where there is none; ``previous`` is who was it before and was not rolled back from: to whom
+    a rollback goes. ``judgement`` is the newest one, ``proposal`` the newest checkpoint that was found better than this
+    champion and waits for a person (empty: none). ``locks`` are the suites' digests by name; ``level_suites``
+    {generator: {level: digest}} of the problems that each level was judged on last; ``judged`` the levels that the
+    weights asked for were judged on. ``checkpoint`` is the head of the line, ``trained`` how many files were ever
+    trained to their end.
     """
 
     champion: ChampionView | None

@@ -7,7 +7,18 @@ import pytest
 
 from trainq import jobs
 from trainq.errors import TransitionError
-from trainq.jobs import ENDED, TRANSITIONS, JobEvent, JobState, Priority, rank, transition
+from trainq.jobs import (
+    ENDED,
+    TRANSITIONS,
+    ChampionMove,
+    ChampionView,
+    JobEvent,
+    JobState,
+    Priority,
+    champion_before,
+    rank,
+    transition,
+)
 
 JOB_EVENTS = [event for event in typing.get_args(jobs.AnyEvent)
               if issubclass(event, JobEvent) and event not in (jobs.JobSubmitted, jobs.TaskSubmitted)]
@@ -83,3 +94,25 @@ def test_a_job_gains_a_class_for_so_many_jobs_started_while_it_waits() -> None:
     assert rank(Priority.HIGH, 19, 20) < waiting
     assert rank(Priority.HIGH, 21, 20) > waiting
     assert rank(Priority.HIGH, 10**9, 0) < rank(Priority.NORMAL, 0, 0), "without ageing, classes are never crossed"
+
+
+@pytest.mark.parametrize(("moves", "target"), [
+    ("", ""), ("a", ""), ("a b", "a"), ("a b c", "b"),
+    # Back to b, then to a.
+    ("a b c <b", "a"), ("a b c <b <a", ""),
+    # Over b at once.
+    ("a b c <a", ""), ("x a b c <a", "x"),
+    # Promoted once more, it was not rolled back from any more.
+    ("a b <a b", "a"), ("a b <a c", "a"), ("a b <a b c", "b"),
+    # Who was rolled back from is named: it is champion, and whom it followed is passed over.
+    ("a b <a <b", ""), ("a b c <b <c", "a"),
+    # Champion twice, and rolled back from once: it is passed over in both places.
+    ("a b a <b", ""), ("a b a d <a", "b"), ("a b a b <a", ""),
+])
+def test_a_rollback_passes_over_whoever_was_rolled_back_from(moves: str, target: str) -> None:
+    views: list[ChampionView] = []
+    for seq, word in enumerate(moves.split()):
+        how = ChampionMove.ROLLED_BACK if word.startswith("<") else ChampionMove.BY_HAND
+        views.append(ChampionView(seq=seq, checkpoint=word.strip("<"), before=views[-1].checkpoint if views else "",
+                                  how=how, reason="", by="", at=0.0))
+    assert champion_before(views) == target

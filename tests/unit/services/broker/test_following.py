@@ -251,6 +251,26 @@ def test_a_person_moves_the_champion_and_back_but_to_no_marked_state(trained: Lo
     assert [move.checkpoint for move in rest.champions] == [FIRST]
 
 
+def test_a_rollback_after_a_rollback_goes_further_back_also_in_a_journal_of_before(trained: Loop) -> None:
+    names = [publish(trained.configuration.home.checkpoints, generation, {}) for generation in range(2, 5)]
+
+    def back() -> str:
+        trained.ask(RollBack(request_id=trained.id(), to=trained.learning().previous))
+        return trained.champion()[0]
+
+    for name in names:
+        trained.ask(Promote(request_id=trained.id(), checkpoint=name))
+    assert back() == names[1]
+    trained.restart()
+    assert trained.learning().previous == names[0], "it is derived from the moves"
+    # The one that was rolled back from is kept all the same.
+    assert set(trained.kept().champions) == set(names)
+    assert back() == names[0]
+    assert trained.learning().previous == ""
+    trained.ask(Promote(request_id=trained.id(), checkpoint=names[2]))
+    assert back() == names[0]
+
+
 def test_a_champion_is_put_where_others_fetch_it(tmp_path: Path) -> None:
     story = Loop(tmp_path, TRAINQ_PROMOTION_PUBLISH_TO='["/one", "/two"]')
     story.train("a", FIRST)
