@@ -160,7 +160,7 @@ class Evaluator(Worker[TaskLease]):
                                   self._process.settings.curriculum)
         self._ask_at = 0.0
         return TaskResult(summary=verdicts.summary(task.checkpoint, found, report.refused),
-                          facts={"report": msgspec.to_builtins(found), "refused": report.refused})
+                          facts=verdicts.facts(found, report.refused))
 
     def _there(self, champion: str, checkpoint: str) -> str:
         """With whom to compare; empty where there is nobody, or nobody any more."""

@@ -6,15 +6,25 @@ The decisions themselves are :mod:`trainq.promoting`'s and :mod:`trainq.curricul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from trainq import curriculum, promoting
 from trainq.config import CurriculumSettings, PromotionSettings
 from trainq.curriculum import Judged, Ladder, LevelScore, LevelSuite, Standing
+from trainq.errors import UsageError
 from trainq.evaluations import EvaluationFacts, EvaluationReport, SuiteScore
-from trainq.messages import EvaluationFindings, Judgement, Learning, LevelVerdict, Score
+from trainq.messages import (
+    MAX_COMPARISONS_BYTES,
+    MAX_REPORT_BYTES,
+    EvaluationFindings,
+    Judgement,
+    Learning,
+    LevelVerdict,
+    Score,
+    check_size,
+)
 from trainq.promoting import Action, Candidate, Mode, Rules, SuiteRule, Verdict
 
 # The name in [promotion] suites of what the evaluator makes itself.
@@ -67,11 +77,25 @@ def findings(report: EvaluationReport, subject: Subject, champion: str | None, k
         levels: the suites that were scored, with the level of those that are of one.
         rules: how the champion moves (:func:`rules_of`).
         ladder: how levels do.
+
+    Raises:
+        UsageError: so many suites decide or guard that no judgement holds their numbers.
     """
     return EvaluationFindings(
         weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
         judgement=None if champion is None else _judgement(report, subject, champion, rules),
         levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
+
+
+def facts(found: EvaluationFindings, refused: Mapping[str, str]) -> dict[str, Any]:
+    """The result of an evaluation for programs; ``refused`` as in :func:`summary`.
+
+    Raises:
+        UsageError: there are more suites than a result can tell of.
+    """
+    told = {"report": msgspec.to_builtins(found), "refused": dict(refused)}
+    _refuse_large(told, MAX_REPORT_BYTES, f"the scores on {len(found.scores)} suites", "have fewer suites in suites/")
+    return told
 
 
 def summary(checkpoint: str, found: EvaluationFindings, refused: Mapping[str, str]) -> str:
@@ -103,12 +127,23 @@ def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules:
     if champion and not report.against_digest:
         reasons.append(f"{champion} is not in checkpoints/ any more, so nothing can be compared with it: "
                        "trainq promote makes another one champion")
+    comparisons = tuple(msgspec.to_builtins(finding) for finding in verdict.findings)
+    _refuse_large({"comparisons": comparisons}, MAX_COMPARISONS_BYTES,
+                  f"the comparisons on the {len(comparisons)} suites that decide or guard",
+                  "leave limit out of the suite.toml of those that need not guard")
     needed = {rule.suite for rule in rules.suites}
     reasons += [f"{suite} is refused: {why}" for suite, why in report.refused.items() if suite in needed]
     return Judgement(
         champion=champion, outcome=_outcome(verdict), regressed=verdict.regressed,
         reasons=tuple(reason[:_MOST_REASON_CHARACTERS] for reason in reasons[:_MOST_REASONS]),
-        comparisons=tuple(msgspec.to_builtins(finding) for finding in verdict.findings))
+        comparisons=comparisons)
+
+
+def _refuse_large(told: dict[str, Any], limit_bytes: int, what: str, mend: str) -> None:
+    try:
+        check_size(told, limit_bytes, what)
+    except ValueError as error:
+        raise UsageError(f"too many suites: {error}", mend=mend) from error
 
 
 def _outcome(verdict: Verdict) -> str:

@@ -23,6 +23,7 @@ from trainq.messages.codec import (
 )
 from trainq.messages.learning import (
     MAX_CHAMPIONS,
+    MAX_COMPARISONS_BYTES,
     Champions,
     CheckpointScores,
     EvaluationFindings,
@@ -156,6 +157,7 @@ from trainq.messages.work import (
     Token,
     TrainResult,
     TrainSpec,
+    check_size,
 )
 from trainq.messages.workers import (
     MAX_DAMAGED,
@@ -189,6 +191,7 @@ __all__ = [
     "EVENT_TOPIC",
     "LIVE_TOPIC",
     "MAX_CHAMPIONS",
+    "MAX_COMPARISONS_BYTES",
     "MAX_DAMAGED",
     "MAX_DIGESTS",
     "MAX_EFFECTS",
@@ -344,6 +347,7 @@ __all__ = [
     "UsedShards",
     "VerifyTask",
     "WaitingClass",
+    "check_size",
     "decode_as",
     "decode_event",
     "decode_live",

@@ -15,7 +15,8 @@ from trainq.messages.work import MAX_PAGE, Digest, Message, Name, Natural, Reque
 MAX_SCORES = 1000
 # Each has a reason of up to 4096 characters.
 MAX_CHAMPIONS = 200
-MAX_COMPARISONS_BYTES = 64 * 1024
+# Some 1200 bytes a suite that decides or guards, so 130 of them; in a result the scores, of some 450, lie beside them.
+MAX_COMPARISONS_BYTES = 160 * 1024
 Level = Annotated[int, Meta(ge=1, le=1000)]
 
 

@@ -9,11 +9,12 @@ import pytest
 
 from services.evaluator import verdicts
 from services.evaluator.verdicts import Level, Subject
-from trainq import promoting
+from trainq import messages, promoting
 from trainq.config import CurriculumSettings, PromotionSettings
+from trainq.errors import UsageError
 from trainq.evaluations import EvaluationFacts, EvaluationReport, Method, SuiteScore
 from trainq.jobs import ChampionMove, ChampionView, JudgedLevel, LevelView
-from trainq.messages import EvaluationFindings, Learning
+from trainq.messages import EvaluationFindings, Learning, TaskResult
 from trainq.promoting import Comparison, Difference, Score
 
 FIRST, SECOND = "g000002-s00000020", "g000003-s00000030"
@@ -117,6 +118,26 @@ def test_a_guarded_suite_that_may_have_fallen_too_far_keeps_it_out() -> None:
     assert outcome(found)[1] == "keep"
     passed = findings(scored(gain=0.2), scored("guard", gain=-0.001, limit=0.1), known=with_champion())
     assert outcome(passed)[1] == "promote"
+
+
+def test_many_suites_may_guard_and_too_many_are_refused_with_what_mends_it() -> None:
+    def guarded(number: int) -> EvaluationFindings:
+        guards = [scored(f"a-suite-that-guards-{at:03d}", gain=-0.00123456789, limit=0.1) for at in range(number)]
+        return findings(scored(gain=0.2), *guards, known=with_champion())
+
+    found = guarded(120)
+    assert outcome(found)[1] == "promote"
+    made = TaskResult(summary="scored", facts=verdicts.facts(found, {}))
+    asked = messages.Complete(request_id="r", job="evaluate-1", token=1, result=made, worker="evaluator", session="s")
+    heard = messages.decode_request(messages.encode(asked))
+    assert isinstance(heard, messages.Complete)
+    assert isinstance(heard.result, TaskResult)
+    assert msgspec.convert(heard.result.facts["report"], EvaluationFindings) == found
+    with pytest.raises(UsageError, match=r"too many suites: the comparisons on the 251 suites .*leave limit out"):
+        guarded(250)
+    many = [scored(f"a-suite-that-is-only-watched-{at:03d}") for at in range(900)]
+    with pytest.raises(UsageError, match=r"too many suites: the scores on 900 suites .*have fewer suites"):
+        verdicts.facts(findings(*many), {})
 
 
 def test_the_champion_is_not_compared_with_itself() -> None:
