@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.broker import judging
 from services.broker.blaming import not_the_journals
+from services.broker.learned import Learned
 from services.broker.recording import Recorder
 from trainq import checkpoints, messages
 from trainq.config import Configuration
@@ -87,7 +88,7 @@ class Champions:
                              mend="a marked state never becomes champion")
 
 
-def read(journal: Journal, queries: Queries, request: messages.AnyRequest) -> messages.AnyReply:
+def read(journal: Journal, queries: Queries, learned: Learned, request: messages.AnyRequest) -> messages.AnyReply:
     """The reply to one of :data:`READS`."""
     connection = journal.connection
     match request:
@@ -99,12 +100,12 @@ def read(journal: Journal, queries: Queries, request: messages.AnyRequest) -> me
             return messages.Champions(champions=learning.champions(
                 connection, before_seq=request.before_seq, limit=request.limit))
         case messages.GetLearning():
-            known, line = learning.known(connection), queries.line()
+            known, line = learned.known(), queries.line()
             return messages.Learning(
                 champion=known.champion, previous=known.previous, judgement=known.judgement,
                 proposal=known.proposal, levels=known.levels,
                 level_suites=known.level_suites, locks=known.locks,
                 judged=tuple(learning.judged_levels(connection, request.weights)) if request.weights else (),
-                checkpoint=line.checkpoint, trained=queries.trained_count())
+                checkpoint=line.checkpoint, trained=learned.trained_count())
         case _:
             raise UsageError(f"{type(request).__name__} is not known here")

@@ -1,7 +1,8 @@
-"""What the model can do, in brief, for the overview: read from the journal's tables, and kept until they change.
+"""What the model can do, in brief for the overview and as a whole: read from the journal's tables, and kept until they
+change.
 
-An overview is asked for every second and more often; scores come every few minutes. What an event of this transaction
-says that is not on disk yet is read, and not kept: it may be undone.
+Both are asked for every second or two, scores come every few minutes, and the tables grow for ever. What an event of
+this transaction says that is not on disk yet is read, and not kept: it may be undone.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from trainq.jobs import (
     AnyEvent,
     ChampionMoved,
     CheckpointJudged,
+    JobSucceeded,
     LevelJudged,
     SuiteLocked,
     SuiteScored,
     is_of_files,
 )
-from trainq.journal import Journal, Recorded, learning
+from trainq.journal import Journal, Queries, Recorded, learning
 from trainq.journal.learning import Known
 from trainq.messages import CheckpointScores, JudgementFigure, LearningFigures, LevelFigure, ScoreFigure
 
@@ -36,27 +38,54 @@ class Learned:
     def __init__(self, journal: Journal, settings: DatagenSettings) -> None:
         self._journal = journal
         self._first_levels = {name: each.level for name, each in settings.generators.items() if each.weight}
+        self._queries = Queries(journal)
         self._kept: LearningFigures | None = None
+        self._known: Known | None = None
+        self._trained: int | None = None
         # The newest event that is known to be on disk.
         self._settled_seq = journal.head_seq
 
     def committed(self, entry: Recorded) -> None:
         """This event is on disk."""
         self._settled_seq = entry.seq
-        if isinstance(entry.event, _CHANGES):
-            self._kept = None
+        event = entry.event
+        if isinstance(event, _CHANGES):
+            self._kept = self._known = None
+        elif isinstance(event, JobSucceeded) and event.job.startswith("train-") and self._trained is not None:
+            self._trained += 1
 
     def figures(self) -> LearningFigures:
         """What is so now, in the open transaction."""
-        if self._journal.head_seq != self._settled_seq:
+        if not self._is_settled:
             return self._read()
         if self._kept is None:
             self._kept = self._read()
         return self._kept
 
+    def known(self) -> Known:
+        """All of it, as it is now, in the open transaction."""
+        if not self._is_settled:
+            return learning.known(self._journal.connection)
+        if self._known is None:
+            self._known = learning.known(self._journal.connection)
+        return self._known
+
+    def trained_count(self) -> int:
+        """How often a file was trained to its end, in the open transaction."""
+        if not self._is_settled:
+            return self._queries.trained_count()
+        if self._trained is None:
+            self._trained = self._queries.trained_count()
+        return self._trained
+
+    @property
+    def _is_settled(self) -> bool:
+        """Whether all that the tables say is on disk."""
+        return self._journal.head_seq == self._settled_seq
+
     def _read(self) -> LearningFigures:
         connection = self._journal.connection
-        known = learning.known(connection)
+        known = self.known()
         first = learning.scores(connection, limit=1)
         newest = self._scores(first[0].checkpoint, known.locks) if first else None
         judged = known.judgement

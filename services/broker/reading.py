@@ -91,7 +91,7 @@ class Reader:
             case messages.PlanRestore():
                 return greeting.plan(self._queries, self._configuration.home, request.store, request.name)
             case _:
-                return championing.read(self._journal, self._queries, request)
+                return championing.read(self._journal, self._queries, self.learned, request)
 
     def _listed(self, request: messages.ListJobs) -> list[JobRow]:
         if request.digest is None:

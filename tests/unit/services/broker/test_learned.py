@@ -9,10 +9,19 @@ import pytest
 
 from services.broker import learned
 from services.broker.learned import Learned
-from tests.stories import Story
+from tests.stories import TRAINED, Story
 from trainq.config import DatagenSettings
-from trainq.jobs import AnyEvent, ChampionMove, ChampionMoved, CheckpointJudged, LevelJudged, SuiteLocked, SuiteScored
-from trainq.messages import GetOverview, LearningFigures, LevelFigure, Overview
+from trainq.jobs import (
+    AnyEvent,
+    ChampionMove,
+    ChampionMoved,
+    CheckpointJudged,
+    JobKind,
+    LevelJudged,
+    SuiteLocked,
+    SuiteScored,
+)
+from trainq.messages import GetLearning, GetOverview, Learning, LearningFigures, LevelFigure, Overview
 
 OLD, NEW = "g000002-s00000020", "g000003-s00000030"
 
@@ -114,9 +123,48 @@ def test_what_is_undone_was_never_so(story: Story) -> None:
         with story.journal.transaction():
             story.journal.append(MOVED, 1000.0)
             assert kept.figures().champion is not None
+            assert kept.known().champion is not None
             raise KeyError
 
     with pytest.raises(KeyError):
         moved_and_looked()
     with story.journal.transaction():
         assert kept.figures().champion is None
+        assert kept.known().champion is None
+
+
+def asked(story: Story) -> Learning:
+    reply = story.ask(GetLearning(request_id=story.id()))
+    assert isinstance(reply, Learning)
+    return reply
+
+
+def test_who_asks_again_and_again_has_no_table_read(story: Story) -> None:
+    """The tables of judgements and of trained files grow for ever, and this is asked every two seconds."""
+    record(story, LOCKED, scored(OLD), MOVED, JUDGED)
+    before = asked(story)
+    read: list[str] = []
+
+    def note(_: object, statement: str, __: object) -> bool:
+        read.append(statement)
+        return True
+
+    story.journal.connection.exec_trace = note
+    assert asked(story) == before
+    assert not [each for each in read if "judgements" in each or "trained" in each]
+    story.journal.connection.exec_trace = None
+    record(story, msgspec.structs.replace(JUDGED, outcome="propose"))
+    assert (before.proposal, asked(story).proposal) == ("", NEW)
+
+
+def test_what_was_trained_meanwhile_is_counted(story: Story) -> None:
+    assert asked(story).trained == 0
+    for content in "ab":
+        story.submit(content)
+        story.prepare_next()
+        lease = story.lease(JobKind.TRAIN)
+        assert lease is not None
+        story.complete(lease, TRAINED)
+    assert asked(story).trained == 2 == story.queries.trained_count()
+    story.restart()
+    assert asked(story).trained == 2
