@@ -26,10 +26,16 @@ _ENVIRONMENT = {
 }
 # Who works on the processor leaves the GPU to what trains.
 _WITHOUT_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+# Who waits sends no heartbeat: half of the 30 seconds for which a lease holds. A large model is gone in a few.
+_END_SECONDS = 15.0
 
 
 class ChildKilledError(StorageError):
     """Somebody has ended the child: the kernel, for want of memory, or a person. It may go well the next time."""
+
+
+class ChildStuckError(ChildKilledError):
+    """The child was killed and is still there: it waits in the kernel for a disk or a GPU."""
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -42,8 +48,9 @@ class _Failure(msgspec.Struct, frozen=True):
 class Child:
     """``python -m module``, asked ``request``; ended with all that it has started when the block is left.
 
-    What it says besides its answer goes to ``log``. A request gets this process's pid as ``parent``, with which the
-    child ends. Only with ``gpu`` it sees a GPU.
+    Leaving it raises :class:`ChildStuckError` where the kernel does not end the child. What it says besides its answer
+    goes to ``log``. A request gets this process's pid as ``parent``, with which the child ends. Only with ``gpu`` it
+    sees a GPU.
     """
 
     def __init__(self, log: Path, module: str, request: dict[str, Any], *, gpu: bool = False) -> None:
@@ -103,5 +110,11 @@ class Child:
                  traceback: TracebackType | None) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        os.close(self._answer)
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            raise ChildStuckError(f"{self._module} (process {self._process.pid}) was killed, and the kernel has not "
+                                  f"ended it within {_END_SECONDS:g} s",
+                                  mend="a disk or a GPU hangs: dmesg says more") from error
+        finally:
+            os.close(self._answer)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +13,18 @@ from typing import Any
 import pytest
 
 from trainq.errors import TrainqError
-from trainq.service.child import Child
+from trainq.service import InterruptedWorkError, Interruption
+from trainq.service import child as child_module
+from trainq.service.child import Child, ChildStuckError
+
+# Whoever traces a process is told of its end first: until the tracer is gone, its parent waits in vain.
+TRACER = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+print(libc.ptrace(0x4206, int(sys.argv[1]), None, None), flush=True)  # PTRACE_SEIZE: it runs on
+sys.stdin.read()
+"""
 
 
 def ended(child: Child) -> Child:
@@ -41,4 +55,26 @@ def test_one_that_cannot_be_started_leaves_no_descriptor_either(tmp_path: Path) 
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(FileNotFoundError), Child(tmp_path / "nowhere" / "log", "json.tool", {}):
         pass
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_that_the_kernel_does_not_end_is_left_behind_with_a_reason(tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child_module, "_END_SECONDS", 0.5)
+    before = len(os.listdir("/proc/self/fd"))
+    (tmp_path / "sleeper.py").write_text("import time\ntime.sleep(3600)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    child = Child(tmp_path / "log", "sleeper", {})
+    with pytest.raises(ChildStuckError, match=r"the kernel has not ended it within 0\.5 s") as stuck, child:
+        pid = child._process.pid
+        tracer = subprocess.Popen([sys.executable, "-c", TRACER, str(pid)], text=True, stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE)
+        assert tracer.stdout is not None
+        if tracer.stdout.readline() != "0\n":
+            tracer.communicate()
+            pytest.skip("nobody may trace here")
+        raise InterruptedWorkError(Interruption.CANCELLED)
+    assert isinstance(stuck.value.__cause__, InterruptedWorkError)
+    tracer.communicate()
+    assert child._process.wait(60) == -signal.SIGKILL
     assert len(os.listdir("/proc/self/fd")) == before
