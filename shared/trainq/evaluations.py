@@ -86,7 +86,8 @@ class EvaluationFacts(msgspec.Struct, frozen=True, kw_only=True):
     the mean credit. ``tokens`` are trained tokens (kind ``loss``) or new ones; ``truncated`` counts answers that were
     ended because they were as long as an answer may be, ``answers_cut`` those that were not kept whole. ``proof`` is
     what the scorer had shown before. ``shapes`` is a digest of the shapes of what went through the model.
-    ``checkpoint`` is the generation that was asked about; any other with the same weights has the same score.
+    ``checkpoint`` is the generation that was asked about; any other with the same weights has the same score. So is
+    ``suite`` the one that was asked about, and any other with the same content has it, too.
     """
 
     key: str

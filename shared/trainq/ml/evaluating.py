@@ -151,8 +151,12 @@ class _Run:
             self.refused[path.name] = str(error)
 
     def result(self, subject: Subject, batch_rows: int, suite: Suite) -> Evaluation:
-        """One of those that were asked for, with the interval that is asked for."""
-        return comparing.judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
+        """One of those that were asked for, with the interval that is asked for.
+
+        It bears this suite's name: a result is found by the content, which another suite may have, or had.
+        """
+        found = comparing.judged(self._results[self._key(subject, batch_rows, suite)], self._request.confidence)
+        return Evaluation(facts=msgspec.structs.replace(found.facts, suite=suite.name), rows=found.rows)
 
     def score(self, wanted: Sequence[tuple[Subject, int, Suite]]) -> None:
         """Find or compute the result of each of these checkpoints, in batches of so many rows, on that suite."""
@@ -167,7 +171,13 @@ class _Run:
         for suite in {suite.name: suite for _, _, suite in missing.values()}.values():
             self._prove(suite)
         for subject in {subject.name: subject for subject, _, _ in missing.values()}.values():
-            self._score_one(subject, {key: each[1:] for key, each in missing.items() if each[0].name == subject.name})
+            self._score_one(subject, {key: each[1:] for key, each in missing.items() if each[0].name == subject.name
+                                      and each[2].name not in self.refused})
+        # A suite with the content of another one is scored with that one, and refused with it.
+        for subject, batch_rows, suite in wanted:
+            key = self._key(subject, batch_rows, suite)
+            if key not in self._results and suite.name not in self.refused:
+                self.refused[suite.name] = self.refused[missing[key][2].name]
 
     def _prove(self, suite: Suite) -> None:
         if suite.kind == "generate":
@@ -175,6 +185,8 @@ class _Run:
                 self._proofs[suite.name] = scoring.prove(self._scorers[suite.name], suite.cases(), self._request.seed)
 
     def _score_one(self, subject: Subject, wanted: dict[str, tuple[int, Suite]]) -> None:
+        if not wanted:
+            return
         opened = Opened(subject, self._device)
         for key, (batch_rows, suite) in wanted.items():
             if suite.name in self.refused:
