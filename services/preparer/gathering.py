@@ -30,7 +30,7 @@ class Gatherer:
         self._home = home
         self._log = log
         self._reader = SuitesReader(home.suites)
-        self._guarded = Guarded(None, ())
+        self._guarded = Guarded(None, {})
         self._index: LeakIndex | None = None
         self._content = b""
         # The digest under which it was last stored.
@@ -61,8 +61,8 @@ class Gatherer:
     def _suites(self) -> Enclosed | None:
         guarded = self._reader.read()
         if guarded is not self._guarded:
-            for suite in sorted(set(guarded.unread) - set(self._guarded.unread)):
-                self._log.warning("suite_not_guarded", suite=suite, reason="no row of it could be read",
+            for suite, reason in sorted(guarded.unread.items() - self._guarded.unread.items()):
+                self._log.warning("suite_not_guarded", suite=suite, reason=reason,
                                   mend="trainq suites list says what is wrong with it")
             self._guarded, self._index = guarded, guarded.index
             self._content = self._index.content() if self._index is not None else b""

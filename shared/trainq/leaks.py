@@ -171,11 +171,13 @@ class LeakIndex:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """What was read of a folder of suites: the index, None if no suite has a row; ``unread`` are those that have none.
+    """What was read of a folder of suites: the index, None if no suite has a row.
+
+    ``unread`` says why of some suites nothing is guarded, or not all.
     """
 
     index: LeakIndex | None
-    unread: tuple[str, ...]
+    unread: dict[str, str]
 
 
 class _Stamp(NamedTuple):
@@ -185,14 +187,17 @@ class _Stamp(NamedTuple):
     inode: int
     size_bytes: int
     modified_ns: int
+    # Of what may be read by whom, too.
+    changed_ns: int
 
 
 class _Found(NamedTuple):
-    """A suite's folder as it lies there."""
+    """A suite's folder as it lies there; ``closed`` says why it could not be looked into, if that is so."""
 
     folder: Path
     settings: _Stamp | None
     files: tuple[_Stamp, ...]
+    closed: str
 
 
 class _Read(NamedTuple):
@@ -207,14 +212,15 @@ class SuitesReader:
 
     A suite's rows lie in every file that is one of rows by its name, and come under the columns that its
     ``suite.toml`` maps, as whoever scores it reads them; a folder without settings is guarded, too. A line that is no
-    row is passed over, as is what follows damage: the evaluator refuses such a suite. So is what goes away meanwhile.
+    row is passed over, as is what follows damage, or may not be read: the evaluator refuses such a suite. So is what
+    goes away meanwhile.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._found: list[_Found] | None = None
         self._files: dict[tuple[_Stamp, tuple[tuple[str, str], ...]], _Read] = {}
-        self._guarded = Guarded(None, ())
+        self._guarded = Guarded(None, {})
 
     def read(self) -> Guarded:
         """The suites as they are now; the same object as before if nothing has changed.
@@ -232,14 +238,16 @@ class SuitesReader:
         before, self._files = self._files, {}
         suites: dict[str, str] = {}
         places: dict[bytes, Place] = {}
-        unread = []
+        unread: dict[str, str] = {}
         for each in found:
-            name, rows = _shown(each.folder.name), 0
+            name, rows, closed = _shown(each.folder.name), 0, [each.closed] if each.closed else []
             with _unless_gone():
-                columns = tuple(sorted(suitefiles.mapping_of(each.folder).items()))
+                columns: tuple[tuple[str, str], ...] = ()
+                with _noting(closed, each.folder):
+                    columns = tuple(sorted(suitefiles.mapping_of(each.folder).items()))
                 told: list[object] = [columns]
                 for stamp in each.files:
-                    with _unless_gone():
+                    with _unless_gone(), _noting(closed, each.folder):
                         read = before.get((stamp, columns)) or _read(stamp.path, dict(columns))
                         self._files[stamp, columns] = read
                         told.append((_shown(stamp.path.name), read.digest))
@@ -247,9 +255,9 @@ class SuitesReader:
                         for key, place in read.keys:
                             places.setdefault(key, place)
                 suites[name] = blake3(orjson.dumps(told)).hexdigest()
-            if not rows:
-                unread.append(name)
-        return Guarded(LeakIndex(suites, places) if places else None, tuple(unread))
+            if closed or not rows:
+                unread[name] = closed[0] if closed else "no row of it could be read"
+        return Guarded(LeakIndex(suites, places) if places else None, unread)
 
 
 def read_suites(folder: Path) -> LeakIndex | None:
@@ -287,10 +295,14 @@ def _survey(folder: Path) -> list[_Found]:
     for entry in entries:
         if entry.name.startswith(".") or is_of_files(entry.name):
             continue
-        settings = _stamp(entry / suitefiles.SETTINGS_NAME)
-        rows = tuple(stamp for path in suitefiles.files_of_rows(entry) if (stamp := _stamp(path)) is not None)
-        if settings is not None or rows:
-            found.append(_Found(entry, settings, rows))
+        settings: _Stamp | None = None
+        rows: tuple[_Stamp, ...] = ()
+        closed: list[str] = []
+        with _noting(closed, entry):
+            settings = _stamp(entry / suitefiles.SETTINGS_NAME)
+            rows = tuple(stamp for path in suitefiles.files_of_rows(entry) if (stamp := _stamp(path)) is not None)
+        if settings is not None or rows or closed:
+            found.append(_Found(entry, settings, rows, closed[0] if closed else ""))
     return found
 
 
@@ -302,7 +314,7 @@ def _stamp(path: Path) -> _Stamp | None:
         return None
     except OSError as error:
         raise files.storage_error(error, f"looking at {path}") from error
-    return _Stamp(path, there.st_ino, there.st_size, there.st_mtime_ns)
+    return _Stamp(path, there.st_ino, there.st_size, there.st_mtime_ns, there.st_ctime_ns)
 
 
 @contextlib.contextmanager
@@ -313,6 +325,16 @@ def _unless_gone() -> Iterator[None]:
     except StorageError as error:
         if not isinstance(error.__cause__, FileNotFoundError):
             raise
+
+
+@contextlib.contextmanager
+def _noting(closed: list[str], folder: Path) -> Iterator[None]:
+    """Leave the block where what is read in it may not be read, and note why."""
+    try:
+        with suitefiles.refusing_closed(folder):
+            yield
+    except InputError as error:
+        closed.append(str(error))
 
 
 def _shown(name: str) -> str:

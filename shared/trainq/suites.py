@@ -34,7 +34,7 @@ from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
 from trainq.scoring import Case, Scorer, command
 from trainq.scoring.command import Command
 from trainq.suffixes import is_data_name
-from trainq.suitefiles import SETTINGS_NAME, files_of_rows, read_table
+from trainq.suitefiles import SETTINGS_NAME, files_of_rows, has_settings, read_table, refusing_closed
 
 ROWS_NAME = "rows.jsonl"
 # A suite is read as a whole, and scored as a whole each time.
@@ -124,11 +124,15 @@ class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 def names(folder: Path) -> list[str]:
-    """The suites in ``folder``, by name; whether they are good is not looked at."""
+    """The suites in ``folder``, by name; whether they are good is not looked at.
+
+    Raises:
+        StorageError: it cannot be looked into.
+    """
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in folder.iterdir()
-                  if _NAME.fullmatch(entry.name) and (entry / SETTINGS_NAME).is_file())
+    with files.reported(f"looking into {folder}"):
+        return sorted(entry.name for entry in folder.iterdir() if _NAME.fullmatch(entry.name) and has_settings(entry))
 
 
 def survey(folder: Path, locks: Mapping[str, str]) -> list[SuiteView]:
@@ -151,10 +155,15 @@ def load(path: Path) -> Suite:
 
     Raises:
         NotFoundError: there is none.
-        InputError: something in it is not as it must be: file, line, field, reason and mend.
+        InputError: something in it is not as it must be, or may not be read: file, line, field, reason and mend.
         StorageError: it could not be read, which is not its fault.
     """
-    if not (path / SETTINGS_NAME).is_file():
+    with refusing_closed(path):
+        return _load(path)
+
+
+def _load(path: Path) -> Suite:
+    if not has_settings(path):
         raise NotFoundError(f"there is no suite {path.name}: {path} has no {SETTINGS_NAME}",
                             mend="see the guide, Evaluation suites")
     if not _NAME.fullmatch(path.name):

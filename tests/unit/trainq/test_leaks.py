@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 
+from tests import rights
 from trainq import files, leaks, suites
 from trainq.errors import DamageError
 from trainq.leaks import Guarded, LeakIndex, Place, SuitesReader
@@ -166,7 +167,7 @@ def test_a_suite_that_changes_is_another_index(tmp_path: Path) -> None:
     assert leaks.read_suites(tmp_path / "none") is None
     reader = SuitesReader(tmp_path)
     suite(tmp_path, "a", [])
-    assert reader.read() == Guarded(None, ("a",))
+    assert reader.read() == Guarded(None, {"a": "no row of it could be read"})
     suite(tmp_path, "a", [{"text": "one"}])
     suite(tmp_path, "b", [{"text": "in b"}])
     first = reader.read()
@@ -202,13 +203,36 @@ def test_suites_are_read_as_who_scores_them_reads_them(tmp_path: Path) -> None:
         reader = SuitesReader(path.parent)
         guarded = reader.read()
         assert guarded.index is not None
-        assert guarded.unread == ()
+        assert guarded.unread == {}
         assert guarded.index.find(sample) == Place("exam", name, 1)
         assert guarded.index.find(TextSample("aside")) is None
         (path / "suite.toml").write_text(settings.replace("q", "question"))
-        assert reader.read() == Guarded(None, ("exam",)), "of a suite of other columns no row is read, which is said"
+        assert reader.read() == Guarded(None, {"exam": "no row of it could be read"}), "which is said"
     (path / "suite.toml").write_text("map = 7")
     assert reader.read().index is not None, "its rows are guarded as far as they can be read"
+
+
+@pytest.mark.parametrize(("closed", "said"), [("test.jsonl", "b/test.jsonl"), (".", "b/suite.toml"),
+                                               ("suite.toml", "b/suite.toml")])
+def test_what_may_not_be_read_guards_nothing_until_it_may(tmp_path: Path, closed: str, said: str) -> None:
+    for name in ("a", "b"):
+        suite(tmp_path, name, [{"text": f"text of {name}"}])
+        (tmp_path / name / "suite.toml").write_text('kind = "loss"')
+    mode = (tmp_path / "b" / closed).stat().st_mode
+    (tmp_path / "b" / closed).chmod(0)
+    reader = SuitesReader(tmp_path)
+    with rights.as_they_are():
+        guarded = reader.read()
+        assert reader.read() is guarded
+    assert guarded.unread.keys() == {"b"}
+    assert f"{tmp_path / said}: it may not be read (give it" in guarded.unread["b"]
+    assert guarded.index is not None
+    assert guarded.index.rows() == {"a": 1} | ({"b": 1} if closed == "suite.toml" else {})
+    (tmp_path / "b" / closed).chmod(mode)
+    with rights.as_they_are():
+        guarded = reader.read()
+    assert guarded.index is not None
+    assert (guarded.index.rows(), guarded.unread) == ({"a": 1, "b": 1}, {})
 
 
 def test_what_goes_away_meanwhile_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import errno
 from pathlib import Path
 
 import pytest
 
-from trainq import suitefiles
-from trainq.errors import StorageError
+from tests import rights
+from trainq import files, suitefiles
+from trainq.errors import InputError, StorageError
 
 
 def test_files_of_rows_are_told_by_their_names(tmp_path: Path) -> None:
@@ -29,8 +30,22 @@ def test_columns_that_cannot_be_used_are_none(tmp_path: Path, settings: str, map
     assert suitefiles.mapping_of(tmp_path) == mapping
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_what_cannot_be_read_is_no_suite_without_columns(tmp_path: Path) -> None:
     (tmp_path / "suite.toml").touch(mode=0)
-    with pytest.raises(StorageError):
+    with rights.as_they_are(), pytest.raises(StorageError):
         suitefiles.mapping_of(tmp_path)
+    tmp_path.chmod(0)
+    with rights.as_they_are(), pytest.raises(StorageError):
+        suitefiles.mapping_of(tmp_path)
+
+
+def test_only_rights_are_the_fault_of_what_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "suite.toml"
+    path.touch(mode=0)
+    with rights.as_they_are(), pytest.raises(InputError) as caught, suitefiles.refusing_closed(tmp_path):
+        suitefiles.read_table(path)
+    assert (caught.value.file, caught.value.reason) == (str(path), "it may not be read")
+    assert "chown" in (caught.value.mend or "")
+    for number in (errno.EIO, errno.EMFILE, errno.ENOENT):
+        with pytest.raises(StorageError), suitefiles.refusing_closed(tmp_path):
+            raise files.storage_error(OSError(number, "no"), "reading") from OSError(number, "no")

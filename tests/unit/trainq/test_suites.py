@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests import rights
 from trainq import suites
 from trainq.config import Home
 from trainq.errors import InputError, NotFoundError, UsageError
@@ -189,3 +190,23 @@ def test_one_that_is_written_is_read_again_and_never_changed(tmp_path: Path) -> 
     loss = suites.write(Home(tmp_path).suites / "texts", [{"text": "a"}], kind="loss")
     assert isinstance(loss.rows[0].sample, TextSample)
     assert isinstance(made.rows[0].sample, ChatSample)
+
+
+@pytest.mark.parametrize("closed", ["suite.toml", "rows.jsonl", "score.py", "."])
+def test_a_suite_that_may_not_be_read_is_named_with_its_file_and_hides_no_other(tmp_path: Path, closed: str) -> None:
+    lay(tmp_path, name="open")
+    path = lay(tmp_path, 'kind = "generate"\nscorer = "command"\noptions = {command = ["./score.py"]}\n')
+    (path / "score.py").write_text("#!/bin/sh\n")
+    (path / closed).chmod(0)
+    with rights.as_they_are():
+        assert suites.names(tmp_path) == ["open", "sums"]
+        with pytest.raises(InputError) as caught:
+            suites.load(path)
+        views = suites.survey(tmp_path, {})
+    expected = path / ("suite.toml" if closed == "." else closed)
+    assert str(caught.value) == (
+        f"{expected}: it may not be read (give it, and its folder, to the user who runs trainq (chown), or let "
+        "everybody read (chmod a+rX))")
+    assert [(view.suite, view.state) for view in views] == [("open", "new"), ("sums", "broken")]
+    (path / closed).chmod(0o700)
+    assert suites.load(path).name == "sums"

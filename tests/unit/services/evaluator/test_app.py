@@ -7,6 +7,7 @@ from unittest import mock
 
 import pytest
 
+from tests import rights
 from tests.faults.learning import BASE, HEAD, Evaluate, Killed
 from trainq import files
 from trainq.jobs import JobState
@@ -34,6 +35,19 @@ def test_a_bad_suite_is_refused_shown_and_guards_and_the_others_are_scored(act: 
     act.job = shop.submit_task(EvaluateTask(checkpoint=HEAD, suites=("other",)))
     assert act.live(shop) is JobState.FAILED
     assert "the suite other is refused: " in (shop.look_at(act.job).reason or "")
+    shop.close()
+
+
+def test_a_suite_that_may_not_be_read_is_refused_and_the_others_are_scored(act: Evaluate) -> None:
+    shop = act.open()
+    closed = act.home.suites / "other" / "rows.jsonl"
+    closed.chmod(0)
+    with rights.as_they_are():
+        assert act.live(shop) is JobState.SUCCEEDED
+    result = shop.look_at(act.job).result
+    assert result is not None
+    assert f"{closed}: it may not be read" in result["facts"]["refused"]["other"]
+    assert shop.types().count("SuiteScored") == 1
     shop.close()
 
 

@@ -11,6 +11,7 @@ import pytest
 from blake3 import blake3
 
 from services.preparer.gathering import Gatherer
+from tests import rights
 from trainq import builtin, files, ingest, preparing
 from trainq.config import DataSettings, GateSettings, Home, TrainSettings
 from trainq.errors import DamageError, StorageFullError
@@ -144,6 +145,25 @@ def test_a_suite_that_guards_nothing_is_named_once(workshop: Workshop) -> None:
     log.close()
     lines = [json.loads(line) for line in (workshop.home.logs / "preparer.log").read_text().splitlines()]
     assert [(line["event"], line["suite"]) for line in lines] == [("suite_not_guarded", "broken")]
+
+
+def test_a_suite_that_may_not_be_read_stops_no_file_and_is_named_once(workshop: Workshop) -> None:
+    workshop.write_suite("blue 3")
+    closed = workshop.home.suites / "closed" / "rows.jsonl"
+    files.make_directory(closed.parent)
+    closed.write_text('{"text": "red 2"}\n')
+    closed.chmod(0)
+    log = open_log("preparer", workshop.home.logs)
+    workshop.gatherer = Gatherer(workshop.home, log)
+    for number in (1, 2):
+        with rights.as_they_are():
+            _, outcome = workshop.prepare(workshop.lease("blue", 5))
+        assert outcome.report.trained == 4
+        workshop.write_suite(f"blue {number}")
+    log.close()
+    (line,) = [json.loads(line) for line in (workshop.home.logs / "preparer.log").read_text().splitlines()]
+    assert (line["event"], line["suite"]) == ("suite_not_guarded", "closed")
+    assert f"{closed}: it may not be read (give it, and its folder, to the user" in line["reason"]
 
 
 def test_an_index_that_could_not_be_stored_is_not_taken_for_another(workshop: Workshop,
