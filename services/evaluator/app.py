@@ -188,8 +188,9 @@ class Evaluator(Worker[TaskLease]):
     def _suites(self, held: HeldTask, known: Learning) -> Suites:
         """The suites that there are."""
         limit = max(1, self._process.settings.evaluation.held_out_jobs)
-        trained = self._peer.call(GetTrainedShards(request_id=new_request_id(), limit=limit), TrainedShards,
-                                  held.states).shards
+        # People's files first: generated ones would be all of the newest.
+        trained = self._peer.call(GetTrainedShards(request_id=new_request_id(), limit=limit, spread=True),
+                                  TrainedShards, held.states).shards
         there = self._fixed.make({level.generator: level.level for level in known.levels}, trained,
                                  lambda: held.keep_or_raise(held.progress))
         if not there.levels:

@@ -1,4 +1,4 @@
-"""The fixed problems: suites that are made once of the generators, and of the held-out rows of the newest files.
+"""The fixed problems: suites that are made once of the generators, and of held-out rows of trained files.
 
 A suite that is there stays as it is, also where the generator's next version would make another one: so scores go on
 being comparable. Who wants new problems takes the folder away, and locks the suite anew.
@@ -89,7 +89,7 @@ class FixedProblems:
 
         Args:
             levels: of each generator, where it is not at its first.
-            trained: the newest files that were trained.
+            trained: the files that were trained whose held-out rows are scored.
             beat: called for each row that is made or looked at: a hundred problems of a high level take ten seconds.
                 What it raises ends the work; no half of a suite stays.
         """
@@ -186,7 +186,7 @@ class FixedProblems:
         return name
 
     def _make_of_all(self, recent: set[str]) -> str:
-        """The held-out rows of the newest files together: for who generates nothing. Other files, another suite."""
+        """The held-out rows of these files together: for who generates nothing. Other files, another suite."""
         rows = [row for name in sorted(recent)
                 for row in map(orjson.loads, (self._home.suites / name / suites.ROWS_NAME).read_bytes().splitlines())]
         if not rows:
@@ -197,11 +197,11 @@ class FixedProblems:
                 files.remove_tree(self._home.suites / old)
         if not (self._home.suites / name).exists():
             suites.write(self._home.suites / name, rows, kind="loss",
-                         description="held-out rows of the newest files together")
+                         description="held-out rows of trained files together")
         return name
 
     def _make_of_files(self, trained: Sequence[TrainedShard]) -> set[str]:
-        """The held-out rows of the newest files, a suite each; those of older files go."""
+        """The held-out rows of these files, a suite each; those of others go."""
         settings = self._settings.evaluation
         recent = {suite_of_a_file(each.job): each for each in trained[:settings.held_out_jobs]}
         for name in suites.names(self._home.suites):

@@ -12,8 +12,9 @@ from trainq.cli.registry import Command
 from trainq.cli.rendering import Column, moment, table
 from trainq.cli.tasking import add_wait, ask
 from trainq.client import BrokerClient
+from trainq.config import Settings, why_unwanted
 from trainq.ids import new_request_id
-from trainq.jobs import ScoreView
+from trainq.jobs import ScoreView, is_of_files
 from trainq.messages import EvaluateTask, GetScores, Scores
 
 DEFAULT_LIMIT, MATRIX_LIMIT = 100, 1000
@@ -50,7 +51,18 @@ def _scores(arguments: Namespace, context: Context) -> int:
         return 0
     for line in _matrix(found, context.console.width) if arguments.matrix else lines_of(found, context.console.width):
         context.console.line(line)
+    if arguments.matrix and not arguments.suite and (why := why_no_files(context.configuration.settings, found)):
+        context.console.say(why)
     return 0
+
+
+def why_no_files(settings: Settings, found: list[ScoreView]) -> str:
+    """Why no file has a line of its own in the matrix; empty if one has, or nobody scores any."""
+    if (settings.data.held_out_fraction or not settings.evaluation.held_out_jobs or why_unwanted(
+            settings.services, "evaluator") or any(is_of_files(each.suite) for each in found)):
+        return ""
+    return ("no trained file has a line: [data] held_out_fraction is 0; with 0.02, say, some rows of each new file are "
+            "not trained but scored")
 
 
 def read_scores(context: Context, checkpoint: str, suite: str, limit: int) -> list[ScoreView]:

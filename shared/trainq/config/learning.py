@@ -63,7 +63,8 @@ class EvaluationSettings(Section, frozen=True, kw_only=True):
 
     The head is scored after ``after_jobs`` trained files (0: only when asked for). Of each generator the fixed problems
     of a level are ``problems``. ``batch_rows`` go through the model at once; one suite may take ``limit_seconds``.
-    Of the held-out rows of the last ``held_out_jobs`` files at most ``held_out_rows`` each are a suite of their own.
+    Of the held-out rows of ``held_out_jobs`` trained files (people's first) at most ``held_out_rows`` each are a suite
+    of their own.
     Intervals have ``confidence``. ``device`` says where: on the GPU it waits until the trainer has given it back.
     ``threads`` 0: half of the processors.
     """

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import MappingProxyType
 from unittest import mock
 
+import msgspec
 import pytest
 
 from tests import rights
 from tests.faults.learning import BASE, HEAD, Evaluate, Killed
-from trainq import files
-from trainq.jobs import JobState
+from tests.faults.workshops import Workshop
+from tests.stories import PREPARED, TRAINED
+from trainq import files, manifests, shards, suites
+from trainq.jobs import JobKind, JobState, Origin
 from trainq.messages import EvaluateTask
+from trainq.rehearsal import HELD_OUT_NAME
 from trainq.service.child import ChildKilledError
 
 
@@ -64,6 +70,42 @@ def test_a_suite_that_was_changed_is_refused_until_it_is_put_back(act: Evaluate)
         result = shop.look_at(act.job).result
         assert result is not None
         assert result["facts"]["refused"].keys() == refused
+    shop.close()
+
+
+class OfFiles(Evaluate):
+    """A person's file was trained, and then generated ones; of two files the held-out rows are scored."""
+
+    settings = MappingProxyType({**Evaluate.settings, "TRAINQ_EVALUATION_HELD_OUT_JOBS": "2"})
+
+    def furnish(self, shop: Workshop) -> None:
+        super().furnish(shop)
+        self._train(shop)  # the one that waits
+        for number in range(3):
+            shop.submit(f"generated {number}", origin=Origin.GENERATED)
+            self._train(shop)
+
+    def _train(self, shop: Workshop) -> None:
+        lease = shop.lease(JobKind.PREPARE)
+        assert lease is not None
+        shard = self.home.cache / f"shard-of-{lease.job}"
+        shard.mkdir(parents=True)
+        (shard / HELD_OUT_NAME).write_bytes(b'{"text": "one"}\n{"text": "two"}\n')
+        manifests.seal(shard, shards.KIND, {})
+        shop.complete(lease, msgspec.structs.replace(PREPARED, shard=shard.name))
+        lease = shop.lease(JobKind.TRAIN)
+        assert lease is not None
+        shop.complete(lease, TRAINED)
+
+
+def test_a_person_s_file_stays_among_those_that_are_scored_however_many_are_generated(tmp_path: Path) -> None:
+    act = OfFiles(tmp_path)
+    act.build()
+    shop = act.open()
+    assert act.live(shop) is JobState.SUCCEEDED
+    of_files = [name for name in suites.names(act.home.suites) if re.fullmatch("job-train-[0-9]+", name)]
+    # train-1 has no held-out rows.
+    assert of_files == ["job-train-2"]
     shop.close()
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trainq.cli.scoring import _matrix, lines_of
+from pathlib import Path
+
+from trainq import config
+from trainq.cli.scoring import _matrix, lines_of, why_no_files
 from trainq.jobs import ScoreView
 
 
@@ -40,3 +43,16 @@ def test_truncated_answers_and_rows_that_do_not_fit_are_told_where_there_are_som
     assert "truncated" not in lines_of([with_figures("b")], None)[0]
     # Where room is short, other columns go first.
     assert "truncated" in lines_of([with_figures("a", 7)], 70)[0]
+
+
+def test_why_no_file_has_a_line_in_the_matrix_is_said_where_somebody_scores(tmp_path: Path) -> None:
+    def why(found: list[ScoreView], **environment: str) -> str:
+        return why_no_files(config.load({"TRAINQ_HOME": str(tmp_path / "home"), **environment}, tmp_path).settings,
+                            found)
+
+    found = [score("g000009-s00000020", "sums", 2.5)]
+    assert "[data] held_out_fraction is 0" in why(found, TRAINQ_SERVICES_PROFILE="full")
+    assert not why([*found, score("g000009-s00000020", "job-train-7", 2.5)], TRAINQ_SERVICES_PROFILE="full")
+    assert not why(found, TRAINQ_SERVICES_PROFILE="full", TRAINQ_DATA_HELD_OUT_FRACTION="0.1")
+    assert not why(found, TRAINQ_SERVICES_PROFILE="full", TRAINQ_EVALUATION_HELD_OUT_JOBS="0")
+    assert not why(found, TRAINQ_SERVICES_PROFILE="minimal")
