@@ -28,11 +28,12 @@ class Gatekeeper:
         if isinstance(request, messages.LiftHold):
             return self._recorder.record(*endings.lift_hold(self._queries.job(request.job)))
         if request.spread:
-            return TrainedShards(shards=[TrainedShard(job=each.job, digest=each.digest, shard=each.shard) for each
+            return TrainedShards(shards=[TrainedShard(**each._asdict()) for each
                                          in sampling.sample_trained(self._journal.connection, request.limit)])
         rows = self._queries.listing(kinds=(JobKind.TRAIN,), states=(JobState.SUCCEEDED,), failed_only=False,
                                      before_number=None, limit=request.limit)
-        return TrainedShards(shards=[TrainedShard(job=row.id, digest=row.digest, shard=row.shard) for row in rows])
+        return TrainedShards(shards=[TrainedShard(job=row.id, digest=row.digest, shard=row.shard,
+                                                  generated=bool(row.generated)) for row in rows])
 
     def was_released(self, train: JobRow) -> bool:
         """Whether a person has let this job go from a hold."""

@@ -17,7 +17,7 @@ import msgspec
 
 from services.evaluator import due, verdicts
 from services.evaluator.fixed import FixedProblems, Suites
-from services.evaluator.verdicts import Level, Subject
+from services.evaluator.verdicts import HELD_OUT, Level, Subject
 from trainq import checkpoints, evaluations, files, suites
 from trainq.errors import (
     BrokerUnavailableError,
@@ -157,7 +157,8 @@ class Evaluator(Worker[TaskLease]):
         known = self._peer.call(GetLearning(request_id=new_request_id(), weights=report.weights_digest), Learning,
                                 held.states)
         found = verdicts.findings(report, subject, None if task.suites else champion, known, levels, rules,
-                                  self._process.settings.curriculum)
+                                  self._process.settings.curriculum,
+                                  "" if HELD_OUT in there.levels else there.undecided)
         self._ask_at = 0.0
         return TaskResult(summary=verdicts.summary(task.checkpoint, found, report.refused),
                           facts=verdicts.facts(found, report.refused))
@@ -195,7 +196,8 @@ class Evaluator(Worker[TaskLease]):
                                  lambda: held.keep_or_raise(held.progress))
         if not there.levels:
             raise NotFoundError("there is no suite in suites/, and no generator is configured that makes problems",
-                                mend="put one there: docs/guide.md, Evaluation suites")
+                                mend="put one there (docs/guide.md, Evaluation suites), or have rows of files held out "
+                                     "([data] held_out_fraction)")
         return there
 
     def _limits(self, held: HeldTask, there: Mapping[str, Level | None],

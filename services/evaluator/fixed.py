@@ -19,7 +19,7 @@ from blake3 import blake3
 
 from services.evaluator.verdicts import HELD_OUT, Level
 from trainq import files, manifests, rehearsal, scoring, shards, suites
-from trainq.config import GeneratorSettings, Home, Settings
+from trainq.config import GeneratorSettings, Home, Settings, why_unwanted
 from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError, StorageError, UsageError
 from trainq.generating import registry
 from trainq.generating.base import FIRST_FIXED_SEED, GenerateRequest, Generator
@@ -65,11 +65,13 @@ class _Named(NamedTuple):
 class Suites(NamedTuple):
     """The suites that can be scored, with the level of those that are of one.
 
-    ``held_out`` is the one of them that decides over the champion where nothing else is configured; empty if none can.
+    ``held_out`` is the one of them that decides over the champion where nothing else is configured; empty if none can:
+    then ``undecided`` says why, and what mends it.
     """
 
     levels: dict[str, Level | None]
     held_out: str
+    undecided: str = ""
 
 
 class FixedProblems:
@@ -104,13 +106,37 @@ class FixedProblems:
                         of_levels[suite_of_a_level(each.name, wanted)] = Level(
                             each.name, wanted, each.generator.levels, each.settings.level)
         recent = self._make_of_files(trained)
-        held_out = self._make_held_out(named) or self._make_of_all(recent)
+        # Whoever trains nothing that is generated is not to have a model that is best at that.
+        why_untrained = self._why_none_is_trained()
+        held_out = "" if why_untrained else self._make_held_out(named)
+        held_out = held_out or self._make_of_all(
+            {suite_of_a_file(each.job) for each in trained if not each.generated} & recent or recent)
         # What was made here before and is not of now; the others are people's.
         passed = {suite_of_a_level(each.name, level) for each in named for level in range(1, each.generator.levels + 1)}
-        wanted_now = {*of_levels, *recent, held_out}
-        return Suites(held_out=held_out, levels={
+        wanted_now = {*of_levels, *recent, held_out, *self._settings.promotion.suites}
+        return Suites(held_out=held_out, undecided="" if held_out else self._why_undecided(
+            why_untrained or ("none fits into the model" if named else "no generator is configured")), levels={
             name: of_levels.get(name) for name in suites.names(self._home.suites)
             if name in wanted_now or not (name in passed or is_of_files(name) or _MADE_HELD_OUT.fullmatch(name))})
+
+    def _why_none_is_trained(self) -> str:
+        """Why this home trains nothing that is generated; empty if it does."""
+        if not self._settings.datagen.max_share:
+            return "[datagen] max_share is 0"
+        why = why_unwanted(self._settings.services, "datagen")
+        return f"the datagen is {why}" if why else ""
+
+    def _why_undecided(self, why_not_generated: str) -> str:
+        settings = self._settings
+        mend = "name suites of your own in [promotion] suites"
+        if not settings.data.held_out_fraction:
+            why, mend = "[data] held_out_fraction is 0", f"make that 0.02, say, or {mend}"
+        elif not settings.evaluation.held_out_jobs:
+            why, mend = "[evaluation] held_out_jobs is 0", f"make that 20, say, or {mend}"
+        else:
+            why, mend = "no trained file has two that fit into the model", f"train more files, or {mend}"
+        return (f"nothing can decide: no generated problems ({why_not_generated}), and no "
+                f"held-out rows of files ({why}): {mend}")
 
     @contextlib.contextmanager
     def _without(self, generator: str) -> Iterator[None]:

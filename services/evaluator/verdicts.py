@@ -65,7 +65,8 @@ def rules_of(settings: PromotionSettings, limits: Mapping[str, float | None], he
 
 
 def findings(report: EvaluationReport, subject: Subject, champion: str | None, known: Learning,
-             levels: Mapping[str, Level | None], rules: Rules, ladder: CurriculumSettings) -> EvaluationFindings:
+             levels: Mapping[str, Level | None], rules: Rules, ladder: CurriculumSettings,
+             undecided: str = "") -> EvaluationFindings:
     """What the broker is to record.
 
     Args:
@@ -77,13 +78,14 @@ def findings(report: EvaluationReport, subject: Subject, champion: str | None, k
         levels: the suites that were scored, with the level of those that are of one.
         rules: how the champion moves (:func:`rules_of`).
         ladder: how levels do.
+        undecided: why there is no suite that is meant by ``held-out``, if there is none.
 
     Raises:
         UsageError: so many suites decide or guard that no judgement holds their numbers.
     """
     return EvaluationFindings(
         weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
-        judgement=None if champion is None else _judgement(report, subject, champion, rules),
+        judgement=None if champion is None else _judgement(report, subject, champion, rules, undecided),
         levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
 
 
@@ -113,7 +115,8 @@ def _score(facts: EvaluationFacts) -> Score:
                  evaluation=facts.key, truncated=facts.truncated, left_out=facts.left_out, credit=facts.credit)
 
 
-def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules) -> Judgement | None:
+def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules,
+               undecided: str) -> Judgement | None:
     if champion == subject.checkpoint:
         return None
     challenger = Candidate(checkpoint=subject.checkpoint, weights_digest=report.weights_digest, marks=subject.marks)
@@ -123,7 +126,10 @@ def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules:
         compared = [each.comparison for each in report.scores if each.comparison is not None]
         verdict = promoting.decide(
             challenger, Candidate(checkpoint=champion, weights_digest=report.against_digest), compared, rules)
-    reasons = list(verdict.reasons)
+    # The cause goes before what follows of it: status shows the first reason alone.
+    needs_held_out = any(rule.deciding and rule.suite == HELD_OUT for rule in rules.suites)
+    reasons = [undecided] if undecided and needs_held_out and not verdict.deserves else []
+    reasons += verdict.reasons
     if champion and not report.against_digest:
         reasons.append(f"{champion} is not in checkpoints/ any more, so nothing can be compared with it: "
                        "trainq promote makes another one champion")

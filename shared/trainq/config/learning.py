@@ -84,8 +84,9 @@ class PromotionSettings(Section, frozen=True, kw_only=True):
     """[promotion]: when another checkpoint becomes champion.
 
     ``auto`` moves it where the numbers say so, ``ask`` proposes it to a person, ``off`` only scores. A suite of
-    ``suites`` decides (``held-out``: the loss that the evaluator makes of its problems): the challenger must be better
-    by ``margin`` at least, and by more than the noise, with ``alpha`` as the chance to be wrong, on ``min_rows`` rows.
+    ``suites`` decides (``held-out``: the loss on a suite that the evaluator makes, of generated problems where they are
+    trained, else of files' held-out rows): the challenger must be better by ``margin`` at least, and by more than the
+    noise, with ``alpha`` as the chance to be wrong, on ``min_rows`` rows.
     No guarded suite may fall by more than its ``limit``. On a significant fall there is an alarm, and with
     ``on_regression = "restore"`` the line goes back to the champion. ``publish_to`` are places to which each champion
     is put, and ``publish_keep`` how many former ones stay at each (0: all).

@@ -19,11 +19,12 @@ _MOST_KEY = keys.MAX_NUMBER * keys.SPACING
 
 
 class Trained(NamedTuple):
-    """A train job that has succeeded, the digest of its file, and its shard."""
+    """A train job that has succeeded, the digest of its file, its shard, and whether the file was generated."""
 
     job: str
     digest: str
     shard: str
+    generated: bool
 
 
 def sample_trained(connection: apsw.Connection, limit: int) -> list[Trained]:
@@ -66,5 +67,6 @@ def _grid(oldest: int, youngest: int, most: int) -> list[int]:
 
 def _at_most(connection: apsw.Connection, generated: int, key: int, limit: int) -> list[tuple[int, Trained]]:
     """Those up to this key, the newest first."""
-    return [(int(found), Trained(f"{JobKind.TRAIN.value}-{int(found) // keys.SPACING}", str(digest), str(shard)))
+    return [(int(found), Trained(f"{JobKind.TRAIN.value}-{int(found) // keys.SPACING}", str(digest), str(shard),
+                                 bool(generated)))
             for found, digest, shard in connection.execute(_TRAINED, (generated, key, limit))]

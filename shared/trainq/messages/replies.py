@@ -133,11 +133,15 @@ class UsedShards(Message, frozen=True, kw_only=True, tag=True):
 
 
 class TrainedShard(msgspec.Struct, frozen=True, kw_only=True):
-    """A job that has succeeded, the digest of its file, and the name of its shard, which may be gone."""
+    """A job that has succeeded, the digest of its file, and the name of its shard, which may be gone.
+
+    ``generated``: the file is no person's.
+    """
 
     job: str
     digest: str
     shard: str
+    generated: bool = False
 
 
 class TrainedShards(Message, frozen=True, kw_only=True, tag=True):

@@ -46,6 +46,7 @@ def test_few_are_all_of_them(connection: apsw.Connection) -> None:
     write(connection, range(4, 9), state="failed")
     write(connection, range(9, 11), generated=True)
     assert numbers(connection, 8) == [3, 2, 1, 10, 9]
+    assert [each.generated for each in sampling.sample_trained(connection, 8)] == [False] * 3 + [True] * 2
     assert numbers(connection, 4) == [3, 2, 1, 10]
 
 

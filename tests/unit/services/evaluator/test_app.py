@@ -16,6 +16,7 @@ from tests.faults.workshops import Workshop
 from tests.stories import PREPARED, TRAINED
 from trainq import files, manifests, shards, suites
 from trainq.jobs import JobKind, JobState, Origin
+from trainq.journal import learning
 from trainq.messages import EvaluateTask
 from trainq.rehearsal import HELD_OUT_NAME
 from trainq.service.child import ChildKilledError
@@ -106,6 +107,26 @@ def test_a_person_s_file_stays_among_those_that_are_scored_however_many_are_gene
     of_files = [name for name in suites.names(act.home.suites) if re.fullmatch("job-train-[0-9]+", name)]
     # train-1 has no held-out rows.
     assert of_files == ["job-train-2"]
+    shop.close()
+
+
+class Undecided(Evaluate):
+    """A home that trains nothing that is generated, and holds no rows of its files out."""
+
+    def furnish(self, shop: Workshop) -> None:
+        super().furnish(shop)
+        files.remove_tree(self.home.suites / "held-out")
+
+
+def test_where_nothing_can_decide_the_judgement_says_why(tmp_path: Path) -> None:
+    act = Undecided(tmp_path)
+    act.build()
+    shop = act.open()
+    assert act.live(shop) is JobState.SUCCEEDED
+    judged = learning.known(shop.journal.connection).judgement
+    assert judged is not None
+    assert judged.reasons[0].startswith("nothing can decide: no generated problems (the datagen is not in profile")
+    assert "[data] held_out_fraction" in judged.reasons[0]
     shop.close()
 
 

@@ -9,6 +9,7 @@ from logging.handlers import QueueHandler
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from blake3 import blake3
@@ -23,15 +24,17 @@ from trainq.logs import EventLog, null_log
 from trainq.manifests import MANIFEST_NAME
 from trainq.messages import TrainedShard
 from trainq.rehearsal import HELD_OUT_NAME
+from trainq.samples import ChatSample
 
 DECIDING = "held-out-arithmetic-l01"
+FULL = {"TRAINQ_SERVICES_PROFILE": "full"}
 CHAT = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]}
 
 
 @pytest.fixture(scope="module")
 def configured(tmp_path_factory: pytest.TempPathFactory) -> config.Configuration:
     folder = tmp_path_factory.mktemp("fixed")
-    return config.load({"TRAINQ_HOME": str(folder / "home"), "TRAINQ_EVALUATION_PROBLEMS": "12",
+    return config.load({"TRAINQ_HOME": str(folder / "home"), **FULL, "TRAINQ_EVALUATION_PROBLEMS": "12",
                         "TRAINQ_CURRICULUM_MIN_PROBLEMS": "12",
                         "TRAINQ_EVALUATION_HELD_OUT_JOBS": "2", "TRAINQ_EVALUATION_HELD_OUT_ROWS": "3"}, folder)
 
@@ -140,7 +143,7 @@ def test_a_problem_that_does_not_fit_ends_nothing_and_few_that_do_are_told(
     uneven = Uneven(fits)
     monkeypatch.setitem(registry.BUILT_IN, "arithmetic", lambda: uneven)
     (tmp_path / "trainq.toml").write_text("[datagen.generators.arithmetic]\n[evaluation]\nproblems = 100\n")
-    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home")}, tmp_path)
+    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home"), **FULL}, tmp_path)
     logger, told = logging.Logger("test"), queue.SimpleQueue[Any]()
     logger.addHandler(QueueHandler(told))
     fixed = FixedProblems(configured.home, configured.settings, EventLog(logger))
@@ -163,10 +166,13 @@ def test_a_person_s_suite_is_scored_too(problems: FixedProblems, configured: con
 
 
 def test_with_no_generator_that_can_be_scored_there_is_only_what_people_put_there(tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"TRAINQ_HOME": str(tmp_path / "home"), "TRAINQ_DATAGEN_GENERATORS": "{}"}
+    settings: dict[str, Any] = {"TRAINQ_HOME": str(tmp_path / "home"), "TRAINQ_DATAGEN_GENERATORS": "{}", **FULL}
     configured = config.load(settings, tmp_path)
     made = FixedProblems(configured.home, configured.settings, null_log())
-    assert made.make({}, []) == Suites(levels={}, held_out="")
+    nothing = made.make({}, [])
+    assert (nothing.levels, nothing.held_out) == ({}, "")
+    assert "(no generator is configured), and no held-out rows of files ([data] held_out_fraction is 0): make" in (
+        nothing.undecided)
     suites.write(configured.home.suites / "mine", [CHAT], kind="loss")
     first = made.make({}, trained(configured.home, "train-1"))
     assert first.levels.keys() == {"mine", "job-train-1", first.held_out}
@@ -188,7 +194,7 @@ def test_a_generator_that_cannot_make_its_problems_keeps_no_other_suite_from_bei
         use = "arithmetic"
         options = { no = "such" }
     """)
-    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home")}, tmp_path)
+    configured = config.load({"TRAINQ_HOME": str(tmp_path / "home"), **FULL}, tmp_path)
     made = FixedProblems(configured.home, configured.settings, null_log())
     assert made.make({}, []).levels.keys() == {"arithmetic-l01", DECIDING}
 
@@ -198,3 +204,36 @@ def test_a_person_s_suite_may_begin_as_those_that_are_made(problems: FixedProble
     for name in ("held-out-mine", "job-titles"):
         suites.write(configured.home.suites / name, [CHAT], kind="loss")
     assert {"held-out-mine", "job-titles"} <= problems.make({}, []).levels.keys()
+
+
+@pytest.mark.parametrize(("settings", "why"), [
+    ({"TRAINQ_SERVICES_PROFILE": "standard"}, 'the datagen is not in profile: [services] profile = "standard"'),
+    ({**FULL, "TRAINQ_SERVICES_DATAGEN": "{enabled = false}"},
+     "the datagen is not enabled: [services.datagen] enabled = false"),
+    ({**FULL, "TRAINQ_DATAGEN_MAX_SHARE": "0"}, "[datagen] max_share is 0")])
+def test_what_is_generated_decides_only_where_it_is_trained(settings: dict[str, str], why: str, tmp_path: Path) -> None:
+    def fixed(**more: str) -> FixedProblems:
+        configured = config.load({
+            "TRAINQ_HOME": str(tmp_path / "home"), "TRAINQ_EVALUATION_PROBLEMS": "12", **settings, **more,
+            "TRAINQ_CURRICULUM_MIN_PROBLEMS": "12", "TRAINQ_EVALUATION_HELD_OUT_JOBS": "2"}, tmp_path)
+        return FixedProblems(configured.home, configured.settings, null_log())
+
+    home = Home(tmp_path / "home")
+    suites.write(home.suites / DECIDING, [CHAT], kind="loss")  # of before
+    made = fixed().make({}, [])
+    assert (made.held_out, made.levels.keys()) == ("", {"arithmetic-l01"})
+    assert made.undecided == (
+        f"nothing can decide: no generated problems ({why}), and no held-out rows of files ([data] held_out_fraction "
+        "is 0): make that 0.02, say, or name suites of your own in [promotion] suites")
+    assert "no trained file has two" in fixed(TRAINQ_DATA_HELD_OUT_FRACTION="0.1").make({}, []).undecided
+    # Held-out rows of people's files do, if there are some.
+    (person,) = trained(home, "train-1")
+    (generated,) = (msgspec.structs.replace(each, generated=True) for each in trained(home, "train-2"))
+    made = fixed().make({}, [person, generated])
+    assert made.undecided == ""
+    asked = {row.sample.messages[0].content[:7] for row in suites.load(home.suites / made.held_out).rows
+             if isinstance(row.sample, ChatSample)}
+    assert asked == {"train-1"}
+    # What a person names is scored, whatever made it.
+    named = fixed(TRAINQ_PROMOTION_SUITES=f'["{DECIDING}"]').make({}, [])
+    assert DECIDING in named.levels

@@ -208,3 +208,18 @@ def test_it_is_judged_beside_whom_it_was_compared_with_whoever_is_champion_by_no
     partly = verdicts.findings(report, Subject(SECOND, ()), None, known, {"held-out": None}, rules,
                                CurriculumSettings())
     assert partly.judgement is None, "of some suites nothing is decided"
+
+
+def test_where_nothing_can_decide_the_first_reason_says_why() -> None:
+    report = EvaluationReport(checkpoint=SECOND, weights_digest=WEIGHTS, scores=[scored("mine")])
+
+    def reasons(known: Learning, *deciding: str) -> tuple[str, ...]:
+        rules = verdicts.rules_of(PromotionSettings(suites=deciding), {"mine": None}, "")
+        found = verdicts.findings(report, Subject(SECOND, ()), champion_of(known), known, {"mine": None}, rules,
+                                  CurriculumSettings(), "nothing can decide: because")
+        assert found.judgement is not None
+        return found.judgement.reasons
+
+    assert reasons(KNOWN, "held-out") == ("nothing can decide: because", "it was not scored on held-out")
+    assert reasons(with_champion(), "held-out")[0] == "nothing can decide: because"
+    assert reasons(KNOWN, "mine") == ("there was no champion",)
