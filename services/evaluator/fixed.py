@@ -18,7 +18,7 @@ import orjson
 from blake3 import blake3
 
 from services.evaluator.verdicts import HELD_OUT, Level
-from trainq import files, manifests, rehearsal, scoring, shards, suites
+from trainq import files, manifests, rehearsal, scoring, shards, suitefiles, suites
 from trainq.config import GeneratorSettings, Home, Settings, why_unwanted
 from trainq.errors import DamageError, InputError, NewerFormatError, NotFoundError, StorageError, UsageError
 from trainq.generating import registry
@@ -34,6 +34,7 @@ from trainq.textcodec import TextCodec
 # So many problems are in it: enough for losses that are heavy-tailed (docs/adr/0014).
 _ROWS = 400
 # How the names of these look: whatever else begins alike is a person's.
+_MADE_LEVEL = re.compile(r"([a-z0-9][a-z0-9_-]*)-l([0-9]{2,})")
 _MADE_HELD_OUT = re.compile(rf"{HELD_OUT}((-[a-z0-9][a-z0-9_-]*-l[0-9]{{2,}})+|-[0-9a-f]{{16}})")
 _MOST_NAME_CHARACTERS = 80
 # Of fewer there is no interval, and no score.
@@ -117,7 +118,18 @@ class FixedProblems:
         return Suites(held_out=held_out, undecided="" if held_out else self._why_undecided(
             why_untrained or ("none fits into the model" if named else "no generator is configured")), levels={
             name: of_levels.get(name) for name in suites.names(self._home.suites)
-            if name in wanted_now or not (name in passed or is_of_files(name) or _MADE_HELD_OUT.fullmatch(name))})
+            if name in wanted_now or not (name in passed or is_of_files(name) or _MADE_HELD_OUT.fullmatch(name)
+                                          or self._was_made_of_a_level(name))})
+
+    def _was_made_of_a_level(self, name: str) -> bool:
+        """Whether it has fixed problems of a generator, which may be configured no more."""
+        found = _MADE_LEVEL.fullmatch(name)
+        try:
+            return found is not None and suitefiles.read_table(
+                self._home.suites / name / suitefiles.SETTINGS_NAME).get("description") == _description(
+                    found[1], int(found[2]))
+        except (InputError, StorageError):
+            return False  # who reads it as a suite says what is wrong with it
 
     def _why_none_is_trained(self) -> str:
         """Why this home trains nothing that is generated; empty if it does."""
@@ -173,7 +185,7 @@ class FixedProblems:
                               mend="a model with a longer context could be asked them")
             return False
         suites.write(path, rows, kind="generate", scorer=scoring.OF_GENERATORS[each.generator.name],
-                     max_new_tokens=room, description=f"fixed problems of {each.name}, level {level}")
+                     max_new_tokens=room, description=_description(each.name, level))
         self._log.info("suite_made", suite=name, rows=len(rows))
         return True
 
@@ -308,6 +320,11 @@ class FixedProblems:
         if isinstance(whole, InputError):
             raise whole
         return prompt, max(1, len(whole.token_ids) - prompt)
+
+
+def _description(generator: str, level: int) -> str:
+    """By this the problems of a level are known again: a person's suite may be called the same."""
+    return f"fixed problems of {generator}, level {level}"
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:

@@ -237,3 +237,18 @@ def test_what_is_generated_decides_only_where_it_is_trained(settings: dict[str, 
     # What a person names is scored, whatever made it.
     named = fixed(TRAINQ_PROMOTION_SUITES=f'["{DECIDING}"]').make({}, [])
     assert DECIDING in named.levels
+
+
+def test_the_problems_of_a_generator_that_is_configured_no_more_are_not_scored_any_more(tmp_path: Path) -> None:
+    def fixed(generators: str) -> FixedProblems:
+        configured = config.load({
+            "TRAINQ_HOME": str(tmp_path / "home"), **FULL, "TRAINQ_DATAGEN_GENERATORS": generators,
+            "TRAINQ_EVALUATION_PROBLEMS": "12", "TRAINQ_CURRICULUM_MIN_PROBLEMS": "12"}, tmp_path)
+        return FixedProblems(configured.home, configured.settings, null_log())
+
+    two = '{sums = {use = "arithmetic"}, arithmetic = {}}'
+    assert {"sums-l01", "sums-l02", "arithmetic-l01"} <= fixed(two).make({"sums": 2}, []).levels.keys()
+    suites.write(tmp_path / "home" / "suites" / "maths-l01", [CHAT], kind="loss", description="a person's")
+    for less in ("{arithmetic = {}}", '{sums = {use = "arithmetic", weight = 0.0}, arithmetic = {}}'):
+        assert fixed(less).make({}, []).levels.keys() == {"arithmetic-l01", DECIDING, "maths-l01"}
+    assert fixed(two).make({"sums": 2}, []).levels["sums-l01"] == Level("sums", 1, 10, 1), "they are back"
