@@ -257,7 +257,8 @@ async def list_suites(call: Call) -> Suites:
     folder = call.site.home.suites
     with call.site.alone("a list of the suites"):
         locks = (await call.site.asker.order(orders.learning_of)).locks
-        return Suites(suites=await call.site.asker.wait(lambda: suites.survey(folder, locks)))
+        promotion = call.site.settings.promotion
+        return Suites(suites=await call.site.asker.wait(lambda: suites.survey(folder, locks, promotion)))
 
 
 async def lock(call: Call) -> Locked:

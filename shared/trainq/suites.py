@@ -27,7 +27,7 @@ import orjson
 from blake3 import blake3
 
 from trainq import files, manifests, scoring
-from trainq.config import mapping_faults
+from trainq.config import PromotionSettings, mapping_faults
 from trainq.errors import InputError, NotFoundError, TrainqError, UsageError
 from trainq.jsonl import Line, read_lines
 from trainq.samples import BadRow, ChatSample, RowJudge, Sample, row_digest
@@ -96,7 +96,7 @@ class SuiteView(msgspec.Struct, frozen=True, kw_only=True):
     """A suite as it lies there, beside the digest that it is locked to.
 
     ``state`` is ``new`` (never scored), ``locked``, ``changed`` since, or ``broken``: of such a one only the ``error``
-    is known.
+    is known. ``warning``: a good suite that keeps everybody from becoming champion.
     """
 
     suite: str
@@ -109,6 +109,7 @@ class SuiteView(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None = None
     description: str = ""
     error: str = ""
+    warning: str = ""
 
 
 class _Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,19 +136,30 @@ def names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in folder.iterdir() if _NAME.fullmatch(entry.name) and has_settings(entry))
 
 
-def survey(folder: Path, locks: Mapping[str, str]) -> list[SuiteView]:
+def survey(folder: Path, locks: Mapping[str, str], promotion: PromotionSettings) -> list[SuiteView]:
     """All suites in ``folder``, each read as a whole; ``locks`` are the digests by name that the journal has."""
-    return [_view(folder / name, locks.get(name, "")) for name in names(folder)]
+    return [_view(folder / name, locks.get(name, ""), promotion) for name in names(folder)]
 
 
-def _view(path: Path, locked: str) -> SuiteView:
+def _view(path: Path, locked: str, promotion: PromotionSettings) -> SuiteView:
     try:
         suite = load(path)
     except TrainqError as error:
         return SuiteView(suite=path.name, state="broken", locked_to=locked, error=str(error))
     return SuiteView(suite=suite.name, state="locked" if locked == suite.digest else "changed" if locked else "new",
                      locked_to=locked, digest=suite.digest, rows=len(suite.rows), kind=suite.kind, scorer=suite.scorer,
-                     limit=suite.limit, description=suite.description)
+                     limit=suite.limit, description=suite.description, warning=_warning(suite, promotion))
+
+
+def _warning(suite: Suite, promotion: PromotionSettings) -> str:
+    """What of few rows never passes (:mod:`trainq.promoting`); empty if nothing hangs on it."""
+    few, least = len(suite.rows), promotion.min_rows
+    decides = suite.name in promotion.suites
+    if promotion.mode == "off" or few >= least or not (decides or suite.limit is not None):
+        return ""
+    follows, mend = ("nothing it shows makes a champion", " or lower that") if suite.limit is None else (
+        "no other checkpoint becomes champion", ", lower that, or take its limit out")
+    return (f"{few} rows are fewer than [promotion] min_rows, {least}: {follows} (give it more rows{mend})")
 
 
 def load(path: Path) -> Suite:

@@ -49,7 +49,7 @@ def _lock(context: Context, name: str, reason: str) -> int:
 def _list(context: Context) -> int:
     with BrokerClient(context.home) as broker:
         locks = orders.learning_of(broker).locks
-    found = suites.survey(context.home.suites, locks)
+    found = suites.survey(context.home.suites, locks, context.configuration.settings.promotion)
     console = context.console
     if console.json:
         console.emit({"suites": msgspec.to_builtins(found)})
@@ -57,7 +57,8 @@ def _list(context: Context) -> int:
     columns = [Column("suite"), Column("rows", right=True), Column("kind", spare=True), Column("limit", spare=True),
                Column("state"), Column("", flexible=True)]
     rows = [[each.suite, str(each.rows or ""), each.scorer or each.kind,
-             "" if each.limit is None else f"{each.limit:g}", each.state, printable(each.error or each.description)]
+             "" if each.limit is None else f"{each.limit:g}", each.state,
+             printable(each.error or each.warning or each.description)]
             for each in found]
     for line in table(columns, rows, console.width):
         console.line(line)

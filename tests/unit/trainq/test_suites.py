@@ -10,7 +10,7 @@ import pytest
 
 from tests import rights
 from trainq import suites
-from trainq.config import Home
+from trainq.config import Home, PromotionSettings
 from trainq.errors import InputError, NotFoundError, UsageError
 from trainq.samples import ChatSample, Message, TextSample
 from trainq.suites import Suite
@@ -202,7 +202,7 @@ def test_a_suite_that_may_not_be_read_is_named_with_its_file_and_hides_no_other(
         assert suites.names(tmp_path) == ["open", "sums"]
         with pytest.raises(InputError) as caught:
             suites.load(path)
-        views = suites.survey(tmp_path, {})
+        views = suites.survey(tmp_path, {}, PromotionSettings())
     expected = path / ("suite.toml" if closed == "." else closed)
     assert str(caught.value) == (
         f"{expected}: it may not be read (give it, and its folder, to the user who runs trainq (chown), or let "
@@ -210,3 +210,20 @@ def test_a_suite_that_may_not_be_read_is_named_with_its_file_and_hides_no_other(
     assert [(view.suite, view.state) for view in views] == [("open", "new"), ("sums", "broken")]
     (path / closed).chmod(0o700)
     assert suites.load(path).name == "sums"
+
+
+def test_a_suite_of_so_few_rows_that_nobody_becomes_champion_is_told(tmp_path: Path) -> None:
+    lay(tmp_path, name="watched")
+    lay(tmp_path, GENERATE + "limit = 0.02\n", name="guard")
+    lay(tmp_path, name="decides")
+
+    def warnings(**settings: Any) -> dict[str, str]:
+        promotion = PromotionSettings(suites=("decides", "guard"), **settings)
+        return {view.suite: view.warning for view in suites.survey(tmp_path, {}, promotion) if view.warning}
+
+    assert warnings() == {
+        "decides": "2 rows are fewer than [promotion] min_rows, 300: nothing it shows makes a champion (give it more "
+                   "rows or lower that)",
+        "guard": "2 rows are fewer than [promotion] min_rows, 300: no other checkpoint becomes champion (give it more "
+                 "rows, lower that, or take its limit out)"}
+    assert warnings(min_rows=2) == warnings(mode="off") == {}
