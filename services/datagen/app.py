@@ -6,6 +6,7 @@ nor doubles it: what was made and not handed in is made again, from the seed tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,13 @@ from trainq.messages import (
     GenerateTask,
     GetLearning,
     GetOverview,
+    GetScores,
     JobList,
     Learning,
-    LearningFigures,
+    LevelFigure,
     ListJobs,
     Overview,
+    Scores,
     SubmitTask,
     TaskLease,
     TaskResult,
@@ -122,8 +125,20 @@ class Datagen(Worker[TaskLease]):
                  for kind, limit in ((JobKind.TRAIN, settings.window_jobs), (JobKind.GENERATE, _MADE_SHOWN))]
         return feeding.decide(feeding.Known(
             counts=overview.counts, line=overview.waiting, files=lists[0], made=lists[1],
-            levels={level.generator: level.level for level in learning.levels}, scores=_scores(overview.learning),
-            has_champion=learning.champion is not None, now=now), settings)
+            levels={level.generator: level.level for level in learning.levels},
+            scores=self._scores(overview.learning.levels, learning.locks), has_champion=learning.champion is not None,
+            now=now), settings)
+
+    def _scores(self, levels: Iterable[LevelFigure], locks: Mapping[str, str]) -> dict[str, float]:
+        """What each generator's present level was scored last, whatever else that checkpoint was scored on."""
+        found = {}
+        for level in levels:
+            suite = suite_of_a_level(level.generator, level.level)
+            request = GetScores(request_id=new_request_id(), suite=suite, limit=1)
+            for score in self._peer.client.call(request, Scores, timeout_seconds=_ANSWER_SECONDS).scores:
+                if locks.get(suite, score.suite_digest) == score.suite_digest:
+                    found[level.generator] = score.mean
+        return found
 
     def work(self, held: HeldTask) -> TaskResult:
         task = held.lease.task
@@ -189,15 +204,6 @@ def _result(task: GenerateTask, champion: str, made: Made, stored: ingest.Stored
     return TaskResult(
         summary=f"{name}: {made.rows} rows of {what}{left_out}", size_bytes=stored.size_bytes,
         facts={feeding.FILE_FACT: {"name": name, "digest": stored.digest, "size_bytes": stored.size_bytes}, **facts})
-
-
-def _scores(known: LearningFigures) -> dict[str, float]:
-    """What each generator's present level was scored last."""
-    if known.newest is None:
-        return {}
-    of_suites = {score.suite: score.mean for score in known.newest.scores}
-    suites = {level.generator: suite_of_a_level(level.generator, level.level) for level in known.levels}
-    return {name: of_suites[suite] for name, suite in suites.items() if suite in of_suites}
 
 
 def serve(process: Process) -> None:

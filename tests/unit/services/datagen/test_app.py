@@ -12,7 +12,7 @@ from services.datagen.app import Datagen, Made, _result
 from tests.faults.learning import Killed
 from tests.faults.workshops import Workshop, in_a_fork
 from trainq.ingest import Stored
-from trainq.jobs import JobState
+from trainq.jobs import AnyEvent, JobState, SuiteLocked, SuiteScored
 from trainq.messages import GenerateTask
 from trainq.service.child import ChildKilledError
 
@@ -94,4 +94,33 @@ def test_what_it_waits_for_is_shown_and_stays_so(tmp_path: Path) -> None:
         datagen.turn()
         assert datagen._process.detail == "1 file waits"
         shop.clock.now += 10
+    shop.close()
+
+
+def test_a_checkpoint_that_was_scored_on_one_suite_alone_hides_no_other_score(tmp_path: Path) -> None:
+    shop, datagen = shop_of(tmp_path)
+
+    def scored(checkpoint: str, suite: str, mean: float) -> SuiteScored:
+        return SuiteScored(checkpoint=checkpoint, weights="w", suite=suite, suite_digest="d", kind="generate",
+                           scorer="", n=100, mean=mean, low=mean, high=mean, confidence=0.95, seed=0, evaluation="e",
+                           by="evaluate-1")
+
+    def record(*events: AnyEvent) -> None:
+        with shop.journal.transaction():
+            entries = [shop.journal.append(event, shop.clock.now) for event in events]
+        shop.desk.committed(entries)
+
+    def chosen() -> str:
+        task = datagen._decide()
+        assert isinstance(task, GenerateTask)
+        return task.name
+
+    assert chosen() == "arithmetic"
+    record(*(SuiteLocked(suite=suite, digest="d", reason="") for suite in ("arithmetic-l01", "syllo-l01", "mine")),
+           scored("g000002-s00000020", "arithmetic-l01", 0.95), scored("g000002-s00000020", "syllo-l01", 0.1))
+    assert chosen() == "syllo", "it has more to be learned"
+    record(scored("g000003-s00000030", "mine", 0.5))
+    assert chosen() == "syllo"
+    record(SuiteLocked(suite="arithmetic-l01", digest="other", reason="meant"))
+    assert chosen() == "arithmetic", "of these problems nothing is known"
     shop.close()
