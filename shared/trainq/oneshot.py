@@ -1,6 +1,7 @@
 """The child's side of :class:`trainq.service.child.Child`: asked once on stdin, it answers once on stdout.
 
-It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``.
+It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``. Nothing else gets
+into it: what libraries and plug-ins print goes to stderr, which is the parent's log.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Asked = TypeVar("Asked", bound=Request)
 
 def serve(asked: type[Asked], do: Callable[[Asked], object], *, process: str, doing: str,
           adopts_orphans: bool = False, mistake: type[TrainqError] = InputError) -> int:
-    """Read the request, do it, answer; gives the exit code.
+    """Read the request, do it, answer; gives the exit code. For the rest of its life this process prints to stderr.
 
     Args:
         asked: what the request must be.
@@ -39,6 +40,19 @@ def serve(asked: type[Asked], do: Callable[[Asked], object], *, process: str, do
         adopts_orphans: it starts programs under a keeper, and ends what they leave should that be killed.
         mistake: the error that a request is which cannot be read.
     """
+    # Not flushed before: what a library has printed while it was imported would stand in the answer, too. From here on
+    # whatever is printed, by Python, by C or by what is started, goes to the log, also what is flushed at the exit.
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    code, answer = _answered(asked, do, process, doing, adopts_orphans, mistake)
+    with os.fdopen(answers, "wb") as stream:
+        stream.write(msgspec.json.encode(answer) + b"\n")
+    return code
+
+
+def _answered(asked: type[Asked], do: Callable[[Asked], object], process: str, doing: str, adopts_orphans: bool,
+              mistake: type[TrainqError]) -> tuple[int, object]:
+    """The exit code, and the answer."""
     try:
         request = msgspec.json.decode(sys.stdin.buffer.read(), type=asked)
     except msgspec.MsgspecError as error:
@@ -50,19 +64,12 @@ def serve(asked: type[Asked], do: Callable[[Asked], object], *, process: str, do
     crashpoints.arm_from_environment(os.environ, process)
     diskfaults.arm_from_environment(os.environ)
     try:
-        answer = do(request)
+        return 0, do(request)
     except TrainqError as error:
         return _failed(error)
     except OSError as error:
         return _failed(files.storage_error(error, doing))
-    _say(msgspec.json.encode(answer))
-    return 0
 
 
-def _failed(error: TrainqError) -> int:
-    _say(msgspec.json.encode({"error": str(error), "code": error.code}))
-    return error.exit_code
-
-
-def _say(content: bytes) -> None:
-    os.write(1, content + b"\n")
+def _failed(error: TrainqError) -> tuple[int, object]:
+    return error.exit_code, {"error": str(error), "code": error.code}
