@@ -21,7 +21,6 @@ from trainq.journal import JobRow, Journal, Queries, enclosing
 from trainq.journal.figures import waiting_by_priority
 from trainq.messages import AnyReply, AnyRequest, TrainSpec
 
-WAITING_SHOWN = 100
 TASKS_SHOWN = 10
 # Counted one by one at each question: some 10 ms.
 QUEUE_LOOKED_AT = 10_000
@@ -110,7 +109,7 @@ class Reader:
         line = self._queries.line()
         running = [row for row in self._queries.running() if row.kind not in TASKS]
         training = any(row.kind is JobKind.TRAIN for row in running)
-        waiting = self._queries.waiting_line(WAITING_SHOWN)
+        waiting = self._queries.waiting_line(messages.WAITING_SHOWN)
         return messages.Overview(
             journal_id=self._journal.journal_id, seq=self._journal.head_seq, at=self._clock.wall(),
             paused_reason=line.paused_reason, counts=self._queries.counts(),

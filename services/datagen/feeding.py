@@ -3,7 +3,8 @@
 Rules:
 
 * A file is made when fewer than ``queue_files`` train jobs stand in the line, whoever has submitted them; one at a
-  time. What waits for another job, for a person or for its next attempt is nothing to train now, and does not count.
+  time. What waits for another job, for a person or for its next attempt is nothing to train now, and does not count;
+  but for what stands behind the part of the line that the broker shows, of which only the number is known.
 * A generator that fails, of which comes no file (self-play with too few right answers), or that makes a file that it
   has made before, rests, twice as long each time, an hour at most; the others go on meanwhile.
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
@@ -31,7 +32,7 @@ from trainq import curriculum
 from trainq.config import DatagenSettings
 from trainq.generating import selfplay
 from trainq.jobs import JobKind, JobState, Origin
-from trainq.messages import GenerateTask, JobView
+from trainq.messages import WAITING_SHOWN, GenerateTask, JobView
 
 # In a generate job's result: what it made, how many rows, and the file.
 GENERATOR_FACT, ROWS_FACT, FILE_FACT = "generator", "rows", "file"
@@ -86,6 +87,8 @@ def why_not(counts: Mapping[str, Mapping[str, int]], line: Sequence[JobView], no
             settings: DatagenSettings) -> str:
     """Why nothing is made, as far as an overview says it; empty if it does not. See :class:`Known`."""
     waiting = _in_line(line, now)
+    if len(line) >= WAITING_SHOWN:
+        waiting += max(0, counts.get(JobKind.TRAIN.value, {}).get(JobState.QUEUED.value, 0) - len(line))
     if waiting >= settings.queue_files:
         return "1 file waits" if waiting == 1 else f"{waiting} files wait"
     asked = counts.get(JobKind.GENERATE.value, {})

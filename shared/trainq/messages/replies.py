@@ -234,6 +234,7 @@ class BackgroundTasks(msgspec.Struct, frozen=True, kw_only=True):
 class Overview(Message, frozen=True, kw_only=True, tag=True):
     """The broker's part of the status picture. ``waiting_reason`` says why the trainer has no job now.
 
+    ``waiting`` are the first :data:`WAITING_SHOWN` train jobs of the line, in the order in which they will start.
     ``pause`` says why nothing is trained (a pause, a yield, quiet hours), ``drain`` why nothing new is begun, ``stop``
     why the trainer that lives now does nothing more; each is empty if it is not so. ``marks`` say what is wrong with
     the state in ``checkpoint``; none if nothing is. ``half_done`` is the train job that waits

@@ -17,6 +17,8 @@ PROTOCOL_VERSION = 1
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 MAX_SUBMITS = 10_000
 MAX_PAGE = 1000
+# Of the train jobs in the line, those that an overview shows.
+WAITING_SHOWN = 100
 # Of one report; a rollback leaves out all batches since the last checkpoint.
 MAX_EFFECTS = 10_000
 MAX_YIELD_SECONDS = 30 * 86_400

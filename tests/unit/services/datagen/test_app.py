@@ -13,7 +13,7 @@ from tests.faults.learning import Killed
 from tests.faults.workshops import Workshop, in_a_fork
 from trainq.ingest import Stored
 from trainq.jobs import AnyEvent, JobState, SuiteLocked, SuiteScored
-from trainq.messages import GenerateTask
+from trainq.messages import WAITING_SHOWN, GenerateTask
 from trainq.service.child import ChildKilledError
 
 CHAMPION, WEIGHTS = "g000002-s00000020", "ab" * 32
@@ -123,4 +123,12 @@ def test_a_checkpoint_that_was_scored_on_one_suite_alone_hides_no_other_score(tm
     assert chosen() == "syllo"
     record(SuiteLocked(suite="arithmetic-l01", digest="other", reason="meant"))
     assert chosen() == "arithmetic", "of these problems nothing is known"
+    shop.close()
+
+
+def test_more_files_than_an_overview_shows_are_enough_too(tmp_path: Path) -> None:
+    shop, datagen = shop_of(tmp_path, TRAINQ_DATAGEN_QUEUE_FILES=f"{WAITING_SHOWN + 2}")
+    shop.submit_items(*(shop.item(f"row {number}") for number in range(WAITING_SHOWN + 2)))
+    datagen.turn()
+    assert datagen._process.detail == f"{WAITING_SHOWN + 2} files wait"
     shop.close()

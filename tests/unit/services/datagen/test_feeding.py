@@ -11,7 +11,7 @@ from services.datagen import feeding
 from services.datagen.feeding import Known
 from trainq.config import DatagenSettings, GeneratorSettings
 from trainq.jobs import JobKind, JobState
-from trainq.messages import GenerateTask, JobView
+from trainq.messages import WAITING_SHOWN, GenerateTask, JobView
 
 SETTINGS = DatagenSettings(rows=100, cooldown_seconds=10)
 NOW = 1000.0
@@ -61,6 +61,17 @@ def test_while_enough_files_stand_in_the_line_none_is_made() -> None:
     assert isinstance(decide(line=[WAITS], counts={"train": {"queued": 9, "held": 9}}), GenerateTask)
     later = msgspec.structs.replace(WAITS, retry_at=NOW + 60)
     assert isinstance(decide(line=[WAITS, later]), GenerateTask), "one that is tried later is nothing to train now"
+
+
+def test_behind_what_the_broker_shows_of_the_line_all_count() -> None:
+    settings = DatagenSettings(rows=100, queue_files=150)
+    shown = [WAITS] * WAITING_SHOWN
+    assert decide(settings, line=shown, counts={"train": {"queued": 150}}) == "150 files wait"
+    assert isinstance(decide(settings, line=shown, counts={"train": {"queued": 149}}), GenerateTask)
+    later = msgspec.structs.replace(WAITS, retry_at=NOW + 60)
+    assert isinstance(decide(settings, line=[*shown[1:], later], counts={"train": {"queued": 150}}), GenerateTask)
+    assert isinstance(decide(settings, line=shown[1:], counts={"train": {"queued": 150}}), GenerateTask), (
+        "all of the line is shown: the others wait for something")
 
 
 def test_no_seed_comes_twice() -> None:
