@@ -76,9 +76,8 @@ def decide(known: Known, settings: DatagenSettings) -> GenerateTask | str:
             "no generator is configured that has anything to make ([datagen.generators])")
     chosen = settings.generators[name]
     generator = chosen.use or name
-    at_level = selfplay.source_of(chosen.options) if generator == selfplay.NAME else name
     return GenerateTask(generator=generator, name=name, count=settings.rows,
-                        level=known.levels.get(at_level, chosen.level),
+                        level=selfplay.level_of(name, settings.generators, known.levels),
                         seed=seed_of(settings.seed, sum(known.counts.get(JobKind.GENERATE.value, {}).values())),
                         options=chosen.options)
 

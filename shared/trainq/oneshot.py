@@ -1,7 +1,7 @@
 """The child's side of :class:`trainq.service.child.Child`: asked once on stdin, it answers once on stdout.
 
-It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``. Nothing else gets
-into it: what libraries and plug-ins print goes to stderr, which is the parent's log.
+It ends with whoever has asked. The answer is an object of its own, or ``{"error": ..., "code": ...}``. Nothing else
+gets into it: what libraries and plug-ins print goes to stderr, which is the parent's log.
 """
 
 from __future__ import annotations

@@ -221,8 +221,8 @@ def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *,
     known = settings.generators.get(name, GeneratorSettings())
     generator = known.use or name
     if level is None:
-        at_level = selfplay.source_of(known.options) if generator == selfplay.NAME else name
-        level = next((each.level for each in learning_of(broker).levels if each.generator == at_level), known.level)
+        moved = {each.generator: each.level for each in learning_of(broker).levels}
+        level = selfplay.level_of(name, settings.generators, moved)
     if seed is None:
         seed = int.from_bytes(os.urandom(_SEED_BYTES), "big")
     wish = {"type": "GenerateTask", "generator": generator, "name": name, "count": count or settings.rows,

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from trainq.config import GeneratorSettings
 from trainq.errors import UsageError
 
 NAME, VERSION = "selfplay", "1"
@@ -54,6 +55,25 @@ def read_options(given: Mapping[str, Any]) -> Options:
 
 
 def source_of(given: Mapping[str, Any]) -> str:
-    """The generator whose puzzles are asked, at the level that the evaluations have moved it to."""
+    """The generator whose puzzles are asked."""
     source = given.get("from", DEFAULT_SOURCE)
     return source if isinstance(source, str) else DEFAULT_SOURCE
+
+
+def level_of(name: str, generators: Mapping[str, GeneratorSettings], moved: Mapping[str, int]) -> int:
+    """The level at which the next file of this name is made: where the evaluations have moved it, else as configured.
+
+    Self-play is at that of the puzzles' own generator, which may be configured under its own name or, with ``use``,
+    under others: of those the first counts. Only where nobody has configured it does self-play's own setting.
+
+    Args:
+        name: the generator's, as it is configured or not.
+        generators: those that are configured.
+        moved: the levels of the evaluations, by the names of the configuration.
+    """
+    own = generators.get(name, GeneratorSettings())
+    if (own.use or name) != NAME:
+        return moved.get(name, own.level)
+    source = source_of(own.options)
+    known = [each for each in (source, *generators) if each in generators and (generators[each].use or each) == source]
+    return moved.get(known[0], generators[known[0]].level) if known else moved.get(source, own.level)

@@ -121,5 +121,6 @@ def test_what_is_not_said_of_a_generated_file_is_as_it_is_configured_and_the_lev
     assert made.seed != orders.generate_task(Knowing(), settings, "sums").seed
     named = orders.generate_task(Knowing(), settings, "syllo", count=2, level=1, seed=0)
     assert (named.generator, named.count, named.level, named.seed) == ("syllo", 2, 1, 0)
+    assert orders.generate_task(Knowing(), settings, "selfplay").level == 3, "that of sums, which makes its puzzles"
     with pytest.raises(UsageError, match="no such file can be made"):
         orders.generate_task(Knowing(), settings, "../x")

@@ -195,6 +195,10 @@ def test_self_play_is_at_the_level_of_the_puzzles_that_it_asks() -> None:
         "own": GeneratorSettings(use="selfplay", options={"from": "syllo"}, level=2)})
     levels = [decide(settings, has_champion=True, levels=levels) for levels in ({}, {"syllo": 5}, {"arithmetic": 7})]
     assert [task.level for task in levels if isinstance(task, GenerateTask)] == [2, 5, 2]
+    beside = msgspec.structs.replace(settings, generators={
+        **settings.generators, "hard": GeneratorSettings(use="syllo", level=4, weight=0)})
+    levels = [decide(beside, has_champion=True, levels=levels) for levels in ({}, {"hard": 6})]
+    assert [task.level for task in levels if isinstance(task, GenerateTask)] == [4, 6]
 
 
 def test_a_generator_of_which_came_no_file_waits_longer_each_time_and_others_do_not() -> None:
