@@ -214,6 +214,7 @@ def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *,
     What is not said is as ``[datagen]`` has it; the level is that to which the evaluations have moved it, the seed any.
 
     Raises:
+        NotFoundError: there is no such generator, as far as this process sees: no plug-in is imported.
         UsageError: such a file cannot be made.
     """
     from trainq.generating import selfplay  # with all generators: whoever orders something else needs none
@@ -228,9 +229,30 @@ def generate_task(broker: BrokerClient, settings: DatagenSettings, name: str, *,
     wish = {"type": "GenerateTask", "generator": generator, "name": name, "count": count or settings.rows,
             "level": level, "seed": seed, "options": known.options}
     try:
-        return msgspec.convert(wish, GenerateTask)
+        task = msgspec.convert(wish, GenerateTask)
     except msgspec.ValidationError as error:
         raise UsageError(f"no such file can be made: {error}", mend="trainq generate --help") from error
+    _refuse_unknown(task, settings)
+    return task
+
+
+def _refuse_unknown(task: GenerateTask, settings: DatagenSettings) -> None:
+    """Raise for a generator that is not there, and for a level that it surely has not.
+
+    Here and not in the broker: the datagen asks there for what is configured, and what fails must be a task that
+    failed, after which that generator rests and the others go on.
+    """
+    from trainq.generating import registry, selfplay  # as above
+
+    name = selfplay.source_of(task.options) if task.generator == selfplay.NAME else task.generator
+    if name not in (there := registry.names()):
+        raise NotFoundError(
+            f"there is no generator {name!r}",
+            mend=f"[datagen.generators] has: {', '.join(settings.generators) or 'none'}; besides, there are: "
+                 f"{', '.join(sorted({*there, selfplay.NAME}))}")
+    # How many levels a plug-in has, it says itself, and it is loaded in a child alone.
+    if name in registry.BUILT_IN and task.level > (highest := registry.BUILT_IN[name]().levels):
+        raise UsageError(f"the level is {task.level}", mend=f"{name} takes one from 1 to {highest}")
 
 
 def overrides_of(epochs: int | None, columns: dict[str, str] | None, wishes: Sequence[tuple[str, Any]]) -> Overrides:

@@ -205,3 +205,12 @@ def test_without_broker_and_picture_status_is_unavailable(place: Place) -> None:
     assert (status.returncode, why.returncode) == (69, 69)
     assert json.loads(out)["error"]["code"] == "unavailable"
     assert "supervisorctl status" in err
+
+
+def test_a_generated_file_that_nobody_can_make_is_refused_and_is_no_job(broker: Place) -> None:
+    _, err = broker.run("generate", "typo", code=66)
+    assert "there is no generator 'typo' ([datagen.generators] has: syllo, arithmetic; besides, there are: arith" in err
+    _, err = broker.run("generate", "syllo", "--level", "11", code=64)
+    assert "the level is 11 (syllo takes one from 1 to 10)" in err
+    assert "TaskSubmitted" not in broker.run("events")[0]
+    assert broker.run("generate", "syllo", "--level", "10")[0] == "generate-1\n"

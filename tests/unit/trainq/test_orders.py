@@ -124,3 +124,22 @@ def test_what_is_not_said_of_a_generated_file_is_as_it_is_configured_and_the_lev
     assert orders.generate_task(Knowing(), settings, "selfplay").level == 3, "that of sums, which makes its puzzles"
     with pytest.raises(UsageError, match="no such file can be made"):
         orders.generate_task(Knowing(), settings, "../x")
+
+
+def test_what_nobody_can_make_is_refused_with_what_there_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = DatagenSettings(generators={
+        "sums": GeneratorSettings(use="arithmetic"), "lost": GeneratorSettings(use="arithmetik"),
+        "own": GeneratorSettings(use="selfplay", options={"from": "syllable"})})
+    there = r"\[datagen.generators\] has: sums, lost, own; besides, there are: arithmetic, command, .*selfplay, syllo"
+    for name, missing in (("typo", "typo"), ("lost", "arithmetik"), ("own", "syllable")):
+        with pytest.raises(NotFoundError, match=rf"there is no generator '{missing}' \({there}"):
+            orders.generate_task(Knowing(), settings, name)
+    for name, level in (("sums", 11), ("selfplay", 11), ("command", 1000)):
+        with pytest.raises(UsageError, match=rf"the level is {level} \((arithmetic|command) takes one from 1 to 10\)"):
+            orders.generate_task(Knowing(), settings, name, level=level)
+    facts = tmp_path / "far-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: far\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text("[trainq.generators]\nfar = no_such_module:Far\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert orders.generate_task(Knowing(), settings, "far", level=99).level == 99, "a plug-in is not imported"
