@@ -6,7 +6,9 @@ generators (``trainq.generating.child``) and that of self-play (``trainq.ml.self
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +24,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     ``path``: of the file; its folder is there. ``suites``: a folder of evaluation suites; rows that stand in one are
     not written, so that a file may have fewer than ``count`` (empty: none). ``parent``: the pid of whoever asks: the
     process ends with it. ``idle``: it works only while a processor has nothing else to do (SCHED_IDLE, sched(7)), and
-    so does whatever it starts.
+    so does whatever it starts, where the kernel lets it.
     """
 
     count: int
@@ -51,9 +53,22 @@ def serve(asked: type[Asked], write: Callable[[Asked], Written]) -> int:
     """Read the request, do it, answer; gives the exit code."""
     def written(request: Asked) -> Written:
         if request.idle:
-            # Libraries may have begun threads while they were imported; those that come inherit it.
-            for thread in Path("/proc/self/task").iterdir():
-                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+            _be_idle()
         return write(request)
 
     return oneshot.serve(asked, written, process="generation", doing="generating rows", adopts_orphans=True)
+
+
+def _be_idle() -> None:
+    """Let all threads work only while a processor has nothing else to do.
+
+    Where that is refused (a sandbox may do so) it is told on stderr and the work goes on at the niceness of whoever has
+    asked: the rows are the same, and the file that is missing costs more than the politeness.
+    """
+    try:
+        # Libraries may have begun threads while they were imported; those that come inherit it.
+        for thread in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(ProcessLookupError):  # that thread has ended meanwhile
+                os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+    except OSError as error:
+        sys.stderr.write(f"this process works at its usual priority: SCHED_IDLE is refused ({error})\n")

@@ -104,6 +104,45 @@ def test_the_process_answers_once_and_imports_nothing_heavy(tmp_path: Path) -> N
     assert subprocess.check_output([sys.executable, "-c", heavy]) == b"[]\n"
 
 
+SECCOMP = """
+import ctypes, os, runpy, struct, sys
+number = {"x86_64": 144, "aarch64": 119}[os.uname().machine]
+# Load the number of the call; EPERM for sched_setscheduler; all others are let through (seccomp(2)).
+code = b"".join(struct.pack("HBBI", *each) for each in (
+    (0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x00050001), (0x06, 0, 0, 0x7fff0000)))
+words = ctypes.create_string_buffer(code)
+program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(words))
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program) == 0, os.strerror(ctypes.get_errno())
+runpy.run_module("trainq.generating.child", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(os.uname().machine not in ("x86_64", "aarch64"), reason="the number of the call is not known")
+def test_where_a_sandbox_refuses_to_let_it_be_idle_the_rows_are_made_all_the_same(tmp_path: Path) -> None:
+    wanted = {"generator": "arithmetic", "count": 2, "level": 3, "seed": 1, "path": str(tmp_path / "made.jsonl"),
+              "idle": True}
+    done = subprocess.run([sys.executable, "-P", "-c", SECCOMP], input=orjson.dumps(wanted), capture_output=True,
+                          check=False)
+    assert orjson.loads(done.stdout)["rows"] == 2
+    assert b"SCHED_IDLE is refused ([Errno 1] Operation not permitted)" in done.stderr
+
+
+def test_a_thread_that_has_ended_meanwhile_is_passed_over(monkeypatch: pytest.MonkeyPatch,
+                                                          capfd: pytest.CaptureFixture[str]) -> None:
+    asked_for = list[int]()
+
+    def gone(thread: int, policy: int, _: os.sched_param) -> None:
+        asked_for.append(thread)
+        assert policy == os.SCHED_IDLE
+        raise ProcessLookupError  # none of this process's threads may become idle
+
+    monkeypatch.setattr(os, "sched_setscheduler", gone)
+    asked._be_idle()
+    assert sorted(map(str, asked_for)) == sorted(os.listdir("/proc/self/task"))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.slow
 def test_the_idle_child_and_its_program_are_idle_and_end_when_it_is_killed(tmp_path: Path) -> None:
     left, folder = tmp_path / "left", tmp_path / "files"
