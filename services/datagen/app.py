@@ -44,6 +44,8 @@ _ASK_SECONDS = 2.0
 # Questions of a loop that has other things to do: the broker may be away.
 _ANSWER_SECONDS = 2.0
 _MADE_SHOWN = 200
+# At least: how many files of each generator came to nothing in a row is to be seen.
+_FILES_SHOWN = 200
 # Of the time that a file may take, so much is for the model's answers; the rest is for the beginning and the end.
 _ANSWERING_SHARE = 0.8
 # Somebody, or the kernel for want of memory, ends the child each time: then it is the task's doing.
@@ -122,7 +124,8 @@ class Datagen(Worker[TaskLease]):
         learning = client.call(GetLearning(request_id=new_request_id()), Learning, timeout_seconds=_ANSWER_SECONDS)
         lists = [client.call(ListJobs(request_id=new_request_id(), kinds=(kind,), limit=limit), JobList,
                              timeout_seconds=_ANSWER_SECONDS).jobs
-                 for kind, limit in ((JobKind.TRAIN, settings.window_jobs), (JobKind.GENERATE, _MADE_SHOWN))]
+                 for kind, limit in ((JobKind.TRAIN, max(settings.window_jobs, _FILES_SHOWN)),
+                                     (JobKind.GENERATE, _MADE_SHOWN))]
         return feeding.decide(feeding.Known(
             counts=overview.counts, line=overview.waiting, files=lists[0], made=lists[1],
             levels={level.generator: level.level for level in learning.levels},

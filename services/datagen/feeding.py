@@ -10,8 +10,9 @@ Rules:
 * Of the rows of the newest ``window_jobs`` files at most ``max_share`` are generated, as long as people have submitted
   any of them in the last ``window_hours``: it is what they gave that is to be kept from drowning. Where they gave
   nothing there is nothing to keep: what is set aside, cancelled, or held for a person is not trained.
-* A generator whose newest file was rejected, set aside, or is held for a person is passed over for an hour: more of the
-  same would end the same.
+* A generator whose newest file was rejected, set aside, or is held for a person is passed over for an hour, twice as
+  long with each one more in a row, a day at most: more of the same would end the same, and fill the list of what waits
+  for a person. Who releases or cancels the newest of them ends that.
 * The next generator is the one that lacks most of its part, which is its weight and what its score leaves to be learned
   (:mod:`trainq.curriculum`). What comes of the model itself (self-play) is at most ``max_selfplay_share`` of all that
   is generated, and is never made without a champion. It takes long: while no file waits, and the training with it,
@@ -22,6 +23,7 @@ Rules:
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -37,6 +39,7 @@ from trainq.messages import WAITING_SHOWN, GenerateTask, JobView
 # In a generate job's result: what it made, how many rows, and the file.
 GENERATOR_FACT, ROWS_FACT, FILE_FACT = "generator", "rows", "file"
 _MAX_PAUSE_SECONDS = 3600.0
+_MAX_PASSED_OVER_SECONDS = 86_400.0
 # What is trained, or is going to be.
 _TRAINED = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.SUCCEEDED})
 _CAME_TO_NOTHING = frozenset({JobState.REJECTED, JobState.QUARANTINED, JobState.HELD})
@@ -50,8 +53,9 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     """What is decided from.
 
     ``counts`` are the broker's {kind: {state: how many}}, ``line`` the first train jobs that wait; ``files`` and
-    ``made`` the newest train and generate jobs, newest first; ``levels`` those of the evaluations by generator, and
-    ``scores`` what was last scored at that level (0 to 1); ``now`` wall seconds since 1970.
+    ``made`` the newest train and generate jobs, newest first (``files`` also beyond the window); ``levels`` those of
+    the evaluations by generator, and ``scores`` what was last scored at that level (0 to 1); ``now`` wall seconds since
+    1970.
     """
 
     counts: Mapping[str, Mapping[str, int]]
@@ -156,7 +160,7 @@ def _digest_of(made: JobView) -> str:
 
 def _why_enough(known: Known, settings: DatagenSettings) -> str:
     rows = {Origin.GENERATED.value: 0, Origin.PEOPLE.value: 0}
-    for job in known.files:
+    for job in known.files[:settings.window_jobs]:
         if job.state in _TRAINED and job.submitted_at > known.now - settings.window_hours * 3600:
             # Of one that is not prepared yet nobody knows how many it has.
             unknown = settings.rows if job.origin == Origin.GENERATED and job.state is JobState.QUEUED else 0
@@ -176,18 +180,22 @@ def file_name(task: GenerateTask) -> str:
 def _passed_over(known: Known, settings: DatagenSettings) -> dict[str, str]:
     """{name: why} of the generators whose newest file came to nothing."""
     reasons: dict[str, str] = {}
-    seen: set[str] = set()
-    for job in known.files:
-        found = _FILE_NAME.fullmatch(job.name)
-        name = found[1] if found else ""
-        if job.origin != Origin.GENERATED or name not in settings.generators or name in seen:
-            continue
-        seen.add(name)
-        if job.state in _CAME_TO_NOTHING and _is_soon_after(job.ended_at or job.submitted_at, _MAX_PAUSE_SECONDS,
-                                                            known.now):
-            reasons[name] = (f"{job.id}, the last file of {name}, is {job.state.value}: {job.reason} (trainq generate "
-                             f"{name} tries another one)")
+    for name in settings.generators:
+        files = [job for job in known.files if job.origin == Origin.GENERATED and _generator_of(job) == name]
+        vain = list(itertools.takewhile(lambda job: job.state in _CAME_TO_NOTHING, files))
+        pause = min(_MAX_PASSED_OVER_SECONDS, _MAX_PAUSE_SECONDS * 2.0**(len(vain) - 1))
+        if vain and _is_soon_after(vain[0].ended_at or vain[0].submitted_at, pause, known.now):
+            in_a_row = f", and {len(vain)} in a row came to nothing" if len(vain) > 1 else ""
+            reasons[name] = (f"{vain[0].id}, the last file of {name}, is {vain[0].state.value}: {vain[0].reason}"
+                             f"{in_a_row}; {name} is tried again {pause / 3600:g} h after it (or now: trainq generate "
+                             f"{name})")
     return reasons
+
+
+def _generator_of(file: JobView) -> str:
+    """As whose a file is called, see :func:`file_name`; empty if as nobody's."""
+    found = _FILE_NAME.fullmatch(file.name)
+    return found[1] if found else ""
 
 
 def _next_generator(known: Known, settings: DatagenSettings, passed_over: Mapping[str, str], *,

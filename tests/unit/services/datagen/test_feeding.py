@@ -248,3 +248,24 @@ def test_of_a_generator_whose_last_file_came_to_nothing_no_more_is_made(state: J
     named = decide(settings, files=[job(9, name="sums-l1-l01-f0.jsonl", origin="generated", state=state)])
     assert isinstance(named, GenerateTask)
     assert named.name == "sums", "one whose name begins alike has nothing to do with it"
+
+
+def test_with_each_file_in_a_row_that_is_held_the_next_one_comes_later_a_day_at_most() -> None:
+    settings = DatagenSettings(rows=100, window_jobs=1, generators={"syllo": GeneratorSettings()})
+
+    def tried(hours: float, *states: JobState) -> bool:
+        files = [job(9 - at, name="syllo-l01-f00.jsonl", origin="generated", state=state, reason="too long",
+                     submitted_at=NOW - hours * 3600) for at, state in enumerate(states)]
+        return isinstance(decide(settings, files=[*files]), GenerateTask)
+
+    held, good = JobState.HELD, JobState.SUCCEEDED
+    for row, hours in ((1, 1), (2, 2), (3, 4), (5, 16), (6, 24), (60, 24)):
+        states = [held] * row
+        assert (tried(hours - 0.1, *states), tried(hours, *states)) == (False, True), row
+        assert (tried(hours - 0.1, *states, good, held), tried(hours, *states, good, held)) == (False, True), row
+    for acted in (JobState.CANCELLED, JobState.QUEUED):
+        assert tried(0.1, acted, held, held), "a person has acted"
+    said = decide(settings, files=[job(9 - at, name="syllo-l01-f00.jsonl", origin="generated", state=held,
+                                       reason="too long", submitted_at=NOW) for at in range(2)])
+    assert said == ("train-9, the last file of syllo, is held: too long, and 2 in a row came to nothing; syllo is "
+                    "tried again 2 h after it (or now: trainq generate syllo)")
