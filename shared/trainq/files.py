@@ -178,6 +178,22 @@ def set_aside_large(path: Path, most_bytes: int) -> None:
         move(path, path.with_name(path.name + ".1"))
 
 
+def cut_large(path: Path, most_bytes: int) -> None:
+    """Empty a file that is larger than ``most_bytes``; the last of them are put under its name with ``.1``.
+
+    For output that somebody goes on appending (O_APPEND: what comes is at the start then) and that nothing else
+    rotates. What comes meanwhile is lost.
+    """
+    with reported(f"cutting {path}"), path.open("r+b") as stream:
+        if stream.seek(0, os.SEEK_END) <= most_bytes:
+            return
+        diskfaults.reach(path)
+        stream.seek(-most_bytes, os.SEEK_END)
+        newest = stream.read(most_bytes)
+        stream.truncate(0)
+    replace_file(path.with_name(path.name + ".1"), newest)
+
+
 def remove_file(path: Path) -> None:
     """Unlink ``path`` durably; that it is gone already is no error."""
     with reported(f"removing {path}"):

@@ -83,6 +83,15 @@ class Child:
     def has_ended(self) -> bool:
         return self._process.poll() is not None
 
+    def cut_log(self) -> None:
+        """Keep only the newest of what it has said, once that is much: its log is renamed at a start alone.
+
+        A program that it runs may write without an end, and a limit for the size of files (setrlimit(2)) would end what
+        it is to write, too. What comes while the log is cut is lost.
+        """
+        with contextlib.suppress(StorageError, StorageFullError):  # it is a log: the child goes on without
+            files.cut_large(self._log, logs.MAX_FILE_BYTES)
+
     def result(self, answer: type[Answer]) -> Answer:
         """What it has answered, once it has ended.
 

@@ -119,6 +119,7 @@ class Held(Generic[AnyLease]):
             elapsed = clock.monotonic() - began
             self.keep_or_raise(Progress(step=int(elapsed), steps=int(limit_seconds), unit="seconds"))
             turn()
+            child.cut_log()
             if elapsed > limit_seconds:
                 raise late
             self._peer.wait(look_seconds)

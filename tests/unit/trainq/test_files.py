@@ -76,6 +76,19 @@ files.temporary_beside(place).mkdir()
     assert sorted(tmp_path.iterdir()) == sorted([mine, tmp_path / "keep"])
 
 
+def test_of_what_grows_the_newest_stays_and_its_writer_goes_on_at_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "said"
+    with path.open("ab", buffering=0) as writer:
+        for said in (b"old", b"newest"):
+            files.cut_large(path, 6)
+            writer.write(said)
+        files.cut_large(path, 6)
+        writer.write(b"!")
+    assert (path.read_bytes(), (tmp_path / "said.1").read_bytes()) == (b"!", b"newest")
+    with pytest.raises(StorageError, match="cutting"):
+        files.cut_large(tmp_path / "nothing", 6)
+
+
 def test_replace_link_swaps_at_once(tmp_path: Path) -> None:
     files.replace_link(tmp_path / "current", "a")
     files.replace_link(tmp_path / "current", "b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,6 +12,7 @@ import pytest
 from services.datagen.app import Datagen, Made, _result
 from tests.faults.learning import Killed
 from tests.faults.workshops import Workshop, in_a_fork
+from trainq import logs
 from trainq.ingest import Stored
 from trainq.jobs import AnyEvent, JobState, SuiteLocked, SuiteScored
 from trainq.messages import WAITING_SHOWN, GenerateTask
@@ -131,4 +133,24 @@ def test_more_files_than_an_overview_shows_are_enough_too(tmp_path: Path) -> Non
     shop.submit_items(*(shop.item(f"row {number}") for number in range(WAITING_SHOWN + 2)))
     datagen.turn()
     assert datagen._process.detail == f"{WAITING_SHOWN + 2} files wait"
+    shop.close()
+
+
+CHATTY = """import os, sys, time
+os.write(2, b"x" * 50_000)
+until = time.monotonic() + 60
+while os.fstat(2).st_size and time.monotonic() < until:
+    time.sleep(0.01)
+print('{"text": "cut"}' if time.monotonic() < until else "it grows")
+"""
+
+
+@pytest.mark.slow
+def test_the_log_of_a_program_that_says_much_is_cut_while_it_runs(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 20_000)
+    shop, datagen = shop_of(tmp_path)
+    job = shop.submit_task(GenerateTask(generator="command", name="mine", count=1,
+                                        options={"argv": [sys.executable, "-c", CHATTY]}))
+    assert shop.work_until_ended(datagen, job) is JobState.SUCCEEDED, shop.look_at(job).reason
     shop.close()

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from trainq import logs
 from trainq.errors import TrainqError
 from trainq.service import InterruptedWorkError, Interruption
 from trainq.service import child as child_module
@@ -49,6 +50,35 @@ def test_one_that_fails_names_its_log_and_leaves_no_descriptor(tmp_path: Path) -
         ended(child).result(dict)
     assert "No module named" in (tmp_path / "log").read_text()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+CHATTY = """import os, time
+os.write(2, b"x" * 70_000)
+while os.fstat(2).st_size:
+    time.sleep(0.01)
+os.write(2, b"the last")
+print({})
+"""
+
+
+def test_what_one_says_without_an_end_is_cut_and_the_newest_stays(tmp_path: Path,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MAX_FILE_BYTES", 20_000)
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Child(tmp_path / "log", "chatty", {}) as child:
+        until = time.monotonic() + 60
+        while not child.has_ended:
+            assert time.monotonic() < until, "it hangs"
+            child.cut_log()
+            time.sleep(0.01)
+        assert child.result(dict) == {}
+    assert (tmp_path / "log.1").read_bytes() == b"x" * 20_000
+    assert (tmp_path / "log").read_bytes() == b"the last"
+    (tmp_path / "log").write_bytes(b"x" * 50_000 + b"y" * 20_000)
+    child.cut_log()
+    assert (tmp_path / "log.1").read_bytes() == b"y" * 20_000
+    assert (tmp_path / "log").read_bytes() == b""
 
 
 def test_one_that_cannot_be_started_leaves_no_descriptor_either(tmp_path: Path) -> None:
