@@ -1,5 +1,6 @@
 """Politeness: a rate is kept on the average, and a process is lower in priority than others."""
 
+import os
 import subprocess
 import sys
 
@@ -45,4 +46,4 @@ def test_a_polite_process_is_nice_and_idle_at_the_disk() -> None:
             "be_polite(MaintenanceSettings(niceness=15))\nbe_polite(MaintenanceSettings(niceness=15))\n"
             "print(os.nice(0), psutil.Process().ionice().ioclass == psutil.IOPRIO_CLASS_IDLE)")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["15", "True"]
+    assert done.stdout.split() == [str(max(15, os.nice(0))), "True"]
