@@ -83,10 +83,12 @@ def findings(report: EvaluationReport, subject: Subject, champion: str | None, k
     Raises:
         UsageError: so many suites decide or guard that no judgement holds their numbers.
     """
+    moves = _levels(report, subject, known, levels, ladder) if ladder.enabled else ()
+    forgotten = [f"{move.generator} goes back to level {move.after}: {move.reason}" for move in moves
+                 if move.after < move.before]
     return EvaluationFindings(
-        weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores),
-        judgement=None if champion is None else _judgement(report, subject, champion, rules, undecided),
-        levels=_levels(report, subject, known, levels, ladder) if ladder.enabled else ())
+        weights=report.weights_digest, scores=tuple(_score(each.facts) for each in report.scores), levels=moves,
+        judgement=None if champion is None else _judgement(report, subject, champion, rules, forgotten, undecided))
 
 
 def facts(found: EvaluationFindings, refused: Mapping[str, str]) -> dict[str, Any]:
@@ -115,7 +117,7 @@ def _score(facts: EvaluationFacts) -> Score:
                  evaluation=facts.key, truncated=facts.truncated, left_out=facts.left_out, credit=facts.credit)
 
 
-def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules,
+def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules: Rules, forgotten: Sequence[str],
                undecided: str) -> Judgement | None:
     if champion == subject.checkpoint:
         return None
@@ -125,7 +127,8 @@ def _judgement(report: EvaluationReport, subject: Subject, champion: str, rules:
     else:
         compared = [each.comparison for each in report.scores if each.comparison is not None]
         verdict = promoting.decide(
-            challenger, Candidate(checkpoint=champion, weights_digest=report.against_digest), compared, rules)
+            challenger, Candidate(checkpoint=champion, weights_digest=report.against_digest), compared, rules,
+            forgotten)
     # The cause goes before what follows of it: status shows the first reason alone.
     needs_held_out = any(rule.deciding and rule.suite == HELD_OUT for rule in rules.suites)
     reasons = [undecided] if undecided and needs_held_out and not verdict.deserves else []

@@ -13,6 +13,8 @@ The sources are in ``docs/adr``: why this test, why two criteria, what a guard i
   if the noise was all in the challenger's favour. Few rows make a wide interval, so they never pass a guard; they do
   not raise an alarm either.
 * Other rows, another digest of the suite, a number that is none, too few rows: nothing is shown, and no guard passed.
+* Whoever has forgotten what was mastered is not promoted, however much it has gained elsewhere: a level that goes down
+  by its score (:mod:`trainq.curriculum`) is against it. That is no regression: the champion may be no better there.
 * A marked checkpoint is never promoted. Without a champion the first that was scored on every suite becomes it.
 
 Whoever is promoted has no regression: the two exclude each other.
@@ -164,14 +166,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...] = ()
 
 
-def decide(challenger: Candidate, champion: Candidate, comparisons: Sequence[Comparison], rules: Rules) -> Verdict:
-    """The verdict over a challenger; comparisons on a suite that no rule names are passed over."""
+def decide(challenger: Candidate, champion: Candidate, comparisons: Sequence[Comparison], rules: Rules,
+           forgotten: Sequence[str] = ()) -> Verdict:
+    """The verdict over a challenger; comparisons on a suite that no rule names are passed over.
+
+    ``forgotten`` says of each level that goes down by its score why.
+    """
     if challenger.weights_digest == champion.weights_digest:
         same = [f"{challenger.checkpoint} has the champion's weights"]
         return _verdict(challenger, champion, rules, same, (), regressed=False, findings=())
     findings = _findings({comparison.suite: comparison for comparison in comparisons}, rules)
     is_better = any(finding.better for finding in findings)
     against = [_marked(challenger)] if challenger.marks else []
+    against += forgotten
     against += [finding.reason for finding in findings
                 if finding.worse or (finding.guarded and not finding.passed) or (finding.deciding and not is_better)]
     if not is_better and not against:

@@ -120,6 +120,9 @@ BUGS = (
         edits=(("    against = [_marked(challenger)] if challenger.marks else []\n    against += [finding.reason",
                 "    against: list[str] = []\n    against += [finding.reason"),),
         caught_by="tests/unit/trainq/test_promoting.py"),
+    Bug(name="promoted though a mastered level is forgotten", path="shared/trainq/promoting.py",
+        edits=(("    against += forgotten\n", ""),),
+        caught_by="tests/unit/services/evaluator/test_verdicts.py"),
     Bug(name="a redraw moves the level", path="shared/trainq/curriculum.py",
         edits=(("    if any(entry.level == score.level and entry.weights_digest == score.weights_digest for entry in "
                 "standing.judged):\n", "    if False:\n"),

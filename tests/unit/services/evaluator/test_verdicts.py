@@ -167,6 +167,25 @@ def test_what_is_not_surely_mastered_stays_and_nothing_moves_where_it_is_off(low
     assert [each.after for each in found.levels] == after
 
 
+def test_whoever_has_forgotten_a_mastered_level_is_not_promoted_for_what_it_gained_elsewhere() -> None:
+    second = LevelView(generator="arithmetic", level=2, checkpoint=FIRST, evaluation="e", at=1.0)
+    suites: dict[str, Level | None] = {"held-out": None, "arithmetic-l01": LEVEL}
+
+    def judged(low: float, high: float, known: Learning) -> EvaluationFindings:
+        below = scored("arithmetic-l01", (low + high) / 2, kind="generate", low=low, high=high)
+        return findings(scored(gain=2.0), below, known=known, levels=suites)
+
+    there = with_champion(levels=(second,))
+    found = judged(0.1, 0.3, there)
+    assert outcome(found) == (FIRST, "keep", False)
+    assert found.judgement is not None
+    assert found.judgement.reasons[0].startswith("arithmetic goes back to level 1: 0.200 on 400 problems of level 1")
+    assert [(each.before, each.after) for each in found.levels] == [(2, 1)]
+    assert outcome(judged(0.5, 0.75, there)) == (FIRST, "promote", False), "it may still be mastered"
+    assert outcome(judged(0.1, 0.3, with_champion())) == (FIRST, "promote", False), "it never was"
+    assert outcome(judged(0.1, 0.3, msgspec.structs.replace(there, champion=None))) == ("", "first", False)
+
+
 def test_the_mode_is_one_of_those_that_decide() -> None:
     assert {mode.value for mode in promoting.Mode} == {"auto", "ask", "off"}
 
