@@ -18,4 +18,4 @@ def not_the_journals(doing: str) -> Iterator[None]:
     try:
         yield
     except (StorageError, StorageFullError) as error:
-        raise TrainqError(f"{doing}: {error}", mend=error.mend) from error
+        raise TrainqError(f"{doing}: {error.message}", mend=error.mend) from error

@@ -77,7 +77,7 @@ class Consolidator(Worker[TaskLease]):
         except (StorageError, StorageFullError) as error:
             if held.lease.attempt < _ATTEMPTS:
                 raise
-            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error.message}", mend=error.mend) from error
         size_bytes = manifests.read(merged.path_of(self._home, head), merged.KIND).size_bytes
         return TaskResult(
             summary=f"{head} is merged: over {made.positions} tokens of {made.rows} rows no logit differs by more than "

@@ -172,7 +172,7 @@ class Datagen(Worker[TaskLease]):
         except ChildKilledError as error:
             if held.lease.attempt < _ATTEMPTS:
                 raise
-            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error.message}", mend=error.mend) from error
 
     def _make(self, held: HeldTask, task: GenerateTask, champion: str, path: Path) -> Made:
         limit = self._process.settings.datagen.limit_seconds

@@ -231,7 +231,7 @@ class Evaluator(Worker[TaskLease]):
         except ChildKilledError as error:
             if held.lease.attempt < _ATTEMPTS:
                 raise
-            raise TrainqError(f"after {_ATTEMPTS} attempts: {error}", mend=error.mend) from error
+            raise TrainqError(f"after {_ATTEMPTS} attempts: {error.message}", mend=error.mend) from error
 
     def _scored_by_child(self, held: HeldTask, checkpoint: str, levels: Mapping[str, Level | None], champion: str,
                          rules: Rules) -> EvaluationReport:

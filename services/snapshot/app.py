@@ -146,7 +146,7 @@ class Snapshotter(Worker[TaskLease]):
                 pruned, freed, said = self._prune(held, store, made.backup.name, keep_last)
         except (StorageError, StorageFullError) as error:
             # Trying again at once would copy the whole journal each time: who asks, or the next slot, does.
-            raise TrainqError(f"the backup could not be made: {error}", mend=error.mend) from error
+            raise TrainqError(f"the backup could not be made: {error.message}", mend=error.mend) from error
         finally:
             files.remove_file(home.journal_copy)
         facts = made.backup.facts

@@ -64,7 +64,8 @@ class Mirror:
                       manifests.own_record(snapshot.path), manifests.MANIFEST_NAME)
         except (OSError, StorageError, StorageFullError) as error:
             # Of no place elsewhere may this worker's other tasks wait: who asks, or the next slot, tries again.
-            raise TrainqError(f"{self._place.url} does not take {snapshot.name}: {error}",
+            said = error if isinstance(error, OSError) else error.message  # it does not go on by itself
+            raise TrainqError(f"{self._place.url} does not take {snapshot.name}: {said}",
                               mend="look at the place, its room and its rights; the next copy goes on") from error
         return Mirrored(copied, there)
 

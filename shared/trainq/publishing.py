@@ -128,7 +128,8 @@ def deliver(source: Path, move: Move, place: Destination, *, published_at: float
         removed, stays = _let_go(place, keep)
     except (OSError, StorageError, StorageFullError) as error:
         # Of no place elsewhere may this worker's other tasks wait.
-        raise TrainqError(f"{place.url} does not take {move.checkpoint}: {error}",
+        said = error if isinstance(error, OSError) else error.message  # it does not go on by itself
+        raise TrainqError(f"{place.url} does not take {move.checkpoint}: {said}",
                           mend="look at the place, its room and its rights; then trainq champion --deliver") from error
     size_bytes = sum(piece.record.size_bytes for piece in pieces.values())
     return Delivered(weights, copied, size_bytes - copied, pointed_at == move.checkpoint, pointed_at, removed, stays)
