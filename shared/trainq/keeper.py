@@ -5,8 +5,9 @@ whoever descends from the keeper was started by the program, also where its own 
 has for children, a shell's ``> >(tee log)`` say, is no business of it.
 
 SIGTERM asks all of them to end, SIGUSR1 (or 10 seconds after the first) kills. The end of the caller, whatever ends it,
-counts as SIGTERM. The terminal's signals are the program's. How it ended is written to ``FD``: its
-exit code (a signal's number below 0, as :mod:`subprocess` has it), or ``errno`` and a number if it cannot be run.
+counts as SIGTERM; as SIGUSR1 where the caller is who reads the program's output, which then is nobody's. The terminal's
+signals are the program's. How it ended is written to ``FD``: its exit code (a signal's number below 0, as
+:mod:`subprocess` has it), or ``errno`` and a number if it cannot be run.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def start(words: Sequence[str], environment: dict[str, str],
         words: the program and its arguments.
         environment: the program's.
         output: a descriptor for what it says. It has nothing to read then, and a process group of its own: whoever
-            kills the caller's group lets the keeper end the program.
+            kills the caller's group lets the keeper end the program, at once: what is asked again must not run twice.
         reads: a descriptor for what it has to read all the same.
         errors: one for its standard error; else that is the caller's.
         folder: where it runs; else where the caller does.
@@ -55,7 +56,7 @@ def start(words: Sequence[str], environment: dict[str, str],
     def in_keeper() -> None:
         # Nothing that comes before the keeper looks is lost, and nothing ends it but what it has looked at.
         signal.pthread_sigmask(signal.SIG_BLOCK, _OWN)
-        die_with_parent(signal.SIGTERM, parent)
+        die_with_parent(signal.SIGTERM if output is None else signal.SIGUSR1, parent)
 
     try:
         # -P: no module of the folder of now comes before those of Python.

@@ -124,6 +124,21 @@ def test_the_end_of_whoever_asked_for_it_ends_all_of_it(tmp_path: Path) -> None:
         wait_for(ended(pid), f"the end of {pid}", 20)
 
 
+def test_with_whoever_reads_what_it_says_it_is_killed_and_not_asked_first(tmp_path: Path) -> None:
+    path, was_asked = tmp_path / "pids", tmp_path / "asked"
+    words = ["sh", "-c", f"trap 'touch {was_asked}' TERM; setsid sleep 600 & echo $$ $! > {path}; "
+                         "while :; do sleep 0.1; done"]
+    asker = subprocess.Popen([sys.executable, "-c", "import os, sys; from trainq import keeper; "
+                              "keeper.start(sys.argv[1:], dict(os.environ), os.pipe()[1])[0].wait()", *words])
+    left = pids(path, 2)
+    everybody = family(asker.pid) - {asker.pid} | {*left}
+    asker.kill()
+    asker.wait()
+    for pid in everybody:
+        wait_for(ended(pid), f"the end of {pid}", 20)
+    assert not was_asked.exists()
+
+
 def test_one_that_is_stopped_hears_that_it_is_to_end(tmp_path: Path) -> None:
     path = tmp_path / "pids"
     words = f"trap 'exit 3' TERM; echo $$ > {path}; while :; do sleep 0.1; done"
