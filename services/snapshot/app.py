@@ -51,6 +51,8 @@ from trainq.snapshots import Created
 KINDS = (JobKind.SNAPSHOT, JobKind.VERIFY, JobKind.BACKUP, JobKind.PUBLISH)
 # Between two looks at a copy of the journal that the broker makes.
 _LOOK_SECONDS = 0.1
+# A generation lies there some milliseconds before the broker hears of it; one of another line it never hears of.
+_HEARD_SECONDS = 30.0
 # Who prunes by hand proves a whole backup under the lock.
 _LOCK_SECONDS = 600.0
 
@@ -273,13 +275,24 @@ class Snapshotter(Worker[TaskLease]):
         lines: list[bytes] = []
         after = 0
         while own is not None:
-            page = self._peer.call(GetHeldJobs(request_id=new_request_id(), generation=own.generation, after=after),
-                                   HeldJobs, held.states)
+            page = self._held_jobs(held, own.generation, after)
             if not page.jobs:
                 break
             lines += [orjson.dumps(msgspec.to_builtins(job)) + b"\n" for job in page.jobs]
             after = page.jobs[-1].generation
         return b"".join(lines), len(lines)
+
+    def _held_jobs(self, held: HeldTask, generation: int, after: int) -> HeldJobs:
+        until = self._process.clock.monotonic() + _HEARD_SECONDS
+        while True:
+            try:
+                return self._peer.call(GetHeldJobs(request_id=new_request_id(), generation=generation, after=after),
+                                       HeldJobs, held.states)
+            except NotFoundError:
+                if self._process.clock.monotonic() > until:
+                    raise
+                held.keep_or_raise(held.progress)
+                self._peer.wait(_LOOK_SECONDS)
 
 
 def serve(process: Process) -> None:

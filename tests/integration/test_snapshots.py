@@ -35,6 +35,16 @@ def names(place: Place) -> list[str]:
     return [entry["snapshot"] for entry in place.json("snapshot", "list")["snapshots"]]
 
 
+def test_a_generation_of_which_the_broker_is_to_hear_in_a_moment_is_waited_for(place: Place) -> None:
+    place.start("snapshot")
+    made = generations.publish(place.home.checkpoints, 9, {"model.safetensors": b"w"})
+    job = place.json("snapshot", "create", "--generation", made)["job"]
+    wait_for(lambda: place.json("show", job)["job"]["state"] == "running", "it is begun")
+    place.tell_of(made)
+    assert place.json("wait", job)["jobs"][0]["state"] == "succeeded"
+    assert names(place) == [made]
+
+
 def test_snapshots_are_taken_proven_listed_and_exported(place: Place, tmp_path: Path) -> None:
     place.start("snapshot")
     first = publish(place, 9)
