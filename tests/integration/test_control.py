@@ -141,13 +141,13 @@ def _the_gpu_is_lent_between_two_jobs_and_the_trainer_gives_its_memory_back_befo
     assert before < kinds.index(("LeaseGranted", "lend-1")) < after
     assert installation.trainq("lend", "--limit", "1s", "--", "sleep", "60", expect=128 + 15)
     assert installation.trainq("lend", "--", "false", expect=1)
-    # Nobody whom it has started stays beside the trainer, neither those who go on after its end.
+    # Nobody whom it has started stays beside the trainer, nor who goes on after its end. Other tests sleep, too.
     orphan = installation.folder / "orphan"
-    words = f"sleep 600 & echo $! > {orphan}; sleep 600 & wait"
+    words = f"sleep 6173 & echo $! > {orphan}; sleep 6173 & wait"
     assert installation.trainq("lend", "--limit", "1s", "--", "bash", "-c", words, expect=128 + 15)
-    assert installation.trainq("lend", "--", "bash", "-c", f"kill -0 $(cat {orphan}) && exit 3; sleep 600 & exit 0")
+    assert installation.trainq("lend", "--", "bash", "-c", f"kill -0 $(cat {orphan}) && exit 3; sleep 6173 & exit 0")
     assert not [line for line in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True,
-                                                check=True).stdout.splitlines() if line == "sleep 600"]
+                                                check=True).stdout.splitlines() if line == "sleep 6173"]
     ended = {job["id"]: job["state"] for job in installation.json("status")["background_tasks"]["recent"]}
     told = [orjson.loads(line) for line in (drill.home.logs / "trainer.log").read_bytes().splitlines()]
     rests = [line["cause"] for line in told if line["event"] == "state_changed" and line["state"] == "PAUSED"]

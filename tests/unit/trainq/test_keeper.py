@@ -116,8 +116,9 @@ def test_the_end_of_whoever_asked_for_it_ends_all_of_it(tmp_path: Path) -> None:
     asker = subprocess.Popen([sys.executable, "-c", "import os, sys; from trainq import keeper; "
                               "keeper.start(sys.argv[1:], dict(os.environ))[0].wait()", *words])
     orphan = pids(path)[0]
+    # The subshell that has said it is there for a moment more.
+    wait_for(lambda: len(family(asker.pid) - {asker.pid} | {orphan}) == 3, "keeper, program and orphan are left", 20)
     everybody = family(asker.pid) - {asker.pid} | {orphan}
-    assert len(everybody) == 3
     asker.kill()
     asker.wait()
     for pid in everybody:
