@@ -15,7 +15,7 @@ from typing import Any
 from blake3 import blake3
 
 from trainq import files, room
-from trainq.errors import DamageError, InputError
+from trainq.errors import DamageError, InputError, TrainqError
 from trainq.manifests import FileRecord, OnChunk
 
 _CHUNK_BYTES = 1 << 20
@@ -93,6 +93,14 @@ class Destination:
             with contextlib.suppress(Exception):
                 self._system.rm(part)
             raise
+
+    def refused(self, what: str, error: OSError | TrainqError, mend: str) -> TrainqError:
+        """The error of a task that puts ``what`` there. It is the task's own: of no place elsewhere others may wait.
+
+        The mend of ``error`` is left out: where a disk of this machine is full, that says it goes on by itself.
+        """
+        said = error.message if isinstance(error, TrainqError) else error
+        return TrainqError(f"{self.url} does not take {what}: {said}", mend=mend)
 
     def remove_folder(self, path: str) -> None:
         """Remove a folder there and all in it; that it is gone already is no error."""

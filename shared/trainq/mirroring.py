@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from trainq import manifests, objects, snapshots
 from trainq.destinations import Destination
-from trainq.errors import StorageError, StorageFullError, TrainqError
+from trainq.errors import StorageError, StorageFullError
 from trainq.manifests import FileRecord, OnChunk
 from trainq.snapshots import Snapshot
 
@@ -63,10 +63,9 @@ class Mirror:
                       self._place.path(snapshot.name, manifests.MANIFEST_NAME),
                       manifests.own_record(snapshot.path), manifests.MANIFEST_NAME)
         except (OSError, StorageError, StorageFullError) as error:
-            # Of no place elsewhere may this worker's other tasks wait: who asks, or the next slot, tries again.
-            said = error if isinstance(error, OSError) else error.message  # it does not go on by itself
-            raise TrainqError(f"{self._place.url} does not take {snapshot.name}: {said}",
-                              mend="look at the place, its room and its rights; the next copy goes on") from error
+            # Who asks, or the next slot, tries again.
+            raise self._place.refused(snapshot.name, error, "look at the place, its room and its rights; the next copy "
+                                      "goes on") from error
         return Mirrored(copied, there)
 
     def _is_there(self, target: str, record: FileRecord) -> bool:

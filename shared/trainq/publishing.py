@@ -30,7 +30,7 @@ from blake3 import blake3
 from trainq import checkpoints, evaluations, files, manifests, snapshots
 from trainq.checkpoints import CheckpointFacts
 from trainq.destinations import Destination
-from trainq.errors import DamageError, StorageError, StorageFullError, TrainqError, UsageError
+from trainq.errors import DamageError, StorageError, StorageFullError, UsageError
 from trainq.manifests import FileRecord
 
 POINTER_NAME = "champion.json"
@@ -127,10 +127,8 @@ def deliver(source: Path, move: Move, place: Destination, *, published_at: float
         place.sync()
         removed, stays = _let_go(place, keep)
     except (OSError, StorageError, StorageFullError) as error:
-        # Of no place elsewhere may this worker's other tasks wait.
-        said = error if isinstance(error, OSError) else error.message  # it does not go on by itself
-        raise TrainqError(f"{place.url} does not take {move.checkpoint}: {said}",
-                          mend="look at the place, its room and its rights; then trainq champion --deliver") from error
+        raise place.refused(move.checkpoint, error, "look at the place, its room and its rights; then trainq champion "
+                            "--deliver") from error
     size_bytes = sum(piece.record.size_bytes for piece in pieces.values())
     return Delivered(weights, copied, size_bytes - copied, pointed_at == move.checkpoint, pointed_at, removed, stays)
 
